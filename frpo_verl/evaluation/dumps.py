@@ -1,0 +1,230 @@
+"""Read graded samples: verl's validation dumps and plain jsonl.
+
+verl writes `trainer.validation_data_dir`/STEP.jsonl with `input`, `output`, `gts`, `score`, `step`, what the
+reward function returned (`acc`, `pred`, ...) and, under the V1 trainer, `uid` = PROMPT_SESSION_INDEX. The
+data source is not among them (verl 0.9.1): `Sources` finds it again by looking the prompts up in the parquet
+files that were validated on.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+CORRECT_KEYS = ("acc", "correct", "is_correct", "score")
+ID_KEYS = ("id", "problem_id", "task_id", "unique_id")
+UNKNOWN = "(unknown)"
+
+
+class DumpError(ValueError):
+    """A file that cannot be used; the message is one line for the user."""
+
+
+@dataclass(frozen=True)
+class Record:
+    """One graded sample. `pred` None: not recorded; "": no answer found. `graded` False: counted as wrong."""
+
+    problem: str
+    correct: bool
+    data_source: str = UNKNOWN
+    pred: str | None = None
+    step: int | None = None
+    graded: bool = True
+
+
+class Sources:
+    """Looks a dumped prompt up in the parquet files of `data.val_files`: its data source and id."""
+
+    def __init__(self, files: Iterable[str | Path]):
+        import pyarrow as pa
+        import pyarrow.parquet as pq
+
+        self._by_answer: dict[str, list[tuple[str, str, str]]] = {}
+        self.problems: dict[str, set[str]] = {}
+        for file in files:
+            try:
+                table = pq.read_table(file, columns=["data_source", "prompt", "reward_model", "extra_info"])
+            except (OSError, KeyError, pa.ArrowException) as error:
+                raise DumpError(f"--data {file}: {' '.join(str(error).split())[:200]}") from None
+            for i, row in enumerate(table.to_pylist()):
+                content = _squeeze(row["prompt"][-1]["content"])
+                extra = row["extra_info"] or {}
+                own = extra.get("id") or f"{extra.get('split')}/{extra.get('index', i)}"
+                answer = _ground_truth((row["reward_model"] or {}).get("ground_truth"))
+                self._by_answer.setdefault(answer, []).append((content, row["data_source"], own))
+                self.problems.setdefault(row["data_source"], set()).add(own)
+
+    def find(self, prompt: str, ground_truth: Any) -> tuple[str, str] | None:
+        """(data source, id) of the longest user message found in `prompt` with this ground truth, or None."""
+        prompt = _squeeze(prompt)
+        found = [
+            entry for entry in self._by_answer.get(_ground_truth(ground_truth), ()) if entry[0] in prompt
+        ]
+        if not found:
+            return None
+        _, data_source, own = max(found, key=lambda entry: len(entry[0]))
+        return data_source, own
+
+
+def _squeeze(text: str) -> str:
+    return " ".join(text.split())
+
+
+def _ground_truth(value: Any) -> str:
+    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, default=str)
+
+
+def _digest(*parts: Any) -> str:
+    return hashlib.blake2b(json.dumps(parts, default=str).encode(), digest_size=12).hexdigest()
+
+
+def split_uid(uid: Any) -> tuple[str, int, int] | None:
+    """PROMPT_SESSION_INDEX -> (prompt, session, index), the V1 trainer's key of an output; else None."""
+    parts = uid.rsplit("_", 2) if isinstance(uid, str) else []
+    if len(parts) == 3 and parts[1].isdigit() and parts[2].isdigit():
+        return parts[0], int(parts[1]), int(parts[2])
+    return None
+
+
+def read_lines(path: Path) -> Iterator[tuple[int, dict]]:
+    """(line number, object) of each non-empty line; raises DumpError."""
+    try:
+        with open(path, encoding="utf-8") as lines:
+            for number, line in enumerate(lines, 1):
+                if not line.strip():
+                    continue
+                try:
+                    row = json.loads(line)
+                except ValueError as error:
+                    raise DumpError(f"{path}, line {number}: not JSON ({error})") from None
+                if not isinstance(row, dict):
+                    raise DumpError(f"{path}, line {number}: expected an object, found {type(row).__name__}")
+                yield number, row
+    except (OSError, UnicodeDecodeError) as error:
+        raise DumpError(f"cannot read {path}: {error}") from None
+
+
+def is_correct(value: Any, threshold: float | None) -> bool | None:
+    """True/False for a grade, None where there is none; raises ValueError for a grade that is neither.
+
+    Without `threshold` a grade must be a bool, 0, 1 or -1 (correct: 1); with it, a number (correct: >=
+    threshold).
+    """
+    if isinstance(value, (list, tuple)) and len(value) == 1:
+        value = value[0]
+    if value is None or (isinstance(value, float) and math.isnan(value)):
+        return None
+    if isinstance(value, str):  # verl's older trainer writes numpy values as text
+        value = {"True": True, "False": False}[value] if value in ("True", "False") else float(value)
+    if not isinstance(value, (bool, int, float)):
+        raise ValueError(value)
+    if threshold is not None:
+        return value >= threshold
+    if value not in (0, 1, -1):
+        raise ValueError(value)
+    return value == 1
+
+
+def read_records(
+    path: str | Path,
+    *,
+    correct_key: str | None = None,
+    threshold: float | None = None,
+    sources: Sources | None = None,
+) -> list[Record]:
+    """The samples of one file, in its order.
+
+    A line is a sample. Its grade is `correct_key`, or the first of `acc`, `correct`, `is_correct`, `score`
+    that the file has; its problem is `id` (or `problem_id`, ...), or in verl's dumps the pair (`input`,
+    `gts`), so that copies of a problem written by --repeat count as one. Of a session with several outputs
+    (tool use) only the last counts.
+
+    Raises DumpError, with file and line, where a line has no grade, no problem, or a grade that is not 0/1
+    while no `threshold` is given.
+    """
+    path = Path(path)
+    rows: list[tuple[int, Mapping[str, Any], str]] = []
+    last: dict[tuple[str, int], int] = {}  # session -> highest output index
+    first_problem: dict[str, str] = {}  # V1 prompt uid -> problem of its first output
+    labels: dict[str, tuple[str, str] | None] = {}
+    kept = ("data_source", "step", "pred", "uid", *CORRECT_KEYS, *([correct_key] if correct_key else []))
+    for number, row in read_lines(path):
+        own = next((row[key] for key in ID_KEYS if row.get(key) is not None), None)
+        if own is not None:
+            problem = str(own)
+        elif "input" in row:
+            problem = _digest(row["input"], row.get("gts"))
+            if sources is not None and problem not in labels:
+                labels[problem] = sources.find(row["input"], row.get("gts"))
+        else:
+            raise DumpError(
+                f"{path}, line {number}: no problem: neither 'input' nor one of {', '.join(ID_KEYS)}"
+            )
+        uid = split_uid(row.get("uid"))
+        if uid is not None:
+            prompt, session, index = uid
+            last[prompt, session] = max(index, last.get((prompt, session), -1))
+            if index == 0:
+                first_problem.setdefault(prompt, problem)
+        rows.append((number, {key: row[key] for key in kept if key in row}, problem))
+    if not rows:
+        raise DumpError(f"{path}: no sample in it")
+    key = correct_key or next(
+        (k for k in CORRECT_KEYS if any(row.get(k) is not None for _, row, _ in rows)), None
+    )
+    if key is None or all(row.get(key) is None for _, row, _ in rows):
+        raise DumpError(f"{path}: no grade: no line has {correct_key or ' or '.join(CORRECT_KEYS)}")
+    has_pred = any(row.get("pred") is not None for _, row, _ in rows)
+    records = []
+    for number, row, problem in rows:
+        uid = split_uid(row.get("uid"))
+        if uid is not None:
+            prompt, session, index = uid
+            if index != last[prompt, session]:
+                continue
+            problem = first_problem.get(prompt, problem)
+        try:
+            grade = is_correct(row.get(key), threshold)
+        except ValueError:
+            hint = (
+                "a number"
+                if threshold is not None
+                else "0, 1 or -1; --threshold T counts values >= T as correct"
+            )
+            raise DumpError(f"{path}, line {number}: {key}={row.get(key)!r}; allowed: {hint}") from None
+        label = labels.get(problem)
+        data_source = row.get("data_source") or (label[0] if label else UNKNOWN)
+        pred = row.get("pred")
+        step = row.get("step")
+        records.append(
+            Record(
+                problem=label[1] if label else problem,
+                correct=bool(grade),
+                data_source=str(data_source),
+                pred=None if not has_pred else "" if pred is None else str(pred),
+                step=int(step) if isinstance(step, (int, float)) else None,
+                graded=grade is not None,
+            )
+        )
+    return records
+
+
+def find_dumps(path: str | Path) -> list[Path]:
+    """A file itself, or a folder's *.jsonl ordered by step number; raises DumpError where there is none."""
+    path = Path(path).expanduser()
+    if not path.exists():
+        raise DumpError(f"{path}: no such file or folder")
+    if path.is_file():
+        return [path]
+    files = sorted(
+        path.glob("*.jsonl"),
+        key=lambda p: (not p.stem.isdigit(), int(p.stem) if p.stem.isdigit() else 0, p.stem),
+    )
+    if not files:
+        raise DumpError(f"{path}: no .jsonl file in this folder")
+    return files

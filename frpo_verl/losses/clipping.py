@@ -1,0 +1,205 @@
+"""Clipped surrogates whose trust region bounds a divergence estimate; ATR-GRPO is the `kl3` measure."""
+
+import math
+
+import torch
+from scipy.special import lambertw
+
+from frpo_verl.losses.terms import LOG_RATIO_CLIP, LossTerms, attach_gradient, check_token_tensors, upcast
+from frpo_verl.masking import keep
+
+MEASURES = ("ratio", "kl1", "kl2", "kl3", "tv")
+
+
+def kl3_bounds(delta: float) -> tuple[float, float]:
+    """The ratios at which KL3 = w - 1 - log w equals delta.
+
+        l = -W_0(-exp(-(1 + delta))),   u = -W_{-1}(-exp(-(1 + delta)))       (Lambert W)
+        l, u = 1 -/+ s + s^2/3 -/+ s^3/36 - ...,  s = sqrt(2 delta)           (used for delta < 1e-3)
+
+    KL3(w) <= delta exactly for l <= w <= u, and u - 1 > 1 - l always.
+
+    Args:
+        delta: bound on the estimate, nats; 0 < delta <= 700.
+    Returns: (l, u) with 0 < l < 1 < u.
+    Raises: ValueError outside that range.
+    Source: arXiv 2602.05494.
+    """
+    if not (isinstance(delta, (int, float)) and 0 < delta <= 700):
+        raise ValueError(f"clip.delta={delta!r} with measure kl3: expected a number in (0, 700] nats")
+    if delta < 1e-3:  # W loses half its digits near its branch point; the series error here is below 1e-15
+        s = math.sqrt(2 * delta)
+        return _kl3_series(-s), _kl3_series(s)
+    z = -math.exp(-(1 + delta))
+    return -float(lambertw(z, 0).real), -float(lambertw(z, -1).real)
+
+
+def _kl3_series(s: float) -> float:
+    """The solution w of w - 1 - log w = s^2 / 2 on the side of s (Temme's expansion)."""
+    coefficients = (1.0, 1.0, 1 / 3, 1 / 36, -1 / 270, 1 / 4320, 1 / 17010)
+    return sum(c * s**k for k, c in enumerate(coefficients))
+
+
+def kl3_delta_for_lower(lower: float) -> float:
+    """The delta whose KL3 region starts at the ratio `lower`: delta = l - 1 - log l, for 0 < l < 1."""
+    if not 0 < lower < 1:
+        raise ValueError(f"lower ratio bound {lower!r}: expected a number between 0 and 1, both excluded")
+    return _kl3(lower - 1)
+
+
+def kl3_delta_for_upper(upper: float) -> float:
+    """The delta whose KL3 region ends at the ratio `upper`: delta = u - 1 - log u, for u > 1."""
+    if not 1 < upper < math.inf:
+        raise ValueError(f"upper ratio bound {upper!r}: expected a finite number above 1")
+    return _kl3(upper - 1)
+
+
+def _kl3(x: float) -> float:
+    """x - log(1 + x) without cancellation for small x."""
+    if abs(x) < 1e-3:
+        return x * x * (1 / 2 - x * (1 / 3 - x * (1 / 4 - x * (1 / 5 - x * (1 / 6 - x / 7)))))
+    return x - math.log1p(x)
+
+
+def ratio_bounds(measure: str, delta: float | tuple[float, float]) -> tuple[float, float]:
+    """The interval of ratios w = pi/old on which a divergence estimate stays within delta.
+
+        ratio  -low <= w - 1 <= high   [1 - low, 1 + high]   delta: a number, or a pair (low, high)
+        kl1    |log w| <= delta        [exp(-delta), exp(delta)]
+        kl2    (log w)^2 / 2 <= delta  [exp(-sqrt(2 delta)), exp(sqrt(2 delta))]
+        kl3    w - 1 - log w <= delta  [l, u] by Lambert W
+        tv     |w - 1| / 2 <= delta    [1 - 2 delta, 1 + 2 delta]
+
+    A lower bound below 0 is 0: no ratio can reach it.
+
+    Args:
+        measure: one of MEASURES.
+        delta: > 0, nats for the kl measures; a pair only for ratio.
+    Returns: (lower, upper) with 0 <= lower < 1 < upper.
+    Raises: ValueError for an unknown measure, a delta that is not positive, or a pair with another measure.
+    Source: arXiv 2602.05494 (ratio and kl3). Differs from the paper in kl1, where the absolute value is
+    taken: the raw estimate -log w is negative above 1 and would leave that side unclipped.
+    """
+    if measure not in MEASURES:
+        raise ValueError(f"clip.measure={measure!r}: expected one of {', '.join(MEASURES)}")
+    pair = tuple(delta) if isinstance(delta, (tuple, list)) else (delta, delta)
+    if isinstance(delta, (tuple, list)) and (measure != "ratio" or len(pair) != 2):
+        raise ValueError(
+            f"clip.delta={delta!r} with measure {measure}: expected one number (a pair goes with ratio)"
+        )
+    if not all(isinstance(d, (int, float)) and not isinstance(d, bool) and d > 0 for d in pair):
+        raise ValueError(
+            f"clip.delta={delta!r}: expected a number above 0" + (" or two" * (measure == "ratio"))
+        )
+    low, high = float(pair[0]), float(pair[1])
+    if measure == "ratio":
+        return max(0.0, 1 - low), 1 + high
+    if measure == "tv":
+        return max(0.0, 1 - 2 * low), 1 + 2 * low
+    if measure == "kl3":
+        return kl3_bounds(low)
+    width = low if measure == "kl1" else math.sqrt(2 * low)
+    if width > 700:
+        raise ValueError(f"clip.delta={delta!r} with measure {measure}: too large, the ratio bound overflows")
+    return math.exp(-width), math.exp(width)
+
+
+def signed_clamp(
+    ratio: torch.Tensor, negative: torch.Tensor, lower: float, upper: float, dual_clip_c: float
+) -> torch.Tensor:
+    """The ratio inside PPO's live region, the nearest end of that region outside; (...) each.
+
+    sign not negative: live for w <= upper;   sign negative: live for lower <= w <= dual_clip_c
+    """
+    zero, lower, upper, c = (
+        ratio.new_full((), x) for x in (0.0, lower, upper, dual_clip_c)
+    )  # in the ratio's dtype
+    floor, ceiling = torch.where(negative, lower, zero), torch.where(negative, c, upper)
+    return torch.clamp(ratio, floor, ceiling)
+
+
+def check_dual_clip(dual_clip_c: float | None) -> float:
+    """Returns the dual clip's constant (inf for None); raises ValueError unless it is above 1."""
+    if dual_clip_c is None:
+        return math.inf
+    if not dual_clip_c > 1:
+        raise ValueError(f"dual_clip_c={dual_clip_c!r}: expected a number above 1, or null to switch it off")
+    return float(dual_clip_c)
+
+
+def divergence_clip_loss(
+    log_prob: torch.Tensor,
+    old_log_prob: torch.Tensor,
+    advantages: torch.Tensor,
+    mask: torch.Tensor,
+    *,
+    measure: str = "kl3",
+    delta: float | tuple[float, float] = 0.0231,
+    dual_clip_c: float | None = 3.0,
+) -> LossTerms:
+    """Policy loss that keeps a token's gradient while its divergence estimate from old stays within delta.
+
+        w = pi / old,   [l, u] = ratio_bounds(measure, delta)
+        A >= 0: loss = -A min(w, u)                  gradient -A w, 0 for w > u
+        A <  0: loss = -A min(max(w, l), c)          gradient -A w, 0 for w < l and w > c (dual clip)
+
+    Args:
+        log_prob, old_log_prob: (B, T) of the sampled tokens, nats; only log_prob carries gradient.
+        advantages: (B, T).
+        mask: (B, T), non-zero on response tokens; other positions have no effect whatever they hold.
+        measure, delta: the trust region, see `ratio_bounds`.
+        dual_clip_c: verl's `clip_ratio_c`; None switches the dual clip off.
+    Returns: LossTerms with token_loss (B, T).
+    Raises: ValueError on shapes, measure, delta or dual_clip_c.
+    Source: arXiv 2602.05494; dual clip: arXiv 1912.09729. With `ratio` it is verl's `vanilla`, value and
+    gradient.
+    Differs from the paper in the constant reported in the clipped region (the nearest bound, as PPO's), not
+    in any gradient.
+    """
+    check_token_tensors(mask, log_prob=log_prob, old_log_prob=old_log_prob, advantages=advantages)
+    lower, upper = ratio_bounds(measure, delta)
+    ceiling = check_dual_clip(dual_clip_c)
+    mask = mask.bool()
+    log_prob = upcast(log_prob)
+    with torch.no_grad():
+        log_ratio = keep(log_prob - upcast(old_log_prob), mask)
+        log_ratio = log_ratio.clamp_(-LOG_RATIO_CLIP, LOG_RATIO_CLIP)
+        advantage = keep(upcast(advantages), mask)
+        ratio = torch.exp(log_ratio)
+        clipped = signed_clamp(ratio, advantage < 0, lower, upper, ceiling)
+        value = -advantage * clipped
+        stopped, metrics = clip_metrics(ratio, log_ratio, clipped, advantage, mask)
+        coefficient = value.masked_fill(stopped, 0.0)
+    return LossTerms(attach_gradient(value, coefficient, log_prob), None, metrics)
+
+
+def clip_metrics(
+    ratio: torch.Tensor,
+    log_ratio: torch.Tensor,
+    clipped: torch.Tensor,
+    advantage: torch.Tensor,
+    mask: torch.Tensor,
+) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
+    """Which entries the clip stopped, and the clip fractions over the valid entries.
+
+        actor/ppo_kl               mean of log(old/pi)
+        actor/pg_clipfrac          share of entries that the trust region stops, at_low + at_high
+        actor/pg_clipfrac_at_low   advantage < 0 and ratio below the lower bound
+        actor/pg_clipfrac_at_high  advantage > 0 and ratio above the upper bound
+        actor/pg_clipfrac_lower    stopped by the dual clip: advantage < 0 and ratio above c (verl's name)
+
+    Args: all of one shape; on entries outside the mask log_ratio is 0 and the ratio 1.
+    Returns: (stopped, metrics); a NaN ratio is not stopped, so that it shows in the gradient.
+    """
+    count = mask.sum().clamp(min=1).to(ratio.dtype)
+    below, above = clipped > ratio, clipped < ratio
+    at_low = below.sum() / count
+    at_high = (above & (advantage > 0)).sum() / count
+    metrics = {
+        "actor/ppo_kl": -log_ratio.sum() / count,
+        "actor/pg_clipfrac": at_low + at_high,
+        "actor/pg_clipfrac_at_low": at_low,
+        "actor/pg_clipfrac_at_high": at_high,
+        "actor/pg_clipfrac_lower": (above & (advantage < 0)).sum() / count,
+    }
+    return below | above, metrics

@@ -1,0 +1,295 @@
+"""f-GRPO: raise a bound on the divergence between good and bad answers; f-HAL adds recorded preferences."""
+
+import math
+from collections.abc import Callable
+from typing import NamedTuple
+
+import torch
+import torch.nn.functional as F
+
+from frpo_verl.losses.terms import (
+    LOG_RATIO_CLIP,
+    LossTerms,
+    attach_gradient,
+    check_token_tensors,
+    group_index,
+    row_value,
+    upcast,
+)
+from frpo_verl.masking import keep, masked_sum
+
+LOG_2 = math.log(2.0)
+WEIGHTS = ("none", "softmax")
+ALIASES = {
+    "forward_kl": "kl",
+    "pearson_chi2": "pearson",
+    "chi2": "pearson",
+    "hellinger": "squared_hellinger",
+    "hellinger_half": "squared_hellinger_half",
+    "jensen_shannon": "js",
+    "tv": "total_variation",
+}
+
+
+class Link(NamedTuple):
+    """Link g and composite f*(g(v)) of one divergence with their slopes; each function maps v (...) -> (...).
+
+    good: g(v). good_slope: g'(v) > 0. bad: f*(g(v)). bad_slope: its derivative, >= 0.
+    """
+
+    good: Callable[[torch.Tensor], torch.Tensor]
+    good_slope: Callable[[torch.Tensor], torch.Tensor]
+    bad: Callable[[torch.Tensor], torch.Tensor]
+    bad_slope: Callable[[torch.Tensor], torch.Tensor]
+
+
+def _bounded(v: torch.Tensor) -> torch.Tensor:
+    return v.clamp(-LOG_RATIO_CLIP, LOG_RATIO_CLIP)
+
+
+def _exp(v: torch.Tensor) -> torch.Tensor:
+    return torch.exp(_bounded(v))
+
+
+def _expm1(v: torch.Tensor) -> torch.Tensor:
+    return torch.expm1(_bounded(v))
+
+
+def _half_sech2(v: torch.Tensor) -> torch.Tensor:
+    """sech(v)^2 / 2 = 2 exp(-2|v|) / (1 + exp(-2|v|))^2, without cancellation."""
+    e = torch.exp(-2 * _bounded(v).abs())
+    return 2 * e / (1 + e).square()
+
+
+LINKS = {
+    # f(u) = u log u, g(v) = v, f*(t) = exp(t - 1)
+    "kl": Link(lambda v: v, torch.ones_like, lambda v: _exp(v - 1), lambda v: _exp(v - 1)),
+    # f(u) = -log u, g(v) = -exp(-v), f*(t) = -1 - log(-t)
+    "reverse_kl": Link(lambda v: -_exp(-v), lambda v: _exp(-v), lambda v: v - 1, torch.ones_like),
+    # f(u) = (u - 1)^2, g(v) = v, f*(t) = t + t^2/4 for t >= -2, else -1: t held at -2
+    "pearson": Link(
+        lambda v: v,
+        torch.ones_like,
+        lambda v: (v.clamp(min=-2.0) / 2 + 1).square() - 1,
+        lambda v: v.clamp(min=-2.0) / 2 + 1,
+    ),
+    # f(u) = (sqrt u - 1)^2, g(v) = 1 - exp(-v), f*(t) = t / (1 - t)
+    "squared_hellinger": Link(lambda v: -_expm1(-v), lambda v: _exp(-v), _expm1, _exp),
+    # the same f, g(v) = 1 - exp(-v/2)
+    "squared_hellinger_half": Link(
+        lambda v: -_expm1(-v / 2),
+        lambda v: _exp(-v / 2) / 2,
+        lambda v: _expm1(v / 2),
+        lambda v: _exp(v / 2) / 2,
+    ),
+    # f(u) = u log u - (u + 1) log((u + 1)/2), g(v) = log 2 - softplus(-v), f*(t) = -log(2 - exp t)
+    "js": Link(
+        lambda v: LOG_2 - F.softplus(-v),
+        lambda v: torch.sigmoid(-_bounded(v)),
+        lambda v: F.softplus(v) - LOG_2,
+        lambda v: torch.sigmoid(_bounded(v)),
+    ),
+    # f(u) = |u - 1| / 2, g(v) = tanh(v) / 2, f*(t) = t for |t| <= 1/2
+    "total_variation": Link(
+        lambda v: torch.tanh(v) / 2, _half_sech2, lambda v: torch.tanh(v) / 2, _half_sech2
+    ),
+}
+DIVERGENCES = tuple(LINKS)
+
+
+def get_link(divergence: str) -> Link:
+    """The link of a divergence by its name or alias; raises ValueError for an unknown one."""
+    name = ALIASES.get(divergence, divergence)
+    if name not in LINKS:
+        raise ValueError(
+            f"f_grpo.divergence={divergence!r}: expected one of {', '.join(LINKS)} (or {', '.join(ALIASES)})"
+        )
+    return LINKS[name]
+
+
+def f_grpo_loss(
+    log_prob: torch.Tensor,
+    old_log_prob: torch.Tensor,
+    ref_log_prob: torch.Tensor,
+    advantages: torch.Tensor,
+    mask: torch.Tensor,
+    *,
+    divergence: str = "js",
+    beta: float = 0.1,
+    weights: str = "none",
+    group_ids=None,
+    rewards: torch.Tensor | None = None,
+    length_normalize: bool = False,
+) -> LossTerms:
+    """One loss for each response, from its log-ratio to the reference and its signed weight a.
+
+        v_i = beta sum_t log(pi/ref)                    (length_normalize: mean over t)
+        a_i > 0:  loss_i = -(1 + 1/beta) w_i |a_i| g(v_i)
+        else   :  loss_i = +(1 + 1/beta) w_i |a_i| f*(g(v_i))
+
+    f* is the conjugate and g the link of `divergence` (`LINKS`; u there is the ratio of the good to the bad
+    answers' density, not the pi/ref of the FRPO table). Aggregate as the mean over responses. Preference rows
+    come in through a signed weight too, see `signed_weights`.
+
+    Args:
+        log_prob, old_log_prob, ref_log_prob: (B, T) of the sampled tokens, nats; log_prob
+            carries gradient, old_log_prob is read by weights: softmax and by the drift metric.
+        advantages: (B,) or (B, T) with one value on all valid tokens of a response.
+        mask: (B, T), non-zero on response tokens; other positions have no effect whatever they hold.
+        divergence: a key of LINKS or of ALIASES.
+        beta: > 0, scale of the implicit reward.
+        weights: none (w = 1) or softmax (`softmax_weights` over this batch: whole groups must be present;
+            where micro-batches may split them, multiply those weights into the advantages before and leave
+            none here).
+        group_ids: length B; rewards: (B,) outcome rewards. Both are needed by weights: softmax.
+    Returns: LossTerms with sequence_loss (B,); 0 for a response without valid tokens.
+    Raises: ValueError on shapes, names, beta, and advantages that vary within a response.
+    Source: arXiv 2602.05946. Differs from the paper in the conjugate of pearson (clamped: the raw one pulls a
+    suppressed bad answer up again for v < -2) and in bounding exponents at 20, so that v in the hundreds
+    stays finite in float32.
+    """
+    link = get_link(divergence)
+    check_token_tensors(mask, log_prob=log_prob, old_log_prob=old_log_prob, ref_log_prob=ref_log_prob)
+    if not 0 < beta < math.inf:
+        raise ValueError(f"f_grpo.beta={beta!r}: expected a finite number above 0")
+    if weights not in WEIGHTS:
+        raise ValueError(f"f_grpo.weights={weights!r}: expected one of {', '.join(WEIGHTS)}")
+    mask = mask.bool()
+    log_prob, old_log_prob, ref_log_prob = upcast(log_prob), upcast(old_log_prob), upcast(ref_log_prob)
+    weight = row_value(upcast(advantages), mask, "advantages")
+    scale = torch.full_like(weight, beta)
+    if length_normalize:
+        scale = scale / mask.sum(dim=-1).clamp(min=1)
+    reward = scale * masked_sum(log_prob, mask, dim=-1)  # carries the gradient; a constant short of v
+    with torch.no_grad():
+        log_ratio = masked_sum(log_prob - ref_log_prob, mask, dim=-1)
+        v = scale * log_ratio
+        if weights == "softmax":
+            if group_ids is None or rewards is None:
+                raise ValueError("f_grpo.weights=softmax: needs group_ids and rewards of every response")
+            weight = weight * softmax_weights(
+                rewards, masked_sum(old_log_prob, mask, dim=-1), weight, group_ids
+            )
+        good = weight > 0
+        size = (1 + 1 / beta) * weight.abs()
+        value = size * torch.where(good, -link.good(v), link.bad(v))
+        slope = size * torch.where(good, -link.good_slope(v), link.bad_slope(v))
+        metrics = _metrics(v, weight, log_prob - old_log_prob, mask)
+    return LossTerms(None, attach_gradient(value, slope, reward), metrics)
+
+
+def _metrics(v, weight, log_ratio_old, mask) -> dict[str, torch.Tensor]:
+    """Means over responses with tokens; margin: mean v of the pushed-up minus mean v of the pushed-down."""
+    rows = mask.any(dim=-1)
+    count = rows.sum().clamp(min=1)
+    good, bad = weight > 0, weight < 0
+    mean_good = keep(v, good).sum() / good.sum().clamp(min=1)
+    mean_bad = keep(v, bad).sum() / bad.sum().clamp(min=1)
+    return {
+        "actor/ppo_kl": -masked_sum(log_ratio_old, mask) / mask.sum().clamp(min=1),
+        "actor/f_grpo/v_good": mean_good,
+        "actor/f_grpo/v_bad": mean_bad,
+        "actor/f_grpo/margin": mean_good - mean_bad,
+        "actor/f_grpo/good_frac": good.sum() / count,
+        "actor/f_grpo/v_clip_frac": (v.abs() > LOG_RATIO_CLIP).sum() / count,
+    }
+
+
+def softmax_weights(
+    scores: torch.Tensor, old_sequence_log_prob: torch.Tensor, advantages: torch.Tensor, group_ids
+) -> torch.Tensor:
+    """Importance weights of the reward-tilted good and bad answers of each group, computed in log space.
+
+        a_i > 0:  w_i = n+ softmax over the group's good answers of ( +r_j - log old(y_j))
+        else   :  w_i = n- softmax over the group's other answers of ( -r_j - log old(y_j))
+
+    n+ and n- are the sizes of the two sides, so that equal rewards and equal log-probabilities give w = 1.
+    Needs whole groups: compute it where the whole batch is (in the estimator) and multiply it into the
+    advantages. For long answers the log-probabilities differ by hundreds of nats and one answer takes all of its side.
+
+    Args:
+        scores: (B,) outcome rewards.
+        old_sequence_log_prob: (B,) sums over the response, nats.
+        advantages: (B,), read for their sign.
+        group_ids: length B.
+    Returns: (B,) weights >= 0. Raises: ValueError on shapes.
+    Source: arXiv 2602.05946; the scale n+/n- is ours, the paper's normalisation is not known to us.
+    """
+    rows = scores.shape[0]
+    for name, x in {
+        "scores": scores,
+        "old_sequence_log_prob": old_sequence_log_prob,
+        "advantages": advantages,
+    }.items():
+        if x.shape != (rows,):
+            raise ValueError(f"{name} has shape {tuple(x.shape)}; expected ({rows},)")
+    good = advantages > 0
+    side = 2 * group_index(group_ids, rows).to(scores.device) + good
+    sign = good.to(upcast(scores).dtype) * 2 - 1
+    logits = sign * upcast(scores) - upcast(old_sequence_log_prob)
+    sides = int(side.max()) + 1 if rows else 0
+    highest = logits.new_full((sides,), -torch.inf).scatter_reduce_(0, side, logits, "amax")
+    unnormalised = torch.exp(logits - highest[side])
+    total = logits.new_zeros(sides).index_add_(0, side, unnormalised)
+    count = logits.new_zeros(sides).index_add_(0, side, torch.ones_like(logits))
+    return unnormalised * (count / total)[side]
+
+
+def signed_weights(
+    advantages: torch.Tensor,
+    preference_sign: torch.Tensor,
+    preference_weight: float,
+    beta: float,
+    *,
+    valid: torch.Tensor | None = None,
+    n_total: int | None = None,
+) -> torch.Tensor:
+    """f-HAL's signed weight of each response, to be handed to `f_grpo_loss` as its advantages.
+
+    The sum of that loss over all rows, divided by n_total, is then
+
+        lambda L_FDO + (1 - lambda) L_f-GRPO
+        L_FDO    = -mean over chosen of g(v) + mean over rejected of f*(g(v))
+        L_f-GRPO = mean of f_grpo_loss over on-policy rows
+
+    because f_grpo_loss gives a row of weight s the loss (1 + 1/beta) |s| {-g(v) | f*(g(v))}, and
+
+        on-policy row      s = (1 - lambda) (n_total / n_on) a
+        chosen answer      s = +lambda (n_total / n_chosen) / (1 + 1/beta)
+        rejected answer    s = -lambda (n_total / n_rejected) / (1 + 1/beta)
+
+    The factor 1 + 1/beta and |a| belong to on-policy rows; dividing the factor out leaves each preference row
+    its plain g or f*(g). The counts are those of the whole batch: mini-batches of whatever composition then
+    add up to the stated loss. With no chosen (rejected, on-policy) rows that mean is 0.
+
+    Args:
+        advantages: (B,); not read on preference rows.
+        preference_sign: (B,), 1 chosen, -1 rejected, 0 on-policy.
+        preference_weight: lambda in [0, 1].
+        beta: the same as the loss's.
+        valid: (B,) bool, rows that count (default all); others get weight 0.
+        n_total: number of rows the mean divides by (default B).
+    Returns: (B,) float32 or better. Raises: ValueError on shapes and ranges.
+    Source: arXiv 2602.05946.
+    """
+    if advantages.dim() != 1 or preference_sign.shape != advantages.shape:
+        raise ValueError(
+            f"advantages {tuple(advantages.shape)} and preference_sign {tuple(preference_sign.shape)}: "
+            f"both must be (B,)"
+        )
+    if not 0 <= preference_weight <= 1:
+        raise ValueError(f"f_hal.preference_weight={preference_weight!r}: expected a number in [0, 1]")
+    if not 0 < beta < math.inf:
+        raise ValueError(f"f_grpo.beta={beta!r}: expected a finite number above 0")
+    valid = torch.ones_like(preference_sign, dtype=torch.bool) if valid is None else valid.bool()
+    n_total = advantages.shape[0] if n_total is None else n_total
+    chosen, rejected = valid & (preference_sign > 0), valid & (preference_sign < 0)
+    on_policy = valid & (preference_sign == 0)
+    share = preference_weight / (1 + 1 / beta)
+    out = keep(upcast(advantages), on_policy)
+
+    def scale(rows: torch.Tensor) -> torch.Tensor:
+        return n_total / rows.sum().clamp(min=1).to(out.dtype)
+
+    out = (1 - preference_weight) * scale(on_policy) * out
+    return torch.where(rejected, -share * scale(rejected), torch.where(chosen, share * scale(chosen), out))

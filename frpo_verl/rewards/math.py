@@ -1,0 +1,158 @@
+r"""The reward for mathematical answers: `reward.custom_reward_function.path=pkg://frpo_verl.rewards.math`, `name=compute_score`.
+
+A response is judged in three steps, the cheapest first: find the final answer (extract.py), compare it exactly (exact.py: strings,
+rationals, lists and matrices of rationals, words), and only where algebra is needed ask math-verify in a separate process that is
+killed at a deadline (pool.py). Importing this module imports neither torch, verl, sympy nor math-verify.
+"""
+
+import difflib
+import inspect
+import logging
+import threading
+from collections import deque
+
+from frpo_verl.rewards import exact, extract, guard, shaping
+
+logger = logging.getLogger("frpo_verl.rewards")
+
+MAX_PRED_CHARS = 256  # `pred` in the result is cut to this length
+
+
+class FailureWindow:
+    """Counts failed verifications over the last `size` answers and warns once per `size` answers when more than `share` failed."""
+
+    def __init__(self, size=256, share=0.05, minimum=64):
+        self.size, self.share, self.minimum = size, share, minimum
+        self._failed = deque(maxlen=size)
+        self._since_warning = size
+        self._lock = threading.Lock()
+
+    def add(self, failed):
+        """Record one answer; return the failed share when a warning is due, else None."""
+        with self._lock:
+            self._failed.append(bool(failed))
+            self._since_warning += 1
+            rate = sum(self._failed) / len(self._failed)
+            if len(self._failed) < self.minimum or rate <= self.share or self._since_warning < self.size:
+                return None
+            self._since_warning = 0
+            return rate
+
+
+_window = FailureWindow()
+
+
+def ground_truth_text(ground_truth):
+    r"""Return a ground truth as text: a list becomes "a, b", and `\boxed{x}` or `... #### x` becomes x."""
+    if hasattr(ground_truth, "tolist"):
+        ground_truth = ground_truth.tolist()
+    if isinstance(ground_truth, (list, tuple)):
+        ground_truth = ", ".join(str(part) for part in ground_truth)
+    text = extract.clean_text(ground_truth)
+    if "####" in text:
+        text = text.rsplit("####", 1)[1]
+    elif "\\boxed" in text:
+        boxed = extract.last_boxed(text)
+        text = boxed[0] if boxed else text
+    return text.strip()
+
+
+def judge(pred, gold, *, deadline, memory_gb, max_answer_chars, workers):
+    """Compare an extracted answer with a ground truth; return (equal, timed out, error text or "")."""
+    if len(pred) > max_answer_chars and pred.strip() != gold:
+        return False, False, f"the answer has {len(pred)} characters, more than max_answer_chars={max_answer_chars}"
+    verdict = exact.compare(gold, pred)
+    if verdict is not None:
+        return verdict, False, ""
+    gold_n, pred_n = exact.normalize(gold), exact.normalize(pred)
+    reason = guard.refuse(pred_n)
+    if reason:
+        return False, False, reason
+    from frpo_verl.rewards import pool
+
+    answer = pool.get_pool(workers=workers, memory_gb=memory_gb).verify(gold, pred, deadline)
+    return answer.equal, answer.timed_out, answer.error
+
+
+def compute_score(
+    data_source,
+    solution_str,
+    ground_truth,
+    extra_info=None,
+    *,
+    deadline=5.0,
+    workers=None,
+    memory_gb=1.0,
+    max_answer_chars=1000,
+    last_number_sources=extract.LAST_NUMBER_SOURCES,
+    format_bonus=0.0,
+    overlong_max_length=0,
+    overlong_buffer=0,
+    reward_router_address=None,
+    reward_model_tokenizer=None,
+    **unknown,
+):
+    r"""Judge one response: score = acc (+ optional shaping), acc = 1.0 when its final answer equals the ground truth, else 0.0.
+
+    Args:
+      data_source: verl's `data_source`; decides whether the last number of a response counts as an answer.
+      solution_str: the response.
+      ground_truth: the right answer: text, a number, or a list of all answers that have to be given.
+      extra_info: verl's `extra_info`; not read.
+      deadline: seconds after which a verification is killed and the answer counts as wrong, > 0.
+      workers: processes of this process's pool (None: FRPO_VERL_VERIFY_WORKERS, else from the number of cores).
+      memory_gb: address space of each of them, GiB.
+      max_answer_chars: a longer final answer is judged by text alone.
+      last_number_sources: data sources whose last number counts when there is no other mark of an answer.
+      format_bonus: added when the answer was given in `\boxed{}` or after `####`. Makes the reward non-binary.
+      overlong_max_length, overlong_buffer: DAPO's soft overlong penalty in characters (0: off). Makes the reward non-binary.
+      reward_router_address, reward_model_tokenizer: handed over by verl when a reward model is on; not used.
+
+    Returns:
+      {"score": float, "acc": float 0/1, "pred": str, "verify_timeout": float 0/1, "verify_error": float 0/1}; the same keys and types
+      in every row. `pred` is the answer in one spelling (numbers as "p/q"), "" when none was found.
+
+    Raises:
+      TypeError: for an unknown reward_kwargs key, naming the nearest known one.
+      RuntimeError: when math-verify is needed and can't be started (nothing is scored 0 for that reason).
+    """
+    if unknown:
+        _refuse_unknown(unknown)
+    if not deadline > 0:
+        raise ValueError(f"reward_kwargs.deadline={deadline}: must be a number of seconds > 0")
+    solution = extract.clean_text(solution_str)
+    gold = ground_truth_text(ground_truth)
+    answer = extract.extract_answer(solution, data_source, tuple(last_number_sources))
+    equal, timed_out, error = False, False, ""
+    if answer is not None and gold:
+        equal, timed_out, error = judge(
+            answer, gold, deadline=deadline, memory_gb=memory_gb, max_answer_chars=max_answer_chars, workers=workers
+        )
+    failed_share = _window.add(timed_out or error)
+    if failed_share is not None:
+        logger.warning(
+            "%.0f %% of the last %d answers could not be verified (last one: %s); they were scored as wrong. "
+            "See verify_timeout and verify_error, and reward_kwargs deadline, memory_gb and max_answer_chars.",
+            100 * failed_share, _window.size, "deadline" if timed_out else error or "none",
+        )  # fmt: skip
+    score = float(equal)
+    if format_bonus and answer is not None and extract.is_marked(solution):
+        score += float(format_bonus)
+    if overlong_max_length:
+        score += shaping.soft_overlong(len(solution), overlong_max_length, overlong_buffer)
+    pred = "" if answer is None else exact.canonical(answer[:MAX_PRED_CHARS])[:MAX_PRED_CHARS]
+    return {
+        "score": score,
+        "acc": float(equal),
+        "pred": pred,
+        "verify_timeout": float(timed_out),
+        "verify_error": float(bool(error)),
+    }
+
+
+def _refuse_unknown(unknown):
+    known = [p.name for p in inspect.signature(compute_score).parameters.values() if p.kind is p.KEYWORD_ONLY]
+    key = sorted(unknown)[0]
+    near = difflib.get_close_matches(key, known, n=1)
+    hint = f"; did you mean {near[0]}?" if near else ""
+    raise TypeError(f"reward_kwargs.{key} is not known{hint} Known: {', '.join(known)}")

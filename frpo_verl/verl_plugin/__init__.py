@@ -1,0 +1,42 @@
+"""The only part of frpo_verl that knows verl.
+
+`register()` leaves hooks that act when verl imports its own modules; it imports nothing of verl and is idempotent.
+Two doors lead here, both opened by verl in every process: the entry point group `verl.plugins` and the variable
+`VERL_USE_EXTERNAL_MODULES=frpo_verl`.
+"""
+
+from __future__ import annotations
+
+import sys
+
+_failure: str | None = None
+
+
+def register() -> None:
+    """Make every name of frpo_verl known to verl in this process, now or when verl's modules get imported.
+
+    verl drops a plugin's exceptions unseen, so a failure is printed here, kept for `python -m frpo_verl doctor`, and
+    repeated by stubs when one of the names is used.
+    """
+    global _failure
+    try:
+        from . import hooks, seams  # noqa: F401 - importing seams fills the table
+
+        hooks.install()
+    except Exception as error:  # noqa: BLE001
+        _failure = f"{type(error).__name__}: {error}"
+        print(f"frpo_verl did not load: {_failure}. Run `python -m frpo_verl doctor`.", file=sys.stderr, flush=True)
+        _leave_stubs(_failure)
+
+
+def _leave_stubs(reason: str) -> None:
+    """Register functions that repeat the reason, if verl is far enough imported to take them."""
+    core_algos = sys.modules.get("verl.trainer.ppo.core_algos")
+    if core_algos is None:
+        try:
+            import verl.trainer.ppo.core_algos as core_algos
+        except Exception:  # noqa: BLE001 - then there is nobody to tell
+            return
+    from .stubs import register_stubs
+
+    register_stubs(core_algos, reason)

@@ -1,0 +1,18 @@
+"""verl's FSDP2 engine under the device name `cpu`.
+
+verl registers `FSDPEngineWithLMHead` for cuda and npu only. On gloo the same class trains on a processor; two lines of
+it need an answer, both around `torch.distributed.fsdp` and both given in `seams.py`.
+"""
+
+from __future__ import annotations
+
+
+def register_engines(transformer_impl) -> None:
+    """Register verl's FSDP2 engines for `device="cpu"` (`strategy=fsdp2` only: FSDP1 needs an accelerator)."""
+    registry = transformer_impl.EngineRegistry
+    for model_type, engine in (
+        ("language_model", transformer_impl.FSDPEngineWithLMHead),
+        ("value_model", transformer_impl.FSDPEngineWithValueHead),
+    ):
+        if "cpu" not in registry._engines.get(model_type, {}).get("fsdp2", {}):
+            registry.register(model_type=model_type, backend=["fsdp2"], device=["cpu"])(engine)

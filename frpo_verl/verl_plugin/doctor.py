@@ -1,0 +1,113 @@
+"""`python -m frpo_verl doctor`: does verl in this environment know the plugin, and does the plugin know this verl?"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import io
+import os
+import subprocess
+import sys
+import warnings
+from importlib import metadata
+
+from .. import names
+
+PACKAGES = ("frpo-verl", "verl", "torch", "transformers", "ray", "vllm", "hydra-core", "omegaconf", "wrapt", "math-verify", "pebble")
+_PROBE = (
+    "import sys, verl; loaded = 'frpo_verl' in sys.modules; "
+    "from verl.trainer.ppo.core_algos import ADV_ESTIMATOR_REGISTRY as r; "
+    "print('DOOR', int(loaded), int('frpo' in r))"
+)
+
+
+def _version(package: str) -> str:
+    try:
+        return metadata.version(package)
+    except metadata.PackageNotFoundError:
+        return "-"
+
+
+def _door() -> tuple[str, bool]:
+    """By which door a fresh `import verl` loads the plugin, as seen in a process that imports nothing else."""
+    result = subprocess.run(
+        [sys.executable, "-W", "ignore", "-c", _PROBE], capture_output=True, text=True, env={**os.environ}
+    )
+    line = next((row for row in result.stdout.splitlines() if row.startswith("DOOR")), None)
+    if line is None:
+        return f"a fresh process could not import verl: {result.stderr.strip().splitlines()[-1:]}", False
+    _, loaded, registered = line.split()
+    if loaded == "0":
+        policy = os.getenv("VERL_USE_EXTERNAL_PLUGINS", "auto")
+        return (
+            f"none: `import verl` does not load frpo_verl (VERL_USE_EXTERNAL_PLUGINS={policy}); install the package "
+            "with pip, or set VERL_USE_EXTERNAL_MODULES=frpo_verl",
+            False,
+        )
+    doors = []
+    if "frpo_verl" in os.getenv("VERL_USE_EXTERNAL_MODULES", "").split(","):
+        doors.append("VERL_USE_EXTERNAL_MODULES=frpo_verl")
+    if any(e.name == "frpo_verl" for e in metadata.entry_points(group="verl.plugins")):
+        doors.append("entry point verl.plugins")
+    text = " and ".join(doors) or "loaded"
+    return (text, True) if registered == "1" else (f"{text}, but `frpo` is not registered", False)
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Print what was found; exit status 1 when something would keep a run from working."""
+    parser = argparse.ArgumentParser(prog="python -m frpo_verl doctor", description=main.__doc__)
+    parser.parse_args(argv)
+    problems: list[str] = []
+
+    print("versions")
+    print(f"  python           {sys.version.split()[0]}")
+    for package in PACKAGES:
+        print(f"  {package:16s} {_version(package)}")
+    if _version("verl") == "-":
+        print("\nproblem: verl is not installed; install it (pip install 'frpo-verl[cpu]' on a machine without a GPU)")
+        return 1
+
+    door, ok = _door()
+    print(f"\ndoor               {door}")
+    print(f"platform           {'cpu (VERL_PLATFORM=cpu)' if os.getenv('VERL_PLATFORM', '').lower() == 'cpu' else 'as verl detects it'}")
+    if not ok:
+        problems.append(f"door: {door}")
+
+    import frpo_verl.verl_plugin as plugin
+
+    if plugin._failure:
+        problems.append(f"the plugin did not load: {plugin._failure}")
+    else:
+        from . import hooks
+
+        with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
+            warnings.simplefilter("ignore")
+            hooks.import_all()
+        from verl.trainer.ppo import core_algos
+
+        print("\nnames")
+        for key, known, registry in (
+            ("algorithm.adv_estimator", names.ESTIMATORS, core_algos.ADV_ESTIMATOR_REGISTRY),
+            ("policy_loss.loss_mode", getattr(names, "POLICY_LOSSES", ()), core_algos.POLICY_LOSS_REGISTRY),
+        ):
+            for name in known:
+                there = name in registry
+                print(f"  {'ok     ' if there else 'MISSING'} {key}={name}")
+                if not there:
+                    problems.append(f"{key}={name} is not registered")
+        print("\ntouched places of verl")
+        for entry in hooks.SEAMS:
+            if entry.only_cpu and not hooks.cpu_mode():
+                status = "off (only with VERL_PLATFORM=cpu)"
+            elif entry.status == "applied" and entry.name:
+                status = f"known source ({', '.join(sorted(set(entry.known.values())))})"
+            else:
+                status = entry.status
+            print(f"  {entry.module}{'.' + entry.name if entry.name else ''}\n      {status}: {entry.reason}")
+        problems += hooks.troubles()
+
+    print()
+    for problem in problems:
+        print(f"problem: {problem}")
+    print("all good" if not problems else f"{len(problems)} problem(s)")
+    return 1 if problems else 0

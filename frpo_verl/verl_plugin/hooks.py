@@ -1,0 +1,151 @@
+"""How the table in `seams.py` is applied: on import, once, guarded by a hash of the code that is being wrapped.
+
+A *seam* replaces one function of a verl module by a wrap that is given the original. A *step* runs a function once a
+module is imported (registrations). Both are applied by wrapt's post-import hooks, in the moment the module is imported
+and before anybody can bind its names, and only in processes that import it.
+"""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import importlib
+import inspect
+import os
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+ALLOW_UNTESTED = "FRPO_VERL_ALLOW_UNTESTED"
+
+
+@dataclass
+class Seam:
+    """One touched place of verl."""
+
+    module: str
+    name: str  # dotted below the module; empty for a step
+    function: Callable
+    upstream: str
+    reason: str
+    known: dict[str, str] = field(default_factory=dict)  # first 16 hex digits of the source's sha256 -> verl versions
+    only_cpu: bool = False
+    status: str = "pending"  # pending | applied | unknown source | failed: ...
+    source_hash: str = ""
+
+    @property
+    def label(self) -> str:
+        return f"{self.module}{'.' + self.name if self.name else ''} [{self.function.__name__}]"
+
+    @property
+    def trouble(self) -> str | None:
+        """Why this seam cannot be relied upon, or None."""
+        if self.status.startswith("failed"):
+            return f"{self.label} {self.status}"
+        if self.status == "unknown source" and os.getenv(ALLOW_UNTESTED) != "1":
+            return (
+                f"{self.label} wraps code of an untested verl version (source {self.source_hash}, known "
+                f"{', '.join(f'{v}: {h}' for h, v in self.known.items())}); install verl 0.9.1 or set {ALLOW_UNTESTED}=1"
+            )
+        return None
+
+
+SEAMS: list[Seam] = []
+_installed = False
+
+
+def cpu_mode() -> bool:
+    """Whether the user chose verl's trainer on a processor."""
+    return os.getenv("VERL_PLATFORM", "").strip().lower() == "cpu"
+
+
+def seam(module: str, name: str, *, upstream: str, reason: str, known: dict[str, str], only_cpu: bool = False):
+    """Wrap `module.name`: the decorated function gets the original first, then the call's arguments."""
+
+    def decorate(function):
+        SEAMS.append(Seam(module, name, function, upstream, reason, known, only_cpu))
+        return function
+
+    return decorate
+
+
+def step(module: str, *, upstream: str, reason: str, only_cpu: bool = False):
+    """Run the decorated function with the module once it is imported."""
+
+    def decorate(function):
+        SEAMS.append(Seam(module, "", function, upstream, reason, {}, only_cpu))
+        return function
+
+    return decorate
+
+
+def source_hash(obj: Any) -> str:
+    """The first 16 hex digits of sha256 of an object's source text."""
+    return hashlib.sha256(inspect.getsource(obj).encode()).hexdigest()[:16]
+
+
+def _apply(entry: Seam, module) -> None:
+    if entry.status in ("applied", "unknown source"):
+        return
+    try:
+        if not entry.name:
+            entry.function(module)
+            entry.status = "applied"
+            return
+        *path, attribute = entry.name.split(".")
+        owner = functools.reduce(getattr, path, module)
+        original = getattr(owner, attribute)
+        entry.source_hash = source_hash(original)
+
+        @functools.wraps(original)
+        def wrapper(*args, **kwargs):
+            return entry.function(original, *args, **kwargs)
+
+        setattr(owner, attribute, wrapper)
+        entry.status = "applied" if entry.source_hash in entry.known else "unknown source"
+    except Exception as error:  # noqa: BLE001 - an import of verl must not fail because of us; it is said instead
+        entry.status = f"failed: {type(error).__name__}: {error}"
+        print(f"frpo_verl: {entry.label} {entry.status}", file=sys.stderr, flush=True)
+        if not entry.name and entry.module.endswith("core_algos"):
+            from .stubs import register_stubs
+
+            register_stubs(module, entry.status)
+
+
+def install() -> None:
+    """Leave one post-import hook for each module of the table; a module that is imported already is done at once."""
+    global _installed
+    if _installed:
+        return
+    _installed = True
+    import wrapt
+
+    by_module: dict[str, list[Seam]] = {}
+    for entry in SEAMS:
+        if entry.only_cpu and not cpu_mode():
+            continue
+        by_module.setdefault(entry.module, []).append(entry)
+    for module_name, entries in by_module.items():
+
+        def hook(module, entries=entries):
+            for entry in entries:
+                _apply(entry, module)
+
+        wrapt.register_post_import_hook(hook, module_name)
+
+
+def troubles() -> list[str]:
+    """One line for each seam of this process that cannot be relied upon."""
+    return [entry.trouble for entry in SEAMS if entry.trouble]
+
+
+def import_all() -> None:
+    """Import every module of the table, so that the doctor sees each seam applied or failed."""
+    for module_name in dict.fromkeys(e.module for e in SEAMS if not e.only_cpu or cpu_mode()):
+        try:
+            importlib.import_module(module_name)
+        except Exception as error:  # noqa: BLE001
+            for entry in SEAMS:
+                if entry.module == module_name and entry.status == "pending":
+                    entry.status = f"failed: cannot import {module_name}: {type(error).__name__}: {error}"

@@ -1,0 +1,32 @@
+"""`python -m frpo_verl paths`: what to type to reach the parts of an installed frpo_verl."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+import frpo_verl
+
+
+def recipe_names() -> list[str]:
+    """The names that `+recipe=NAME` takes."""
+    return sorted(p.stem for p in (Path(frpo_verl.__file__).parent / "recipes" / "recipe").glob("*.yaml"))
+
+
+def method_names() -> list[str]:
+    """The names that `method=NAME` takes beside a recipe."""
+    return sorted(p.stem for p in (Path(frpo_verl.__file__).parent / "recipes" / "method").glob("*.yaml"))
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Print recipes, methods and the paths that verl's configuration takes."""
+    argparse.ArgumentParser(prog="python -m frpo_verl paths", description=main.__doc__).parse_args(argv)
+    root = Path(frpo_verl.__file__).resolve().parent
+    print(f"package          {root}")
+    print(f"recipes          {(root / 'recipes').resolve()}")
+    print(f"  +recipe=       {' '.join(recipe_names())}")
+    print(f"  method=        {' '.join(method_names())}")
+    print("  without the search-path plugin: 'hydra.searchpath=[pkg://frpo_verl.recipes]'")
+    print("reward function  reward.custom_reward_function.path=pkg://frpo_verl.rewards.math")
+    print("                 reward.custom_reward_function.name=compute_score")
+    return 0

@@ -1,0 +1,51 @@
+"""Files of a run that verl writes in place, made safe against a kill."""
+
+from __future__ import annotations
+
+import os
+import re
+from pathlib import Path
+
+
+def metrics_path(project_name: str, experiment_name: str) -> Path:
+    """Where verl's `file` logger writes (`utils/tracking.py:534`)."""
+    explicit = os.getenv("VERL_FILE_LOGGER_PATH")
+    if explicit:
+        return Path(explicit)
+    return Path(os.path.expanduser(os.getenv("VERL_FILE_LOGGER_ROOT", "."))) / project_name / f"{experiment_name}.jsonl"
+
+
+def rotate_metrics(project_name: str, experiment_name: str) -> None:
+    """Move a non-empty metrics file NAME.jsonl aside to NAME.K.jsonl, K counting up from 1."""
+    path = metrics_path(project_name, experiment_name)
+    if not path.exists() or path.stat().st_size == 0:
+        return
+    taken = [
+        int(match.group(1))
+        for p in path.parent.glob(f"{path.stem}.*{path.suffix}")
+        if (match := re.fullmatch(rf"{re.escape(path.stem)}\.(\d+){re.escape(path.suffix)}", p.name))
+    ]
+    os.replace(path, path.with_name(f"{path.stem}.{max(taken, default=0) + 1}{path.suffix}"))
+
+
+def repair_checkpoint_tracker(folder: str | None) -> None:
+    """Rewrite an unreadable `latest_checkpointed_iteration.txt` from the complete checkpoints beside it.
+
+    A checkpoint is complete when it holds `data.pt`, the last file that verl writes into it.
+    """
+    if not folder:
+        return
+    tracker = Path(folder) / "latest_checkpointed_iteration.txt"
+    if not tracker.exists() or tracker.read_text().strip().isdigit():
+        return
+    steps = [
+        int(p.name.removeprefix("global_step_"))
+        for p in Path(folder).glob("global_step_*")
+        if (p / "data.pt").exists() and p.name.removeprefix("global_step_").isdigit()
+    ]
+    if steps:
+        temporary = tracker.with_suffix(".tmp")
+        temporary.write_text(str(max(steps)))
+        os.replace(temporary, tracker)
+    else:
+        tracker.unlink()

@@ -1,0 +1,11 @@
+"""Puts the recipes on Hydra's search path: `python -m verl.trainer.main_ppo +recipe=NAME` needs no other flag."""
+
+from hydra.core.config_search_path import ConfigSearchPath
+from hydra.plugins.search_path_plugin import SearchPathPlugin
+
+
+class FrpoVerlRecipes(SearchPathPlugin):
+    """Appends the package that holds `recipe/` and `method/`."""
+
+    def manipulate_search_path(self, search_path: ConfigSearchPath) -> None:
+        search_path.append(provider="frpo_verl", path="pkg://frpo_verl.recipes")

@@ -1,0 +1,1 @@
+"""Hydra configurations: `recipe/` (method + model + data) and `method/` (what a method changes in verl's defaults)."""

@@ -1,0 +1,532 @@
+import math
+import weakref
+from functools import partial
+
+import pytest
+import torch
+from torch.utils._python_dispatch import TorchDispatchMode
+from toys import (
+    enumerate_trajectories,
+    garbage,
+    gradient,
+    local_objective,
+    log_prob,
+    objective,
+    policy_gradient,
+    probability,
+    random_logits,
+    relative_error,
+)
+
+from frpo_verl.advantages import (
+    find_nonfinite,
+    kl_to_go,
+    log_ratio,
+    regularizer,
+    rows_with_nonfinite,
+    sequence_divergence,
+    token_advantages,
+)
+from frpo_verl.divergences import DIVERGENCES, get_divergence
+
+ROWS = [(name, None) for name in DIVERGENCES if name != "alpha"] + [("alpha", 0.5), ("alpha", 2.5)]
+IDS = [name if order is None else f"{name}{order:g}" for name, order in ROWS]
+
+
+class Toy:
+    """A policy, a reference and every trajectory's log-ratio, computed from log-probs full of garbage."""
+
+    def __init__(self, vocabulary=3, horizon=4, eos=True, seed=0, drift=1.0):
+        self.all = enumerate_trajectories(vocabulary, horizon, eos)
+        self.ref = random_logits(self.all, seed)
+        self.logits = (self.ref + drift * random_logits(self.all, seed + 1)).requires_grad_()
+        self.mask = self.all.mask
+        self.lp, self.lr = log_prob(self.all, self.logits).detach(), log_prob(self.all, self.ref)
+        self.p = probability(self.all, self.logits).detach()
+        self.delta, clipped = log_ratio(garbage(self.all, self.lp), garbage(self.all, self.lr), self.mask)
+        assert clipped == 0 and self.delta.dtype == torch.float64
+
+    def truth(self, divergence, which=objective):
+        return gradient(which(self.all, self.logits, self.ref, divergence.value), self.logits)
+
+    def estimate(self, reg):
+        return policy_gradient(self.all, self.logits, reg)
+
+
+@pytest.fixture(
+    scope="module", params=[(3, 4, True), (3, 3, False), (2, 5, True)], ids=["eos", "fixed", "binary"]
+)
+def toy(request):
+    return Toy(*request.param)
+
+
+# -- the expected gradient, by enumeration --------------------
+
+
+@pytest.mark.parametrize("placement", ["future", "sequence"])
+@pytest.mark.parametrize("name, order", ROWS, ids=IDS)
+def test_expected_gradient_is_that_of_the_enumerated_objective(toy, name, order, placement):
+    reg = regularizer(toy.delta, toy.mask, divergence=name, alpha=order, placement=placement)
+    assert relative_error(toy.estimate(reg), toy.truth(get_divergence(name, order))) < 1e-10
+
+
+@pytest.mark.parametrize("name, order", ROWS, ids=IDS)
+def test_local_placement_is_the_local_part_and_not_the_whole(toy, name, order):
+    row = get_divergence(name, order)
+    estimate = toy.estimate(regularizer(toy.delta, toy.mask, divergence=name, alpha=order, placement="local"))
+    assert relative_error(estimate, toy.truth(row, local_objective)) < 1e-10
+    assert relative_error(estimate, toy.truth(row)) > 0.02
+
+
+@pytest.mark.parametrize("name, order", ROWS, ids=IDS)
+def test_reward_placement_before_normalisation_is_the_whole_gradient(toy, name, order):
+    cost = sequence_divergence(toy.delta, toy.mask, name, order)
+    torch.testing.assert_close(
+        (toy.p * cost).sum(), objective(toy.all, toy.logits, toy.ref, get_divergence(name, order).value)
+    )
+    # the score-function part misses the derivative of the cost itself: (f' - f/w) * score on each token
+    row = get_divergence(name, order)
+    own = regularizer(toy.delta, toy.mask, divergence=name, alpha=order, placement="local") - row.future(
+        toy.delta
+    )
+    assert relative_error(toy.estimate(cost[:, None] + own), toy.truth(row)) < 1e-10
+
+
+def test_the_exclusive_sum_is_wrong():
+    toy = Toy()
+    truth = toy.truth(DIVERGENCES["reverse_kl"])
+    inclusive = kl_to_go(toy.delta, toy.mask)
+    assert relative_error(toy.estimate(inclusive), truth) < 1e-10
+    assert relative_error(toy.estimate(inclusive - toy.delta), truth) > 0.2
+
+
+def test_forgetting_the_mask_before_the_sum_is_wrong():
+    toy = Toy()
+    dirty = torch.where(toy.mask, toy.delta, 0.3)
+    poisoned = dirty.flip(-1).cumsum(-1).flip(-1)
+    assert relative_error(toy.estimate(poisoned), toy.truth(DIVERGENCES["reverse_kl"])) > 0.1
+
+
+def test_discount_is_a_bias_that_vanishes_at_one():
+    errors = []
+    for discount in (1.0, 0.9, 0.5, 0.0):
+        per_seed = []
+        for seed in range(8):
+            toy = Toy(seed=10 * seed)
+            reg = regularizer(toy.delta, toy.mask, discount=discount)
+            per_seed.append(relative_error(toy.estimate(reg), toy.truth(DIVERGENCES["reverse_kl"])))
+        errors.append(sum(per_seed) / len(per_seed))
+    assert errors[0] < 1e-10
+    assert errors[1:] == pytest.approx(DISCOUNT_BIAS, abs=5e-3)
+    zero = regularizer(toy.delta, toy.mask, discount=0.0)
+    assert torch.equal(zero, regularizer(toy.delta, toy.mask, placement="local"))
+
+
+DISCOUNT_BIAS = [0.058, 0.243, 0.397]  # relative error at discount 0.9, 0.5 and 0, mean over the eight toys
+
+
+# -- baseline: position --------------------
+
+
+def grouped(toy, size):
+    """Every tuple of `size` trajectories as one group: rows (groups * size,), group ids, group probabilities."""
+    n = toy.all.count
+    rows = torch.cartesian_prod(*[torch.arange(n)] * size)
+    return rows.flatten(), torch.arange(rows.shape[0]).repeat_interleave(size), toy.p[rows].prod(-1)
+
+
+def grouped_gradient(toy, rows, weight, probability_of_group, size):
+    """Expected gradient of the mean over a group's responses of sum_t weight_t * score_t."""
+    lp = log_prob(toy.all, toy.logits)[rows]
+    w = (
+        probability_of_group.repeat_interleave(size)[:, None]
+        * torch.where(toy.mask[rows], weight, 0.0)
+        / size
+    )
+    return gradient((w.detach() * lp).sum(), toy.logits)
+
+
+@pytest.mark.parametrize("placement", ["future", "local", "sequence"])
+@pytest.mark.parametrize("name, order", ROWS, ids=IDS)
+def test_position_baseline_leaves_the_gradient_of_enumerated_pairs_unchanged(name, order, placement):
+    toy = Toy(3, 3)
+    rows, ids, p = grouped(toy, 2)
+    kind = {"divergence": name, "alpha": order, "placement": placement}
+    with_baseline = regularizer(toy.delta[rows], toy.mask[rows], baseline="position", group_ids=ids, **kind)
+    without = toy.estimate(regularizer(toy.delta, toy.mask, **kind))
+    assert relative_error(grouped_gradient(toy, rows, with_baseline, p, 2), without) < 1e-10
+    assert not torch.allclose(with_baseline, regularizer(toy.delta[rows], toy.mask[rows], **kind))
+
+
+def test_position_baseline_on_triples_and_the_biased_ways_to_do_it():
+    toy = Toy(3, 2)
+    rows, ids, p = grouped(toy, 3)
+    mask, reg = toy.mask[rows], kl_to_go(toy.delta, toy.mask)[rows]
+    truth = toy.truth(DIVERGENCES["reverse_kl"])
+    ours = regularizer(toy.delta[rows], mask, baseline="position", group_ids=ids)
+    assert relative_error(grouped_gradient(toy, rows, ours, p, 3), truth) < 1e-10
+    by_group, there = reg.reshape(-1, 3, 2), mask.reshape(-1, 3, 2)
+    own_included = (
+        by_group - by_group.sum(1, keepdim=True) / there.sum(1, keepdim=True).clamp(min=1)
+    ).reshape(-1, 2)
+    assert relative_error(grouped_gradient(toy, rows, own_included, p, 3), truth) > 0.05
+    remaining = mask.flip(-1).cumsum(-1).flip(-1)
+    own_length = reg - remaining * (toy.delta[rows].sum() / mask.sum())  # the paper's (T - t) * mean KL
+    assert relative_error(grouped_gradient(toy, rows, own_length, p, 3), truth) > 0.01
+
+
+def test_position_baseline_literal_numbers():
+    delta = torch.tensor(
+        [[1.0, 2.0, 0.0], [4.0, 8.0, 16.0], [5.0, 0.0, 0.0], [7.0, 7.0, 7.0], [0.0, 0.0, 0.0]]
+    )
+    mask = torch.tensor([[1, 1, 0], [1, 1, 1], [1, 0, 0], [1, 1, 1], [0, 0, 0]])
+    reg = regularizer(delta, mask, baseline="position", group_ids=torch.tensor([5, 5, 5, 2, 5]))
+    # suffix sums (3, 2, -), (28, 24, 16), (5, -, -); group of one (21, 14, 7) stays; the pad row counts nowhere
+    expected = [[3 - 33 / 2, 2 - 24, 0], [28 - 8 / 2, 24 - 2, 16], [5 - 31 / 2, 0, 0], [21, 14, 7], [0, 0, 0]]
+    assert reg.tolist() == expected
+
+
+def test_position_baseline_leaves_out_the_whole_session():
+    # one conversation = two outputs of one token; the second is produced in the light of the first
+    toy = Toy(3, 2, eos=False)
+    n, size = toy.all.count, 2
+    rows, _, p = grouped(toy, size)
+    sessions = torch.arange(rows.shape[0])
+    delta = toy.delta[rows].reshape(-1, 1)  # outputs become rows: (group, session, output)
+    mask = torch.ones_like(delta)
+    group = torch.arange(n * n).repeat_interleave(2 * size)
+    kind = {"baseline": "position", "group_ids": group}
+    by_session = regularizer(delta, mask, session_ids=sessions.repeat_interleave(2), **kind).reshape(-1, 2)
+    by_row = regularizer(delta, mask, **kind).reshape(-1, 2)
+    truth = toy.estimate(toy.delta)  # each output carries its own divergence
+    assert relative_error(grouped_gradient(toy, rows, by_session, p, size), truth) < 1e-10
+    assert relative_error(grouped_gradient(toy, rows, by_row, p, size), truth) > 0.01
+
+
+# -- agreement with what other frameworks compute --------------------
+
+
+def random_batch(rows=12, columns=9, seed=0):
+    generator = torch.Generator().manual_seed(seed)
+    lp, lr = -torch.rand(2, rows, columns, generator=generator, dtype=torch.float64) * 3
+    length = torch.randint(0, columns + 1, (rows,), generator=generator)
+    mask = (torch.arange(columns) < length[:, None]).long()
+    scores = torch.randint(0, 2, (rows,), generator=generator).double()
+    return lp, lr, mask, scores, torch.arange(rows) // 4
+
+
+def group_norm(scores, groups):
+    out = torch.zeros_like(scores)
+    for g in groups.unique():
+        s = scores[groups == g]
+        out[groups == g] = (s - s.mean()) / (s.std() + 1e-6)
+    return out
+
+
+def test_agrees_with_openrlhf_group_norm_and_k1_in_the_reward():
+    # rewards are normalised in the group first; then r_t = -kl_coef * kl_t, plus the reward at EOS; plain sums
+    lp, lr, mask, scores, groups = random_batch()
+    beta = 0.3
+    normalised = group_norm(scores, groups)
+    expected = torch.zeros_like(lp)
+    for i in range(lp.shape[0]):
+        n, running = int(mask[i].sum()), 0.0
+        for t in reversed(range(n)):
+            running += -beta * (lp[i, t] - lr[i, t]) + (normalised[i] if t == n - 1 else 0.0)
+            expected[i, t] = running
+    delta, _ = log_ratio(lp, lr, mask)
+    torch.testing.assert_close(
+        token_advantages(normalised, kl_to_go(delta, mask), mask, kl_coef=beta), expected
+    )
+
+
+def test_agrees_with_roll_grpo_and_token_level_kl():
+    # token rewards: normalised reward on the last token minus beta * kl on each; advantage = triangular sum
+    lp, lr, mask, scores, groups = random_batch(seed=1)
+    beta, columns = 0.05, lp.shape[1]
+    normalised = group_norm(scores, groups)
+    last = torch.nn.functional.one_hot((mask.sum(-1) - 1).clamp(min=0), columns) * mask
+    token_rewards = normalised[:, None] * last - beta * torch.where(mask.bool(), lp - lr, 0.0)
+    expected = torch.where(
+        mask.bool(), token_rewards @ torch.ones(columns, columns, dtype=torch.float64).tril(), 0.0
+    )
+    delta, _ = log_ratio(lp, lr, mask)
+    torch.testing.assert_close(
+        token_advantages(normalised, kl_to_go(delta, mask), mask, kl_coef=beta), expected
+    )
+
+
+def test_agrees_with_prl_for_steps_of_one_token():
+    # v_t = A - S_t / eta, kept at every step end, and every token takes the next kept value
+    lp, lr, mask, scores, groups = random_batch(seed=2)
+    eta = 50.0
+    normalised = group_norm(scores, groups)
+    expected = torch.zeros_like(lp)
+    for i in range(lp.shape[0]):
+        n = int(mask[i].sum())
+        for t in range(n):
+            expected[i, t] = normalised[i] - (lp[i, t:n] - lr[i, t:n]).sum() / eta
+    delta, _ = log_ratio(lp, lr, mask)
+    torch.testing.assert_close(
+        token_advantages(normalised, kl_to_go(delta, mask), mask, kl_coef=1 / eta), expected
+    )
+
+
+def test_first_and_last_token_and_equal_rewards():
+    lp, lr, mask, _, _ = random_batch(seed=3)
+    delta, _ = log_ratio(lp, lr, mask)
+    adv = token_advantages(torch.zeros(12, dtype=torch.float64), kl_to_go(delta, mask), mask, kl_coef=0.5)
+    torch.testing.assert_close(adv[:, 0], -0.5 * torch.where(mask.bool(), lp - lr, 0.0).sum(-1))
+    for i, n in enumerate(mask.sum(-1).tolist()):
+        if n:
+            torch.testing.assert_close(adv[i, n - 1], -0.5 * (lp - lr)[i, n - 1])
+    assert torch.equal(adv != 0, mask.bool()) and torch.isfinite(adv).all()
+
+
+def test_outcome_may_be_per_row_or_per_token():
+    lp, lr, mask, scores, _ = random_batch(seed=4)
+    reg = kl_to_go(log_ratio(lp, lr, mask)[0], mask)
+    per_token = scores[:, None].expand_as(lp).masked_fill(mask == 0, math.nan)
+    a, b = (token_advantages(x, reg, mask, kl_coef=0.1) for x in (scores, per_token))
+    assert torch.equal(a, b) and torch.equal(
+        token_advantages(scores, reg, mask, kl_coef=0.0), scores[:, None] * mask
+    )
+    with pytest.raises(ValueError, match="outcome"):
+        token_advantages(scores[:3], reg, mask, kl_coef=0.1)
+
+
+# -- log ratios --------------------
+
+
+@pytest.mark.parametrize("mask_dtype", [torch.bool, torch.int64, torch.int32, torch.float32, torch.bfloat16])
+def test_log_ratio_ignores_what_is_masked_and_clips_what_is_not(mask_dtype):
+    nan, inf = math.nan, math.inf
+    lp = torch.tensor([[-1.0, nan, -30.0, -inf], [-0.5, inf, -2.0, nan]], requires_grad=True)
+    lr = torch.tensor([[-2.0, nan, -1.0, -inf], [-29.0, -inf, nan, -1.0]])
+    mask = torch.tensor([[1, 0, 1, 0], [1, 0, 0, 0]]).to(mask_dtype)
+    delta, clipped = log_ratio(lp, lr, mask)
+    assert delta.tolist() == [[1.0, 0.0, -20.0, 0.0], [20.0, 0.0, 0.0, 0.0]] and not delta.requires_grad
+    assert clipped == pytest.approx(2 / 3)
+    assert log_ratio(lp, lr, mask, clip=inf)[0].tolist()[0][2] == -29.0
+    assert log_ratio(lp, lr, mask, clip=28.75)[1] == pytest.approx(1 / 3)
+    assert not rows_with_nonfinite(lp, lr, mask).any() and find_nonfinite(lp, lr, mask) == []
+
+
+def test_log_ratio_dtypes_and_empty_batches():
+    half = torch.full((2, 3), -1.5, dtype=torch.bfloat16)
+    mask = torch.ones(2, 3)
+    assert log_ratio(half, half, mask)[0].dtype == torch.float32
+    assert log_ratio(half, half.double(), mask)[0].dtype == torch.float64
+    assert log_ratio(half, half, torch.zeros(2, 3))[1] == 0.0
+    for shape in ((0, 3), (3, 0)):
+        empty = torch.zeros(shape)
+        delta, clipped = log_ratio(empty, empty, empty)
+        assert delta.shape == shape and clipped == 0.0 and regularizer(delta, empty).shape == shape
+        assert regularizer(delta, empty, discount=0.5).shape == shape
+
+
+def test_a_nonfinite_valid_token_is_named_and_never_clipped_into_a_number():
+    lp, lr, mask, _, _ = random_batch(rows=5, columns=6)
+    mask = torch.ones_like(mask)
+    mask[3, 4:] = 0
+    lp[1, 2], lr[1, 4], lr[3, 1], lp[3, 5], lr[4, 0] = math.nan, math.inf, -math.inf, math.nan, math.inf
+    lp[4, 0] = math.inf  # the difference of two infinities
+    assert rows_with_nonfinite(lp, lr, mask).tolist() == [False, True, False, True, True]
+    assert find_nonfinite(lp, lr, mask) == [
+        ("log_prob", 1, 2),
+        ("ref_log_prob", 1, 4),
+        ("ref_log_prob", 3, 1),
+        ("log_prob", 4, 0),
+        ("ref_log_prob", 4, 0),
+    ]
+    delta, _ = log_ratio(lp, lr, mask)
+    assert delta.isnan().nonzero().tolist() == [[1, 2], [1, 4], [3, 1], [4, 0]]
+    keep_row = ~rows_with_nonfinite(lp, lr, mask)
+    cleaned = mask * keep_row[:, None]
+    assert torch.isfinite(kl_to_go(log_ratio(lp, lr, cleaned)[0], cleaned)).all()
+
+
+# -- discount and masks --------------------
+
+
+def loop_reference(delta, mask, row, discount, starts=None):
+    """One token at a time: local part, rest of the own step undiscounted, later steps (tokens) discounted."""
+    out = torch.zeros_like(delta)
+    cost = row.future(delta)
+    for i in range(delta.shape[0]):
+        valid = [t for t in range(delta.shape[1]) if mask[i, t]]
+        step = {t: (k if starts is None else int(starts[i, t])) for k, t in enumerate(valid)}
+        order = {s: k for k, s in enumerate(sorted(set(step.values())))}
+        for t in valid:
+            total = row.centered_local(delta[i, t])
+            for j in valid:
+                if j != t and step[j] >= step[t] and (starts is not None or j > t):
+                    total = total + discount ** (order[step[j]] - order[step[t]]) * cost[i, j]
+            out[i, t] = total
+    return out
+
+
+@pytest.mark.parametrize("discount", [0.0, 0.3, 0.9, 0.999, 1.0])
+@pytest.mark.parametrize("name", ["reverse_kl", "js"])
+@pytest.mark.parametrize("steps", [False, True])
+def test_discounted_sum_against_a_loop_with_gaps_in_the_mask(discount, name, steps):
+    generator = torch.Generator().manual_seed(3)
+    delta = torch.randn(6, 33, generator=generator, dtype=torch.float64)
+    mask = torch.rand(6, 33, generator=generator) < 0.7
+    mask[0] = False
+    starts = None
+    if steps:
+        begins = mask & (torch.rand(6, 33, generator=generator) < 0.4)
+        begins |= mask & (mask.cumsum(-1) == 1)
+        column = torch.arange(33)
+        starts = torch.where(mask, torch.where(begins, column, 0).cummax(-1).values, column)
+    delta = torch.where(mask, delta, math.nan)
+    expected = loop_reference(torch.where(mask, delta, 0.0), mask, DIVERGENCES[name], discount, starts)
+    got = regularizer(delta, mask, divergence=name, discount=discount, step_start=starts)
+    torch.testing.assert_close(got, expected, rtol=1e-12, atol=1e-12)
+    assert (got[~mask] == 0).all()
+
+
+@pytest.mark.parametrize("discount", [0.0, 0.5, 0.99, 0.9999, 1.0])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_thirty_two_thousand_tokens_stay_within_1e5_of_float64(dtype, discount):
+    generator = torch.Generator().manual_seed(0)
+    lp = -torch.rand(2, 32768, generator=generator).mul(0.5)
+    lr = lp + 0.05 * torch.randn(2, 32768, generator=generator) - 0.01
+    lp, lr = lp.to(dtype), lr.to(dtype)
+    mask = torch.ones(2, 32768)
+    mask[1, 30000:] = 0
+    low = regularizer(log_ratio(lp, lr, mask)[0], mask, discount=discount)
+    exact = regularizer(log_ratio(lp.float().double(), lr.float().double(), mask)[0], mask, discount=discount)
+    assert low.dtype == torch.float32
+    torch.testing.assert_close(low.double(), exact, rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("name, order", ROWS, ids=IDS)
+@pytest.mark.parametrize("placement", ["future", "local", "sequence"])
+def test_finite_at_the_bounds_and_exactly_zero_off_the_mask(name, order, placement):
+    delta = torch.where(torch.arange(64) % 2 == 0, 20.0, -20.0).repeat(4, 1)
+    delta[1], delta[2] = 20.0, -20.0
+    mask = torch.ones(4, 64)
+    mask[:, 50:] = 0
+    delta[:, 50:] = math.nan
+    reg = regularizer(delta, mask, divergence=name, alpha=order, placement=placement)
+    assert torch.isfinite(reg).all() and (reg[:, 50:] == 0).all() and reg.dtype == torch.float32
+
+
+# -- memory and interface --------------------
+
+
+class PeakMemory(TorchDispatchMode):
+    """Bytes of tensor storage born inside the block and alive at the worst moment."""
+
+    def __init__(self):
+        super().__init__()
+        self.live, self.peak, self.seen = 0, 0, set()
+
+    def _gone(self, key, size):
+        self.live -= size
+        self.seen.discard(key)
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        old = {x.untyped_storage()._cdata for x in _tensors((args, kwargs or {}))}
+        out = func(*args, **(kwargs or {}))
+        for x in _tensors(out):
+            storage = x.untyped_storage()
+            key, size = storage._cdata, storage.nbytes()
+            if key not in old and key not in self.seen:
+                self.seen.add(key)
+                self.live += size
+                self.peak = max(self.peak, self.live)
+                weakref.finalize(storage, self._gone, key, size)
+        return out
+
+
+def _tensors(tree):
+    return [x for x in torch.utils._pytree.tree_leaves(tree) if isinstance(x, torch.Tensor)]
+
+
+@pytest.mark.parametrize(
+    "what",
+    [
+        {},
+        {"placement": "sequence"},
+        {"divergence": "js"},
+        {"divergence": "alpha", "alpha": 0.5},
+        {"discount": 0.9},
+        {"baseline": "position"},
+    ],
+    ids=lambda x: "-".join(map(str, x.values())) or "default",
+)
+def test_at_most_three_extra_tensors_of_the_size_of_the_advantage(what):
+    rows, columns = 2048, 4096
+    lp, lr = torch.zeros(rows, columns), torch.full((rows, columns), -0.01)
+    mask = torch.ones(rows, columns, dtype=torch.int64)
+    groups = torch.arange(rows) // 8
+    if what.get("baseline"):
+        what = {**what, "group_ids": groups}
+    with PeakMemory() as memory:
+        delta, _ = log_ratio(lp, lr, mask)
+        reg = regularizer(delta, mask, **what)
+        token_advantages(torch.zeros(rows), reg, mask, kl_coef=0.1)
+    assert 2 * lp.nbytes < memory.peak < 3.5 * lp.nbytes  # delta, reg and the advantage itself, plus chunks
+
+
+@pytest.mark.parametrize(
+    "arguments, says",
+    [
+        ({"divergence": "revers_kl"}, "reverse_kl"),
+        ({"divergence": "js", "alpha": 2.0}, "alpha"),
+        ({"placement": "reward"}, "sequence_divergence"),
+        ({"placement": "futur"}, "future, local or sequence"),
+        ({"discount": 1.5}, "[0, 1]"),
+        ({"discount": math.nan}, "[0, 1]"),
+        ({"placement": "local", "discount": 0.9}, "placement=future"),
+        ({"placement": "sequence", "step_start": torch.zeros(2, 3, dtype=torch.int64)}, "placement=future"),
+        ({"step_start": torch.zeros(2, 3)}, "int64"),
+        ({"baseline": "mean"}, "none, position"),
+        ({"baseline": "position"}, "group_ids"),
+        ({"baseline": "position", "group_ids": torch.zeros(3, dtype=torch.int64)}, "group_ids must be (2,)"),
+        ({"baseline": "position", "group_ids": torch.zeros(2)}, "integers"),
+    ],
+)
+def test_errors_name_the_argument_and_what_is_allowed(arguments, says):
+    with pytest.raises(ValueError) as error:
+        regularizer(torch.zeros(2, 3), torch.ones(2, 3), **arguments)
+    assert says in str(error.value) and "\n" not in str(error.value)
+
+
+def test_shapes_and_dtypes_are_asserted():
+    x, mask = torch.zeros(2, 3), torch.ones(2, 3)
+    for bad in (torch.zeros(2, 4), torch.zeros(3), torch.zeros(2, 3, dtype=torch.int64)):
+        for function, arguments in (
+            (log_ratio, (bad, x, mask)),
+            (log_ratio, (x, bad, mask)),
+            (regularizer, (bad, mask)),
+            (sequence_divergence, (bad, mask)),
+            (rows_with_nonfinite, (bad, x, mask)),
+            (partial(token_advantages, kl_coef=0.1), (torch.zeros(2), bad, mask)),
+        ):
+            with pytest.raises(ValueError, match=r"\(B, T\)"):
+                function(*arguments)
+    for clip in (0.0, -1.0, math.nan):
+        with pytest.raises(ValueError, match="clip="):
+            log_ratio(x, x, mask, clip=clip)
+
+
+def test_inputs_are_left_alone():
+    lp, lr, mask, _, groups = random_batch()
+    before = lp.clone(), lr.clone(), mask.clone()
+    delta, _ = log_ratio(lp, lr, mask)
+    kept = delta.clone()
+    for kind in (
+        {},
+        {"discount": 0.5},
+        {"placement": "local"},
+        {"placement": "sequence"},
+        {"divergence": "js"},
+    ):
+        reg = regularizer(delta, mask, baseline="position", group_ids=groups, **kind)
+        assert reg.data_ptr() != delta.data_ptr()
+    token_advantages(torch.zeros(12), delta, mask, kl_coef=0.5)
+    assert all(torch.equal(a, b) for a, b in zip((lp, lr, mask, delta), (*before, kept), strict=True))

@@ -1,0 +1,261 @@
+import math
+
+import numpy as np
+import pytest
+import torch
+
+from frpo_verl.losses.clipping import (
+    MEASURES,
+    divergence_clip_loss,
+    kl3_bounds,
+    kl3_delta_for_lower,
+    kl3_delta_for_upper,
+    ratio_bounds,
+)
+
+nan, inf = float("nan"), float("inf")
+f64 = torch.float64
+
+TABLE = [
+    (0.001, 0.95594, 1.04539),
+    (0.005, 0.90331, 1.10336),
+    (0.01, 0.86517, 1.14817),
+    (0.01768, 0.82356, 1.2),
+    (0.02, 0.81311, 1.21355),
+    (0.023144, 0.8, 1.23084),
+    (0.03314, 0.76415, 1.28),
+    (0.05, 0.71619, 1.35040),
+    (0.1, 0.61682, 1.51622),
+]
+
+
+def estimate(measure: str, w: torch.Tensor) -> torch.Tensor:
+    """The divergence estimate itself, without any closed-form bound."""
+    return {
+        "ratio": lambda: (w - 1).abs(),
+        "kl1": lambda: w.log().abs(),
+        "kl2": lambda: w.log().square() / 2,
+        "kl3": lambda: w - 1 - w.log(),
+        "tv": lambda: (w - 1).abs() / 2,
+    }[measure]()
+
+
+def one_token(ratios: torch.Tensor, advantages: torch.Tensor, **kwargs):
+    """Loss and d loss / d log pi of each (ratio, advantage) pair as a response of one token."""
+    log_prob = ratios.log()[:, None].requires_grad_()
+    terms = divergence_clip_loss(
+        log_prob, torch.zeros_like(log_prob), advantages[:, None], torch.ones_like(log_prob), **kwargs
+    )
+    (grad,) = torch.autograd.grad(terms.token_loss.sum(), log_prob)
+    return terms.token_loss[:, 0], grad[:, 0], terms.metrics
+
+
+def ppo_reference(ratios, advantages, low, high, c):
+    """verl's vanilla loss, written as its docstring states it, differentiated by autograd."""
+    log_prob = ratios.log().requires_grad_()
+    w = log_prob.exp()
+    loss = torch.maximum(-advantages * w, -advantages * w.clamp(low, high))
+    loss = torch.where(advantages < 0, torch.minimum(loss, -advantages * c), loss)
+    (grad,) = torch.autograd.grad(loss.sum(), log_prob)
+    return loss.detach(), grad
+
+
+GRID = torch.cartesian_prod(
+    torch.linspace(0.051, 4.043, 81, dtype=f64), torch.tensor([-1.7, -0.3, 0.4, 2.0], dtype=f64)
+)
+
+
+@pytest.mark.parametrize("delta, lower, upper", TABLE)
+def test_kl3_bounds_match_the_published_digits(delta, lower, upper):
+    # three deltas are rounded themselves: their bounds carry an error of d delta / |1 - 1/w| as well
+    low, high = kl3_bounds(delta)
+    slack = 5e-7 if delta == 0.023144 else 5e-6 if delta in (0.01768, 0.03314) else 0.0
+    assert abs(low - lower) <= 5.1e-6 + slack / (1 / low - 1)
+    assert abs(high - upper) <= 5.1e-6 + slack / (1 - 1 / high)
+
+
+def bisect(delta: float, below: float, above: float) -> float:
+    """log w with expm1(log w) - log w = delta between two log-ratios, by bisection in 60-digit decimals."""
+    from decimal import Decimal, localcontext
+
+    with localcontext() as context:
+        context.prec = 60
+        target, a, b = Decimal(delta), Decimal(below), Decimal(above)
+        rising = b > 0
+        for _ in range(150):
+            middle = (a + b) / 2
+            too_high = middle.exp() - 1 - middle > target
+            a, b = (a, middle) if too_high == rising else (middle, b)
+        return float(a.exp())
+
+
+@pytest.mark.parametrize(
+    "delta", [1e-8, 1e-7, 9.9e-7, 1.1e-6, 1e-5, 9.99e-4, 1.001e-3, 0.0231, 0.3, 1.0, 3.0, 10.0]
+)
+def test_kl3_bounds_match_bisection(delta):
+    low, high = kl3_bounds(delta)
+    assert 0 < low < 1 < high and high - 1 > 1 - low
+    exact_low, exact_high = bisect(delta, -delta - 2, 0), bisect(delta, 0, 5)
+    assert low == pytest.approx(exact_low, rel=1e-13)
+    assert high == pytest.approx(exact_high, rel=1e-13)
+    # relative to the distance from 1, which is what the clip is about
+    assert 1 - low == pytest.approx(1 - exact_low, rel=1e-11)
+    assert high - 1 == pytest.approx(exact_high - 1, rel=1e-11)
+
+
+@pytest.mark.parametrize("delta", [1e-8, 1e-4, 0.0231, 1.0, 10.0])
+def test_delta_for_a_wanted_bound_inverts_the_bounds(delta):
+    low, high = kl3_bounds(delta)
+    assert kl3_delta_for_lower(low) == pytest.approx(delta, rel=1e-9)
+    assert kl3_delta_for_upper(high) == pytest.approx(delta, rel=1e-9)
+
+
+def test_delta_for_known_clips():
+    assert kl3_delta_for_lower(0.8) == pytest.approx(0.023144, abs=5e-7)
+    assert kl3_delta_for_upper(1.2) == pytest.approx(0.01768, abs=5e-6)
+    assert kl3_delta_for_upper(1.28) == pytest.approx(0.03314, abs=5e-6)
+
+
+def test_other_orientation_gives_another_interval():
+    low, high = kl3_bounds(0.02)
+    assert (1 / high, 1 / low) == (pytest.approx(0.8240, abs=5e-5), pytest.approx(1.2299, abs=5e-5))
+    assert not math.isclose(low, 1 / high, rel_tol=1e-3)
+
+
+@pytest.mark.parametrize("measure", MEASURES)
+@pytest.mark.parametrize("delta", [1e-6, 0.01, 0.0231, 0.3])
+def test_ratio_bounds_are_where_the_estimate_reaches_delta(measure, delta):
+    low, high = ratio_bounds(measure, delta)
+    ends = torch.tensor([low, high], dtype=f64)
+    assert torch.allclose(estimate(measure, ends), torch.full((2,), delta, dtype=f64), rtol=1e-5)
+    width = high - low
+    inside, outside = ends + torch.tensor([1e-3, -1e-3]) * width, ends + torch.tensor([-1e-3, 1e-3]) * width
+    assert (estimate(measure, inside) < delta).all()
+    assert (estimate(measure, outside.clamp(min=1e-300)) > delta).all()
+
+
+@pytest.mark.parametrize("measure", MEASURES)
+@pytest.mark.parametrize("delta", [0.01, 0.0231, 0.4])
+def test_gradient_is_kept_exactly_while_the_estimate_is_within_delta(measure, delta):
+    """Against the definition: keep -A w where the estimate holds or the step leads back inside."""
+    ratios, advantages = GRID.T
+    _, grad, _ = one_token(ratios, advantages, measure=measure, delta=delta, dual_clip_c=None)
+    outside = estimate(measure, ratios) > delta
+    moving_away = (advantages > 0) == (ratios > 1)
+    expected = torch.where(outside & moving_away, 0.0, -advantages * ratios)
+    assert torch.allclose(grad, expected, rtol=1e-12)
+    assert (outside & moving_away).any() and (~outside).any()
+
+
+def test_kl3_gradient_equals_ppo_clipping_at_its_bounds():
+    ratios, advantages = GRID.T
+    low, high = kl3_bounds(0.0231)
+    value, grad, _ = one_token(ratios, advantages, measure="kl3", delta=0.0231, dual_clip_c=None)
+    reference_value, reference_grad = ppo_reference(ratios, advantages, low, high, inf)
+    assert torch.allclose(grad, reference_grad, rtol=1e-12)
+    assert torch.allclose(value, reference_value, rtol=1e-12)
+
+
+@pytest.mark.parametrize("c", [3.0, 1.5])
+def test_dual_clip_as_in_vanilla(c):
+    ratios, advantages = GRID.T
+    value, grad, metrics = one_token(ratios, advantages, measure="ratio", delta=(0.2, 0.28), dual_clip_c=c)
+    reference_value, reference_grad = ppo_reference(ratios, advantages, 0.8, 1.28, c)
+    assert torch.allclose(value, reference_value, rtol=1e-12)
+    assert torch.allclose(grad, reference_grad, rtol=1e-12)
+    low, high = (advantages < 0) & (ratios < 0.8), (advantages > 0) & (ratios > 1.28)
+    dual = (advantages < 0) & (ratios > c)
+    assert metrics["actor/pg_clipfrac_at_low"] == pytest.approx(low.double().mean().item())
+    assert metrics["actor/pg_clipfrac_at_high"] == pytest.approx(high.double().mean().item())
+    assert metrics["actor/pg_clipfrac_lower"] == pytest.approx(dual.double().mean().item())
+    assert metrics["actor/ppo_kl"] == pytest.approx(-ratios.log().mean().item())
+
+
+def test_same_as_verls_vanilla_in_value_gradient_and_metrics():
+    core_algos = pytest.importorskip("verl.trainer.ppo.core_algos")
+    from verl.workers.config import ActorConfig
+
+    sizes = dict(rollout_n=1, ppo_mini_batch_size=1, ppo_micro_batch_size_per_gpu=1)
+    config = ActorConfig(strategy="fsdp", clip_ratio_low=0.2, clip_ratio_high=0.28, clip_ratio_c=3.0, **sizes)
+    generator = torch.Generator().manual_seed(0)
+    old = torch.randn(16, 33, generator=generator) - 3
+    log_prob = (old + 0.6 * torch.randn(16, 33, generator=generator)).requires_grad_()
+    advantages = torch.randn(16, 33, generator=generator)
+    mask = torch.rand(16, 33, generator=generator) < 0.8
+    loss, metrics = core_algos.compute_policy_loss_vanilla(
+        old, log_prob, advantages, mask, "token-mean", config
+    )
+    (expected,) = torch.autograd.grad(loss, log_prob)
+    terms = divergence_clip_loss(
+        log_prob, old, advantages, mask, measure="ratio", delta=(0.2, 0.28), dual_clip_c=3.0
+    )
+    ours = core_algos.agg_loss(terms.token_loss, mask, "token-mean")
+    (grad,) = torch.autograd.grad(ours, log_prob)
+    assert torch.allclose(ours, loss, rtol=1e-5)
+    assert torch.allclose(grad, expected, rtol=1e-5, atol=1e-9)
+    for name in ("actor/pg_clipfrac", "actor/ppo_kl", "actor/pg_clipfrac_lower"):
+        assert float(terms.metrics[name]) == pytest.approx(metrics[name], rel=1e-4)
+    assert metrics["actor/pg_clipfrac_lower"] > 0
+
+
+def test_masked_positions_have_no_effect_and_bf16_is_upcast():
+    generator = torch.Generator().manual_seed(1)
+    log_prob, old, advantages = (torch.randn(4, 6, generator=generator) for _ in range(3))
+    mask = torch.tensor([[1, 1, 1, 0, 0, 0], [1, 0, 1, 0, 1, 0], [1] * 6, [0] * 6])
+
+    def run(garbage, dtype=torch.float32):
+        tensors = [torch.where(mask.bool(), x, garbage).to(dtype) for x in (log_prob, old, advantages)]
+        tensors[0].requires_grad_()
+        terms = divergence_clip_loss(*tensors, mask, measure="kl3", delta=0.0231)
+        (grad,) = torch.autograd.grad(terms.token_loss.sum(), tensors[0])
+        return terms, grad
+
+    clean, grad = run(0.0)
+    for garbage in (nan, inf, -inf, 1e30):
+        terms, dirty = run(garbage)
+        assert torch.equal(terms.token_loss, clean.token_loss) and torch.equal(dirty, grad)
+        assert terms.metrics == clean.metrics
+    assert (clean.token_loss[~mask.bool()] == 0).all() and (grad[~mask.bool()] == 0).all()
+    half, _ = run(0.0, torch.bfloat16)
+    assert half.token_loss.dtype == torch.float32
+    rounded = [x.bfloat16().float() for x in (log_prob, old, advantages)]
+    expected = divergence_clip_loss(*rounded, mask, measure="kl3", delta=0.0231).token_loss
+    assert torch.equal(half.token_loss, expected)
+
+
+def test_nan_on_a_valid_token_is_not_hidden():
+    log_prob = torch.tensor([[nan, -1.0]], requires_grad=True)
+    terms = divergence_clip_loss(log_prob, torch.zeros(1, 2), torch.ones(1, 2), torch.ones(1, 2))
+    (grad,) = torch.autograd.grad(terms.token_loss.sum(), log_prob)
+    assert terms.token_loss.isnan().tolist() == grad.isnan().tolist() == [[True, False]]
+
+
+@pytest.mark.parametrize(
+    "kwargs, words",
+    [
+        (dict(measure="kl4"), "clip.measure='kl4'"),
+        (dict(measure="kl3", delta=0.0), "clip.delta=0.0"),
+        (dict(measure="kl3", delta=-1), "clip.delta=-1"),
+        (dict(measure="kl3", delta=nan), "clip.delta=nan"),
+        (dict(measure="kl3", delta=(0.1, 0.2)), "a pair goes with ratio"),
+        (dict(measure="ratio", delta=(0.1, 0.2, 0.3)), "clip.delta="),
+        (dict(measure="tv", delta=True), "clip.delta=True"),
+        (dict(dual_clip_c=1.0), "dual_clip_c=1.0"),
+    ],
+)
+def test_refuses(kwargs, words):
+    x = torch.zeros(2, 3)
+    with pytest.raises(ValueError) as error:
+        divergence_clip_loss(x, x, x, torch.ones(2, 3), **kwargs)
+    assert words in str(error.value) and "\n" not in str(error.value)
+
+
+def test_refuses_wrong_shapes():
+    with pytest.raises(ValueError, match="advantages has shape"):
+        divergence_clip_loss(torch.zeros(2, 3), torch.zeros(2, 3), torch.zeros(2), torch.ones(2, 3))
+    with pytest.raises(ValueError, match="mask has shape"):
+        divergence_clip_loss(torch.zeros(3), torch.zeros(3), torch.zeros(3), torch.ones(3))
+
+
+def test_numpy_numbers_are_accepted_as_delta():
+    assert kl3_bounds(np.float64(0.1)) == kl3_bounds(0.1)

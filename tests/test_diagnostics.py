@@ -1,0 +1,165 @@
+import math
+
+import pytest
+import torch
+
+from frpo_verl.advantages import kl_to_go, log_ratio
+from frpo_verl.diagnostics import METRIC_NAMES, policy_clip_fractions, regularizer_metrics
+
+
+def batch(seed=0, rows=8, columns=13, dtype=torch.float64):
+    generator = torch.Generator().manual_seed(seed)
+    lp, lr = (-torch.rand(2, rows, columns, generator=generator) * 2).to(dtype)
+    entropy = torch.rand(rows, columns, generator=generator).to(dtype)
+    length = torch.randint(1, columns + 1, (rows,), generator=generator)
+    mask = (torch.arange(columns) < length[:, None]).long()
+    outcome = torch.randn(rows, generator=generator, dtype=dtype)
+    return lp, lr, entropy, mask, outcome, torch.arange(rows) // 2
+
+
+def metrics(lp, lr, entropy, mask, outcome, groups, beta=0.1, **more):
+    delta, clipped = log_ratio(lp, lr, mask)
+    reg = kl_to_go(delta, mask)
+    return regularizer_metrics(
+        delta, reg, outcome, mask, beta=beta, clip_frac=clipped, group_ids=groups, entropy=entropy, **more
+    )
+
+
+def test_every_number_against_loops():
+    lp, lr, entropy, mask, outcome, groups = batch()
+    got = metrics(lp, lr, entropy, mask, outcome, groups)
+    k1, k3, ent, firsts, reg_size, out_size, flips = [], [], [], [], [], [], []
+    quarter = {q: ([], []) for q in range(4)}
+    for i in range(mask.shape[0]):
+        n = int(mask[i].sum())
+        delta = (lp - lr)[i, :n]
+        firsts.append(delta.sum().item())
+        for t in range(n):
+            k1.append(delta[t].item())
+            k3.append((torch.exp(-delta[t]) - 1 + delta[t]).item())
+            ent.append(entropy[i, t].item())
+            to_go = 0.1 * delta[t:].sum().item()
+            reg_size.append(abs(to_go))
+            out_size.append(abs(outcome[i].item()))
+            flips.append((outcome[i].item() - to_go) * outcome[i].item() < 0)
+            quarter[4 * t // n][0].append(k1[-1])
+            quarter[4 * t // n][1].append(ent[-1])
+
+    def mean(x):
+        return sum(x) / len(x)
+
+    expected = {
+        "frpo/kl_to_ref/k1": mean(k1),
+        "frpo/kl_to_ref/k3": mean(k3),
+        "frpo/kl_to_go/first_token/mean": mean(firsts),
+        "frpo/kl_to_go/first_token/max": max(firsts),
+        "frpo/regularizer_share": mean(reg_size) / mean(out_size),
+        "frpo/sign_flip_frac": mean(flips),
+        **{f"frpo/kl_by_position/q{q + 1}": mean(quarter[q][0]) for q in range(4)},
+        **{f"frpo/entropy_by_position/q{q + 1}": mean(quarter[q][1]) for q in range(4)},
+        "frpo/log_ratio_clip_frac": 0.0,
+        "frpo/zero_variance_groups": 0.0,
+    }
+    assert got == pytest.approx(expected, rel=1e-9)
+    assert all(type(v) is float for v in got.values())
+
+
+def test_all_masked_rows_and_garbage_never_count():
+    lp, lr, entropy, mask, outcome, groups = batch(1)
+    clean = metrics(lp, lr, entropy, mask, outcome, groups)
+    junk = torch.tensor([math.nan, math.inf, -math.inf])[
+        torch.arange(lp.numel()).reshape(lp.shape) % 3
+    ].double()
+    dirty = [torch.where(mask.bool(), x, junk) for x in (lp, lr, entropy)]
+    pad = torch.full((3, lp.shape[1]), math.nan, dtype=torch.float64)
+    dirty = [torch.cat([x, pad]) for x in dirty]
+    padded = torch.cat([mask, torch.zeros(3, mask.shape[1], dtype=mask.dtype)])
+    outcome = torch.cat([outcome, torch.tensor([0.0, math.nan, 7.0])])
+    assert metrics(*dirty, padded, outcome, torch.cat([groups, torch.tensor([77, 77, 78])])) == pytest.approx(
+        clean
+    )
+
+
+def test_nothing_valid_reports_only_the_clip_share():
+    x, mask = torch.zeros(2, 3), torch.zeros(2, 3)
+    groups = torch.zeros(2, dtype=torch.int64)
+    kind = {"beta": 0.1, "clip_frac": 0.0, "group_ids": groups}
+    assert regularizer_metrics(x, x, torch.zeros(2), mask, **kind) == {"frpo/log_ratio_clip_frac": 0.0}
+    empty = torch.zeros(2, 0)
+    assert list(regularizer_metrics(empty, empty, torch.zeros(2), empty, **kind)) == [
+        "frpo/log_ratio_clip_frac"
+    ]
+
+
+def test_zero_variance_groups_is_a_share_of_groups_of_two_or_more():
+    x, mask = torch.zeros(9, 2), torch.ones(9, 2)
+    mask[8] = 0
+    groups = torch.tensor([4, 4, 4, 7, 7, 1, 2, 2, 2])  # row 8 is a pad row, group 1 has one response
+    outcome = torch.tensor([0.3, 0.3, 0.3, -1.0, 1.0, 5.0, 2.0, 2.0, -9.0])
+    kind = {"beta": 0.1, "clip_frac": 0.0, "group_ids": groups}
+    assert regularizer_metrics(x, x, outcome, mask, **kind)["frpo/zero_variance_groups"] == pytest.approx(
+        2 / 3
+    )
+    per_token = outcome[:, None].expand(9, 2)
+    assert regularizer_metrics(x, x, per_token, mask, **kind)["frpo/zero_variance_groups"] == pytest.approx(
+        2 / 3
+    )
+    scores = torch.tensor([1.0, 1.0, 0.0, 0.0, 1.0, 1.0, 1.0, 1.0, 0.0])
+    got = regularizer_metrics(x, x, outcome, mask, scores=scores, **kind)
+    assert got["frpo/zero_variance_groups"] == pytest.approx(1 / 3)
+    alone = regularizer_metrics(
+        x[:1], x[:1], outcome[:1], mask[:1], beta=0.1, clip_frac=0.0, group_ids=groups[:1]
+    )
+    assert "frpo/zero_variance_groups" not in alone
+
+
+def test_share_is_left_out_without_an_outcome_and_entropy_without_entropy():
+    lp, lr, entropy, mask, outcome, groups = batch(2)
+    got = metrics(lp, lr, None, mask, torch.zeros_like(outcome), groups)
+    assert "frpo/regularizer_share" not in got and got["frpo/zero_variance_groups"] == 1.0
+    assert not any("entropy" in name for name in got)
+    one = metrics(lp[:, :1], lr[:, :1], entropy[:, :1], mask[:, :1], outcome, groups)
+    assert "frpo/kl_by_position/q1" in one and "frpo/kl_by_position/q2" not in one
+
+
+def test_quartiles_count_response_tokens_across_gaps():
+    delta = torch.tensor([[0.0, 1.0, 9.0, 2.0, 9.0, 3.0, 4.0]])
+    mask = torch.tensor([[0, 1, 0, 1, 0, 1, 1]])
+    got = regularizer_metrics(delta, delta, torch.ones(1), mask, beta=0.1, clip_frac=0.0)
+    assert [got[f"frpo/kl_by_position/q{q}"] for q in (1, 2, 3, 4)] == [1.0, 2.0, 3.0, 4.0]
+
+
+def test_names_are_the_documented_ones():
+    got = metrics(*batch(3))
+    clip = policy_clip_fractions(torch.ones(1, 2), torch.tensor([[1.0, -1.0]]), torch.ones(1, 2), 0.2, 0.2)
+    assert set(got) | set(clip) == set(METRIC_NAMES)
+
+
+def test_half_precision_agrees_with_float64():
+    exact = metrics(*batch(4))
+    low = metrics(*[x.to(torch.float32) if x.is_floating_point() else x for x in batch(4)])
+    assert low == pytest.approx(exact, rel=1e-4, abs=1e-6)
+
+
+def test_clip_fractions_by_sign():
+    ratio = torch.tensor([[1.5, 1.1, 0.5, 1.5, 0.5, 0.7, math.nan]])
+    adv = torch.tensor([[1.0, 1.0, 1.0, -1.0, -1.0, -1.0, 1.0]])
+    mask = torch.tensor([[1, 1, 1, 1, 1, 1, 0]])
+    got = policy_clip_fractions(ratio, adv, mask, low=0.2, high=0.28)
+    assert got == {
+        "frpo/policy_clip_frac/positive_advantage": pytest.approx(1 / 3),
+        "frpo/policy_clip_frac/negative_advantage": pytest.approx(2 / 3),
+    }
+    assert list(policy_clip_fractions(ratio, adv.abs(), mask, 0.2, 0.28)) == [
+        "frpo/policy_clip_frac/positive_advantage"
+    ]
+
+
+def test_shapes_are_asserted():
+    x, mask = torch.zeros(2, 3), torch.ones(2, 3)
+    with pytest.raises(ValueError, match="reg has shape"):
+        regularizer_metrics(x, x[:, :2], torch.zeros(2), mask, beta=0.1, clip_frac=0.0)
+    with pytest.raises(ValueError, match="outcome_adv"):
+        regularizer_metrics(x, x, torch.zeros(3), mask, beta=0.1, clip_frac=0.0)
+    with pytest.raises(ValueError, match="ratio"):
+        policy_clip_fractions(x, x[:1], mask, 0.2, 0.2)

@@ -1,0 +1,163 @@
+import mpmath
+import pytest
+import torch
+from mpmath import mpf
+
+from frpo_verl.divergences import ALPHA_MAX, ALPHA_MIN, DIVERGENCES, get_divergence
+
+PLAIN = [name for name in DIVERGENCES if name != "alpha"]
+ORDERS = [ALPHA_MIN, -0.5, 0.5, 1.5, 2.0, ALPHA_MAX]
+ROWS = [(name, None) for name in PLAIN] + [("alpha", order) for order in ORDERS]
+IDS = [name if order is None else f"{name}{order:g}" for name, order in ROWS]
+
+
+def by_definition(name, order, w):
+    """f(w) and f'(w) as they stand in a textbook, in whatever numbers w is made of."""
+    log, sqrt = mpmath.log, mpmath.sqrt
+    a = None if order is None else mpf(order)
+    return {
+        "reverse_kl": lambda: (w * log(w), log(w) + 1),
+        "reverse_kl_k3": lambda: (w * log(w) - w + 1, log(w)),
+        "forward_kl": lambda: (-log(w), -1 / w),
+        "forward_kl_k3": lambda: (w - 1 - log(w), 1 - 1 / w),
+        "js": lambda: (w * log(w) - (w + 1) * log((w + 1) / 2), log(2 * w / (1 + w))),
+        "jeffreys": lambda: ((w - 1) * log(w), log(w) + 1 - 1 / w),
+        "pearson_chi2": lambda: ((w - 1) ** 2, 2 * (w - 1)),
+        "neyman_chi2": lambda: ((w - 1) ** 2 / w, 1 - 1 / w**2),
+        "squared_hellinger": lambda: ((sqrt(w) - 1) ** 2, 1 - 1 / sqrt(w)),
+        "total_variation": lambda: (abs(w - 1) / 2, mpmath.sign(w - 1) / 2),
+        "alpha": lambda: ((w**a - a * w - 1 + a) / (a * (a - 1)), (w ** (a - 1) - 1) / (a - 1)),
+    }[name]()
+
+
+def exact(name, order, log_w):
+    with mpmath.workdps(60):
+        w = mpmath.exp(mpf(log_w))
+        f, slope = by_definition(name, order, w)
+        slope_at_one = by_definition(name, order, mpf(1))[1]
+        return float(f), float(f / w), float(slope), float(slope - slope_at_one)
+
+
+def grid(dtype):
+    wide = torch.linspace(-20, 20, 81, dtype=torch.float64)
+    near = torch.tensor([1e-7, 1e-5, 1e-3, 0.03, 0.2499, 0.2501, 0.7, 1.0, 2.3], dtype=torch.float64)
+    return torch.cat([wide, near, -near]).to(dtype)
+
+
+@pytest.mark.parametrize("dtype, tolerance", [(torch.float32, 4e-6), (torch.float64, 1e-13)])
+@pytest.mark.parametrize("name, order", ROWS, ids=IDS)
+def test_table_against_sixty_digits(name, order, dtype, tolerance):
+    row, x = get_divergence(name, order), grid(dtype)
+    truth = torch.tensor([exact(name, order, v) for v in x.tolist()], dtype=torch.float64).T
+    atol_of_local = 2 * torch.finfo(dtype).eps * abs(row.slope_at_one)  # -1/w is stored as (1 - 1/w) - 1
+    for got, want, atol in zip(
+        (row.value(x), row.future(x), row.local(x), row.centered_local(x)),
+        truth,
+        (0, 0, atol_of_local, 0),
+        strict=True,
+    ):
+        assert got.dtype == dtype and torch.isfinite(got).all()
+        torch.testing.assert_close(got.double(), want, rtol=tolerance, atol=atol)
+
+
+@pytest.mark.parametrize("name, order", ROWS, ids=IDS)
+def test_exactly_zero_where_the_policies_agree(name, order):
+    row = get_divergence(name, order)
+    for dtype in (torch.float32, torch.float64):
+        zero = torch.zeros(3, dtype=dtype)
+        assert (
+            row.value(zero).abs().max()
+            == row.future(zero).abs().max()
+            == row.centered_local(zero).abs().max()
+            == 0
+        )
+
+
+@pytest.mark.parametrize("name, order", ROWS, ids=IDS)
+def test_local_is_the_derivative_and_is_monotone(name, order):
+    row = get_divergence(name, order)
+    x = grid(torch.float64)
+    x = x[(x.abs() > 0.01) & (x.abs() < 6)].sort().values.requires_grad_()
+    slope = torch.autograd.grad(row.value(x).sum(), x)[0] / x.exp()  # df/dw = (df/dx) / (dw/dx)
+    with torch.no_grad():
+        torch.testing.assert_close(row.local(x), slope, rtol=1e-9, atol=1e-12)
+        torch.testing.assert_close(row.future(x), row.value(x) / x.exp(), rtol=1e-11, atol=0)
+        assert (row.local(x).diff() >= 0).all()  # f is convex
+
+
+@pytest.mark.parametrize("name, order", ROWS, ids=IDS)
+def test_future_cost_is_an_unbiased_estimate_of_the_divergence(name, order):
+    row = get_divergence(name, order)
+    p, q = torch.softmax(torch.randn(2, 6, dtype=torch.float64), -1)
+    log_w = (p / q).log()
+    torch.testing.assert_close((p * row.future(log_w)).sum(), (q * row.value(log_w)).sum())
+    assert (q * row.value(log_w)).sum() > 0
+
+
+def test_known_values():
+    p, q = (
+        torch.tensor([0.5, 0.3, 0.2], dtype=torch.float64),
+        torch.tensor([0.2, 0.2, 0.6], dtype=torch.float64),
+    )
+    log_w = (p / q).log()
+
+    def d(name, alpha=None):
+        return float((q * get_divergence(name, alpha).value(log_w)).sum())
+
+    kl_pq, kl_qp, middle = (p * log_w).sum(), -(q * log_w).sum(), (p + q) / 2
+    js = (p * (p / middle).log()).sum() + (q * (q / middle).log()).sum()
+    assert d("reverse_kl") == pytest.approx(kl_pq.item()) == pytest.approx(d("reverse_kl_k3"))
+    assert d("forward_kl") == pytest.approx(kl_qp.item()) == pytest.approx(d("forward_kl_k3"))
+    assert d("jeffreys") == pytest.approx((kl_pq + kl_qp).item())
+    assert d("js") == pytest.approx(js.item())
+    assert d("total_variation") == pytest.approx(0.4)
+    assert d("squared_hellinger") == pytest.approx(((p.sqrt() - q.sqrt()) ** 2).sum().item())
+    assert d("pearson_chi2") == pytest.approx(((p - q) ** 2 / q).sum().item())
+    assert d("neyman_chi2") == pytest.approx(((p - q) ** 2 / p).sum().item())
+    assert d("alpha", 2) == pytest.approx(d("pearson_chi2") / 2)
+    assert d("alpha", -1) == pytest.approx(d("neyman_chi2") / 2)
+    assert d("alpha", 0.5) == pytest.approx(2 * d("squared_hellinger"))
+    assert d("alpha", 1 - 1e-6) == pytest.approx(d("reverse_kl"), rel=1e-5)
+    assert d("alpha", 1e-6) == pytest.approx(d("forward_kl"), rel=1e-5)
+
+
+@pytest.mark.parametrize("name, order", ROWS, ids=IDS)
+def test_flags_say_what_the_functions_do(name, order):
+    row, x = get_divergence(name, order), grid(torch.float64)
+    assert row.nonnegative_future == bool((row.future(x) >= 0).all())
+    assert row.future_equals_local == torch.equal(row.future(x), row.centered_local(x))
+    assert row.name == name
+
+
+def test_the_table_holds_the_eleven_rows():
+    assert sorted(DIVERGENCES) == sorted(
+        "reverse_kl reverse_kl_k3 forward_kl forward_kl_k3 js jeffreys pearson_chi2 neyman_chi2 "
+        "squared_hellinger total_variation alpha".split()
+    )
+    assert all(get_divergence(name) is DIVERGENCES[name] for name in PLAIN)
+
+
+@pytest.mark.parametrize(
+    "name, alpha, says",
+    [
+        ("jefreys", None, "did you mean 'jeffreys'"),
+        ("foo", None, "Known: reverse_kl"),
+        ("js", 0.5, "only read by divergence 'alpha'"),
+        ("alpha", None, "alpha=None"),
+        ("alpha", 0, "other than 0 and 1"),
+        ("alpha", 1.0, "other than 0 and 1"),
+        ("alpha", 9.0, "[-2, 4]"),
+        ("alpha", float("nan"), "alpha=nan"),
+        ("alpha", "0.5", "alpha='0.5'"),
+        ("alpha", True, "alpha=True"),
+    ],
+)
+def test_errors_name_the_key_and_the_cure(name, alpha, says):
+    with pytest.raises(ValueError) as error:
+        get_divergence(name, alpha)
+    assert says in str(error.value) and "\n" not in str(error.value)
+
+
+def test_an_alpha_row_without_order_refuses_to_compute():
+    with pytest.raises(ValueError, match="get_divergence"):
+        DIVERGENCES["alpha"].future(torch.zeros(2))

@@ -1,0 +1,165 @@
+import pytest
+import torch
+from loss_toys import Toy, close, gradient
+
+from frpo_verl.divergences import DIVERGENCES
+from frpo_verl.losses.local_kl import local_kl
+
+nan, inf = float("nan"), float("inf")
+f64 = torch.float64
+ALPHA = 0.4
+
+# f alone, from the table's first column
+F = {
+    "reverse_kl": lambda w: w * w.log(),
+    "reverse_kl_k3": lambda w: w * w.log() - w + 1,
+    "forward_kl": lambda w: -w.log(),
+    "forward_kl_k3": lambda w: w - 1 - w.log(),
+    "js": lambda w: w * w.log() - (w + 1) * ((w + 1) / 2).log(),
+    "jeffreys": lambda w: (w - 1) * w.log(),
+    "pearson_chi2": lambda w: (w - 1).square(),
+    "neyman_chi2": lambda w: (w - 1).square() / w,
+    "squared_hellinger": lambda w: (w.sqrt() - 1).square(),
+    "total_variation": lambda w: (w - 1).abs() / 2,
+    "alpha": lambda w: (w**ALPHA - ALPHA * w - 1 + ALPHA) / (ALPHA * (ALPHA - 1)),
+}
+
+
+def alpha_of(name):
+    return ALPHA if name == "alpha" else None
+
+
+def setting(seed):
+    toy = Toy(seed)
+    table = toy.table(0.8).requires_grad_()
+    return toy, table, toy.table(0.8), toy.table(0.5, near=table.detach())
+
+
+def divergence_at_visited_states(toy, name, table, ref, visitor):
+    """Full-vocabulary D_f(pi||ref) at each state, weighted by how often `visitor` is there (a constant)."""
+    ratio = torch.softmax(table, -1) / torch.softmax(ref, -1)
+    return (toy.state_visits(visitor) * (torch.softmax(ref, -1) * F[name](ratio)).sum(-1)).sum()
+
+
+def expectation(toy, sampler, per_token):
+    return (toy.probability(sampler).detach()[:, None] * torch.where(toy.mask, per_token, 0.0)).sum()
+
+
+def test_every_row_of_the_table_is_covered():
+    assert set(F) == set(DIVERGENCES)
+
+
+@pytest.mark.parametrize("name", F)
+def test_value_and_local_gradient_on_policy(name):
+    toy, table, ref, _ = setting(0)
+    per_token = local_kl(toy.log_prob(table), toy.log_prob(ref), name, alpha_of(name))
+    exact = divergence_at_visited_states(toy, name, table, ref, table)
+    estimate = expectation(toy, table, per_token)
+    assert estimate.item() == pytest.approx(exact.item(), rel=1e-10)
+    close(gradient(estimate, table), gradient(exact, table))
+
+
+@pytest.mark.parametrize("name", [*F, "k3_is"])
+def test_value_and_local_gradient_off_policy_with_old_log_prob(name):
+    toy, table, ref, old = setting(1)
+    per_token = local_kl(toy.log_prob(table), toy.log_prob(ref), name, alpha_of(name), toy.log_prob(old))
+    row = "reverse_kl_k3" if name == "k3_is" else name
+    exact = divergence_at_visited_states(toy, row, table, ref, old)
+    estimate = expectation(toy, old, per_token)
+    assert estimate.item() == pytest.approx(exact.item(), rel=1e-10)
+    close(gradient(estimate, table), gradient(exact, table))
+
+
+@pytest.mark.parametrize("name", F)
+def test_without_old_log_prob_the_gradient_is_biased_off_policy(name):
+    toy, table, ref, old = setting(2)
+    per_token = local_kl(toy.log_prob(table), toy.log_prob(ref), name, alpha_of(name))
+    got = gradient(expectation(toy, old, per_token), table)
+    exact = gradient(divergence_at_visited_states(toy, name, table, ref, old), table)
+    assert (got - exact).norm() > 1e-2 * exact.norm()
+
+
+def test_k3_is_equals_autograd_of_rho_times_k3():
+    toy, table, ref, old = setting(3)
+    log_prob, ref_log_prob, old_log_prob = (
+        toy.log_prob(table, 0.0),
+        toy.log_prob(ref, 0.0),
+        toy.log_prob(old, 0.0),
+    )
+    u = (ref_log_prob - log_prob).exp()
+    reference = (log_prob - old_log_prob).exp() * (u - 1 - u.log())
+    ours = local_kl(log_prob, ref_log_prob, "k3_is", old_log_prob=old_log_prob)
+    assert torch.allclose(ours, reference, rtol=1e-10, atol=1e-14)
+    close(gradient(ours.sum(), table), gradient(reference.sum(), table))
+    detached = (log_prob - old_log_prob).exp().detach() * (
+        u - 1 - u.log()
+    )  # the mistake: forward KL's direction
+    wrong = gradient(expectation(toy, old, detached), table)
+    exact = gradient(divergence_at_visited_states(toy, "reverse_kl_k3", table, ref, old), table)
+    assert (wrong - exact).norm() > 0.05 * exact.norm()
+
+
+@pytest.mark.parametrize("name", F)
+def test_no_gradient_at_the_reference(name):
+    log_prob = torch.tensor([-1.0, -3.0], requires_grad=True)
+    value = local_kl(log_prob, log_prob.detach().clone(), name, alpha_of(name))
+    (grad,) = torch.autograd.grad(value.sum(), log_prob)
+    assert (value == 0).all() and (grad == 0).all()
+
+
+@pytest.mark.parametrize("name", [*F, "k3_is"])
+def test_the_pull_survives_any_distance(name):
+    """No clamp on the value: the gradient points back to the reference from any distance, and is finite."""
+    log_ratio = torch.tensor([-300.0, -25.0, -12.0, 12.0, 25.0, 300.0])
+    for start in (-3.0, 0.0):
+        log_prob = (log_ratio + start).requires_grad_()
+        old = log_prob.detach().clone() if name == "k3_is" else None
+        value = local_kl(log_prob, torch.full_like(log_ratio, start), name, alpha_of(name), old)
+        (grad,) = torch.autograd.grad(value.sum(), log_prob)
+        assert value.isfinite().all() and grad.isfinite().all()
+        assert (grad[:3] < 0).all() and (grad[3:] > 0).all()
+
+
+def test_same_gradient_as_k2_for_reverse_kl():
+    generator = torch.Generator().manual_seed(4)
+    log_prob, ref = torch.randn(2, 3, 5, generator=generator).unbind()
+    log_prob.requires_grad_()
+    (grad,) = torch.autograd.grad(local_kl(log_prob, ref, "reverse_kl").sum(), log_prob)
+    (k2,) = torch.autograd.grad(((log_prob - ref).square() / 2).sum(), log_prob)
+    assert torch.allclose(grad, k2, rtol=1e-6)
+
+
+@pytest.mark.parametrize("name", [*F, "k3_is"])
+@pytest.mark.parametrize("garbage", [nan, inf, -inf])
+def test_positions_left_out_by_the_sum_get_no_gradient(name, garbage):
+    log_prob = torch.tensor([[-1.0, garbage], [-2.0, -1.0]], requires_grad=True)
+    ref = torch.tensor([[-1.5, -1.0], [-2.5, garbage]])
+    mask = torch.tensor([[True, False], [True, False]])
+    old = torch.zeros(2, 2) if name == "k3_is" else None
+    value = local_kl(log_prob, ref, name, alpha_of(name), old)
+    (grad,) = torch.autograd.grad(torch.where(mask, value, 0.0).sum(), log_prob)
+    assert (grad[~mask] == 0).all() and (grad[mask] != 0).all() and grad.isfinite().all()
+
+
+@pytest.mark.parametrize("name", [*F, "k3_is"])
+def test_bf16_is_computed_in_float32(name):
+    generator = torch.Generator().manual_seed(5)
+    a, b, c = torch.randn(3, 4, 5, generator=generator).bfloat16().unbind()
+    old = c if name == "k3_is" else None
+    value = local_kl(a, b, name, alpha_of(name), old)
+    expected = local_kl(a.float(), b.float(), name, alpha_of(name), None if old is None else old.float())
+    assert value.dtype == torch.float32 and torch.equal(value, expected)
+
+
+def test_refuses():
+    x = torch.zeros(2, 3)
+    with pytest.raises(ValueError, match="k3_is: needs old_log_prob"):
+        local_kl(x, x, "k3_is")
+    with pytest.raises(ValueError, match="ref_log_prob has shape"):
+        local_kl(x, torch.zeros(2, 4), "js")
+    with pytest.raises(ValueError, match="old_log_prob has shape"):
+        local_kl(x, x, "js", old_log_prob=torch.zeros(1))
+    with pytest.raises(ValueError, match="alpha"):
+        local_kl(x, x, "alpha")
+    with pytest.raises(ValueError, match="unknown"):
+        local_kl(x, x, "renyi")

@@ -1,0 +1,166 @@
+import multiprocessing
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+
+import psutil
+import pytest
+
+from frpo_verl.rewards import pool as pool_module
+from frpo_verl.rewards.pool import Pool, default_workers, get_pool
+
+pytest.importorskip("math_verify")
+
+GOLD, RIGHT, WRONG = r"\sqrt{2}", r"\frac{2}{\sqrt{2}}", r"\frac{3}{\sqrt{2}}"
+STUCK = "3^{1500000000}"  # one C call that holds the interpreter for minutes; the pre-filters would refuse it
+DEADLINE = 1.0
+
+
+@pytest.fixture(scope="module")
+def pool():
+    made = Pool(2)
+    made.verify(GOLD, RIGHT, 60.0)  # start the processes, so that the deadlines below are about the answers
+    yield made
+    made.close()
+
+
+def test_right_and_wrong(pool):
+    assert pool.verify(GOLD, RIGHT, 30.0) == (True, False, "")
+    assert pool.verify(GOLD, WRONG, 30.0) == (False, False, "")
+
+
+def test_deadline_kills_and_replaces(pool):
+    before, start = pool.killed, time.monotonic()
+    assert pool.verify(GOLD, STUCK, DEADLINE) == (False, True, "")
+    assert time.monotonic() - start < DEADLINE + 10  # far below the minutes it would take
+    assert pool.killed == before + 1
+    assert pool.verify(GOLD, RIGHT, 30.0).equal
+
+
+def test_threads_agree_with_one(pool):
+    pairs = [(GOLD, RIGHT), (GOLD, WRONG), (r"3\sqrt{13}", r"\sqrt{117}"), ("x^2-1", "(x-1)(x+1)"), ("x^2-1", "(x-1)^2"), (r"\frac{", "1"), (r"2\pi", r"\pi+\pi"), ("2i", "-2i")]
+    alone = [pool.verify(g, p, 60.0) for g, p in pairs]
+    results = {}
+
+    def call(k):
+        results[k] = [pool.verify(g, p, 60.0) for g, p in pairs]
+
+    threads = [threading.Thread(target=call, args=(k,)) for k in range(32)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(results) == 32 and all(result == alone for result in results.values())
+    assert len(psutil.Process(pool._process.pid).children()) <= pool.workers
+
+
+def test_survives_a_worker_and_the_template_killed_from_outside(pool):
+    assert pool.verify(GOLD, RIGHT, 30.0).equal
+    for child in psutil.Process(pool._process.pid).children():
+        child.kill()
+    assert pool.verify(GOLD, RIGHT, 60.0) == (True, False, "")
+    os.kill(pool._process.pid, signal.SIGKILL)
+    assert pool.verify(GOLD, RIGHT, 60.0) == (True, False, "")
+    assert pool.verify(GOLD, WRONG, 60.0) == (False, False, "")
+
+
+def test_worker_is_replaced_after_its_share_of_tasks(pool, monkeypatch):
+    monkeypatch.setattr(pool_module, "TASKS_PER_WORKER", 3)
+    before = pool.killed
+    assert [pool.verify(GOLD, RIGHT, 30.0).equal for _ in range(10)] == [True] * 10
+    assert pool.killed == before
+
+
+def _environment(**extra):
+    return {**os.environ, "PYTHONPATH": os.pathsep.join(p for p in sys.path if p), **extra}
+
+
+PARENT = """
+import sys, threading, time
+from frpo_verl.rewards.pool import get_pool
+pool = get_pool()
+pool.verify("\\\\sqrt{{2}}", "2^{{1/2}}", 60.0)
+for _ in range(2):
+    threading.Thread(target=pool.verify, args=("\\\\sqrt{{2}}", "{stuck}", 600.0), daemon=True).start()
+while len(pool._free) or pool._count < 2:
+    time.sleep(0.05)
+time.sleep(0.5)
+print(pool._process.pid, flush=True)
+time.sleep(600)
+"""
+
+
+def test_no_process_left_after_kill_9_of_the_parent():
+    """The workers are inside a C call that never returns to the interpreter; all are gone 5 s later."""
+    script = PARENT.format(stuck=STUCK)
+    env = _environment(FRPO_VERL_VERIFY_WORKERS="2")
+    parent = subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE, text=True, env=env)
+    try:
+        template = int(parent.stdout.readline())
+        family = psutil.Process(parent.pid).children(recursive=True)
+        assert template in [p.pid for p in family] and len(family) == 3
+    finally:
+        parent.kill()
+        parent.wait()
+    _, alive = psutil.wait_procs(family, timeout=5)
+    assert alive == []
+
+
+def test_no_process_left_after_normal_exit():
+    script = (
+        "import psutil\nfrom frpo_verl.rewards.pool import get_pool\n"
+        "get_pool().verify('x+\\\\sqrt{2}', '\\\\sqrt{2}+x', 60.0)\n"
+        "print(*[p.pid for p in psutil.Process().children(recursive=True)])"
+    )
+    out = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, env=_environment(), check=True)
+    pids = [int(pid) for pid in out.stdout.split()]
+    assert len(pids) == 2 and out.stderr == ""
+    deadline = time.monotonic() + 5
+    while any(psutil.pid_exists(pid) for pid in pids) and time.monotonic() < deadline:
+        time.sleep(0.1)
+    assert not any(psutil.pid_exists(pid) for pid in pids)
+
+
+def _in_child(queue):
+    queue.put(tuple(get_pool(workers=1).verify(GOLD, RIGHT, 60.0)))
+
+
+def test_daemonic_and_forked_processes_get_a_pool_of_their_own():
+    parent_pool = get_pool(workers=1)
+    assert parent_pool.verify(GOLD, RIGHT, 60.0).equal
+    context = multiprocessing.get_context("fork")
+    queue = context.Queue()
+    child = context.Process(target=_in_child, args=(queue,), daemon=True)
+    child.start()
+    assert queue.get(timeout=120) == (True, False, "")
+    child.join(30)
+    assert parent_pool.verify(GOLD, WRONG, 60.0) == (False, False, "")
+    assert get_pool(workers=1) is parent_pool
+
+
+def test_missing_math_verify_is_an_error_not_a_score():
+    script = (
+        "import sys, frpo_verl.rewards.pool as pool\n"
+        "pool._BOOT = pool._BOOT.replace('from frpo_verl', 'sys.modules[\"math_verify\"] = None; from frpo_verl')\n"
+        "try:\n    pool.Pool(1).verify('x', 'y', 5.0)\n"
+        "except RuntimeError as error:\n    print(error)\n"
+    )
+    out = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, env=_environment(), check=True)
+    assert "is math-verify installed" in out.stdout
+
+
+def test_settings(monkeypatch):
+    monkeypatch.setenv("FRPO_VERL_VERIFY_WORKERS", "3")
+    assert default_workers() == 3
+    monkeypatch.setenv("FRPO_VERL_VERIFY_WORKERS", "none")
+    with pytest.raises(ValueError, match="FRPO_VERL_VERIFY_WORKERS=none"):
+        default_workers()
+    monkeypatch.delenv("FRPO_VERL_VERIFY_WORKERS")
+    assert 2 <= default_workers() <= 8
+    with pytest.raises(ValueError, match="workers=0"):
+        Pool(0)
+    with pytest.raises(ValueError, match="memory_gb"):
+        Pool(1, memory_gb=0.01)

@@ -1,0 +1,59 @@
+import json
+import os
+import socket
+import subprocess
+import sys
+
+import pytest
+
+from frpo_verl.rewards import worker
+
+pytest.importorskip("math_verify")
+
+
+def test_judge_reports_what_went_wrong(monkeypatch):
+    assert worker.judge(r"\sqrt{4}", "2") == {"equal": True, "error": ""}
+    assert "ground truth" in worker.judge(r"\frac{", "2")["error"]
+
+    def out_of_memory(gold, pred):
+        raise MemoryError
+
+    monkeypatch.setattr(worker, "_judge_cached", out_of_memory)
+    assert worker.judge("1", "2") == {"equal": False, "error": "MemoryError", "stop": True}
+
+
+def test_memory_limit():
+    script = (
+        "from frpo_verl.rewards import worker\n"
+        "worker._limit_memory(400 << 20)\n"
+        "try:\n    bytearray(1 << 30)\nexcept MemoryError:\n    print('bounded')\n"
+    )
+    if not sys.platform.startswith("linux"):
+        pytest.skip("RLIMIT_AS is enforced on Linux only")
+    env = {**os.environ, "PYTHONPATH": os.pathsep.join(p for p in sys.path if p)}
+    out = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, env=env, check=True)
+    assert out.stdout.strip() == "bounded"
+
+
+def test_template_protocol_and_end_of_parent():
+    """Fork a worker, ask it, kill it; closing the control socket ends the template."""
+    ours, theirs = socket.socketpair()
+    pid = os.fork()
+    if pid == 0:
+        ours.close()
+        worker.template(theirs, os.getppid(), 1 << 30)
+        os._exit(0)
+    theirs.close()
+    ours.settimeout(120)
+    assert json.loads(ours.recv(4096)) == {}
+    a, b = socket.socketpair()
+    socket.send_fds(ours, [b"s"], [b.fileno()])
+    b.close()
+    child = json.loads(ours.recv(4096))["pid"]
+    a.sendall(json.dumps({"gold": r"\sqrt{8}", "pred": r"2\sqrt{2}", "deadline": 60}).encode() + b"\n")
+    assert json.loads(a.recv(4096)) == {"equal": True, "error": ""}
+    ours.sendall(b"k%d" % child)
+    assert json.loads(ours.recv(4096)) == {}
+    assert a.recv(1) == b""  # it is gone
+    ours.close()
+    assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0

@@ -1,0 +1,377 @@
+import math
+
+import pytest
+import torch
+from loss_toys import Toy, close, gradient
+
+from frpo_verl.losses.rpg import VARIANTS, baseline_advantage, rpg_loss
+
+nan, inf = float("nan"), float("inf")
+f64 = torch.float64
+BETA = 0.37
+OPEN = dict(clip_low=None, clip_high=None, dual_clip_c=None)
+
+
+class Setting:
+    """Current, old and reference policy, all different; `mass` scales pi (its log is a leaf), z old."""
+
+    def __init__(self, seed, z=1.0, mass=1.0, horizon=3):
+        self.toy = Toy(seed, horizon)
+        self.z = z
+        self.old_table = self.toy.table(0.8)
+        self.ref_table = self.toy.table(0.8)
+        self.table = self.toy.table(0.5, near=self.old_table).requires_grad_()
+        self.log_mass = torch.tensor(math.log(mass), dtype=f64, requires_grad=True)
+        first = torch.zeros(self.toy.horizon, dtype=f64)
+        first[0] = 1.0
+        self.log_prob = self.toy.log_prob(self.table) + self.log_mass * first
+        self.old = self.toy.log_prob(self.old_table) + math.log(z) * first
+        self.ref = self.toy.log_prob(self.ref_table)
+        self.sampling = self.toy.probability(self.old_table)  # old / Z
+        self.leaves = (self.table, self.log_mass)
+
+    def sequence(self, log_prob):
+        return torch.where(self.toy.mask, log_prob, 0.0).sum(-1).exp()
+
+
+def kl(variant, p, q):
+    """KL(p||q), unnormalised for the u-variants; p is pi for rkl, the reference for fkl."""
+    return (p * (p / q).log()).sum() + ((q - p).sum() if variant.startswith("u") else 0.0)
+
+
+def divergence(variant, pi, reference):
+    return kl(variant, pi, reference) if "rkl" in variant else kl(variant, reference, pi)
+
+
+CASES = [(v, r) for v in VARIANTS for r in (False, True)]
+
+
+@pytest.mark.parametrize("variant, reinforce", CASES)
+@pytest.mark.parametrize("reference", ["old", "ref"])
+@pytest.mark.parametrize("z, mass", [(1.0, 1.0), (1.7, 1.0), (1.7, 0.6)])
+def test_sequence_level_is_the_exact_gradient_off_policy(variant, reinforce, reference, z, mass):
+    """Expectation over samples from old/Z of the loss = -(sum pi R - beta KL), also where neither mass is 1.
+
+    The U losses carry the factor Z; the others are the same sum divided by Z (samples come from old/Z).
+    """
+    s = Setting(3, z, mass)
+    terms = rpg_loss(
+        s.log_prob, s.old, s.toy.reward, s.toy.mask, variant=variant, reinforce=reinforce, kl_coef=BETA,
+        level="sequence", ref_log_prob=s.ref if reference == "ref" else None, z=z, **OPEN,
+    )  # fmt: skip
+    assert terms.token_loss is None
+    got = gradient((s.sampling * terms.sequence_loss).sum(), *s.leaves)
+    pi = s.sequence(s.log_prob)
+    anchor = s.sequence(s.old if reference == "old" else s.ref)
+    objective = (pi * s.toy.reward).sum() - BETA * divergence(variant, pi, anchor)
+    expected = -gradient(objective, *s.leaves)
+    close(got, expected if variant.startswith("u") else expected / z)
+
+
+@pytest.mark.parametrize("variant", VARIANTS)
+@pytest.mark.parametrize("reference", ["old", "ref"])
+def test_sequence_level_value_is_the_stated_loss(variant, reference):
+    s = Setting(4, z=1.7)
+    terms = rpg_loss(
+        s.log_prob, s.old, s.toy.reward, s.toy.mask, variant=variant, kl_coef=BETA, level="sequence", z=1.7,
+        ref_log_prob=s.ref if reference == "ref" else None, **OPEN,
+    )  # fmt: skip
+    pi, anchor = s.sequence(s.log_prob), s.sequence(s.old if reference == "old" else s.ref)
+    loss = -((pi * s.toy.reward).sum() - BETA * divergence(variant, pi, anchor))
+    scale = 1.0 if variant.startswith("u") else 1.7
+    value = (s.sampling * terms.sequence_loss).sum() * scale
+    assert value.item() == pytest.approx(loss.item(), rel=1e-10)
+
+
+def local_divergence(s, variant, anchor_table):
+    """sum over states of old's visits times the full-vocabulary divergence at that state."""
+    pi = torch.softmax(s.table, -1)
+    anchor = torch.softmax(anchor_table, -1)
+    visits = s.toy.state_visits(s.old_table)
+    p, q = (pi, anchor) if "rkl" in variant else (anchor, pi)
+    per_state = (p * (p / q).log()).sum(-1)
+    return (visits * per_state).sum()
+
+
+@pytest.mark.parametrize("variant, reinforce", CASES)
+@pytest.mark.parametrize("reference", ["old", "ref"])
+def test_token_level_is_the_exact_local_gradient_off_policy(variant, reinforce, reference):
+    """sum_t rho_t R over samples of old, and the full-vocabulary KL at the states of old."""
+    s = Setting(5)
+    advantages = s.toy.reward[:, None].expand(s.toy.mask.shape)
+    terms = rpg_loss(
+        s.log_prob, s.old, advantages, s.toy.mask, variant=variant, reinforce=reinforce, kl_coef=BETA,
+        level="token", ref_log_prob=s.ref if reference == "ref" else None, **OPEN,
+    )  # fmt: skip
+    assert terms.sequence_loss is None
+    got = gradient((s.sampling[:, None] * terms.token_loss).sum(), s.table)
+    rho = torch.where(s.toy.mask, s.log_prob - s.old, -inf).exp()
+    objective = (s.sampling[:, None] * rho * s.toy.reward[:, None]).sum()
+    objective = objective - BETA * local_divergence(
+        s, variant, s.old_table if reference == "old" else s.ref_table
+    )
+    close(got, -gradient(objective, s.table))
+
+
+@pytest.mark.parametrize("level", ["token", "sequence"])
+@pytest.mark.parametrize("pair", [("fkl", "ufkl"), ("rkl", "urkl")])
+@pytest.mark.parametrize("reference", ["old", "ref"])
+def test_normalised_and_unnormalised_forms_agree_in_expectation_only(level, pair, reference):
+    s = Setting(6)
+    advantages = s.toy.reward[:, None].expand(s.toy.mask.shape)
+    grads, single = [], []
+    for variant in pair:
+        terms = rpg_loss(
+            s.log_prob, s.old, advantages, s.toy.mask, variant=variant, kl_coef=BETA, level=level,
+            ref_log_prob=s.ref if reference == "ref" else None, **OPEN,
+        )  # fmt: skip
+        per_row = terms.token_loss.sum(-1) if level == "token" else terms.sequence_loss
+        grads.append(gradient((s.sampling * per_row).sum(), s.table))
+        single.append(gradient(per_row[5], s.table))
+    close(grads[0], grads[1])
+    assert (single[0] - single[1]).norm() > 0.1 * single[1].norm()
+
+
+@pytest.mark.parametrize("variant, reinforce", CASES)
+def test_kl_to_old_has_no_gradient_at_old_and_kl_to_ref_has(variant, reinforce):
+    s = Setting(7)
+    table = s.old_table.clone().requires_grad_()
+    log_prob = s.toy.log_prob(table)
+    kwargs = dict(variant=variant, reinforce=reinforce, kl_coef=1.0, level="sequence", **OPEN)
+    zeros = torch.zeros_like(s.toy.reward)
+    near = rpg_loss(log_prob, s.old, zeros, s.toy.mask, **kwargs).sequence_loss
+    far = rpg_loss(log_prob, s.old, zeros, s.toy.mask, ref_log_prob=s.ref, **kwargs).sequence_loss
+    assert gradient((s.sampling * near).sum(), table).norm() < 1e-12
+    assert gradient((s.sampling * far).sum(), table).norm() > 1e-2
+
+
+def test_w_log_w_to_a_fixed_reference_is_not_a_kl():
+    """With samples of old, w = pi/ref in w log w gives another gradient: rho log(pi/ref) is needed."""
+    s = Setting(8)
+    pi, ref = s.sequence(s.log_prob), s.sequence(s.ref)
+    expected = gradient(kl("rkl", pi, ref), s.table)
+    w = pi / ref
+    wrong = gradient((s.sampling * w * w.log()).sum(), s.table)
+    assert (wrong - expected).norm() > 0.5 * expected.norm()
+    terms = rpg_loss(
+        s.log_prob, s.old, torch.zeros_like(s.toy.reward), s.toy.mask, variant="rkl", kl_coef=1.0,
+        level="sequence", ref_log_prob=s.ref, **OPEN,
+    )  # fmt: skip
+    close(gradient((s.sampling * terms.sequence_loss).sum(), s.table), expected)
+
+
+# --- the clip -------------------------------------------------------------------------------------
+
+W = [0.03, 0.2, 0.55, 0.79, 0.81, 0.95, 1.0, 1.1, 1.27, 1.29, 1.9, 4.0, 9.9, 10.1, 30.0]
+REWARDS = [-3.0, -1.0, -0.2, -0.01, 0.01, 0.2, 1.0, 3.0]
+GRID = [(w, a) for w in W for a in REWARDS]
+LOW, HIGH, C, STRONG = 0.2, 0.28, 10.0, 0.4
+
+
+def weight(variant, w, a, d, q):
+    """-dL / d log pi of the unclipped loss, from the table of METHODS 3.1 with a general reference."""
+    return {
+        "fkl": w * a + STRONG * q,
+        "ufkl": w * a - STRONG * (w - q),
+        "rkl": w * (a - STRONG * (d + 1)),
+        "urkl": w * (a - STRONG * d),
+    }[variant]
+
+
+def alive(sign, w):
+    return w <= 1 + HIGH if sign >= 0 else 1 - LOW <= w <= C
+
+
+@pytest.mark.parametrize("variant, reinforce", CASES)
+@pytest.mark.parametrize("log_q", [None, -0.7, 0.9])
+def test_live_and_dead_regions_of_the_dual_clip(variant, reinforce, log_q):
+    q = 1.0 if log_q is None else math.exp(log_q)
+    expected, seen = [], set()
+    for w, a in GRID:
+        d = math.log(w) - math.log(q)
+        full = weight(variant, w, a, d, q)
+        if reinforce or "rkl" in variant:
+            live = alive(full / w, w)
+            expected.append(full if live else 0.0)
+        else:  # the reward part is clipped by the sign of the reward, the KL part never
+            live = alive(a, w)
+            expected.append((w * a if live else 0.0) + full - w * a)
+        seen.add((live, (full if reinforce or "rkl" in variant else a) >= 0, w > 1))
+    assert len(seen) == 7, "the grid must reach every region: all but (dead, positive, w < 1)"
+    log_prob = torch.tensor([[math.log(w)] for w, _ in GRID], dtype=f64, requires_grad=True)
+    terms = rpg_loss(
+        log_prob, torch.zeros_like(log_prob), torch.tensor([[a] for _, a in GRID], dtype=f64),
+        torch.ones_like(log_prob), variant=variant, reinforce=reinforce, kl_coef=STRONG,
+        ref_log_prob=None if log_q is None else torch.full_like(log_prob, log_q),
+        clip_low=LOW, clip_high=HIGH, dual_clip_c=C,
+    )  # fmt: skip
+    (grad,) = torch.autograd.grad(terms.token_loss.sum(), log_prob)
+    assert torch.allclose(-grad[:, 0], torch.tensor(expected, dtype=f64), rtol=1e-10, atol=1e-12)
+
+
+def test_the_gate_looks_at_the_regularised_advantage_not_the_reward():
+    """w = 3: a positive reward with a KL penalty that outweighs it must still be pushed down, and is."""
+    log_prob = torch.tensor([[math.log(3.0)]], dtype=f64, requires_grad=True)
+    one = torch.ones_like(log_prob)
+    for reinforce in (False, True):
+        terms = rpg_loss(
+            log_prob, 0 * one, 0.1 * one, one, variant="urkl", reinforce=reinforce, kl_coef=1.0, clip_low=LOW,
+            clip_high=HIGH, dual_clip_c=C,
+        )  # fmt: skip
+        (grad,) = torch.autograd.grad(terms.token_loss.sum(), log_prob)
+        assert float(grad) == pytest.approx(-3 * (0.1 - math.log(3.0)))
+
+
+def test_clip_metrics():
+    w = torch.tensor([[0.5, 0.5, 2.0, 2.0, 20.0, 1.0]], dtype=f64)
+    a = torch.tensor([[-1.0, 1.0, 1.0, -1.0, -1.0, 1.0]], dtype=f64)
+    terms = rpg_loss(
+        w.log(),
+        torch.zeros_like(w),
+        a,
+        torch.ones_like(w),
+        variant="urkl",
+        kl_coef=0.0,
+        clip_low=LOW,
+        clip_high=HIGH,
+    )
+    m = {k: float(v) * 6 for k, v in terms.metrics.items()}
+    assert m["actor/pg_clipfrac"] == pytest.approx(2.0)
+    assert m["actor/pg_clipfrac_at_low"] == pytest.approx(1.0) and m[
+        "actor/pg_clipfrac_at_high"
+    ] == pytest.approx(1.0)
+    assert m["actor/pg_clipfrac_lower"] == pytest.approx(1.0)
+    assert m["actor/ppo_kl"] == pytest.approx(-float(w.log().sum()))
+    assert m["actor/rpg_kl"] == pytest.approx(float((w * w.log() - w + 1).sum()))
+
+
+# --- numerics and inputs --------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("variant, reinforce", CASES)
+@pytest.mark.parametrize("level", ["token", "sequence"])
+@pytest.mark.parametrize("reference", ["old", "ref"])
+def test_masked_positions_have_no_effect(variant, reinforce, level, reference):
+    generator = torch.Generator().manual_seed(2)
+    log_prob, old, ref = (torch.randn(4, 6, generator=generator) for _ in range(3))
+    advantages = torch.randn(4, 1, generator=generator).expand(4, 6)
+    mask = torch.tensor([[1, 1, 1, 0, 0, 0], [1, 0, 1, 0, 1, 0], [1] * 6, [0] * 6])
+
+    def run(garbage):
+        tensors = [torch.where(mask.bool(), x, garbage) for x in (log_prob, old, advantages, ref)]
+        tensors[0].requires_grad_()
+        terms = rpg_loss(
+            *tensors[:3], mask, variant=variant, reinforce=reinforce, kl_coef=0.3, level=level,
+            ref_log_prob=tensors[3] if reference == "ref" else None,
+        )  # fmt: skip
+        loss = terms.token_loss if level == "token" else terms.sequence_loss
+        return loss.detach(), torch.autograd.grad(loss.sum(), tensors[0])[0], terms.metrics
+
+    loss, grad, metrics = run(0.0)
+    assert (grad[~mask.bool()] == 0).all() and (loss[3] == 0).all() and grad.isfinite().all()
+    assert grad[mask.bool()].abs().max() > 0
+    for garbage in (nan, inf, -inf):
+        dirty_loss, dirty_grad, dirty_metrics = run(garbage)
+        assert torch.equal(dirty_loss, loss) and torch.equal(dirty_grad, grad) and dirty_metrics == metrics
+
+
+@pytest.mark.parametrize("variant, reinforce", CASES)
+@pytest.mark.parametrize("log_ratio", [-300.0, -25.0, 25.0, 300.0])
+def test_huge_ratios_are_finite_and_the_kl_keeps_its_pull(variant, reinforce, log_ratio):
+    log_prob = torch.full((1, 1), log_ratio, requires_grad=True)
+    zero = torch.zeros(1, 1)
+    terms = rpg_loss(
+        log_prob, zero, zero, torch.ones(1, 1), variant=variant, reinforce=reinforce, kl_coef=1.0, **OPEN
+    )
+    (grad,) = torch.autograd.grad(terms.token_loss.sum(), log_prob)
+    assert grad.isfinite().all() and terms.token_loss.isfinite().all()
+    # a token that pi has lost is pulled up; one that it prefers is pulled down (fkl: by the others only)
+    if log_ratio < 0:
+        assert grad < 0
+    else:
+        assert grad > 0 or variant == "fkl"
+
+
+@pytest.mark.parametrize("level", ["token", "sequence"])
+def test_bf16_is_computed_in_float32(level):
+    generator = torch.Generator().manual_seed(3)
+    tensors = [torch.randn(3, 5, generator=generator).bfloat16() for _ in range(2)]
+    tensors.append(torch.randn(3, 1, generator=generator).bfloat16().expand(3, 5))
+    mask = torch.ones(3, 5, dtype=torch.int64)
+    half = rpg_loss(*tensors, mask, level=level)
+    full = rpg_loss(*[x.float() for x in tensors], mask, level=level)
+    for a, b in zip(half[:2], full[:2], strict=True):
+        assert (a is None) == (b is None)
+        if a is not None:
+            assert a.dtype == torch.float32 and torch.equal(a, b)
+
+
+def test_sequence_level_refuses_advantages_that_vary_within_a_response():
+    x, mask = torch.zeros(2, 3), torch.tensor([[1, 1, 0], [1, 1, 1]])
+    advantages = torch.tensor([[1.0, 1.0, 7.0], [0.5, 0.5, 0.6]])
+    with pytest.raises(ValueError, match="advantages of response 1 varies"):
+        rpg_loss(x, x, advantages, mask, level="sequence")
+    assert rpg_loss(x, x, advantages, mask, level="token").token_loss.shape == (2, 3)
+
+
+@pytest.mark.parametrize(
+    "kwargs, words",
+    [
+        (dict(variant="js"), "rpg variant 'js'"),
+        (dict(level="step"), "rpg.level='step'"),
+        (dict(kl_coef=-0.1), "rpg.kl_coef=-0.1"),
+        (dict(kl_coef=nan), "rpg.kl_coef=nan"),
+        (dict(clip_low=0.0), "rpg.clip_low=0.0"),
+        (dict(clip_high=-1.0), "rpg.clip_high=-1.0"),
+        (dict(dual_clip_c=0.5), "dual_clip_c=0.5"),
+        (dict(z=0.0), "z=0.0"),
+        (dict(ref_log_prob=torch.zeros(2, 4)), "ref_log_prob has shape (2, 4)"),
+    ],
+)
+def test_refuses(kwargs, words):
+    x = torch.zeros(2, 3)
+    with pytest.raises(ValueError) as error:
+        rpg_loss(x, x, x, torch.ones(2, 3), **kwargs)
+    assert words in str(error.value) and "\n" not in str(error.value)
+
+
+# --- the baselines --------------------------------------------------------------------------------
+
+
+def test_baselines_with_literal_numbers():
+    scores = torch.tensor([1.0, 0.0, 0.5, 4.0, 2.0])
+    ids = ["a", "a", "b", "a", "c"]
+    group = baseline_advantage(scores, ids, "group_mean")
+    assert torch.allclose(group, torch.tensor([1 - 5 / 3, -5 / 3, 0.5, 4 - 5 / 3, 2.0]))
+    assert torch.allclose(baseline_advantage(scores, None, "batch_mean"), scores - 1.5)
+    for other in (torch.tensor([7, 7, 3, 7, 0]), [("x", 1), ("x", 1), 2, ("x", 1), None]):
+        assert torch.equal(baseline_advantage(scores, other), group)
+    assert torch.equal(baseline_advantage(torch.tensor([2.0]), ["a"]), torch.tensor([2.0]))
+    padded = torch.tensor([1.0, 0.0, 0.5, 4.0, 2.0, nan, 9.0])
+    valid = torch.tensor([1, 1, 1, 1, 1, 0, 0])
+    for kind in ("group_mean", "batch_mean"):
+        out = baseline_advantage(padded, [*ids, "pad", "a"], kind, valid)
+        assert torch.equal(out[:5], baseline_advantage(scores, ids, kind)) and (out[5:] == 0).all()
+
+
+def test_baseline_group_mean_as_verls_grpo_without_std():
+    core_algos = pytest.importorskip("verl.trainer.ppo.core_algos")
+    import numpy as np
+
+    scores = torch.randn(12, generator=torch.Generator().manual_seed(0))
+    ids = np.array(["u", "v", "w", "u", "v", "v", "alone", "u", "w", "w", "w", "v"], dtype=object)
+    rewards = torch.zeros(12, 4)
+    rewards[:, 3] = scores
+    expected, _ = core_algos.compute_grpo_outcome_advantage(
+        rewards, torch.ones(12, 4), ids, norm_adv_by_std_in_grpo=False
+    )
+    assert torch.allclose(baseline_advantage(scores, ids)[:, None].expand(12, 4), expected, atol=1e-6)
+
+
+def test_baseline_refuses():
+    with pytest.raises(ValueError, match="baseline kind 'median'"):
+        baseline_advantage(torch.zeros(2), [0, 1], "median")
+    with pytest.raises(ValueError, match="group_ids has length 3"):
+        baseline_advantage(torch.zeros(2), [0, 1, 2])
+    with pytest.raises(ValueError, match="scores has shape"):
+        baseline_advantage(torch.zeros(2, 2), [0, 1])
