@@ -2,9 +2,9 @@
 
     python benchmarks/rpg_enumeration.py
 
-Prints, for each way the public code departs from the paper, the relative error of its expected gradient against the
-gradient of the stated objective (0 = exact). Answers of up to 3 tokens over 3 symbols, policy, old and reference all
-different, mean over 8 draws of the three.
+Prints, for each way the public code departs from the paper, the relative error of its expected gradient from
+the gradient of the stated objective (0 = exact). Answers of up to 3 tokens over 3 symbols; policy, old and
+reference all different; mean over 8 draws of the three.
 """
 
 import math
@@ -110,15 +110,11 @@ def levels(d: Draw) -> dict[str, tuple[float, float]]:
 def variance(d: Draw) -> dict[str, float]:
     """E |KL part of the gradient sample|^2 minus |its mean|^2, sequence level."""
     out = {}
-    log_ratio = torch.where(d.toy.mask, d.log_prob - d.old, 0.0).sum(-1).detach()
-    w, p = log_ratio.exp(), d.sampling[:, 0]
+    log_w = torch.where(d.toy.mask, d.log_prob - d.old, 0.0).sum(-1).detach()
+    w, p = log_w.exp(), d.sampling[:, 0]
     score = torch.stack([gradient(x, d.table) for x in d.toy.log_sequence(d.table)])
-    for variant, weight in (
-        ("fkl", -1 + 0 * w),
-        ("ufkl", w - 1),
-        ("rkl", w * (log_ratio + 1)),
-        ("urkl", w * log_ratio),
-    ):
+    weights = {"fkl": -1 + 0 * w, "ufkl": w - 1, "rkl": w * (log_w + 1), "urkl": w * log_w}
+    for variant, weight in weights.items():
         samples = weight[:, None] * score
         mean = (p[:, None] * samples).sum(0)
         out[variant] = float((p[:, None] * (samples - mean).square()).sum())
@@ -126,7 +122,7 @@ def variance(d: Draw) -> dict[str, float]:
 
 
 def gates() -> dict[str, int]:
-    """Grid points where a clip rule gives another gradient than the paper's, which looks at the sign of A'."""
+    """Grid points where a clip rule gives another gradient than the paper's, by the sign of A'."""
     beta, low, high, c = 0.1, 0.2, 0.28, 10.0
     w, advantage = torch.cartesian_prod(torch.logspace(-3, 3, 49, base=math.e), torch.linspace(-2, 2, 21)).T
     regularized = advantage - beta * w.log()

@@ -510,7 +510,7 @@ def select(source: Source, dataset: DataSet, split: str, max_rows: int | None, s
                 result.dropped["duplicate"] += 1
                 continue
         kept.setdefault(key, len(examples))
-        examples.append((index, example))
+        examples.append((index, example if dataset.keep_solution else replace(example, solution=None)))
     if conflicting:
         result.dropped["conflicting_duplicate"] += sum(conflicting.values())
     remaining = [e for e in examples if e is not None]
@@ -542,7 +542,7 @@ def rows_of(
                 split=split,
                 index=index,
                 id=e.id or f"{dataset.name}/{split}/{index}",
-                answer=e.solution if dataset.keep_solution else None,
+                answer=e.solution,
                 subject=e.subject,
                 level=e.level,
                 repeat=copy,

@@ -16,6 +16,7 @@ import math
 import torch
 
 from frpo_verl.divergences import Divergence, get_divergence
+from frpo_verl.groups import subtract_position_baseline
 from frpo_verl.masking import keep, row_chunks, valid_positions
 
 __all__ = [
@@ -83,14 +84,14 @@ def log_ratio(
     clipped, tokens = 0, 0
     for rows in row_chunks(*mask.shape, device=log_prob.device):
         valid = valid_positions(mask[rows])
-        d = keep(log_prob[rows].to(dtype) - ref_log_prob[rows].to(dtype), valid)
-        tokens += int(valid.sum())
+        d = keep(log_prob[rows].to(dtype) - ref_log_prob[rows].to(dtype), valid, out=delta[rows])
+        tokens += int(torch.count_nonzero(valid))
         bound = float(torch.stack(d.aminmax()).abs().amax()) if d.numel() else 0.0
         if not math.isfinite(bound):
-            d = torch.where(torch.isfinite(d), d, math.nan)
+            d.copy_(torch.where(torch.isfinite(d), d, math.nan))
         if not bound <= clip:
             clipped += int((d.abs() > clip).sum())
-        torch.clamp(d, -clip, clip, out=delta[rows])
+            d.clamp_(-clip, clip)
     return delta, clipped / max(tokens, 1)
 
 
@@ -285,7 +286,7 @@ def regularizer(
             delta[rows].to(reg.dtype), mask[rows], row, placement, discount, starts, out=reg[rows]
         )
     if baseline == "position":
-        _subtract_position_baseline(reg, mask, group_ids, session_ids)
+        subtract_position_baseline(reg, mask, group_ids, session_ids)
     return reg
 
 
@@ -310,55 +311,6 @@ def kl_to_go(
     return regularizer(
         delta, mask, divergence=divergence, alpha=alpha, discount=discount, step_start=step_start
     )
-
-
-def _dense_ids(ids: torch.Tensor, name: str, rows: int, device: torch.device) -> torch.Tensor:
-    ids = torch.as_tensor(ids)
-    if ids.shape != (rows,) or ids.is_floating_point() or ids.is_complex():
-        raise ValueError(f"{name} must be ({rows},) integers, got {ids.dtype} of shape {tuple(ids.shape)}")
-    return torch.unique(ids, return_inverse=True)[1].to(device)
-
-
-def _subtract_position_baseline(
-    reg: torch.Tensor, mask: torch.Tensor, group_ids: torch.Tensor, session_ids: torch.Tensor | None
-) -> None:
-    """In place: reg_t minus its mean over the group's other responses at the same response-token position."""
-    rows_total, columns = reg.shape
-    group = _dense_ids(group_ids, "group_ids", rows_total, reg.device)
-    unit = torch.arange(rows_total, device=reg.device)  # what is left out together: the row, or its session
-    if session_ids is not None:
-        unit = _dense_ids(session_ids, "session_ids", rows_total, reg.device)
-        unit = torch.unique(group * rows_total + unit, return_inverse=True)[1]
-    order = torch.argsort(group, stable=True)
-    bounds = torch.cat(
-        [torch.zeros(1, dtype=torch.int64, device=reg.device), torch.bincount(group).cumsum(0)]
-    ).tolist()
-    budget = max(1, (2**18 if reg.device.type == "cpu" else 2**24) // max(1, columns))
-    first = 0
-    while first + 1 < len(bounds):
-        last = first + 1  # whole groups, as many as fit
-        while last + 1 < len(bounds) and bounds[last + 1] - bounds[first] <= budget:
-            last += 1
-        rows = order[bounds[first] : bounds[last]]
-        reg[rows] -= _leave_one_out_mean(reg[rows], valid_positions(mask[rows]), group[rows], unit[rows])
-        first = last
-
-
-def _leave_one_out_mean(
-    reg: torch.Tensor, valid: torch.Tensor, group: torch.Tensor, unit: torch.Tensor
-) -> torch.Tensor:
-    """(R, T) mean of reg over rows of the same group but another unit, by position; 0 where there is none."""
-    position = (valid.cumsum(-1) - 1).clamp(min=0)
-    packed = torch.zeros_like(reg).scatter_add_(1, position, reg)  # masked entries add 0
-    present = torch.zeros_like(reg).scatter_add_(1, position, valid.to(reg.dtype))
-
-    def sum_over(ids: torch.Tensor, x: torch.Tensor) -> torch.Tensor:
-        ids = torch.unique(ids, return_inverse=True)[1]
-        return x.new_zeros(int(ids.max()) + 1, x.shape[1]).index_add_(0, ids, x)[ids]
-
-    count = sum_over(group, present) - sum_over(unit, present)
-    mean = (sum_over(group, packed) - sum_over(unit, packed)) / count.clamp(min=1)
-    return keep(keep(mean, count).gather(1, position), valid)
 
 
 @torch.no_grad()

@@ -108,18 +108,22 @@ def regularizer_metrics(
     for rows in row_chunks(*mask.shape, device=delta.device):
         valid = valid_positions(mask[rows])
         d, r = keep(delta[rows], valid), keep(reg[rows], valid)
-        a = outcome_adv[rows] if outcome_adv.dim() == 2 else outcome_adv[rows, None]
-        a = keep(a, valid)
+        a = keep(outcome_adv[rows], valid) if outcome_adv.dim() == 2 else outcome_adv[rows, None]
         count = valid.cumsum(-1, dtype=torch.int32)
         length[rows] = count[:, -1].long()
         quarter = torch.arange(5, device=count.device, dtype=torch.int32)
         bounds = (quarter * count[:, -1:] + 3) // 4  # token p of n is in quartile floor(4p/n)
         sequence_kl[rows] = d.sum(-1, dtype=torch.float64)
-        row_outcome[rows] = a.gather(1, (count == 1).int().argmax(-1, keepdim=True)).squeeze(1).double()
-        k3 += float((torch.expm1(-d) + d).sum(dtype=torch.float64))
-        reg_size += float(torch.linalg.vector_norm(r, 1, dtype=torch.float64))
-        outcome_size += float(torch.linalg.vector_norm(a, 1, dtype=torch.float64))
-        flips += int((torch.addcmul(a.square(), a, r.to(a.dtype), value=-beta) < 0).sum())
+        if outcome_adv.dim() == 2:
+            first = torch.searchsorted(count, torch.ones_like(count[:, :1])).clamp(max=mask.shape[1] - 1)
+            row_outcome[rows] = a.gather(1, first).squeeze(1).double()
+            outcome_size += float(a.abs().sum(-1).double().sum())
+        else:
+            row_outcome[rows] = a.squeeze(1).double()
+            outcome_size += float(keep(a.squeeze(1).abs().double() * length[rows], length[rows]).sum())
+        k3 += float(torch.exp(-d).sub_(1).add_(d).sum(-1).double().sum())
+        reg_size += float(r.abs().sum(-1).double().sum())
+        flips += int(torch.count_nonzero((a - beta * r).mul_(a) < 0))  # reg is 0 off the mask: a * a there
         by_quartile[0] += (bounds[:, 1:] - bounds[:, :-1]).sum(0)
         by_quartile[1] += _quartile_sums(d, count, bounds)
         if entropy is not None:

@@ -96,18 +96,18 @@ def test_kl3_bounds_match_bisection(delta):
     low, high = kl3_bounds(delta)
     assert 0 < low < 1 < high and high - 1 > 1 - low
     exact_low, exact_high = bisect(delta, -delta - 2, 0), bisect(delta, 0, 5)
-    assert low == pytest.approx(exact_low, rel=1e-13)
-    assert high == pytest.approx(exact_high, rel=1e-13)
+    assert low == pytest.approx(exact_low, rel=1e-13, abs=0)
+    assert high == pytest.approx(exact_high, rel=1e-13, abs=0)
     # relative to the distance from 1, which is what the clip is about
-    assert 1 - low == pytest.approx(1 - exact_low, rel=1e-11)
-    assert high - 1 == pytest.approx(exact_high - 1, rel=1e-11)
+    assert 1 - low == pytest.approx(1 - exact_low, rel=1e-11, abs=0)
+    assert high - 1 == pytest.approx(exact_high - 1, rel=1e-11, abs=0)
 
 
 @pytest.mark.parametrize("delta", [1e-8, 1e-4, 0.0231, 1.0, 10.0])
 def test_delta_for_a_wanted_bound_inverts_the_bounds(delta):
     low, high = kl3_bounds(delta)
-    assert kl3_delta_for_lower(low) == pytest.approx(delta, rel=1e-9)
-    assert kl3_delta_for_upper(high) == pytest.approx(delta, rel=1e-9)
+    assert kl3_delta_for_lower(low) == pytest.approx(delta, rel=1e-9, abs=0)
+    assert kl3_delta_for_upper(high) == pytest.approx(delta, rel=1e-9, abs=0)
 
 
 def test_delta_for_known_clips():

@@ -372,7 +372,7 @@ def test_output_in_the_source_folder_is_not_read_as_source(tmp_path):
 def test_every_row_is_kept_or_counted(tmp_path, capsys):
     rows = [
         {"problem": "a", "solution": r"\boxed{1}"},
-        {"problem": " a ", "solution": r"\boxed{1}"},  # duplicate
+        {"problem": " \uff41 ", "solution": r"\boxed{1}"},  # duplicate: a full-width a
         {"problem": "", "solution": r"\boxed{1}"},  # empty
         {"problem": None, "solution": r"\boxed{1}"},  # empty
         {"problem": "b", "solution": "a proof"},  # no answer

@@ -215,6 +215,17 @@ def test_unequal_missing_and_ungraded_samples_are_said():
     filled = summarize(records, samples=4)[UNKNOWN]
     assert filled["metrics"]["mean@4"]["value"] == pytest.approx((1 + 0.5) / 2)
     assert any("1 missing samples counted as wrong" in note for note in filled["notes"])
+    voted = summarize(graded("a", [1, 0], ["1", "2"]), ks=[1, 4], samples=4)[UNKNOWN]["metrics"]
+    assert voted["maj@1"]["value"] == pytest.approx(0.25)  # missing samples are drawn and do not vote
+    assert voted["maj@4"]["value"] == pytest.approx(0.5)
+
+
+def test_greedy_validation_is_noticed(tmp_path):
+    for changes, noticed in (({"output": "same"}, True), ({}, False)):
+        records = read_records(write(tmp_path / "0.jsonl", dump_rows(**changes)))
+        assert any("greedy" in note for note in summarize(records)[UNKNOWN]["notes"]) is noticed
+    notes = summarize(graded("a", [1, 1]))[UNKNOWN]["notes"]  # no responses recorded: nothing to say
+    assert not any("greedy" in note for note in notes)
 
 
 @settings(max_examples=25, deadline=None)
@@ -281,7 +292,7 @@ def dump_rows(problems=3, samples=2, uid=True, **changes):
     for i, j in itertools.product(range(problems), range(samples)):
         row = {
             "input": f"user\nWhat is {i}?\nassistant\n",
-            "output": "o",
+            "output": f"o{j}",
             "gts": str(i),
             "score": float(i == j),
             "step": 5,

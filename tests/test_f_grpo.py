@@ -40,7 +40,7 @@ def test_composite_is_the_supremum_of_its_definition(name):
         values = t * U - f
         best = int(values.argmax())
         assert best < len(U) - 2 or U[best] == 1, f"{name}: the supremum is not attained at v = {float(v)}"
-        assert float(values[best]) == pytest.approx(float(composite), rel=1e-6, abs=1e-6)
+        assert values[best].item() == pytest.approx(composite.item(), rel=1e-6, abs=1e-6)
 
 
 @pytest.mark.parametrize("name", DIVERGENCES)
@@ -186,6 +186,35 @@ def test_factor_is_the_gradient_of_the_statistic_with_gamma_one():
         beta=beta,
     )
     close(gradient(terms.sequence_loss.sum(), table), gradient((advantages.abs() * psi).sum(), table))
+
+
+@pytest.mark.parametrize("clamped", [True, False])
+def test_two_answer_bandit_under_pearson(clamped):
+    """The clamped conjugate lets pi(bad) go to 0; the raw one holds it up where its slope turns."""
+    logit = torch.zeros((), dtype=f64, requires_grad=True)
+    half = torch.full((2, 1), math.log(0.5), dtype=f64)
+    for _ in range(600):
+        log_prob = torch.stack(
+            [torch.nn.functional.logsigmoid(-logit), torch.nn.functional.logsigmoid(logit)]
+        )
+        if clamped:
+            terms = f_grpo_loss(
+                log_prob[:, None],
+                half,
+                half,
+                torch.tensor([1.0, -1.0]),
+                torch.ones(2, 1),
+                divergence="pearson",
+                beta=1.0,
+            )
+            loss = terms.sequence_loss.mean()
+        else:
+            v = log_prob - math.log(0.5)
+            loss = -v[0] + v[1] + v[1].square() / 4
+        (grad,) = torch.autograd.grad(loss, logit)
+        logit = (logit - 2.0 * grad).detach().requires_grad_()
+    bad = torch.sigmoid(logit).item()
+    assert bad < 1e-3 if clamped else 0.03 < bad < 0.1
 
 
 # --- the softmax weights --------------------------------------------------------------------------

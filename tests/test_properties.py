@@ -1,4 +1,4 @@
-"""What must not matter does not: masked tokens, row order, group labels, pad rows, equal shifts of log-probs."""
+"""What must not matter does not: masked tokens, row order, group labels, pad rows, a common shift."""
 
 import math
 

@@ -56,7 +56,7 @@ FORMS = (
     lambda n, d: rf"\frac{{{n}}}{{{d}}}",
     lambda n, d: rf"\dfrac {{{3 * n}}}{{{3 * d}}}",
     lambda n, d: rf"$-\tfrac{{{-n}}}{{{d}}}$",
-    lambda n, d: rf" \left( {n} / {d} \right)"[7:-7],
+    lambda n, d: rf"\left( {n} \right) / {d}",
 )
 
 
@@ -70,7 +70,7 @@ def test_rationals_agree_with_fractions(n, d, shift, form):
 
 
 @settings(max_examples=200, deadline=None)
-@given(st.integers(-(10**12), 10**12), st.integers(0, 6))
+@given(st.integers(-(10**6), 10**6), st.integers(0, 6))
 def test_decimals_and_separators(n, places):
     sign, digits = ("-" if n < 0 else ""), str(abs(n)).rjust(places + 1, "0")
     whole, part = digits[: len(digits) - places], digits[len(digits) - places :]
@@ -79,7 +79,7 @@ def test_decimals_and_separators(n, places):
     gold = f"{n}/{10**places}"
     assert compare(gold, decimal) is True
     assert compare(gold, grouped) is True
-    assert compare(gold, grouped + "1" if places else grouped + "1".join(["", ""]) + ".5") is False
+    assert compare(gold, grouped + ("1" if places else ".1")) is False
 
 
 @settings(max_examples=300, deadline=None)

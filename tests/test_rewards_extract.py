@@ -8,7 +8,7 @@ from frpo_verl.rewards.extract import LAST_NUMBER_SOURCES, clean_text, extract_a
     [
         (r"so \boxed{5}.", "5"),
         (r"\boxed{\frac{1}{2}} is it", r"\frac{1}{2}"),
-        (r"first \boxed{1}, no: \boxed{2}", "1, 2"),  # joined by words of a list only
+        (r"first \boxed{1}, no: \boxed{2}", "2"),  # only the words of a list join boxes
         (r"first \boxed{1}. I was wrong, it is \boxed{2}", "2"),
         (r"\boxed{1} and \boxed{-2}", "1, -2"),
         (r"$\boxed{1}$, $\boxed{2}$ or $\boxed{3}$", "1, 2, 3"),

@@ -185,7 +185,8 @@ def print_tables(reports: Sequence[dict[str, Any]], confidence: float, console=N
         step = "" if report["step"] is None else f" (step {report['step']})"
         console.print(Text(f"{report['file']}{step}", style="bold"), soft_wrap=True)
         for source, result in report["results"].items():
-            table = Table(title=Text(headline(source, result)), title_justify="left", title_style="")
+            console.print(Text(headline(source, result)), soft_wrap=True)
+            table = Table()
             columns = ("k", "pass@k", interval, "maj@k", interval, *(["with repl. (std)"] if boot else []))
             for column in columns:
                 table.add_column(column, justify="right", no_wrap=True)

@@ -27,7 +27,10 @@ class DumpError(ValueError):
 
 @dataclass(frozen=True)
 class Record:
-    """One graded sample. `pred` None: not recorded; "": no answer found. `graded` False: counted as wrong."""
+    """One graded sample. `pred` None: not recorded; "": no answer found. `graded` False: counted as wrong.
+
+    `output` is a digest of the response, None where it is not recorded.
+    """
 
     problem: str
     correct: bool
@@ -35,6 +38,7 @@ class Record:
     pred: str | None = None
     step: int | None = None
     graded: bool = True
+    output: str | None = None
 
 
 class Sources:
@@ -171,7 +175,9 @@ def read_records(
             last[prompt, session] = max(index, last.get((prompt, session), -1))
             if index == 0:
                 first_problem.setdefault(prompt, problem)
-        rows.append((number, {key: row[key] for key in kept if key in row}, problem))
+        content = {key: row[key] for key in kept if key in row}
+        content["output"] = _digest(row["output"]) if "output" in row else None
+        rows.append((number, content, problem))
     if not rows:
         raise DumpError(f"{path}: no sample in it")
     key = correct_key or next(
@@ -209,6 +215,7 @@ def read_records(
                 pred=None if not has_pred else "" if pred is None else str(pred),
                 step=int(step) if isinstance(step, (int, float)) else None,
                 graded=grade is not None,
+                output=row["output"],
             )
         )
     return records

@@ -90,6 +90,12 @@ def _summarize_source(source, problems, ks, *, samples, bootstrap, confidence, r
     ungraded = sum(not sample.graded for p in problems.values() for sample in p)
     if ungraded:
         notes.append(f"{ungraded} samples without a grade counted as wrong")
+    if largest > 1 and all(
+        len({s.output for s in p}) == 1 and p[0].output is not None for p in problems.values()
+    ):
+        notes.append(
+            "all responses to a problem are the same text: greedy? (val_kwargs.temperature is 0 by default)"
+        )
     ks = default_ks(smallest) if ks is None else sorted(set(ks))
     for k in ks:
         if not 1 <= k <= smallest:

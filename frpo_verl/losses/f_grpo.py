@@ -205,7 +205,7 @@ def softmax_weights(
 
     n+ and n- are the sizes of the two sides, so that equal rewards and equal log-probabilities give w = 1.
     Needs whole groups: compute it where the whole batch is (in the estimator) and multiply it into the
-    advantages. For long answers the log-probabilities differ by hundreds of nats and one answer takes all of its side.
+    advantages. The log-probabilities of long answers differ by hundreds of nats: one takes all of its side.
 
     Args:
         scores: (B,) outcome rewards.

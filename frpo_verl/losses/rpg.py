@@ -146,7 +146,7 @@ def baseline_advantage(
         scores: (B,) outcome reward of each response.
         group_ids: length B, tensor, array or sequence; not read by batch_mean (may be None).
         kind: group_mean or batch_mean.
-        valid: (B,) rows that count, non-zero = valid (default all); others (padding) enter no mean and give 0.
+        valid: (B,) rows that count, non-zero = valid (default all); padding enters no mean and gives 0.
     Returns: (B,) float32 or better. A group (batch) of one keeps its raw reward, as in verl's grpo.
     Raises: ValueError on shapes or an unknown kind.
     Source: arXiv 2505.17508 section 4.

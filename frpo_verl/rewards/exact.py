@@ -285,7 +285,7 @@ def same_number(a, b):
     for x, y in pairs:
         if x == y or _rounds_to(x, y, a.places, a.digits) or _rounds_to(y, x, b.places, b.digits):
             return True
-        if max(a.digits, b.digits) >= 14 and abs(x - y) <= Fraction(1, 10**12) * abs(y):
+        if max(a.digits, b.digits) >= 14 and abs(x - y) <= Fraction(1, 10**14) * abs(y):
             return True  # floating-point noise such as 0.30000000000000004
     return False
 

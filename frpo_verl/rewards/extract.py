@@ -97,7 +97,7 @@ def _line(text, start):
         if line.startswith(opening):
             stop = line.find(closing, len(opening))
             # "$2, \pi$ and ..." keeps the formula only; "$18.90" has no closing sign and stays
-            if stop > 0 and not re.match(r"\s*(?:,|and\b|or\b)\s*\S", line[stop + len(closing) :]):
+            if stop > 0 and not re.match(r"\s*(?:,|,?\s*(?:and|or)\b)\s*[$\\\d(-]", line[stop + len(closing) :]):
                 return line[len(opening) : stop].strip()
     return line[:-1].rstrip() if line.endswith(".") else line
 

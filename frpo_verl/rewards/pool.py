@@ -10,6 +10,7 @@ template sees its control socket close and ends, and the kernel ends the workers
 import atexit
 import json
 import os
+import select
 import socket
 import subprocess
 import sys
@@ -34,6 +35,10 @@ class Verdict(NamedTuple):
 class _Worker:
     def __init__(self, pid, connection):
         self.pid, self.connection, self.tasks, self.buffer = pid, connection, 0, b""
+
+    def is_alive(self):
+        """Whether the other end is open: an idle worker has nothing to say, so a readable socket means that it ended."""
+        return not select.select([self.connection], [], [], 0)[0]
 
     def ask(self, request, deadline):
         """Send one request; return the answer, None at the deadline; raises OSError when the worker died."""
@@ -157,16 +162,24 @@ class Pool:
 
     def _take(self, gold):
         """Wait for a free worker; the one that has parsed this ground truth before if it is free."""
+        dead = []
         with self._changed:
             while True:
                 if self._free:
                     wanted = zlib.crc32(gold.encode("utf-8", "replace")) % self.workers
-                    return self._free.pop(min(wanted, len(self._free) - 1))
+                    worker = self._free.pop(min(wanted, len(self._free) - 1))
+                    if worker.is_alive():
+                        return worker
+                    self._count -= 1
+                    dead.append(worker)
+                    continue
                 if self._count < self.workers:
                     self._count += 1
                     break
                 self._changed.wait()
         try:
+            for worker in dead:  # killed from outside
+                self._kill_worker(worker)
             return self._fork_worker()
         except BaseException:
             self._leave(None)
@@ -200,8 +213,7 @@ class Pool:
                     keep = worker
             except OSError as error:
                 answer = {"equal": False, "error": f"the verification process died ({type(error).__name__})"}
-                # a worker that was already dead when it was asked (killed from outside) says nothing about this answer
-                if attempt == 0 and worker.tasks > 1:
+                if attempt == 0:  # killed from outside, perhaps: that says nothing about this answer
                     continue
             finally:
                 if keep is None:

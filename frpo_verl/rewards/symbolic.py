@@ -40,7 +40,7 @@ class GoldError(ValueError):
 def to_latex(text):
     r"""Return an answer as LaTeX: math delimiters removed, `sqrt(2)` as `\sqrt{2}`, `pi` as `\pi`, `**` as `^`, `\sin 30^\circ` in radians."""
     s = exact.strip_delimiters(text.translate(exact.UNICODE)).replace("$", "")
-    s = s.replace("**", "^")
+    s = re.sub(r"\\(?:mathrm|text|operatorname)\{([ei])\}", r"\1", s.replace("**", "^"))
     s = _PLAIN_SYMBOL.sub(lambda m: "\\pi " if m.group(1) == "pi" else "\\infty ", s)
     s = _PLAIN_FUNCTION.sub(r"\\\1 ", s)
     s = re.sub(r"\\sqrt *\(([^()]*(?:\([^()]*\)[^()]*)*)\)", r"\\sqrt{\1}", s)

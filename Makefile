@@ -1,0 +1,40 @@
+# make quickstart   a tiny model learns arithmetic with FRPO inside verl's main_ppo, and a picture of it
+# make test         the whole test suite
+#
+# STEPS=120   longer quickstart        FRESH=1     start its run over
+# PYTHON=...  another interpreter      TORCH=...   another torch (it goes in first, so that nothing pulls in a GPU build)
+
+PYTHON ?= python3
+TORCH  ?= torch==2.13.0
+STEPS  ?= 60
+VENV   := .venv
+BIN    := $(VENV)/bin
+
+.PHONY: quickstart test lint env clean
+
+quickstart: $(VENV)/.ready
+	@$(BIN)/python -m frpo_verl.quickstart --steps $(STEPS) $(if $(FRESH),--fresh)
+
+test: $(VENV)/.ready-test lint
+	@MPLCONFIGDIR=build/matplotlib $(BIN)/python -m pytest $(PYTEST_ARGS)
+
+lint: $(VENV)/.ready-test
+	@$(BIN)/ruff check .
+
+env: $(VENV)/.ready
+
+$(VENV)/bin/python:
+	$(PYTHON) -m venv $(VENV)
+
+$(VENV)/.ready: pyproject.toml | $(VENV)/bin/python
+	@echo "[0/4] environment in $(VENV): torch, verl, ray, transformers (about two minutes the first time)"
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check "$(TORCH)"
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[cpu]'
+	@touch $@
+
+$(VENV)/.ready-test: $(VENV)/.ready
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[cpu,test]'
+	@touch $@
+
+clean:
+	rm -rf $(VENV) build runs outputs

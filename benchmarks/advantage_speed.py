@@ -1,0 +1,246 @@
+"""Time and peak extra memory of the regularised advantage, against verl's estimators and a plain copy.
+
+    python benchmarks/advantage_speed.py [--shapes 256x2048 1024x4096 1024x16384] [--repeats 7] [--json FILE]
+
+Every candidate gets the same batch (float32 log-probs, int64 mask, groups of 8, lengths uniform between a
+quarter of the width and the width) and is timed in turn, round after round, so that whatever else the machine
+does hits all of them alike; the table shows the fastest round.
+
+    copy              out.copy_(x), one float32 tensor of the batch's shape: the unit of a column
+    verl ...          verl's estimators as its trainer calls them; reinforce_plus_plus after apply_kl_penalty
+    frpo ROW          log-ratio, look for NaN and inf, regulariser, group normalisation, token advantage
+    frpo, registered  the estimator that verl calls when the plugin is loaded: settings and metrics as well
+
+Memory is what the process grows by at the worst moment of one call: the resident set in a forked child, or
+the allocator's peak on a GPU.
+"""
+
+from __future__ import annotations
+
+import argparse
+import ctypes
+import json
+import os
+import time
+from collections.abc import Callable
+
+import numpy as np
+import torch
+
+from frpo_verl.advantages import log_ratio, regularizer, token_advantages
+from frpo_verl.divergences import DIVERGENCES
+from frpo_verl.groups import group_advantages
+
+
+def make_batch(rows: int, columns: int, device: str) -> dict:
+    generator = torch.Generator().manual_seed(0)
+    log_prob = -torch.rand(rows, columns, generator=generator)
+    ref = log_prob + 0.05 * torch.randn(rows, columns, generator=generator)
+    length = torch.randint(columns // 4, columns + 1, (rows, 1), generator=generator)
+    mask = (torch.arange(columns) < length).long()
+    scores = torch.zeros(rows, columns)
+    scores[torch.arange(rows), length[:, 0] - 1] = torch.randint(0, 2, (rows,), generator=generator).float()
+    tensors = {
+        "old_log_probs": log_prob,
+        "ref_log_prob": ref,
+        "response_mask": mask,
+        "token_level_scores": scores,
+    }
+    batch = {name: x.to(device) for name, x in tensors.items()}
+    batch["index"] = np.array([f"prompt-{i // 8}" for i in range(rows)], dtype=object)
+    batch["out"] = torch.zeros(rows, columns, device=device)
+    return batch
+
+
+def frpo(batch: dict, **kind) -> torch.Tensor:
+    mask = batch["response_mask"].bool()
+    groups = torch.from_numpy(np.unique(batch["index"].astype(str), return_inverse=True)[1]).to(mask.device)
+    delta, _ = log_ratio(batch["old_log_probs"], batch["ref_log_prob"], mask)
+    assert torch.isfinite(delta.sum())  # else rows_with_nonfinite
+    if kind.get("baseline") == "position":
+        kind = {**kind, "group_ids": groups}
+    reg = regularizer(delta, mask, **kind)
+    outcome = group_advantages(batch["token_level_scores"].sum(-1), groups)
+    return token_advantages(outcome, reg, mask, kl_coef=0.01)
+
+
+def reinforce_plus_plus(batch: dict) -> torch.Tensor:
+    from omegaconf import OmegaConf
+    from verl import DataProto
+    from verl.trainer.ppo import core_algos
+    from verl.trainer.ppo.ray_trainer import apply_kl_penalty
+
+    names = ("old_log_probs", "ref_log_prob", "response_mask", "token_level_scores")
+    data = DataProto.from_single_dict({name: batch[name] for name in names})
+    data, _ = apply_kl_penalty(data, core_algos.FixedKLController(0.01), kl_penalty="kl")
+    return core_algos.compute_reinforce_plus_plus_outcome_advantage(
+        data.batch["token_level_rewards"], batch["response_mask"], config=OmegaConf.create({"gamma": 1.0})
+    )[0]
+
+
+def registered(batch: dict) -> torch.Tensor:
+    from omegaconf import OmegaConf
+    from verl.trainer.ppo import core_algos
+
+    config = OmegaConf.create({"norm_adv_by_std_in_grpo": True, "frpo": {"kl_coef": 0.01}})
+    names = ("old_log_probs", "ref_log_prob", "response_mask")
+    return core_algos.get_adv_estimator_fn("frpo")(
+        token_level_rewards=batch["token_level_scores"],
+        response_mask=batch["response_mask"],
+        index=batch["index"],
+        config=config,
+        batch={name: batch[name] for name in names},
+        non_tensor_batch={"uid": batch["index"]},
+    )[0]
+
+
+def candidates(batch: dict) -> dict[str, Callable[[], object]]:
+    from verl.trainer.ppo import core_algos
+
+    outcome = (batch["token_level_scores"], batch["response_mask"], batch["index"])
+    found: dict[str, Callable[[], object]] = {
+        "copy": lambda: batch["out"].copy_(batch["old_log_probs"]),
+        "verl grpo": lambda: core_algos.compute_grpo_outcome_advantage(*outcome),
+        "verl grpo_vectorized": lambda: core_algos.compute_grpo_vectorized_outcome_advantage(*outcome),
+        "verl reinforce_plus_plus + KL in reward": lambda: reinforce_plus_plus(batch),
+    }
+    for name in DIVERGENCES:
+        alpha = 0.5 if name == "alpha" else None
+        found[f"frpo {name}"] = lambda n=name, a=alpha: frpo(batch, divergence=n, alpha=a)
+    found["frpo reverse_kl, sequence"] = lambda: frpo(batch, placement="sequence")
+    found["frpo reverse_kl, baseline position"] = lambda: frpo(batch, baseline="position")
+    found["frpo reverse_kl, discount 0.99"] = lambda: frpo(batch, discount=0.99)
+    if "frpo" in core_algos.ADV_ESTIMATOR_REGISTRY:
+        found["frpo, registered (reverse_kl)"] = lambda: registered(batch)
+    return found
+
+
+def seconds(call: Callable[[], object], device: str) -> float:
+    if device != "cpu":
+        torch.cuda.synchronize()
+    start = time.perf_counter()
+    call()
+    if device != "cpu":
+        torch.cuda.synchronize()
+    return time.perf_counter() - start
+
+
+def _status(field: str) -> int:
+    with open("/proc/self/status") as status:
+        return next(int(line.split()[1]) * 1024 for line in status if line.startswith(field + ":"))
+
+
+def peak_extra_bytes(call: Callable[[], object], device: str) -> int | None:
+    """Growth at the worst moment of one call; None where it cannot be measured."""
+    if device != "cpu":
+        torch.cuda.reset_peak_memory_stats()
+        before = torch.cuda.memory_allocated()
+        call()
+        return torch.cuda.max_memory_allocated() - before
+    if not os.path.exists("/proc/self/clear_refs"):
+        return None
+    read, write = os.pipe()
+    child = os.fork()
+    if child == 0:
+        try:
+            call()  # touches the pages that parent and child share
+            ctypes.CDLL(None).malloc_trim(0)  # free heap would be reused and not counted
+            with open("/proc/self/clear_refs", "w") as clear:
+                clear.write("5")  # resets the high-water mark
+            before = _status("VmRSS")
+            call()
+            os.write(write, str(max(_status("VmHWM") - before, 0)).encode())
+        finally:
+            os._exit(0)
+    os.close(write)
+    with os.fdopen(read) as answer:
+        text = answer.read()
+    os.waitpid(child, 0)
+    return int(text) if text else None
+
+
+def measure(rows: int, columns: int, repeats: int, device: str) -> list[dict]:
+    batch = make_batch(rows, columns, device)
+    calls = candidates(batch)
+    for call in calls.values():  # warm up: imports, allocator, page faults
+        call()
+    times: dict[str, list[float]] = {name: [] for name in calls}
+    for _ in range(repeats):
+        for name, call in calls.items():
+            times[name].append(seconds(call, device))
+    best = {name: min(t) for name, t in times.items()}
+    slow = best["verl reinforce_plus_plus + KL in reward"]
+    size = batch["out"].nbytes
+    return [
+        {
+            "shape": f"{rows}x{columns}",
+            "estimator": name,
+            "milliseconds": 1e3 * best[name],
+            "median_milliseconds": 1e3 * sorted(times[name])[repeats // 2],
+            "copies": best[name] / best["copy"],
+            "of_reinforce_plus_plus": best[name] / slow,
+            "extra_tensors": None if (peak := peak_extra_bytes(call, device)) is None else peak / size,
+        }
+        for name, call in calls.items()
+    ]
+
+
+def show(rows: list[dict]) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table(title=f"shape {rows[0]['shape']} (float32)")
+    columns = (
+        "estimator",
+        "best ms",
+        "median ms",
+        "in copies",
+        "of reinforce++ & KL",
+        "peak extra, in tensors",
+    )
+    for i, column in enumerate(columns):
+        table.add_column(column, justify="left" if i == 0 else "right")
+    for r in rows:
+        memory = "-" if r["extra_tensors"] is None else f"{r['extra_tensors']:.2f}"
+        table.add_row(
+            r["estimator"],
+            f"{r['milliseconds']:.2f}",
+            f"{r['median_milliseconds']:.2f}",
+            f"{r['copies']:.1f}",
+            f"{r['of_reinforce_plus_plus']:.3f}",
+            memory,
+        )
+    Console(width=118).print(table)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--shapes", nargs="+", default=["256x2048", "1024x4096", "1024x16384"])
+    parser.add_argument("--repeats", type=int, default=7, help="rounds; the fastest of each candidate counts")
+    parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
+    parser.add_argument("--threads", type=int, default=None, help="threads of torch on a CPU")
+    parser.add_argument("--json", default=None, help="write the rows to this file")
+    args = parser.parse_args()
+    if args.threads:
+        torch.set_num_threads(args.threads)
+    rows = []
+    for shape in args.shapes:
+        b, t = (int(n) for n in shape.split("x"))
+        rows += measure(b, t, args.repeats, args.device)
+        show(rows[-len([r for r in rows if r["shape"] == shape]) :])
+    if args.json:
+        result = {
+            "device": args.device,
+            "threads": torch.get_num_threads(),
+            "torch": torch.__version__,
+            "rows": rows,
+        }
+        with open(args.json + ".part", "w") as out:
+            json.dump(result, out, indent=1)
+        os.replace(args.json + ".part", args.json)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,220 @@
+r"""Accuracy and throughput of frpo_verl.rewards.math beside the verifiers that come with verl.
+
+    python benchmarks/verifier.py --data DIR [--out FILE.json] [--only accuracy|throughput]
+
+Accuracy: every verifier on the labelled pairs of tests/data/verifier_pairs.jsonl, the answer in the form that it looks for (`\boxed{}`, for
+math_dapo "Answer:"). Throughput: answers judged per second by 8 threads, warm, ours and verl's math_verify, each in a process of its own:
+GSM8K test and AIME24/AMC23 (numeric) and the non-numeric problems of MATH500, each with one right and one wrong response a problem (the
+data set's own solution; the same with another problem's answer), MATH500's twice: with the answer as it is written in the data set, and
+respelled so that equality takes algebra; then a mix of both sets with 10 % hostile answers (tests/hostile_answers.py).
+DIR holds gsm8k/test.jsonl and eval/{math500,aime24,amc23}.jsonl.
+"""
+
+import argparse
+import json
+import os
+import random
+import resource
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[1]
+PAIRS = ROOT / "tests" / "data" / "verifier_pairs.jsonl"
+THREADS = 8
+VERIFIERS = ("frpo_verl", "math_verify", "math_dapo", "prime_math")
+LIMIT = 900  # seconds for one verifier on one set
+
+
+def boxed(text):
+    return "Therefore the answer is $\\boxed{" + text + "}$."
+
+
+def load(name):
+    """Return a function (response, ground truth) -> bool and the form in which it wants an answer."""
+    if name == "frpo_verl":
+        from frpo_verl.rewards.math import compute_score
+
+        return (lambda response, gold: compute_score("benchmark", response, gold)["acc"] == 1.0), boxed
+    if name == "math_verify":
+        from verl.utils.reward_score.math_verify import compute_score
+
+        return (lambda response, gold: compute_score(response, gold) == 1.0), boxed
+    if name == "math_dapo":
+        from verl.utils.reward_score.math_dapo import compute_score
+
+        return (lambda response, gold: bool(compute_score(response, gold)["acc"])), (lambda text: f"Answer: {text}")
+    from verl.utils.reward_score.prime_math import compute_score
+
+    return (lambda response, gold: bool(compute_score(response, gold)[0])), boxed
+
+
+def child_main(name, rows_file, threads):
+    """Judge the rows of a file; print {"verdicts", "seconds", "done"}; the parent ends this process and all below it."""
+    resource.setrlimit(resource.RLIMIT_AS, (12 << 30, 12 << 30))  # not every verifier bounds its memory
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
+    judge, form = load(name)
+    job = json.loads(Path(rows_file).read_text())
+    rows = [(form(row["answer"]) if row["answer"] is not None else row["response"], row["gold"]) for row in job["rows"]]
+
+    def safe(row):
+        try:
+            return judge(*row)
+        except Exception as error:
+            return f"{type(error).__name__}: {error}"[:100]
+
+    with ThreadPoolExecutor(threads) as executor:
+        # start and warm every worker process, on answers that are not part of the measurement
+        list(executor.map(safe, [(form(rf"x^2+{k}\sqrt{{2}}"), rf"x^2+\sqrt{{{2 * k * k}}}") for k in range(3, 35)]))
+        start = time.perf_counter()
+        verdicts = list(executor.map(safe, rows)) if threads > 1 else [safe(row) for row in rows]
+        seconds = time.perf_counter() - start
+        print("RESULT" + json.dumps({"verdicts": verdicts, "seconds": seconds}), flush=True)
+        time.sleep(3600)  # some pools can't end by themselves once an answer hangs: the parent ends the whole group
+
+
+def run(name, rows, threads=THREADS):
+    """Judge rows in a process of its own; returns (verdicts or None, seconds)."""
+    with tempfile.NamedTemporaryFile("w", suffix=".json") as file:
+        json.dump({"rows": rows}, file)
+        file.flush()
+        env = {**os.environ, "PYTHONPATH": os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")])}
+        child = subprocess.Popen(
+            [sys.executable, __file__, "--child", name, "--rows", file.name, "--threads", str(threads)],
+            stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True, env=env, start_new_session=True,
+        )  # fmt: skip
+        signal.signal(signal.SIGALRM, lambda *_: os.killpg(child.pid, signal.SIGKILL))
+        signal.alarm(LIMIT)
+        try:
+            for line in child.stdout:
+                if line.startswith("RESULT"):
+                    result = json.loads(line[len("RESULT") :])
+                    return result["verdicts"], result["seconds"]
+        finally:
+            signal.alarm(0)
+            try:
+                os.killpg(child.pid, signal.SIGKILL)
+            except ProcessLookupError:
+                pass
+            child.wait()
+    return None, float(LIMIT)
+
+
+def accuracy():
+    pairs = [json.loads(line) for line in PAIRS.read_text().splitlines()]
+    rows = [{"answer": p["pred"], "gold": p["gold"], "response": None} for p in pairs]
+    report = {}
+    for name in VERIFIERS:
+        # prime_math limits its time by signals, which work in the main thread only
+        verdicts, seconds = run(name, rows, threads=1)
+        if verdicts is None:
+            report[name] = {"error": f"no result after {LIMIT} s"}
+            continue
+        raised = [v for v in verdicts if isinstance(v, str)]
+        wrong = [(p, v) for p, v in zip(pairs, verdicts) if (v is True) != p["equal"]]  # noqa: B905
+        held = [p for p in pairs if p["source"] == "held out"]
+        report[name] = {
+            "right": len(pairs) - len(wrong), "pairs": len(pairs), "false_right": sum(not p["equal"] for p, _ in wrong),
+            "false_wrong": sum(p["equal"] for p, _ in wrong), "held_out_right": len(held) - sum(p["source"] == "held out" for p, _ in wrong),
+            "held_out": len(held), "raised": len(raised), "raised_example": raised[0] if raised else "", "seconds": round(seconds, 2),
+            "misses": [{"kind": p["kind"], "gold": p["gold"], "pred": p["pred"], "equal": p["equal"]} for p, _ in wrong],
+        }  # fmt: skip
+        print(f"{name:12s} {report[name]['right']}/{len(pairs)} right, {report[name]['false_right']} wrong answers accepted, "
+              f"{report[name]['false_wrong']} right answers refused; held out {report[name]['held_out_right']}/{len(held)}; "
+              f"{len(raised)} raised {report[name]['raised_example']}", flush=True)  # fmt: skip
+    for miss in report["frpo_verl"].get("misses", []):
+        print(f"  missed: {miss['gold']}  against  {miss['pred']}  (equal: {miss['equal']})")
+    return report
+
+
+def read(path):
+    return [json.loads(line) for line in path.read_text().splitlines()]
+
+
+def sets(data):
+    rng = random.Random(0)
+
+    def rows(problems, wrong):
+        """One right and one wrong response a problem; the wrong one gives another answer of the set."""
+        out = []
+        for text, gold in problems:
+            out.append({"response": text, "gold": gold, "answer": None, "expect": True})
+            other = rng.choice([g for g in wrong if g != gold])
+            out.append({"response": text + "\nNo. " + boxed(other), "gold": gold, "answer": None, "expect": False})
+        return out
+
+    gsm = [(row["answer"], row["answer"].rsplit("####", 1)[1].strip()) for row in read(data / "gsm8k" / "test.jsonl")]
+    contest = [(r["problem"], str(r["answer"])) for name in ("aime24", "amc23") for r in read(data / "eval" / f"{name}.jsonl")]
+    numeric = [(text[:2000] + "\n" + boxed(gold), gold) for text, gold in gsm + contest]
+    math500 = [(row["solution"], row["answer"]) for row in read(data / "eval" / "math500.jsonl")]
+    sys.path.insert(0, str(ROOT))
+    from frpo_verl.rewards.exact import normalize, read_number
+
+    symbolic = [(text, gold) for text, gold in math500 if read_number(normalize(gold)) is None]
+    algebra = [(t, g) for t, g in symbolic if not any(mark in g for mark in (",", "=", "text", "pm", "begin", "_", "cup"))]
+    out = {
+        "numeric": rows(numeric, [g for _, g in numeric]),
+        "MATH500 symbolic": rows(symbolic, [g for _, g in symbolic]),
+        "MATH500 symbolic, respelled": rows(
+            [(t + "\nThat is " + boxed(rf"\frac{{2({g})}}{{2}}"), g) for t, g in algebra], [g for _, g in algebra]
+        ),
+    }
+    sys.path.insert(0, str(ROOT / "tests"))
+    from hostile_answers import HOSTILE
+
+    mixed = rng.sample(out["numeric"], 180) + rng.sample(out["MATH500 symbolic"], 180)
+    names = list(HOSTILE)
+    golds = [g for _, g in symbolic]
+    mixed += [
+        {"response": boxed(HOSTILE[names[k % len(names)]]), "gold": rng.choice(golds), "answer": None, "expect": False} for k in range(40)
+    ]
+    rng.shuffle(mixed)
+    out["10 % hostile"] = mixed
+    return out
+
+
+def throughput(data):
+    report = {}
+    for label, rows in sets(data).items():
+        report[label] = {"rows": len(rows)}
+        for name in ("frpo_verl", "math_verify"):
+            verdicts, seconds = run(name, rows)
+            right = None if verdicts is None else sum((v is True) == row["expect"] for v, row in zip(verdicts, rows))  # noqa: B905
+            report[label][name] = {"seconds": round(seconds, 3), "per_second": round(len(rows) / seconds, 1), "right": right}
+        ours, theirs = report[label]["frpo_verl"], report[label]["math_verify"]
+        report[label]["ratio"] = round(theirs["seconds"] / ours["seconds"], 1)
+        more = "at least " if theirs["right"] is None else ""
+        print(f"{label:28s} {len(rows):5d} answers: ours {ours['per_second']:9.1f}/s ({ours['right']} right), verl's math_verify "
+              f"{theirs['per_second']:7.1f}/s ({theirs['right']} right): {more}{report[label]['ratio']}x", flush=True)  # fmt: skip
+    return report
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data", type=Path, default=Path(os.environ.get("FRPO_VERL_DATA", ROOT.parent / "shared" / "data")))
+    parser.add_argument("--out", type=Path)
+    parser.add_argument("--only", choices=("accuracy", "throughput"))
+    parser.add_argument("--child", help=argparse.SUPPRESS)
+    parser.add_argument("--rows", help=argparse.SUPPRESS)
+    parser.add_argument("--threads", type=int, default=THREADS, help=argparse.SUPPRESS)
+    args = parser.parse_args()
+    if args.child:
+        child_main(args.child, args.rows, args.threads)
+        return
+    report = {"cores": len(os.sched_getaffinity(0)), "threads": THREADS}
+    if args.only != "throughput":
+        report["accuracy"] = accuracy()
+    if args.only != "accuracy":
+        report["throughput"] = throughput(args.data)
+    if args.out:
+        temporary = args.out.with_suffix(".tmp")
+        temporary.write_text(json.dumps(report, indent=1, ensure_ascii=True))
+        temporary.replace(args.out)
+
+
+if __name__ == "__main__":
+    main()

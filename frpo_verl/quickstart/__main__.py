@@ -1,0 +1,198 @@
+"""`python -m frpo_verl.quickstart`: data, a tiny model, a real main_ppo run with adv_estimator=frpo, a report.
+
+Everything goes below the current folder: `build/quickstart` (data, model, caches) and the run's folder. What exists is
+reused: a finished run is only shown again, a longer `--steps` continues it, a killed one resumes.
+"""
+
+from __future__ import annotations
+
+import argparse
+import ctypes
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+BUILD = Path("build/quickstart")
+RAY_PATH_LIMIT = 44  # Ray puts unix sockets 62 characters below its folder, and 107 is the system's limit
+
+
+def _die_with_parent() -> None:
+    """On Linux, end this child when the quickstart is killed."""
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(1, signal.SIGTERM)  # PR_SET_PDEATHSIG
+
+
+def environment(ray_folder: Path) -> dict[str, str]:
+    """The variables of the training process: verl on a processor, every cache inside the clone."""
+    cache = (BUILD / "cache").absolute()
+    cache.mkdir(parents=True, exist_ok=True)
+    defaults = {
+        "OMP_NUM_THREADS": str(max(1, (os.cpu_count() or 2) // 2)),
+        "HYDRA_FULL_ERROR": "0",
+        "PYTHONWARNINGS": "ignore",
+        "TRANSFER_QUEUE_LOG_LEVEL": "ERROR",
+        "TQ_LOGGING_LEVEL": "ERROR",
+    }
+    forced = {
+        "VERL_PLATFORM": "cpu",
+        "CUDA_VISIBLE_DEVICES": "",
+        "RAY_TMPDIR": str(ray_folder),
+        "RAY_USAGE_STATS_ENABLED": "0",
+        "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
+        "HF_HOME": str(cache / "huggingface"),
+        "HF_HUB_OFFLINE": "1",
+        "MPLCONFIGDIR": str(cache / "matplotlib"),
+        "TORCHINDUCTOR_CACHE_DIR": str(cache / "inductor"),
+        "XDG_CACHE_HOME": str(cache),
+    }
+    return {**defaults, **os.environ, **forced}
+
+
+def make_data(console: Console) -> None:
+    folder = BUILD / "data"
+    if (folder / "train.parquet").exists() and (folder / "test.parquet").exists():
+        console.print(f"[1/4] data     reusing {folder}")
+        return
+    console.print(f"[1/4] data     generating arithmetic problems in {folder}")
+    script = Path(__file__).resolve().parents[2] / "data_preprocess" / "arithmetic.py"
+    if script.exists():
+        subprocess.run([sys.executable, str(script), "--local_save_dir", str(folder)], check=True)
+    else:
+        raise SystemExit(f"the quickstart runs from a clone of the repository: {script} is missing")
+
+
+def make_model(console: Console) -> None:
+    from . import tiny_model
+
+    console.print(f"[2/4] model    a tiny Qwen, warmed up by supervised learning, in {BUILD / 'model'}")
+    stamp = tiny_model.build(BUILD / "model", BUILD / "data")
+    if stamp.get("reused"):
+        console.print("               up to date, reused")
+
+
+def read_metrics(path: Path) -> list[tuple[int, dict]]:
+    """(step, metrics) rows of verl's file logger; a line that is still being written is left out."""
+    rows = []
+    if path.exists():
+        for line in path.read_text().splitlines():
+            try:
+                row = json.loads(line)
+                rows.append((int(row["step"]), row["data"]))
+            except (ValueError, KeyError):
+                continue
+    return rows
+
+
+def checkpoint_step(run: Path) -> int:
+    """The step of the run's last checkpoint, 0 if there is none."""
+    try:
+        return int((run / "checkpoints" / "latest_checkpointed_iteration.txt").read_text())
+    except (OSError, ValueError):
+        return 0
+
+
+def _status(rows: list[tuple[int, dict]]) -> str:
+    text = []
+    for label, key, form in (
+        ("reward", "critic/score/mean", ".3f"),
+        ("entropy", "actor/entropy", ".3f"),
+        ("KL to ref", "frpo/kl_to_ref/k1", ".4f"),
+    ):
+        value = next((data[key] for _, data in reversed(rows) if key in data), None)
+        if value is not None:
+            text.append(f"{label} {value:{form}}")
+    return "   ".join(text) or "starting Ray, the trainer and the rollout server"
+
+
+def train(run: Path, steps: int, overrides: list[str], console: Console) -> int:
+    """Run verl's main_ppo and follow its metrics; returns its exit status."""
+    done = checkpoint_step(run)
+    command = [
+        sys.executable, "-m", "verl.trainer.main_ppo", "+recipe=quickstart_cpu", f"run_dir={run}",
+        f"trainer.total_training_steps={steps}", f"hydra.run.dir={run}/hydra", *overrides,
+    ]  # fmt: skip
+    shown = " ".join(["VERL_PLATFORM=cpu", "python", *command[1:]])
+    console.print(f"[3/4] training {'resuming after step ' + str(done) if done else 'from the warm start'}, with")
+    console.print(f"               {shown}", highlight=False, soft_wrap=True)
+    run.mkdir(parents=True, exist_ok=True)
+    log = run / "train.log"
+    metrics = run / "metrics.jsonl"
+    if metrics.exists() and not done:
+        metrics.unlink()  # of a run that never reached a checkpoint
+    before = metrics.stat().st_mtime_ns if metrics.exists() else -1
+    scratch = Path("build/ray").absolute()
+    ray_folder = scratch if len(str(scratch)) <= RAY_PATH_LIMIT else Path(tempfile.mkdtemp(prefix="frpo-"))
+    ray_folder.mkdir(parents=True, exist_ok=True)
+    columns = (TextColumn("               "), BarColumn(24), MofNCompleteColumn(), TimeElapsedColumn(), TimeRemainingColumn(), TextColumn("{task.description}"))
+    try:
+        with open(log, "ab") as out:
+            process = subprocess.Popen(
+                command, stdout=out, stderr=subprocess.STDOUT, env=environment(ray_folder), preexec_fn=_die_with_parent
+            )
+        with Progress(*columns, console=console, disable=not console.is_terminal) as progress:
+            task = progress.add_task(_status([]), total=steps, completed=done)
+            printed = done
+            while process.poll() is None:
+                time.sleep(0.5)
+                if not metrics.exists() or metrics.stat().st_mtime_ns == before:
+                    continue
+                rows = read_metrics(metrics)
+                last = max((step for step, _ in rows), default=done)
+                progress.update(task, completed=last, description=_status(rows))
+                if not console.is_terminal and last >= printed + 10:
+                    printed = last
+                    console.print(f"               step {last}/{steps}   {_status(rows)}")
+    except KeyboardInterrupt:
+        process.terminate()
+        process.wait()
+        console.print("stopped; the same command goes on from the last checkpoint")
+        return 130
+    finally:
+        shutil.rmtree(ray_folder, ignore_errors=True)
+    if process.returncode:
+        lines = log.read_text(errors="replace").splitlines()
+        error = next((line for line in reversed(lines) if "Error" in line or "Exception" in line), "")
+        console.print(f"[red]training stopped with status {process.returncode}[/red]; the whole output is in {log}")
+        console.print(error.strip(), highlight=False, markup=False)
+    return process.returncode
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run the four parts; the exit status is that of the part that failed, or 0."""
+    parser = argparse.ArgumentParser(prog="python -m frpo_verl.quickstart", description=__doc__.split("\n\n")[0])
+    parser.add_argument("--steps", type=int, default=60, help="training steps (60)")
+    parser.add_argument("--run", type=Path, default=Path("runs/quickstart"), help="folder of the run (runs/quickstart)")
+    parser.add_argument("--fresh", action="store_true", help="throw the run's folder away and start over")
+    parser.add_argument("overrides", nargs="*", help="overrides for main_ppo, such as algorithm.frpo.kl_coef=0.1")
+    args = parser.parse_args(argv)
+    if args.steps < 1:
+        parser.error(f"--steps {args.steps}: give a number of at least 1")
+    console = Console()
+    if args.fresh and args.run.exists():
+        shutil.rmtree(args.run)
+    make_data(console)
+    make_model(console)
+    if checkpoint_step(args.run) >= args.steps:
+        console.print(f"[3/4] training reusing {args.run}, finished at step {checkpoint_step(args.run)} (FRESH=1 starts over)")
+    else:
+        status = train(args.run, args.steps, args.overrides, console)
+        if status:
+            return status
+    console.print("[4/4] report")
+    os.environ.setdefault("MPLCONFIGDIR", str((BUILD / "cache" / "matplotlib").absolute()))
+    from ..report import cli
+
+    return cli.main([str(args.run)])
+
+
+if __name__ == "__main__":
+    sys.exit(main())

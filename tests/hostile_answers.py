@@ -1,0 +1,16 @@
+"""Answers made to hang, crash or bloat a verifier, by name; shared by the tests and benchmarks/verifier.py."""
+
+HOSTILE = {
+    "python tower": "9**9**9", "caret tower": "9^9^9", "latex tower": "9^{9^{9^{9}}}", "factorial": "(10^7)!", "nested factorial": "((9!)!)!",
+    "many factorials": "99!!!!", "tower of fives": r"\frac{5^{\left(5^{\left(5^{\left(5^5\right)}\right)} - 4\right)} - 5}{16}",
+    "set of 3000": r"\{" + ",".join(map(str, range(3000))) + r"\}", "2000 fractions": r"\frac{1}{" * 2000 + "1" + "}" * 2000,
+    "megabyte of digits": "1" * 1_000_000, "900 digits": "0." + "3" * 900, "open braces": "{" * 5000, "closing braces": "}" * 5000, "null bytes": "\x00" * 1000 + "1",
+    "lone surrogates": "\ud800\udfff 7", "binomial": r"\binom{10000000}{5000000}", "long sum": r"\sum_{n=1}^{100000000} \frac{1}{n^2+\sqrt{2}}",
+    "long product": r"\prod_{k=1}^{1000000} (k+\sqrt{2})", "expansion": r"(x+y+z+w+1)^{200}-\sqrt{2}", "integral": r"\int_0^1 \sin(\sin(\sin(x^x))) dx",
+    "big exponent": "2^{1000000000}", "negative exponent": "2^{-10^{10}}", "nested logarithms": r"\log_{2^5}(\log_{2^4}(\log_{2^3}(\log_{2^2}(\log_{2^1}x))))",
+    "nested roots": r"\sqrt{2+" * 200 + "2" + "}" * 200, "large angles": r"\sin(10^{400})^{\cos(10^{300})}", "5000 terms": "+".join(["1"] * 5000),
+    "parentheses": "(" * 3000 + "1" + ")" * 3000, "matrix power": r"\begin{pmatrix}" + r"\\".join("&".join("1" * 60) for _ in range(60)) + r"\end{pmatrix}^{50}",
+    "power chain": "x^" * 3000 + "x", "boxes": "\\boxed{" * 5000, "float exponent": "9e999999999", "gamma": r"\Gamma(10^{8})", "modulus": r"7^{7^{7^{7}}} \bmod 100",
+    "roots of long numbers": "(" + "1" * 300 + ")^{1/3}+(" + "3" * 299 + ")^{1/5}", "minus signs": "-" * 100_000 + "1", "left right": r"\left(" * 900 + "1" + r"\right)" * 900,
+    "commas": "," * 5000, "wide digits": "\U0001d7d7" * 5000, "million characters": "x+" * 500_000, "dots": "." * 200_000, "root index": r"\sqrt[1000000]{2^{999999}+1}",
+}  # fmt: skip
