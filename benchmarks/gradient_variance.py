@@ -39,14 +39,10 @@ class Toy:
         self.generator = torch.Generator().manual_seed(seed)
         shape = (horizon, VOCABULARY, VOCABULARY)
         ref = torch.randn(shape, generator=self.generator, dtype=torch.float64)
-        ref[..., EOS] -= torch.log(
-            torch.tensor(max(horizon, 2) / 2.0)
-        )  # half of the responses end by themselves
+        ref[..., EOS] -= torch.log(torch.tensor(max(horizon, 2) / 2.0))  # half of the responses end by themselves
         logits = ref + drift * torch.randn(shape, generator=self.generator, dtype=torch.float64)
         self.log_pi, self.log_ref = logits.log_softmax(-1), ref.log_softmax(-1)
-        self.kl = (self.log_pi.exp() * (self.log_pi - self.log_ref)).sum(
-            -1
-        )  # (T, V): KL(pi||ref) at each state
+        self.kl = (self.log_pi.exp() * (self.log_pi - self.log_ref)).sum(-1)  # (T, V): KL(pi||ref) at each state
 
     def sample(self, rows: int) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
         """Previous tokens, tokens and mask, each (rows, T)."""
@@ -62,7 +58,7 @@ class Toy:
 
 
 def group_gradients(toy: Toy, before, token, weight, groups: int) -> torch.Tensor:
-    """(groups, T * V * V) mean over each group's responses of sum_t weight_t * d log pi(a_t|s_t) / d logits."""
+    """(groups, T * V * V) mean over each group of sum_t weight_t * d log pi(a_t|s_t) / d logits."""
     rows, horizon = token.shape
     size = rows // groups
     t = torch.arange(horizon).expand(rows, horizon)
@@ -94,6 +90,8 @@ def variance(horizon: int, drift: float, size: int, seeds: int, responses: int) 
         groups = responses // size
         before, token, mask = toy.sample(groups * size)
         ids = torch.arange(groups * size).div(size, rounding_mode="floor")
+        visited = toy.kl[torch.arange(horizon).expand_as(before), before][mask]
+        out["kl_per_token"] = out.get("kl_per_token", 0.0) + visited.mean().item() / seeds
         for name, reg in regularizers(toy, before, token, mask).items():
             centred = reg.clone()
             subtract_position_baseline(centred, mask, ids)
@@ -135,9 +133,7 @@ def show(rows: list[dict]) -> None:
     ):
         table.add_column(name, justify="right")
     for r in sorted(rows, key=lambda r: (r["drift"], r["horizon"], r["group"])):
-        relative = [
-            r[name] / r["exact"] for name in ("k1", "k3", "sequence", "exact+b", "k1+b", "k3+b", "sequence+b")
-        ]
+        relative = [r[name] / r["exact"] for name in ("k1", "k3", "sequence", "exact+b", "k1+b", "k3+b", "sequence+b")]
         numbers = [f"{x:.2f}" for x in relative]
         table.add_row(f"{r['drift']:g}", str(r["horizon"]), str(r["group"]), f"{r['exact']:.3g}", *numbers)
     Console(width=118).print(table)
@@ -177,15 +173,11 @@ def draw(rows: list[dict], args: argparse.Namespace) -> None:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--horizons", type=int, nargs="+", default=[1, 2, 4, 8, 16, 32, 64])
     parser.add_argument("--drifts", type=float, nargs="+", default=[0.1, 0.3, 0.7])
     parser.add_argument("--group", type=int, default=8, help="responses of one prompt")
-    parser.add_argument(
-        "--groups", type=int, nargs="+", default=[2, 4, 8, 16, 32], help="at the longest horizon"
-    )
+    parser.add_argument("--groups", type=int, nargs="+", default=[2, 4, 8, 16, 32], help="at the longest horizon")
     parser.add_argument("--seeds", type=int, default=4, help="random policies")
     parser.add_argument("--responses", type=int, default=8192, help="sampled for each policy")
     parser.add_argument("--figure", default=None)

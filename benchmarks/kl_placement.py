@@ -1,14 +1,18 @@
-"""KL in the reward, in the loss or in the advantage: the same term in every place, on toys that can be solved exactly.
+"""KL in the reward, in the loss or in the advantage: the same term in every place, on toys solved exactly.
 
     python benchmarks/kl_placement.py [--json FILE]
 
-Table 1, by enumeration of every response (3 tokens, up to 4 of them, EOS, policy = random logits + a random drift): the expected
-gradient of each placement against the gradient of E_y sum_t KL(pi||ref)(s_t), and the variance of one sampled response.
+Table 1, by enumeration of every response (3 tokens, up to 4 of them, EOS; policy = random logits + drift): the
+expected gradient of each placement against that of E_y sum_t KL(pi||ref)(s_t), and one response's variance.
 
-Table 2, by training: 3 tokens, 6 positions, one logit row for each prefix, a share of the 729 responses rewarded with 1. Each step
-samples a group of 16 responses and takes one plain gradient step on reward - beta * KL with advantages r - mean r. The optimum
-pi* ~ ref exp(r / beta) is known, so that the regret J* - J is exact. Table 3 is the same with GRPO's division by the group's
-standard deviation, under which no placement maximises that J: it shows reward, KL and entropy at the end.
+Tables 2 and 3, by training: 3 tokens, 6 positions, a logit row for each prefix, a share of the 729 responses
+rewarded with 1. Each step samples a group and takes one plain gradient step, the step size falling to 0. In
+table 2 the advantage is r - mean r and the objective J = p - beta * KL, p = pass rate. In table 3 it is divided
+by the group's standard deviation, as GRPO does, and the objective is J = U(p) - beta * KL with the utility that
+this division maximises in groups of G: U'(p) = E[std] / (p (1 - p)). In both the best J is known exactly.
+
+Table 4: a prompt whose responses are all wrong (reward 0), so that only the KL term acts: root mean square of
+the gradient of one group for several beta, at a policy that has drifted from the reference.
 """
 
 from __future__ import annotations
@@ -88,9 +92,7 @@ def expected_gradients(seeds: int, drift: float) -> list[dict]:
         delta = torch.where(mask, lp.detach() - log_ref[state, tokens], 0.0)
         p = lp.sum(-1).exp()
         kl = (log_pi.exp() * (log_pi - log_ref)).sum(-1)[state]
-        truth = torch.autograd.grad(
-            (p * torch.where(mask, kl, 0.0).sum(-1)).sum(), logits, retain_graph=True
-        )[0]
+        truth = torch.autograd.grad((p * torch.where(mask, kl, 0.0).sum(-1)).sum(), logits, retain_graph=True)[0]
         one_hot = torch.nn.functional.one_hot(tokens, VOCABULARY).double()
         score = torch.where(mask[..., None], one_hot - log_pi.detach().exp()[state], 0.0)
         for name, placement in PLACEMENTS.items():
@@ -107,62 +109,111 @@ def expected_gradients(seeds: int, drift: float) -> list[dict]:
     return [{"placement": name, **dict(zip(keys, row.tolist(), strict=True))} for name, row in out.items()]
 
 
-def train(placement, args: argparse.Namespace, divide_by_std: bool, in_reward: bool) -> dict[str, float]:
-    """Plain gradient ascent from the reference, all seeds side by side; exact figures of the final policies."""
-    tokens, state, _, states = enumerate_responses(args.horizon, eos=False)
-    seeds, group, horizon = args.seeds, args.group, args.horizon
-    generator = torch.Generator().manual_seed(0)
-    ref = torch.randn(seeds, states, VOCABULARY, generator=generator, dtype=torch.float64).log_softmax(-1)
-    reward = (torch.rand(seeds, len(tokens), generator=generator) < args.rewarded).double()
-    logits = ref.clone()
-    mask = torch.ones(seeds * group, horizon, dtype=torch.bool)
-    s, hot = torch.arange(seeds)[:, None, None], torch.nn.functional.one_hot(tokens, VOCABULARY).double()
+class Tree:
+    """All responses of fixed length and a random reference for each seed; logits (S, states, V)."""
 
-    def response_log_prob(table: torch.Tensor) -> torch.Tensor:  # (S, N)
-        return table[:, state, tokens].sum(-1)
+    def __init__(self, seeds: int, horizon: int):
+        self.tokens, self.state, _, states = enumerate_responses(horizon, eos=False)
+        self.generator = torch.Generator().manual_seed(0)
+        self.ref = self.normal(seeds, states, VOCABULARY).log_softmax(-1)
+        self.seed = torch.arange(seeds)[:, None, None]
+        self.hot = torch.nn.functional.one_hot(self.tokens, VOCABULARY).double()
 
-    log_ref = response_log_prob(ref)
-    for _ in range(args.steps):
+    def normal(self, *shape: int) -> torch.Tensor:
+        return torch.randn(*shape, generator=self.generator, dtype=torch.float64)
+
+    def log_prob(self, table: torch.Tensor) -> torch.Tensor:
+        """(S, N) log-probability of every response under log-softmaxed logits."""
+        return table[:, self.state, self.tokens].sum(-1)
+
+    def group_step(self, logits, reward, group: int, beta: float, placement, in_reward: bool, by_std: bool):
+        """Sample a group for each seed; its ascent direction as (index, values) into the logits."""
         log_pi = logits.log_softmax(-1)
-        row = torch.multinomial(response_log_prob(log_pi).exp(), group, replacement=True, generator=generator)
-        st, tk = state[row], tokens[row]  # (S, G, T)
-        delta = (log_pi - ref)[s, st, tk]
+        row = torch.multinomial(self.log_prob(log_pi).exp(), group, replacement=True, generator=self.generator)
+        index = (self.seed.expand(-1, *self.state[row].shape[1:]), self.state[row])  # (S, G, T)
+        delta = (log_pi - self.ref)[(*index, self.tokens[row])]
         r = reward.gather(1, row)
         if in_reward:
-            r = r - args.beta * delta.sum(-1)
+            r = r - beta * delta.sum(-1)
         advantage = r - r.mean(-1, keepdim=True)
-        if divide_by_std:
+        if by_std:
             advantage = advantage / (r.std(-1, keepdim=True) + 1e-6)
         weight = advantage[..., None].expand_as(delta)
         if placement is not None:
-            weight = weight - args.beta * placement(delta.reshape(-1, horizon), mask).reshape(delta.shape)
-        step = weight[..., None] * (hot[row] - log_pi.exp()[s, st]) / group
-        logits.index_put_((s.expand_as(st), st), args.lr * step, accumulate=True)
-    log_pi = response_log_prob(logits.log_softmax(-1))
+            flat = delta.reshape(-1, delta.shape[-1])
+            weight = weight - beta * placement(flat, torch.ones_like(flat, dtype=torch.bool)).reshape(delta.shape)
+        return index, weight[..., None] * (self.hot[row] - log_pi.exp()[index]) / group
+
+
+def utility(group: int, by_std: bool, points: int = 20001) -> tuple[torch.Tensor, torch.Tensor]:
+    """Pass rates and the utility that the advantages maximise: p, or U with U' = E[std] / (p (1 - p))."""
+    p = torch.linspace(0, 1, points, dtype=torch.float64)[1:-1]
+    if not by_std:
+        return p, p
+    k = torch.arange(group + 1, dtype=torch.float64)
+    log_choose = torch.lgamma(k.new_tensor(group + 1.0)) - torch.lgamma(k + 1) - torch.lgamma(group - k + 1)
+    binomial = (log_choose + k * p[:, None].log() + (group - k) * (1 - p[:, None]).log()).exp()
+    std = (k / group * (1 - k / group) * (group - 1) / group).sqrt()  # the sample std divides once, squares twice
+    slope = (binomial * std).sum(-1) / (p * (1 - p))
+    return p, torch.cat([slope[:1] * p[:1], slope[:1] * p[:1] + torch.cumulative_trapezoid(slope, p)])
+
+
+def train(placement, in_reward: bool, by_std: bool, args: argparse.Namespace) -> dict[str, float]:
+    """Plain gradient ascent from the reference, all seeds side by side; exact figures of the final policies."""
+    tree = Tree(args.seeds, args.horizon)
+    reward = (torch.rand(args.seeds, len(tree.tokens), generator=tree.generator) < args.rewarded).double()
+    logits = tree.ref.clone()
+    for step in range(args.steps):
+        index, direction = tree.group_step(logits, reward, args.group, args.beta, placement, in_reward, by_std)
+        logits.index_put_(index, args.lr * (1 - step / args.steps) * direction, accumulate=True)
+    log_pi, log_ref = tree.log_prob(logits.log_softmax(-1)), tree.log_prob(tree.ref)
     p = log_pi.exp()
     rate, kl = (p * reward).sum(-1), (p * (log_pi - log_ref)).sum(-1)
-    best = args.beta * (log_ref + reward / args.beta).logsumexp(-1)
-    numbers = {
-        "regret": best - (rate - args.beta * kl),
-        "reward": rate,
-        "kl": kl,
-        "entropy": -(p * log_pi).sum(-1),
-    }
-    return {name: x.mean().item() for name, x in numbers.items()} | {
-        "regret_se": (numbers["regret"].std() / seeds**0.5).item()
-    }
+    grid, u = utility(args.group, by_std)
+    # the cheapest policy of a pass rate scales ref on the rewarded responses: its KL is that of two coins
+    p0 = (log_ref.exp() * reward).sum(-1, keepdim=True)
+    best = (u - args.beta * (grid * (grid / p0).log() + (1 - grid) * ((1 - grid) / (1 - p0)).log())).amax(-1)
+    nearest = ((rate * (len(grid) + 1)).round().long() - 1).clamp(0, len(grid) - 1)
+    regret = best - (u[nearest] - args.beta * kl)
+    numbers = {"regret": regret, "pass_rate": rate, "kl": kl, "entropy": -(p * log_pi).sum(-1)}
+    return {k: x.mean().item() for k, x in numbers.items()} | {"regret_se": (regret.std() / args.seeds**0.5).item()}
 
 
-def training(args: argparse.Namespace, divide_by_std: bool) -> list[dict]:
+def training(args: argparse.Namespace, by_std: bool) -> list[dict]:
     from rich.progress import track
 
     runs = {"no KL": (None, False), "in the reward": (None, True)}
     runs |= {name: (function, False) for name, function in PLACEMENTS.items() if "discount" not in name}
-    label = "dividing by std" if divide_by_std else "mean baseline"
+    label = "training, divided by std" if by_std else "training, mean baseline"
     return [
-        {"placement": name, **train(function, args, divide_by_std, in_reward)}
-        for name, (function, in_reward) in track(runs.items(), description=f"training, {label}")
+        {"placement": name, **train(function, in_reward, by_std, args)}
+        for name, (function, in_reward) in track(runs.items(), description=label)
     ]
+
+
+def all_wrong(args: argparse.Namespace) -> list[dict]:
+    """Root mean square gradient norm of one group whose rewards are all 0."""
+    tree = Tree(args.seeds, args.horizon)
+    logits = tree.ref + 0.3 * tree.normal(*tree.ref.shape)
+    reward = torch.zeros(args.seeds, len(tree.tokens), dtype=torch.float64)
+    runs = {
+        "in the reward, then / std": (None, True, True),
+        "in the reward, mean baseline": (None, True, False),
+        "advantage: future (k1)": (PLACEMENTS["advantage: future (k1)"], False, True),
+        "advantage: future (k3 form)": (PLACEMENTS["advantage: future (k3 form)"], False, True),
+    }
+    rows = []
+    for name, (placement, in_reward, by_std) in runs.items():
+        row: dict = {"placement": name}
+        for beta in (0.001, 0.01, 0.1, 1.0):
+            squares = []
+            for _ in range(200):
+                index, step = tree.group_step(logits, reward, args.group, beta, placement, in_reward, by_std)
+                g = torch.zeros_like(logits).index_put_(index, step, accumulate=True)
+                squares.append(g.square().sum((-1, -2)).mean())
+            row[f"beta {beta:g}"] = torch.stack(squares).mean().sqrt().item()
+        rows.append(row)
+    return rows
 
 
 def show(title: str, rows: list[dict]) -> None:
@@ -178,26 +229,26 @@ def show(title: str, rows: list[dict]) -> None:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--drift", type=float, default=1.0, help="table 1")
     parser.add_argument("--policies", type=int, default=16, help="table 1: random policies")
     parser.add_argument("--seeds", type=int, default=8, help="tables 2 and 3")
-    parser.add_argument("--beta", type=float, default=0.3)
+    parser.add_argument("--beta", type=float, default=0.5)
     parser.add_argument("--horizon", type=int, default=6)
     parser.add_argument("--rewarded", type=float, default=0.15, help="share of responses with reward 1")
     parser.add_argument("--group", type=int, default=16)
     parser.add_argument("--steps", type=int, default=3000)
-    parser.add_argument("--lr", type=float, default=0.5)
+    parser.add_argument("--lr", type=float, default=4.0)
     parser.add_argument("--json", default=None)
     args = parser.parse_args()
     result = {"arguments": vars(args), "gradients": expected_gradients(args.policies, args.drift)}
     show("1. expected gradient of the KL term (enumerated)", result["gradients"])
-    result["mean_baseline"] = training(args, divide_by_std=False)
-    show(f"2. advantages r - mean, beta {args.beta:g}: regret J* - J", result["mean_baseline"])
-    result["divided_by_std"] = training(args, divide_by_std=True)
-    show(f"3. advantages (r - mean) / std, beta {args.beta:g}", result["divided_by_std"])
+    result["mean_baseline"] = training(args, by_std=False)
+    show(f"2. advantage r - mean, J = p - {args.beta:g} KL", result["mean_baseline"])
+    result["divided_by_std"] = training(args, by_std=True)
+    show(f"3. advantage (r - mean) / std, J = U(p) - {args.beta:g} KL", result["divided_by_std"])
+    result["all_wrong"] = all_wrong(args)
+    show("4. a group of equal rewards: gradient norm (root mean square)", result["all_wrong"])
     if args.json:
         with open(args.json + ".part", "w") as out:
             json.dump(result, out, indent=1)

@@ -57,6 +57,7 @@ def child_main(name, rows_file, threads):
     """Judge the rows of a file; print {"verdicts", "seconds", "done"}; the parent ends this process and all below it."""
     resource.setrlimit(resource.RLIMIT_AS, (12 << 30, 12 << 30))  # not every verifier bounds its memory
     os.environ.setdefault("OMP_NUM_THREADS", "1")
+    os.environ["FRPO_VERL_VERIFY_WORKERS"] = "4"  # as many processes as verl's math_verify uses
     judge, form = load(name)
     job = json.loads(Path(rows_file).read_text())
     rows = [(form(row["answer"]) if row["answer"] is not None else row["response"], row["gold"]) for row in job["rows"]]
@@ -137,13 +138,17 @@ def read(path):
 
 def sets(data):
     rng = random.Random(0)
+    sys.path[:0] = [str(ROOT), str(ROOT / "tests")]
+    from hostile_answers import HOSTILE
+
+    from frpo_verl.rewards.exact import compare, normalize, read_number
 
     def rows(problems, wrong):
         """One right and one wrong response a problem; the wrong one gives another answer of the set."""
         out = []
         for text, gold in problems:
             out.append({"response": text, "gold": gold, "answer": None, "expect": True})
-            other = rng.choice([g for g in wrong if g != gold])
+            other = rng.choice([g for g in wrong if compare(g, gold) is not True])
             out.append({"response": text + "\nNo. " + boxed(other), "gold": gold, "answer": None, "expect": False})
         return out
 
@@ -151,9 +156,6 @@ def sets(data):
     contest = [(r["problem"], str(r["answer"])) for name in ("aime24", "amc23") for r in read(data / "eval" / f"{name}.jsonl")]
     numeric = [(text[:2000] + "\n" + boxed(gold), gold) for text, gold in gsm + contest]
     math500 = [(row["solution"], row["answer"]) for row in read(data / "eval" / "math500.jsonl")]
-    sys.path.insert(0, str(ROOT))
-    from frpo_verl.rewards.exact import normalize, read_number
-
     symbolic = [(text, gold) for text, gold in math500 if read_number(normalize(gold)) is None]
     algebra = [(t, g) for t, g in symbolic if not any(mark in g for mark in (",", "=", "text", "pm", "begin", "_", "cup"))]
     out = {
@@ -163,9 +165,6 @@ def sets(data):
             [(t + "\nThat is " + boxed(rf"\frac{{2({g})}}{{2}}"), g) for t, g in algebra], [g for _, g in algebra]
         ),
     }
-    sys.path.insert(0, str(ROOT / "tests"))
-    from hostile_answers import HOSTILE
-
     mixed = rng.sample(out["numeric"], 180) + rng.sample(out["MATH500 symbolic"], 180)
     names = list(HOSTILE)
     golds = [g for _, g in symbolic]

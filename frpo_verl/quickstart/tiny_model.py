@@ -61,7 +61,7 @@ class Settings:
     learning_rate: float = 3e-3
     warmup_steps: int = 40
     weight_decay: float = 0.01
-    noise: float = 0.05  # share of the training examples with one wrong digit
+    slips: float = 0.5  # share of the training examples with a wrong digit: what a careful answer has to unlearn
     check_every: int = 20  # four times as often from a quarter of the target on
     validation_size: int = 256
 
@@ -173,16 +173,20 @@ def _template_parts(tokenizer) -> tuple[str, str, str]:
     return before, between, after.rstrip("\n")
 
 
-def with_noise(problem: arithmetic.Problem, rng: random.Random, noise: float) -> str:
-    """The written-out answer; with probability ``noise`` one digit of one partial sum is replaced by another."""
-    if rng.random() >= noise:
-        return problem.solution
-    sums = [str(s) for s in problem.partial_sums]
-    line = rng.randrange(len(sums))
-    place = rng.randrange(len(sums[line]))
-    wrong = rng.choice([d for d in "0123456789" if d != sums[line][place]])
-    sums[line] = sums[line][:place] + wrong + sums[line][place + 1 :]
-    return arithmetic.write_out(sums)
+def with_slip(problem: arithmetic.Problem, rng: random.Random, chance: float) -> str:
+    """The written-out answer; with probability ``chance`` one digit of one partial sum is wrong.
+
+    What follows is reckoned from the wrong sum, so that each line still is the line before plus the next term.
+    """
+    sums = list(problem.partial_sums)
+    if rng.random() < chance:
+        line = rng.randrange(len(sums))
+        digits = str(sums[line])
+        place = rng.randrange(len(digits))
+        wrong = rng.choice([d for d in "0123456789" if d != digits[place] and (place or d != "0")])
+        error = int(digits[:place] + wrong + digits[place + 1 :]) - sums[line]
+        sums[line:] = [s + error for s in sums[line:]]
+    return arithmetic.write_out([str(s) for s in sums])
 
 
 def encode_batch(tokenizer, parts, questions: list[str], answers: list[str]):
@@ -267,7 +271,7 @@ def warm_up(model, tokenizer, settings: Settings, levels, exclude, progress: boo
 
     validation = arithmetic.sample_distinct("validation", settings.validation_size, levels, settings.seed, exclude)
     problems = arithmetic.stream(settings.seed, levels, set(exclude) | {p.key for p in validation})
-    noise_rng = random.Random(f"noise/{settings.seed}")
+    slip_rng = random.Random(f"slips/{settings.seed}")
     parts = _template_parts(tokenizer)
     decay = [p for p in model.parameters() if p.ndim > 1]
     rest = [p for p in model.parameters() if p.ndim <= 1]
@@ -283,7 +287,7 @@ def warm_up(model, tokenizer, settings: Settings, levels, exclude, progress: boo
     with tqdm(total=settings.max_steps, desc="warm-up", unit="step", disable=not progress, leave=False, mininterval=1.0, dynamic_ncols=True) as bar:
         for step in range(1, settings.max_steps + 1):
             batch = list(islice(problems, settings.batch_size))
-            answers = [with_noise(p, noise_rng, settings.noise) for p in batch]
+            answers = [with_slip(p, slip_rng, settings.slips) for p in batch]
             ids, mask = encode_batch(tokenizer, parts, [p.question for p in batch], answers)
             loss = token_nll(model, ids, mask).sum() / mask.sum()
             optimizer.zero_grad(set_to_none=True)

@@ -11,12 +11,16 @@ MAX_DEPTH = 40
 MAX_DIGIT_RUN = 1_000
 MAX_ELEMENTS = 200
 MAX_BOUND = 10_000
+MAX_LOGARITHMS = 4
+MAX_EXPANSION = 300  # terms that are added times the exponent over them
 
 _DIGITS = re.compile(rf"\d{{{MAX_DIGIT_RUN + 1},}}")
+_LONG_NUMBER = re.compile(r"\d{51,}")
 _POWER = re.compile(r"\^")
-_EXPONENT_DIGITS = re.compile(r"\^[\s{(+-]*(\d[\d,]*)")
 _FACTORIAL = re.compile(r"(\d+|[)}\]])\s*!(?!=)")
-_BIG_BOUND = re.compile(r"\\(?:sum|prod|bigcup|bigcap|binom|dbinom|tbinom)(?![a-z])")
+_BIG_BOUND = re.compile(r"\\(?:sum|prod|bigcup|bigcap|binom|dbinom|tbinom|Gamma|zeta)(?![A-Za-z])")
+_UNEVALUATED = re.compile(r"\\(?:int|oint|iint|sum|prod|lim)(?![A-Za-z])")
+_LOGARITHM = re.compile(r"\\(?:log|ln)(?![A-Za-z])")
 
 
 def _group_before(s, end):
@@ -80,12 +84,19 @@ def _size(s, level=0):
     return largest
 
 
-def refuse(answer):
-    """Return why a normalised answer is not worth a verification process, or "".
+def refuse(answer, gold=""):
+    r"""Return why a normalised answer is not worth a verification process, or "".
 
     Args:
       answer: the normalised text of the answer (exact.normalize), at most a few thousand characters.
+      gold: the normalised ground truth; only where it has `\int`, `\sum`, `\prod` or `\lim` may the answer have them.
     """
+    if _UNEVALUATED.search(answer) and not _UNEVALUATED.search(gold):
+        return "an integral, sum, product or limit that is not worked out"
+    if len(_LOGARITHM.findall(answer)) > MAX_LOGARITHMS:
+        return f"more than {MAX_LOGARITHMS} logarithms"
+    if _LONG_NUMBER.search(answer) and ("^" in answer or "\\sqrt" in answer):
+        return "a power or root next to a number of more than 50 digits"
     if _DIGITS.search(answer):
         return f"more than {MAX_DIGIT_RUN} digits in a row"
     if _depth(answer) > MAX_DEPTH or len(re.findall(r"\\frac|\\sqrt", answer)) > MAX_DEPTH:
@@ -99,6 +110,10 @@ def refuse(answer):
             exponent += "^" + ("{" + more + "}")
         if _size(exponent) > MAX_EXPONENT:
             return f"an exponent above {MAX_EXPONENT}"
+        if answer[match.start() - 1 : match.start()] == ")":
+            inside = _group_before(answer, match.start())
+            if (inside.count("+") + inside.count("-")) * _size(exponent) > MAX_EXPANSION and re.search("[a-z]", inside):
+                return "a sum to a high power"
     for match in _FACTORIAL.finditer(answer):
         token = match.group(1)
         inside = token if token.isdigit() else _group_before(answer, match.start() + 1)

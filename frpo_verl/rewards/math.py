@@ -64,8 +64,7 @@ def judge(pred, gold, *, deadline, memory_gb, max_answer_chars, workers):
     verdict = exact.compare(gold, pred)
     if verdict is not None:
         return verdict, False, ""
-    gold_n, pred_n = exact.normalize(gold), exact.normalize(pred)
-    reason = guard.refuse(pred_n)
+    reason = guard.refuse(exact.normalize(pred), exact.normalize(gold))
     if reason:
         return False, False, reason
     from frpo_verl.rewards import pool

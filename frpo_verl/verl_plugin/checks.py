@@ -31,15 +31,52 @@ def frpo_settings(config) -> FrpoConfig | None:
     return FrpoConfig.parse(OmegaConf.to_container(section, resolve=True) if section is not None else None, estimator)
 
 
+ACTOR = "actor_rollout_ref.actor"
+
+
+def _loss_mode(config) -> str:
+    return str(_select(config, f"{ACTOR}.policy_loss.loss_mode", "vanilla"))
+
+
+def _loss_section(config):
+    """The typed section that the run's loss reads, None for verl's own losses."""
+    from .loss_config import parse_section
+
+    name = names.section_of_loss(_loss_mode(config))
+    return None if name is None else parse_section(name, _select(config, f"{ACTOR}.policy_loss.{name}"))
+
+
+def _local_kl_names(config) -> dict[str, str]:
+    """The KL terms of verl's that carry a name of ours and are switched on: key -> name."""
+    used = {}
+    for key, on in (
+        (f"{ACTOR}.kl_loss_type", _select(config, f"{ACTOR}.use_kl_loss", False)),
+        ("algorithm.kl_penalty", _select(config, "algorithm.use_kl_in_reward", False)),
+    ):
+        name = str(_select(config, key, ""))
+        if on and names.local_kl_name(name) is not None:
+            used[key] = name
+    return used
+
+
 def uses_ours(config) -> bool:
     """Whether the run uses a name of ours."""
-    return _estimator(config) in names.ESTIMATORS
+    return (
+        _estimator(config) in names.ESTIMATORS
+        or _loss_mode(config) in names.POLICY_LOSSES
+        or bool(_local_kl_names(config))
+    )
 
 
 def needs_reference(config) -> bool:
     """Whether the run needs a reference model beyond what verl itself asks for."""
-    settings = frpo_settings(config)
-    return settings is not None and settings.kl_coef > 0
+    settings, loss = frpo_settings(config), _loss_section(config)
+    return (
+        (settings is not None and settings.kl_coef > 0)
+        or _loss_mode(config) == "f_grpo"
+        or getattr(loss, "reference", None) == "ref"
+        or (_loss_mode(config) == "frpo" and loss.kl_coef > 0)
+    )
 
 
 def refuse_if_troubled() -> None:
@@ -63,22 +100,61 @@ def check_config(config) -> None:
             f"algorithm.frpo is set and nobody reads it: adv_estimator={_estimator(config)}; "
             "set algorithm.adv_estimator=frpo or remove algorithm.frpo"
         )
+    _check_losses(config, settings)
     _check_files(config)
     if hooks.cpu_mode():
         _check_cpu(config)
 
 
 def _refuse_near_misses(config) -> None:
-    from verl.trainer.ppo.core_algos import ADV_ESTIMATOR_REGISTRY
+    """A misspelt name of ours passes verl's own validation and dies after the first rollout: stop it here."""
+    from verl.trainer.ppo.core_algos import ADV_ESTIMATOR_REGISTRY, POLICY_LOSS_REGISTRY
 
-    estimator = _estimator(config)
-    if estimator not in ADV_ESTIMATOR_REGISTRY:
-        hint = names.nearest(estimator, names.ESTIMATORS)
+    for key, value, registry, ours in (
+        ("algorithm.adv_estimator", _estimator(config), ADV_ESTIMATOR_REGISTRY, names.ESTIMATORS),
+        (f"{ACTOR}.policy_loss.loss_mode", _loss_mode(config), POLICY_LOSS_REGISTRY, names.POLICY_LOSSES),
+    ):
+        hint = "" if value in registry else names.nearest(value, ours)
         if hint:
+            raise ConfigError(f"{key}={value!r}: not registered{hint}; known: {', '.join(sorted(registry))}")
+    for key, on in (
+        (f"{ACTOR}.kl_loss_type", _select(config, f"{ACTOR}.use_kl_loss", False)),
+        ("algorithm.kl_penalty", _select(config, "algorithm.use_kl_in_reward", False)),
+    ):
+        value = str(_select(config, key, "kl"))
+        known = ("kl", "k1", "abs", "mse", "k2", "low_var_kl", "k3", "full")
+        if on and value.removesuffix("+") not in known and names.local_kl_name(value) is None:
+            both = (*known, *names.LOCAL_KL, "alpha:ORDER")
+            raise ConfigError(f"{key}={value!r}: not a KL term{names.nearest(value, both)}; known: {', '.join(both)}")
+
+
+def _check_losses(config, settings: FrpoConfig | None) -> None:
+    mode, loss = _loss_mode(config), _loss_section(config)
+    mine = names.section_of_loss(mode)
+    for name in ("rpg", "clip", "f_grpo", "frpo"):
+        if name != mine and _select(config, f"{ACTOR}.policy_loss.{name}") not in (None, {}):
             raise ConfigError(
-                f"algorithm.adv_estimator={estimator!r}: not registered{hint}; known: "
-                f"{', '.join(sorted(ADV_ESTIMATOR_REGISTRY))}"
+                f"{ACTOR}.policy_loss.{name} is set and nobody reads it: loss_mode={mode}; remove the section or set a "
+                "loss_mode that reads it"
             )
+    if mode == "atr_grpo" and loss.measure != "kl3":
+        raise ConfigError(
+            f"{ACTOR}.policy_loss.clip.measure={loss.measure!r}: loss_mode=atr_grpo is the kl3 measure; remove the key "
+            "or set loss_mode=divergence_clip"
+        )
+    if mode == "frpo" and settings is not None and settings.kl_coef > 0:
+        raise ConfigError(
+            f"loss_mode=frpo beside adv_estimator={_estimator(config)} with algorithm.frpo.kl_coef={settings.kl_coef} "
+            "counts the KL twice: set algorithm.adv_estimator=grpo (or kl_coef=0)"
+        )
+    if mode == "frpo" or mine in ("rpg", "f_grpo"):
+        if _select(config, "algorithm.rollout_correction.bypass_mode", False):
+            raise ConfigError(
+                f"algorithm.rollout_correction.bypass_mode=true replaces loss_mode={mode} by a loss of verl's own and "
+                "takes the engine's log-probs for pi_old; set it to false"
+            )
+    if "k3_is" in _local_kl_names(config).values() and _select(config, "algorithm.kl_penalty") == "k3_is":
+        raise ConfigError("algorithm.kl_penalty=k3_is: importance weights exist in the loss only; use actor.kl_loss_type")
 
 
 def _check_frpo(config, settings: FrpoConfig) -> None:

@@ -26,6 +26,17 @@ def register_estimators(module):
 
 
 @step(
+    "verl.trainer.ppo.core_algos",
+    upstream="trainer/ppo/core_algos.py:53 register_policy_loss",
+    reason="the registry that actor.policy_loss.loss_mode reads",
+)
+def register_policy_losses(module):
+    from .policy_losses import register_policy_losses
+
+    register_policy_losses(module)
+
+
+@step(
     "verl.workers.rollout.base",
     upstream="workers/rollout/base.py:84 _ROLLOUT_REGISTRY",
     reason="rollout.name=hf: the adapter in the workers",
@@ -110,6 +121,40 @@ def v1_compute_advantage(original, self, batch, *args, **kwargs):
 )
 def compute_data_metrics(original, *args, **kwargs):
     return {**original(*args, **kwargs), **context.take_metrics()}
+
+
+# ---------------------------------------------------------------------------------------------- losses
+
+
+@seam(
+    "verl.workers.utils.losses",
+    "ppo_loss",
+    upstream="workers/utils/losses.py:57",
+    reason="a registered loss gets no ref_log_prob and a local KL no old_log_probs; the micro-batch has both. "
+    "FSDP, Megatron and VeOmni engines all call this one",
+    known={"d7c0f8772b444f55": "0.9.1"},
+)
+def ppo_loss(original, config, model_output, data, dp_group=None):
+    from .loss_seam import with_clip_fractions
+
+    with context.loss_call(data):
+        loss, metrics = original(config, model_output, data, dp_group)
+    return loss, with_clip_fractions(metrics, config, model_output, data)
+
+
+@seam(
+    "verl.trainer.ppo.core_algos",
+    "kl_penalty_forward",
+    upstream="trainer/ppo/core_algos.py:2214",
+    reason="a module global that kl_penalty looks up: kl_loss_type and kl_penalty learn the names of our divergences",
+    known={"acef8c2d2e49688f": "0.9.1"},
+)
+def kl_penalty_forward(original, logprob, ref_logprob, kl_penalty):
+    if names.local_kl_name(kl_penalty) is None:
+        return original(logprob, ref_logprob, kl_penalty)
+    from .loss_seam import local_kl_term
+
+    return local_kl_term(logprob, ref_logprob, kl_penalty)
 
 
 # ---------------------------------------------------------------------------------------------- configuration

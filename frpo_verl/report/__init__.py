@@ -1,0 +1,1 @@
+"""What a finished (or running) training run shows: a table, a picture and a report.json."""

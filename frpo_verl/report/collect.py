@@ -1,0 +1,231 @@
+"""Read the folder of a run: verl's metrics file and its validation dumps."""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from frpo_verl.evaluation import DumpError, Sources, read_records, summarize
+
+METRICS_FILE = "metrics.jsonl"
+VALIDATION_FOLDERS = ("validation", "val")
+
+#: quantity -> metric names that hold it, the best first
+KEYS = {
+    "reward": ("critic/score/mean", "critic/rewards/mean"),
+    "entropy": ("actor/entropy", "actor/entropy_loss"),
+    "kl_to_ref": ("frpo/kl_to_ref/k1", "actor/reward_kl_penalty", "actor/kl_loss"),
+    "kl_to_ref_k3": ("frpo/kl_to_ref/k3",),
+    "response_length": ("response_length/mean",),
+}
+#: number of last steps over which a training metric is averaged for "after"
+LAST_STEPS = 5
+
+_HELD_OUT = re.compile(r"^val-(?:core|aux)/(?P<source>.+)/(?P<variable>acc|reward)/mean@(?P<n>\d+)$")
+
+
+class RunError(Exception):
+    """A run that cannot be reported on; the message is one line for the user."""
+
+
+@dataclass
+class Run:
+    """One run. ``series`` maps a quantity to its [(step, value)] in the order of the steps; ``held_out`` maps a data
+    source to the same of the mean validation reward; ``validations`` maps a step to `summarize`'s result."""
+
+    name: str
+    folder: Path
+    series: dict[str, list[tuple[int, float]]] = field(default_factory=dict)
+    keys: dict[str, str] = field(default_factory=dict)  # quantity -> metric name it was read from
+    held_out: dict[str, list[tuple[int, float]]] = field(default_factory=dict)
+    validations: dict[int, dict[str, Any]] = field(default_factory=dict)
+    notes: list[str] = field(default_factory=list)
+
+    @property
+    def last_step(self) -> int:
+        """The last step that any metric or validation was recorded for."""
+        curves = [*self.series.values(), *self.held_out.values()]
+        return max([points[-1][0] for points in curves if points] + list(self.validations), default=0)
+
+
+def metric_files(folder: Path) -> list[Path]:
+    """The run's metrics files in the order of writing: earlier parts metrics.1.jsonl, metrics.2.jsonl, ..., then
+    metrics.jsonl."""
+    parts = [p for p in folder.glob("metrics.*.jsonl") if p.name.split(".")[1].isdigit()]
+    files = sorted(parts, key=lambda p: int(p.name.split(".")[1]))
+    newest = folder / METRICS_FILE
+    return files + ([newest] if newest.is_file() else [])
+
+
+def read_metrics(files: Iterable[Path]) -> dict[int, dict[str, float]]:
+    """step -> its numbers. A step that was written again (after a resume) keeps the last value of each name; a line
+    that is cut off or is not verl's {"step", "data"} is passed over, as are values that are no number."""
+    steps: dict[int, dict[str, float]] = {}
+    for file in files:
+        with open(file, encoding="utf-8", errors="replace") as lines:
+            for line in lines:
+                try:
+                    row = json.loads(line)
+                    step, data = int(row["step"]), row["data"].items()
+                except (ValueError, KeyError, TypeError, AttributeError):
+                    continue
+                kept = steps.setdefault(step, {})
+                for name, value in data:
+                    if isinstance(value, (int, float)) and not isinstance(value, bool):
+                        kept[name] = float(value)
+    return dict(sorted(steps.items()))
+
+
+def curve(steps: dict[int, dict[str, float]], name: str) -> list[tuple[int, float]]:
+    """[(step, value)] of one metric; values that are not finite are left out."""
+    return [(s, data[name]) for s, data in steps.items() if name in data and math.isfinite(data[name])]
+
+
+def held_out_curves(steps: dict[int, dict[str, float]]) -> dict[str, list[tuple[int, float]]]:
+    """data source -> [(step, mean validation reward)], from verl's val-*/SOURCE/reward/mean@N, else .../acc/mean@N."""
+    names: dict[str, dict[str, str]] = {}  # source -> variable -> metric name
+    for data in steps.values():
+        for name in data:
+            match = _HELD_OUT.match(name)
+            if match:
+                names.setdefault(match["source"], {})[match["variable"]] = name
+    found = {source: curve(steps, by.get("reward") or by["acc"]) for source, by in sorted(names.items())}
+    return {source: points for source, points in found.items() if points}
+
+
+def read_validations(
+    folder: Path, data: Iterable[str | Path] | None = None
+) -> tuple[dict[int, dict[str, Any]], list[str]]:
+    """(step -> `summarize` of its dump, notes) from the folder that trainer.validation_data_dir named.
+
+    A dump that cannot be read (it is still being written, or cut off by a kill) is left out with a note.
+    """
+    sources = Sources(data) if data else None
+    results: dict[int, dict[str, Any]] = {}
+    notes = []
+    for file in sorted((p for p in folder.glob("*.jsonl") if p.stem.isdigit()), key=lambda p: int(p.stem)):
+        try:
+            results[int(file.stem)] = summarize(read_records(file, sources=sources))
+        except (DumpError, ValueError) as error:
+            notes.append(f"left out a validation dump: {error}")
+    return results, notes
+
+
+def load_run(path: str | Path, data: Iterable[str | Path] | None = None, name: str | None = None) -> Run:
+    """Read one run.
+
+    Args:
+        path: the folder of the run (or the metrics file in it).
+        data: parquet files of data.val_files, to tell the data sources in the dumps apart.
+        name: what to call it; default: the folder's name.
+
+    Raises RunError where there is no run, or nothing in it.
+    """
+    path = Path(path).expanduser()
+    folder = path.parent if path.is_file() else path
+    if not folder.is_dir():
+        raise RunError(f"RUN {path}: no such folder; give the folder of a run, such as runs/quickstart")
+    files = [path] if path.is_file() else metric_files(folder)
+    dumps = next((folder / d for d in VALIDATION_FOLDERS if (folder / d).is_dir()), None)
+    if not files and dumps is None:
+        raise RunError(f"RUN {path}: neither {METRICS_FILE} nor validation/ in it; is it the folder of a run?")
+    steps = read_metrics(files)
+    run = Run(name=name or folder.resolve().name, folder=folder)
+    for quantity, candidates in KEYS.items():
+        for key in candidates:
+            points = curve(steps, key)
+            if points:
+                run.series[quantity], run.keys[quantity] = points, key
+                break
+    run.held_out = held_out_curves(steps)
+    if dumps is not None:
+        run.validations, run.notes = read_validations(dumps, data)
+    if not run.series and not run.held_out and not run.validations:
+        raise RunError(f"RUN {path}: no step in it yet; wait for the first one, or see train.log for what stopped it")
+    return run
+
+
+def before_after(points: list[tuple[int, float]], last: int = 1) -> tuple[float, float] | None:
+    """(first value, mean of the last ``last`` values); None where there is nothing to compare."""
+    if not points:
+        return None
+    tail = [value for _, value in points[-last:]]
+    return points[0][1], sum(tail) / len(tail)
+
+
+def validation_metric(run: Run, source: str, name: str) -> list[tuple[int, float]]:
+    """[(step, value)] of one of `summarize`'s metrics for one data source."""
+    found = ((step, result.get(source, {}).get("metrics", {}).get(name)) for step, result in run.validations.items())
+    return [(step, metric["value"]) for step, metric in found if metric is not None]
+
+
+def pass_ks(run: Run, source: str) -> list[int]:
+    """The k of which pass@k is known for a data source at every validation that has the source."""
+    per_step = [
+        {int(name[5:]) for name in result[source]["metrics"] if name.startswith("pass@")}
+        for result in run.validations.values()
+        if source in result
+    ]
+    return sorted(set.intersection(*per_step)) if per_step else []
+
+
+def dump_sources(run: Run) -> list[str]:
+    """Data sources that occur in the validation dumps."""
+    return sorted({source for result in run.validations.values() for source in result})
+
+
+def source_label(run: Run, source: str) -> str:
+    """A dump's data source for people: the only one of the metrics where the dump does not say."""
+    if not source.startswith("("):
+        return source
+    return next(iter(run.held_out)) if len(run.held_out) == 1 else "all sources"
+
+
+def table(run: Run) -> list[dict[str, Any]]:
+    """Rows {"quantity", "label", "before", "after"}: held-out figures from the first and the last validation, training
+    figures from the first step and as the mean of the last LAST_STEPS."""
+    rows = []
+
+    def add(quantity: str, label: str, pair: tuple[float, float] | None) -> None:
+        if pair is not None:
+            rows.append({"quantity": quantity, "label": label, "before": pair[0], "after": pair[1]})
+
+    many = len(run.held_out) > 1
+    for source, points in run.held_out.items():
+        add(f"held_out_reward/{source}", "held-out reward" + (f" ({source})" if many else ""), before_after(points))
+    sources = dump_sources(run)
+    for source in sources:
+        ks = pass_ks(run, source)
+        suffix = f" ({source_label(run, source)})" if len(sources) > 1 else ""
+        for k in sorted({ks[0], ks[len(ks) // 2], ks[-1]} if ks else ()):
+            pair = before_after(validation_metric(run, source, f"pass@{k}"))
+            add(f"pass@{k}/{source}", f"held-out pass@{k}{suffix}", pair)
+    for quantity, label in (
+        ("reward", "training reward"),
+        ("entropy", "entropy"),
+        ("kl_to_ref", "KL to reference"),
+        ("kl_to_ref_k3", "KL to reference, k3"),
+        ("response_length", "response length"),
+    ):
+        add(quantity, label, before_after(run.series.get(quantity, []), LAST_STEPS))
+    return rows
+
+
+def as_json(run: Run) -> dict[str, Any]:
+    """All that the table and the picture show, as JSON types."""
+    return {
+        "name": run.name,
+        "folder": str(run.folder),
+        "last_step": run.last_step,
+        "table": table(run),
+        "metric_names": run.keys,
+        "series": {name: [list(p) for p in points] for name, points in run.series.items()},
+        "held_out_reward": {name: [list(p) for p in points] for name, points in run.held_out.items()},
+        "validations": {str(step): result for step, result in run.validations.items()},
+        "notes": run.notes,
+    }
