@@ -118,24 +118,12 @@ def show(rows: list[dict]) -> None:
     from rich.table import Table
 
     table = Table(title="variance per response; +b: with the position baseline; the rest relative to exact")
-    for name in (
-        "drift",
-        "horizon",
-        "G",
-        "exact",
-        "k1",
-        "k3",
-        "sequence",
-        "exact+b",
-        "k1+b",
-        "k3+b",
-        "sequence+b",
-    ):
+    relatives = ("k1", "k3", "sequence", "exact+b", "k1+b", "k3+b", "sequence+b")
+    for name in ("drift", "KL/token", "horizon", "G", "exact", *relatives):
         table.add_column(name, justify="right")
     for r in sorted(rows, key=lambda r: (r["drift"], r["horizon"], r["group"])):
-        relative = [r[name] / r["exact"] for name in ("k1", "k3", "sequence", "exact+b", "k1+b", "k3+b", "sequence+b")]
-        numbers = [f"{x:.2f}" for x in relative]
-        table.add_row(f"{r['drift']:g}", str(r["horizon"]), str(r["group"]), f"{r['exact']:.3g}", *numbers)
+        numbers = [f"{r['kl_per_token']:.4f}", str(r["horizon"]), str(r["group"]), f"{r['exact']:.3g}"]
+        table.add_row(f"{r['drift']:g}", *numbers, *(f"{r[name] / r['exact']:.2f}" for name in relatives))
     Console(width=118).print(table)
 
 
@@ -161,8 +149,10 @@ def draw(rows: list[dict], args: argparse.Namespace) -> None:
         axes[0, column].set(xscale="log", yscale="log", xlabel="horizon (tokens)", title=f"drift {drift:g}")
         axes[1, column].set(xscale="log", xlabel=f"group size (horizon {args.horizons[-1]})")
         axes[1, column].axhline(1.0, color="grey", lw=0.8)
-        for row in axes[:, column]:
-            row.grid(alpha=0.3)
+        for axis, ticks in ((axes[0, column], args.horizons), (axes[1, column], args.groups)):
+            axis.grid(alpha=0.3)
+            axis.set_xticks(ticks, [str(t) for t in ticks])
+            axis.minorticks_off()
     axes[0, 0].set_ylabel(f"gradient variance per response (G = {args.group})")
     axes[1, 0].set_ylabel("variance with / without position baseline")
     axes[0, 0].legend(fontsize=8, ncol=2)

@@ -6,7 +6,7 @@ Accuracy: every verifier on the labelled pairs of tests/data/verifier_pairs.json
 math_dapo "Answer:"). Throughput: answers judged per second by 8 threads, warm, ours and verl's math_verify, each in a process of its own:
 GSM8K test and AIME24/AMC23 (numeric) and the non-numeric problems of MATH500, each with one right and one wrong response a problem (the
 data set's own solution; the same with another problem's answer), MATH500's twice: with the answer as it is written in the data set, and
-respelled so that equality takes algebra; then a mix of both sets with 10 % hostile answers (tests/hostile_answers.py).
+respelled as \frac{2(...)}{2} so that equality takes algebra; then both sets with 10 % hostile answers (tests/hostile_answers.py).
 DIR holds gsm8k/test.jsonl and eval/{math500,aime24,amc23}.jsonl.
 """
 
@@ -165,14 +165,13 @@ def sets(data):
             [(t + "\nThat is " + boxed(rf"\frac{{2({g})}}{{2}}"), g) for t, g in algebra], [g for _, g in algebra]
         ),
     }
-    mixed = rng.sample(out["numeric"], 180) + rng.sample(out["MATH500 symbolic"], 180)
-    names = list(HOSTILE)
     golds = [g for _, g in symbolic]
-    mixed += [
-        {"response": boxed(HOSTILE[names[k % len(names)]]), "gold": rng.choice(golds), "answer": None, "expect": False} for k in range(40)
-    ]
-    rng.shuffle(mixed)
-    out["10 % hostile"] = mixed
+    for label, count in (("numeric", 360), ("MATH500 symbolic", 180)):
+        mixed = rng.sample(out[label], count)
+        for name in rng.sample(sorted(HOSTILE), count // 9):
+            mixed.append({"response": boxed(HOSTILE[name]), "gold": rng.choice(golds), "answer": None, "expect": False})
+        rng.shuffle(mixed)
+        out[f"{label}, 10 % hostile"] = mixed
     return out
 
 

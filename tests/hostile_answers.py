@@ -13,7 +13,10 @@ HOSTILE = {
     "power chain": "x^" * 3000 + "x", "boxes": "\\boxed{" * 5000, "float exponent": "9e999999999", "gamma": r"\Gamma(10^{8})", "modulus": r"7^{7^{7^{7}}} \bmod 100",
     "roots of long numbers": "(" + "1" * 300 + ")^{1/3}+(" + "3" * 299 + ")^{1/5}", "minus signs": "-" * 100_000 + "1", "left right": r"\left(" * 900 + "1" + r"\right)" * 900,
     "commas": "," * 5000, "wide digits": "\U0001d7d7" * 5000, "million characters": "x+" * 500_000, "dots": "." * 200_000, "root index": r"\sqrt[1000000]{2^{999999}+1}",
-    # the ones below pass the pre-filters and meet the deadline
+}  # fmt: skip
+
+# Made to get past the pre-filters of frpo_verl.rewards.guard: only the deadline stops them.
+STUBBORN = {
     "product of powers": r"(x^2+\sqrt{2})^{60}(x^3-\sqrt{5})^{60}(x^5+x+7)^{60}", "trigonometric powers": r"\tan(x)^{70}+\sin(x)^{64}\cos(y)^{62}-\sec(x)^{60}",
     "nested cosines": r"\cos(" * 30 + "x" + ")" * 30, "roots of roots": r"\sqrt{x+\sqrt{x+1+\sqrt{x+2+\sqrt{x+3+\sqrt{x+4+\sqrt{x+5+\sqrt{x^7}}}}}}}",
 }  # fmt: skip

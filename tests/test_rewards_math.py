@@ -9,7 +9,7 @@ from pathlib import Path
 
 import psutil
 import pytest
-from hostile_answers import HOSTILE
+from hostile_answers import HOSTILE, STUBBORN
 
 from frpo_verl.rewards import math as reward
 from frpo_verl.rewards.math import FailureWindow, compute_score, ground_truth_text
@@ -123,7 +123,7 @@ def test_hostile_answers_are_bounded():
     assert compute_score("math", boxed(r"\frac{2}{\sqrt{2}}"), gold, deadline=60.0)["acc"] == 1.0
     process = psutil.Process()
     before, slow = process.memory_info().rss, {}
-    for k, (name, text) in enumerate(HOSTILE.items()):
+    for k, (name, text) in enumerate({**HOSTILE, **STUBBORN}.items()):
         start = time.monotonic()
         result = compute_score("math", boxed(text), gold, deadline=deadline)
         taken = time.monotonic() - start

@@ -1,13 +1,14 @@
-"""Sums of a few small numbers, written out as partial sums: a data set small enough to learn on a CPU.
+"""A number and a few small ones to add to it, every partial sum written out: learnt in a minute on a CPU.
 
-A problem is a list of terms. The question is ``"47+38+29="`` and the written-out answer holds every partial sum but the
-last on a line of its own, then the total behind GSM8K's marker::
+A question is ``"47+8+5+9="``. The answer holds every partial sum but the last on a line of its own, then the total
+behind GSM8K's marker::
 
-    85
-    #### 114
+    55
+    60
+    #### 69
 
-Characters are tokens for the model this is made for, so an answer of the default levels is 11 to 13 tokens long with
-its end marker, and none is longer than 17.
+Characters are tokens for the model this is made for: an answer of the default levels has 14 to 17 of them with the end
+marker, and no level has more than 21.
 """
 
 from __future__ import annotations
@@ -19,8 +20,8 @@ from itertools import accumulate
 
 DATA_SOURCE = "arithmetic"
 
-#: level -> (number of terms, smallest term, largest term)
-LEVELS = {1: (3, 10, 39), 2: (3, 10, 69), 3: (3, 10, 99), 4: (4, 10, 99), 5: (3, 100, 999)}
+#: level -> (how many numbers are added to the first, the largest of them); the first has two digits
+LEVELS = {1: (3, 5), 2: (3, 7), 3: (3, 9), 4: (4, 9), 5: (3, 99)}
 DEFAULT_LEVELS = (1, 2, 3)
 
 
@@ -72,9 +73,9 @@ def _rng(*parts: object) -> random.Random:
 
 
 def draw(rng: random.Random, level: int) -> Problem:
-    """One problem of a level, each term uniform between the level's smallest and largest."""
-    n_terms, low, high = LEVELS[level]
-    return Problem(tuple(rng.randint(low, high) for _ in range(n_terms)), level)
+    """One problem of a level: the first term uniform over 10 .. 99, the others over 1 .. the level's largest."""
+    n_added, largest = LEVELS[level]
+    return Problem((rng.randint(10, 99), *(rng.randint(1, largest) for _ in range(n_added))), level)
 
 
 def stream(seed: int, levels: Sequence[int], exclude: frozenset | set = frozenset()) -> Iterator[Problem]:

@@ -61,7 +61,7 @@ class Settings:
     learning_rate: float = 3e-3
     warmup_steps: int = 40
     weight_decay: float = 0.01
-    slips: float = 0.5  # share of the training examples with a wrong digit: what a careful answer has to unlearn
+    slips: float = 0.4  # share of the training examples with a wrong digit: what a careful answer has to unlearn
     check_every: int = 20  # four times as often from a quarter of the target on
     validation_size: int = 256
 

@@ -89,17 +89,13 @@ def refuse_if_troubled() -> None:
 def check_config(config) -> None:
     """Stop a run of ours that would fail later or silently do something else (raises ConfigError)."""
     _refuse_near_misses(config)
+    settings = frpo_settings(config)
+    _refuse_unread(config, settings)
     if not (uses_ours(config) or hooks.cpu_mode()):
         return
     refuse_if_troubled()
-    settings = frpo_settings(config)
     if settings is not None:
         _check_frpo(config, settings)
-    elif _select(config, "algorithm.frpo") is not None:
-        raise ConfigError(
-            f"algorithm.frpo is set and nobody reads it: adv_estimator={_estimator(config)}; "
-            "set algorithm.adv_estimator=frpo or remove algorithm.frpo"
-        )
     _check_losses(config, settings)
     _check_files(config)
     if hooks.cpu_mode():
@@ -128,15 +124,25 @@ def _refuse_near_misses(config) -> None:
             raise ConfigError(f"{key}={value!r}: not a KL term{names.nearest(value, both)}; known: {', '.join(both)}")
 
 
-def _check_losses(config, settings: FrpoConfig | None) -> None:
-    mode, loss = _loss_mode(config), _loss_section(config)
-    mine = names.section_of_loss(mode)
+def _refuse_unread(config, settings: FrpoConfig | None) -> None:
+    """A section of ours that the chosen estimator and loss do not read would be accepted and ignored."""
+    if settings is None and _select(config, "algorithm.frpo") is not None:
+        raise ConfigError(
+            f"algorithm.frpo is set and nobody reads it: adv_estimator={_estimator(config)}; "
+            "set algorithm.adv_estimator=frpo or remove algorithm.frpo"
+        )
+    mode = _loss_mode(config)
     for name in ("rpg", "clip", "f_grpo", "frpo"):
-        if name != mine and _select(config, f"{ACTOR}.policy_loss.{name}") not in (None, {}):
+        if name != names.section_of_loss(mode) and _select(config, f"{ACTOR}.policy_loss.{name}") not in (None, {}):
             raise ConfigError(
                 f"{ACTOR}.policy_loss.{name} is set and nobody reads it: loss_mode={mode}; remove the section or set a "
                 "loss_mode that reads it"
             )
+
+
+def _check_losses(config, settings: FrpoConfig | None) -> None:
+    mode, loss = _loss_mode(config), _loss_section(config)
+    mine = names.section_of_loss(mode)
     if mode == "atr_grpo" and loss.measure != "kl3":
         raise ConfigError(
             f"{ACTOR}.policy_loss.clip.measure={loss.measure!r}: loss_mode=atr_grpo is the kl3 measure; remove the key "
