@@ -2,12 +2,13 @@ r"""Accuracy and throughput of frpo_verl.rewards.math beside the verifiers that 
 
     python benchmarks/verifier.py --data DIR [--out FILE.json] [--only accuracy|throughput]
 
-Accuracy: every verifier on the labelled pairs of tests/data/verifier_pairs.jsonl, the answer in the form that it looks for (`\boxed{}`, for
-math_dapo "Answer:"). Throughput: answers judged per second by 8 threads, warm, ours and verl's math_verify, each in a process of its own:
-GSM8K test and AIME24/AMC23 (numeric) and the non-numeric problems of MATH500, each with one right and one wrong response a problem (the
-data set's own solution; the same with another problem's answer), MATH500's twice: with the answer as it is written in the data set, and
-respelled as \frac{2(...)}{2} so that equality takes algebra; then both sets with 10 % hostile answers (tests/hostile_answers.py).
-DIR holds gsm8k/test.jsonl and eval/{math500,aime24,amc23}.jsonl.
+Accuracy: every verifier on the labelled pairs of tests/data/verifier_pairs.jsonl, the answer in the form that it
+  looks for (`\boxed{}`, for math_dapo "Answer:"). Throughput: answers judged per second by 8 threads, warm, ours and
+  verl's math_verify, each in a process of its own: GSM8K test and AIME24/AMC23 (numeric) and the non-numeric problems
+  of MATH500, each with one right and one wrong response a problem (the data set's own solution; the same with another
+  problem's answer), MATH500's twice: with the answer as it is written in the data set, and respelled as
+  \frac{2(...)}{2} so that equality takes algebra; then both sets with 10 % hostile answers
+  (tests/hostile_answers.py). DIR holds gsm8k/test.jsonl and eval/{math500,aime24,amc23}.jsonl.
 """
 
 import argparse
@@ -54,7 +55,8 @@ def load(name):
 
 
 def child_main(name, rows_file, threads):
-    """Judge the rows of a file; print {"verdicts", "seconds", "done"}; the parent ends this process and all below it."""
+    """Judge the rows of a file; print {"verdicts", "seconds", "done"}; the parent ends this process and all below
+    it."""
     resource.setrlimit(resource.RLIMIT_AS, (12 << 30, 12 << 30))  # not every verifier bounds its memory
     os.environ.setdefault("OMP_NUM_THREADS", "1")
     os.environ["FRPO_VERL_VERIFY_WORKERS"] = "4"  # as many processes as verl's math_verify uses
@@ -116,17 +118,23 @@ def accuracy():
             report[name] = {"error": f"no result after {LIMIT} s"}
             continue
         raised = [v for v in verdicts if isinstance(v, str)]
-        wrong = [(p, v) for p, v in zip(pairs, verdicts) if (v is True) != p["equal"]]  # noqa: B905
+        wrong = [(p, v) for p, v in zip(pairs, verdicts, strict=True) if (v is True) != p["equal"]]
         held = [p for p in pairs if p["source"] == "held out"]
         report[name] = {
             "right": len(pairs) - len(wrong), "pairs": len(pairs), "false_right": sum(not p["equal"] for p, _ in wrong),
-            "false_wrong": sum(p["equal"] for p, _ in wrong), "held_out_right": len(held) - sum(p["source"] == "held out" for p, _ in wrong),
-            "held_out": len(held), "raised": len(raised), "raised_example": raised[0] if raised else "", "seconds": round(seconds, 2),
+            "false_wrong": sum(p["equal"] for p, _ in wrong),
+            "held_out_right": len(held) - sum(p["source"] == "held out" for p, _ in wrong),
+            "held_out": len(held), "raised": len(raised), "raised_example": raised[0] if raised else "",
+            "seconds": round(seconds, 2),
             "misses": [{"kind": p["kind"], "gold": p["gold"], "pred": p["pred"], "equal": p["equal"]} for p, _ in wrong],
         }  # fmt: skip
-        print(f"{name:12s} {report[name]['right']}/{len(pairs)} right, {report[name]['false_right']} wrong answers accepted, "
-              f"{report[name]['false_wrong']} right answers refused; held out {report[name]['held_out_right']}/{len(held)}; "
-              f"{len(raised)} raised {report[name]['raised_example']}", flush=True)  # fmt: skip
+        r = report[name]
+        print(
+            f"{name:12s} {r['right']}/{len(pairs)} right, {r['false_right']} wrong answers accepted, "
+            f"{r['false_wrong']} right answers refused; held out {r['held_out_right']}/{len(held)}; "
+            f"{len(raised)} raised {r['raised_example']}",
+            flush=True,
+        )
     for miss in report["frpo_verl"].get("misses", []):
         print(f"  missed: {miss['gold']}  against  {miss['pred']}  (equal: {miss['equal']})")
     return report
@@ -153,16 +161,21 @@ def sets(data):
         return out
 
     gsm = [(row["answer"], row["answer"].rsplit("####", 1)[1].strip()) for row in read(data / "gsm8k" / "test.jsonl")]
-    contest = [(r["problem"], str(r["answer"])) for name in ("aime24", "amc23") for r in read(data / "eval" / f"{name}.jsonl")]
+    contest = [
+        (r["problem"], str(r["answer"])) for name in ("aime24", "amc23") for r in read(data / "eval" / f"{name}.jsonl")
+    ]
     numeric = [(text[:2000] + "\n" + boxed(gold), gold) for text, gold in gsm + contest]
     math500 = [(row["solution"], row["answer"]) for row in read(data / "eval" / "math500.jsonl")]
     symbolic = [(text, gold) for text, gold in math500 if read_number(normalize(gold)) is None]
-    algebra = [(t, g) for t, g in symbolic if not any(mark in g for mark in (",", "=", "text", "pm", "begin", "_", "cup"))]
+    algebra = [
+        (t, g) for t, g in symbolic if not any(mark in g for mark in (",", "=", "text", "pm", "begin", "_", "cup"))
+    ]
     out = {
         "numeric": rows(numeric, [g for _, g in numeric]),
         "MATH500 symbolic": rows(symbolic, [g for _, g in symbolic]),
         "MATH500 symbolic, respelled": rows(
-            [(t + "\nThat is " + boxed(rf"\frac{{2({g})}}{{2}}"), g) for t, g in algebra], [g for _, g in algebra]
+            [(t + "\nThat is " + boxed(rf"\frac{{2({g})}}{{2}}"), g) for t, g in algebra],
+            [g for _, g in algebra],
         ),
     }
     golds = [g for _, g in symbolic]
@@ -181,19 +194,33 @@ def throughput(data):
         report[label] = {"rows": len(rows)}
         for name in ("frpo_verl", "math_verify"):
             verdicts, seconds = run(name, rows)
-            right = None if verdicts is None else sum((v is True) == row["expect"] for v, row in zip(verdicts, rows))  # noqa: B905
-            report[label][name] = {"seconds": round(seconds, 3), "per_second": round(len(rows) / seconds, 1), "right": right}
+            right = (
+                None
+                if verdicts is None
+                else sum((v is True) == row["expect"] for v, row in zip(verdicts, rows, strict=True))
+            )
+            report[label][name] = {
+                "seconds": round(seconds, 3),
+                "per_second": round(len(rows) / seconds, 1),
+                "right": right,
+            }
         ours, theirs = report[label]["frpo_verl"], report[label]["math_verify"]
         report[label]["ratio"] = round(theirs["seconds"] / ours["seconds"], 1)
         more = "at least " if theirs["right"] is None else ""
-        print(f"{label:28s} {len(rows):5d} answers: ours {ours['per_second']:9.1f}/s ({ours['right']} right), verl's math_verify "
-              f"{theirs['per_second']:7.1f}/s ({theirs['right']} right): {more}{report[label]['ratio']}x", flush=True)  # fmt: skip
+        print(
+            f"{label:28s} {len(rows):5d} answers: ours {ours['per_second']:9.1f}/s ({ours['right']} right), "
+            f"verl's math_verify {theirs['per_second']:7.1f}/s ({theirs['right']} right): "
+            f"{more}{report[label]['ratio']}x",
+            flush=True,
+        )
     return report
 
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--data", type=Path, default=Path(os.environ.get("FRPO_VERL_DATA", ROOT.parent / "shared" / "data")))
+    parser.add_argument(
+        "--data", type=Path, default=Path(os.environ.get("FRPO_VERL_DATA", ROOT.parent / "shared" / "data"))
+    )
     parser.add_argument("--out", type=Path)
     parser.add_argument("--only", choices=("accuracy", "throughput"))
     parser.add_argument("--child", help=argparse.SUPPRESS)

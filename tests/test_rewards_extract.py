@@ -67,7 +67,10 @@ def test_clean_text():
 
 
 @pytest.mark.timeout(60)  # each of these took minutes if any search were quadratic
-@pytest.mark.parametrize("unit", ["\\boxed{", "{", "}", "$", "answer is ", "A:\n", ". ", "1,", "#### ", "\\boxed{1}", " ", "-", "*", "\\"])
+@pytest.mark.parametrize(
+    "unit",
+    ["\\boxed{", "{", "}", "$", "answer is ", "A:\n", ". ", "1,", "#### ", "\\boxed{1}", " ", "-", "*", "\\"],
+)
 def test_long_inputs_are_linear(unit):
     text = unit * (400_000 // len(unit))
     result = extract_answer(text, "openai/gsm8k")

@@ -15,7 +15,9 @@ from frpo_verl.rewards import math as reward
 from frpo_verl.rewards.math import FailureWindow, compute_score, ground_truth_text
 
 DATA = Path(os.environ.get("FRPO_VERL_DATA", Path(__file__).parents[2] / "shared" / "data"))
-PAIRS = [json.loads(line) for line in (Path(__file__).parent / "data" / "verifier_pairs.jsonl").read_text().splitlines()]
+PAIRS = [
+    json.loads(line) for line in (Path(__file__).parent / "data" / "verifier_pairs.jsonl").read_text().splitlines()
+]
 KEYS = {"score": float, "acc": float, "pred": str, "verify_timeout": float, "verify_error": float}
 
 # The pairs that are judged wrongly, all of them equal answers that are not recognised.
@@ -42,7 +44,10 @@ def no_pool(monkeypatch):
 
 
 def test_import_is_light():
-    script = "import sys, frpo_verl.rewards.math; print([m for m in ('torch', 'verl', 'sympy', 'math_verify', 'pebble') if m in sys.modules])"
+    script = (
+        "import sys, frpo_verl.rewards.math\n"
+        "print([m for m in ('torch', 'verl', 'sympy', 'math_verify', 'pebble') if m in sys.modules])"
+    )
     env = {**os.environ, "PYTHONPATH": os.pathsep.join(p for p in sys.path if p)}
     out = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, env=env, check=True)
     assert out.stdout.strip() == "[]"
@@ -102,7 +107,8 @@ def test_every_ground_truth_equals_itself_and_its_boxed_form(no_pool):
         (name, truth)
         for name, truth in _ground_truths()
         for text in (boxed(truth), f"#### {truth}")
-        if compute_score(name, text, truth)["acc"] != 1.0 or compute_score(name, text, f"\\boxed{{{truth}}}")["acc"] != 1.0
+        if compute_score(name, text, truth)["acc"] != 1.0
+        or compute_score(name, text, f"\\boxed{{{truth}}}")["acc"] != 1.0
     ]
     assert failed == []
 
@@ -118,7 +124,8 @@ def test_numeric_answers_need_no_process(no_pool):
 
 @pytest.mark.timeout(600)
 def test_hostile_answers_are_bounded():
-    """Each returns soon after the deadline, scores 0, leaves this process small, and the next honest answer is judged right."""
+    """Each returns soon after the deadline, scores 0, leaves this process small, and the next honest answer is judged
+    right."""
     deadline, gold = 1.0, r"\sqrt{2}"
     assert compute_score("math", boxed(r"\frac{2}{\sqrt{2}}"), gold, deadline=60.0)["acc"] == 1.0
     process = psutil.Process()
@@ -132,7 +139,15 @@ def test_hostile_answers_are_bounded():
         assert result["acc"] == 0.0 and {key: type(value) for key, value in result.items()} == KEYS, name
         json.dumps(result).encode("utf-8")
         if k % 8 == 0:
-            assert compute_score("math", boxed(rf"\frac{{{k + 2}}}{{\sqrt{{2}}}}-\frac{{{k}}}{{\sqrt 2}}"), gold, deadline=60.0)["acc"] == 1.0
+            assert (
+                compute_score(
+                    "math",
+                    boxed(rf"\frac{{{k + 2}}}{{\sqrt{{2}}}}-\frac{{{k}}}{{\sqrt 2}}"),
+                    gold,
+                    deadline=60.0,
+                )["acc"]
+                == 1.0
+            )
     assert slow == {}
     assert process.memory_info().rss - before < 100 * 2**20
     assert compute_score("math", boxed(r"2^{1/2}"), gold, deadline=60.0)["acc"] == 1.0
@@ -192,7 +207,11 @@ def test_shaping_is_off_by_default_and_leaves_acc_binary(no_pool):
 
 @pytest.mark.parametrize(
     ("kwargs", "message"),
-    [({"dead_line": 3}, "did you mean deadline"), ({"deadline": 0}, "deadline=0"), ({"overlong_max_length": 10}, "overlong_buffer=0")],
+    [
+        ({"dead_line": 3}, "did you mean deadline"),
+        ({"deadline": 0}, "deadline=0"),
+        ({"overlong_max_length": 10}, "overlong_buffer=0"),
+    ],
 )
 def test_wrong_settings_are_refused(kwargs, message):
     with pytest.raises((TypeError, ValueError), match=message):

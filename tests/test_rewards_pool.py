@@ -41,7 +41,16 @@ def test_deadline_kills_and_replaces(pool):
 
 
 def test_threads_agree_with_one(pool):
-    pairs = [(GOLD, RIGHT), (GOLD, WRONG), (r"3\sqrt{13}", r"\sqrt{117}"), ("x^2-1", "(x-1)(x+1)"), ("x^2-1", "(x-1)^2"), (r"\frac{", "1"), (r"2\pi", r"\pi+\pi"), ("2i", "-2i")]
+    pairs = [
+        (GOLD, RIGHT),
+        (GOLD, WRONG),
+        (r"3\sqrt{13}", r"\sqrt{117}"),
+        ("x^2-1", "(x-1)(x+1)"),
+        ("x^2-1", "(x-1)^2"),
+        (r"\frac{", "1"),
+        (r"2\pi", r"\pi+\pi"),
+        ("2i", "-2i"),
+    ]
     alone = [pool.verify(g, p, 60.0) for g, p in pairs]
     results = {}
 

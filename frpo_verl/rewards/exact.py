@@ -1,14 +1,16 @@
-r"""Cheap exact comparison of two answers, without sympy: strings, rationals, lists, tuples, sets, matrices of rationals, words.
+r"""Cheap exact comparison of two answers, without sympy: strings, rationals, lists, tuples, sets, matrices of
+rationals, words.
 
-`compare(gold, pred)` says True or False only where it is certain, and None where algebra is needed (radicals, variables,
-intervals of expressions, equations ...). Numbers are compared as fractions of integers; only literals are read (digits, one
-fraction, powers of integers of bounded size, `a \times 10^n`, mixed numbers, percent), no expression is evaluated.
+`compare(gold, pred)` says True or False only where it is certain, and None where algebra is needed (radicals,
+variables, intervals of expressions, equations ...). Numbers are compared as fractions of integers; only literals are
+read (digits, one fraction, powers of integers of bounded size, `a \times 10^n`, mixed numbers, percent), no
+expression is evaluated.
 """
 
 import re
 from fractions import Fraction
 from functools import lru_cache
-from typing import NamedTuple, Optional
+from typing import NamedTuple
 
 MAX_DIGITS = 1_000  # longest run of digits that is read as a number
 MAX_POWER_BITS = 20_000  # largest integer power that is formed
@@ -19,9 +21,13 @@ UNICODE = str.maketrans({
     "∪": r"\cup ", "∩": r"\cap ", "≤": r"\le ", "≥": r"\ge ", "∈": r"\in ", "±": r"\pm ", "²": "^2", "³": "^3",
     "\u00a0": " ", "\u2009": " ", "\u202f": " ", "\u200b": "", "√": r"\sqrt ", "θ": r"\theta ",
 })  # fmt: skip
-_SPACING = re.compile(r"(?<!\\)\\[!,;:> ]|\\(?:quad|qquad|displaystyle|textstyle|limits|thinspace|medspace)(?![A-Za-z])|~")
+_SPACING = re.compile(
+    r"(?<!\\)\\[!,;:> ]|\\(?:quad|qquad|displaystyle|textstyle|limits|thinspace|medspace)(?![A-Za-z])|~"
+)
 _SIZES = re.compile(r"\\(?:left|right|bigl|bigr|Bigl|Bigr|biggl|biggr|big|Big|bigg|Bigg|middle)(?![A-Za-z])\.?")
-_TEXT = re.compile(r"\\(?:text|mbox|textbf|textit|textrm|textnormal|mathrm|mathbf|mathit|mathsf|operatorname|hbox|bf|rm)\s*\{([^{}]*)\}")
+_TEXT = re.compile(
+    r"\\(?:text|mbox|textbf|textit|textrm|textnormal|mathrm|mathbf|mathit|mathsf|operatorname|hbox|bf|rm)\s*\{([^{}]*)\}"
+)
 _DEGREE = re.compile(r"\^\s*\{?\s*\\circ\s*\}?|\\degrees?(?![A-Za-z])|\\text\s*\{\s*degrees?\s*\}")
 _DOLLAR = re.compile(r"(?<!\\)\\\$\s*|(?<!\w)(?:USD|US\\?\$)\s*")
 _FRAC_SHORT = re.compile(r"\\frac\s*(\{[^{}]*\}|\d|[a-zA-Z])\s*(\{[^{}]*\}|\d|[a-zA-Z])")
@@ -29,7 +35,8 @@ _SINGLE = re.compile(r"([\^_])\{(\w)\}")
 _INNER_SPACE = re.compile(r"(?<![0-9A-Za-z])\s+|\s+(?![0-9A-Za-z])")
 
 _UNITS = {
-    "cm": "cm", "centimeter": "cm", "centimetre": "cm", "mm": "mm", "millimeter": "mm", "m": "m", "meter": "m", "metre": "m",
+    "cm": "cm", "centimeter": "cm", "centimetre": "cm", "mm": "mm", "millimeter": "mm", "m": "m", "meter": "m",
+    "metre": "m",
     "km": "km", "kilometer": "km", "kilometre": "km", "in": "in", "inch": "in", "inche": "in", "ft": "ft", "foot": "ft",
     "feet": "ft", "yd": "yd", "yard": "yd", "mi": "mi", "mile": "mi", "g": "g", "gram": "g", "gm": "g", "kg": "kg",
     "kilogram": "kg", "lb": "lb", "pound": "lb", "oz": "oz", "ounce": "oz", "s": "s", "sec": "s", "second": "s",
@@ -52,8 +59,8 @@ _SCIENTIFIC = re.compile(r"[eE]([+-]?\d{1,4})(?![\w.])")
 
 
 class Number(NamedTuple):
-    """A rational with what its notation says: `digits` significant digits after a decimal point was written (else 0), `places`
-    decimal places, `percent` sign, canonical `unit` or ""."""
+    """A rational with what its notation says: `digits` significant digits after a decimal point was written (else 0),
+    `places` decimal places, `percent` sign, canonical `unit` or ""."""
 
     value: Fraction
     digits: int
@@ -63,7 +70,8 @@ class Number(NamedTuple):
 
 
 def _unit_name(text):
-    """Return the canonical unit of a text such as "square inches", "" for words that name things, None when it is no unit."""
+    """Return the canonical unit of a text such as "square inches", "" for words that name things, None when it is no
+    unit."""
     words = re.split(r"[ ./]+", text.strip().strip("."))
     if not words or any(word.lower() in _NOT_UNITS for word in words):
         return None
@@ -101,8 +109,9 @@ def strip_delimiters(text):
 
 @lru_cache(maxsize=8192)
 def normalize(text):
-    r"""Return `text` in one spelling: no math delimiters, sizes, spacing commands or text wrappers; `\dfrac` as `\frac`, `\frac12` as
-    `\frac{1}{2}`, thousands separators `,\!` and `{,}` as a comma. The meaning stays the same; nothing is evaluated."""
+    r"""Return `text` in one spelling: no math delimiters, sizes, spacing commands or text wrappers; `\dfrac` as
+    `\frac`, `\frac12` as `\frac{1}{2}`, thousands separators `,\!` and `{,}` as a comma. The meaning stays the same;
+    nothing is evaluated."""
     s = strip_delimiters(text.translate(UNICODE))
     s = re.sub(r"\{,\}|,\\!\s*", ",", s)
     s = re.sub(r"(?<=\d)(?:\\,|\\ |\\;|~)(?=\d{3}(?!\d))", ",", s)
@@ -128,7 +137,7 @@ def normalize(text):
     s = _SINGLE.sub(r"\1\2", s)
     s = re.sub(r"\\sqrt\s*(\d)", r"\\sqrt{\1}", s)
     for _ in range(3):
-        t = _FRAC_SHORT.sub(lambda m: "\\frac{%s}{%s}" % (m.group(1).strip("{}"), m.group(2).strip("{}")), s)
+        t = _FRAC_SHORT.sub(lambda m: f"\\frac{{{m[1].strip('{}')}}}{{{m[2].strip('{}')}}}", s)
         if t == s:
             break
         s = t
@@ -231,8 +240,9 @@ def _read_value(s):
 
 
 @lru_cache(maxsize=8192)
-def read_number(s) -> Optional[Number]:
-    """Read a normalised string as a rational literal with optional percent sign, degree sign or unit; None when it is none."""
+def read_number(s) -> Number | None:
+    """Read a normalised string as a rational literal with optional percent sign, degree sign or unit; None when it is
+    none."""
     if not s or len(s) > 2 * MAX_DIGITS or not any(c.isdigit() for c in s[:40] + s[-40:]):
         return None
     unit, percent, factor = "", False, 1
@@ -274,8 +284,8 @@ def _rounds_to(decimal, exact, places, digits):
 def same_number(a, b):
     """Whether two Numbers are equal: as rationals, or a decimal of >= 6 significant digits that is the other, rounded.
 
-    A percent sign may be read as "of a hundred" or dropped when only one side has it. Units are ignored unless both are known and
-    differ; they are never converted.
+    A percent sign may be read as "of a hundred" or dropped when only one side has it. Units are ignored unless both
+    are known and differ; they are never converted.
     """
     if a.unit and b.unit and a.unit != b.unit:
         return False
@@ -320,8 +330,8 @@ def _split(s, separator=","):
 
 @lru_cache(maxsize=8192)
 def read_collection(s):
-    r"""Return (kind, elements) of a normalised list, or None: kind is "list" (bare), "set" (`\{\}`), "matrix" (elements are rows) or the
-    two brackets "()", "[]", "(]", "[)"."""
+    r"""Return (kind, elements) of a normalised list, or None: kind is "list" (bare), "set" (`\{\}`), "matrix"
+    (elements are rows) or the two brackets "()", "[]", "(]", "[)"."""
     match = _MATRIX.match(s)
     if match:
         rows = [row for row in match.group(2).split("\\\\") if row.strip()]
@@ -344,7 +354,7 @@ def _compare_elements(gold, pred, ordered):
     if ordered:
         if len(gold) != len(pred):
             return False
-        verdicts = [compare_normalized(g, p) for g, p in zip(gold, pred)]  # noqa: B905
+        verdicts = [compare_normalized(g, p) for g, p in zip(gold, pred, strict=True)]
         return True if all(v is True for v in verdicts) else (False if False in verdicts else None)
     if sorted(gold) == sorted(pred):
         return True
@@ -366,7 +376,9 @@ _IN_BASE = re.compile(r"^([0-9A-Fa-f]+)_\{?\s*(\d{1,2}|[a-z]+)\s*\}?$")
 _WORD_ANSWER = re.compile(r"^\(?(?:[A-Za-z]+(?:[ '-][A-Za-z]+)*)\)?$")
 _ARTICLE = re.compile(r"^(?:an?|the) ", re.IGNORECASE)
 _CHOICE = re.compile(r"^\(?([A-Za-z])\)?$")
-_ASSIGN = re.compile(r"^([A-Za-z](?:_\w|_\{\w+\})?(?:\([A-Za-z]\))?|\\[a-z]+)(=|\\in(?![a-z])|:=)(?!.*=)(.+)$", re.DOTALL)
+_ASSIGN = re.compile(
+    r"^([A-Za-z](?:_\w|_\{\w+\})?(?:\([A-Za-z]\))?|\\[a-z]+)(=|\\in(?![a-z])|:=)(?!.*=)(.+)$", re.DOTALL
+)
 
 
 def _words(s):

@@ -1,4 +1,5 @@
-r"""Find the final answer in a response: `\boxed{}`, `####`, "Answer:", "A:", "the answer is", and the last number where asked.
+r"""Find the final answer in a response: `\boxed{}`, `####`, "Answer:", "A:", "the answer is", and the last number
+where asked.
 
 Nothing here is evaluated, and every search is linear in the length of the response: markers are found from the end by
 plain string search, and only a bounded window after a marker is looked at.
@@ -63,7 +64,8 @@ def _box_at(text, start):
 
 
 def last_boxed(text):
-    r"""Return (content, position) of the last closed `\boxed{}`, or None; neighbours joined by "and", "or" or a comma count as one list."""
+    r"""Return (content, position) of the last closed `\boxed{}`, or None; neighbours joined by "and", "or" or a comma
+    count as one list."""
     found = []  # from the last to the first: (start, end, content)
     end = len(text)
     for _ in range(MAX_MARKERS):
@@ -105,9 +107,9 @@ def _line(text, start):
 def extract_answer(solution, data_source="", last_number_sources=LAST_NUMBER_SOURCES):
     r"""Return the final answer of a response as text, or None.
 
-    The last of `\boxed{}` and `#### x` in the text wins; without either the last "Answer: x", "A: x" or "the answer is x";
-    without any of them the last number, for the data sources named in `last_number_sources` only. Text before a closing
-    `</think>` is not searched.
+    The last of `\boxed{}` and `#### x` in the text wins; without either the last "Answer: x", "A: x" or "the answer
+    is x"; without any of them the last number, for the data sources named in `last_number_sources` only. Text before
+    a closing `</think>` is not searched.
 
     Args:
       solution: the response, a string.
@@ -126,11 +128,9 @@ def extract_answer(solution, data_source="", last_number_sources=LAST_NUMBER_SOU
     if boxed is not None:
         return boxed[0]
     tail = solution[-MAX_WINDOW:]
-    match = None
-    for match in _WORDS.finditer(tail):
-        pass
-    if match is not None:
-        line = _line(tail, match.end())
+    ends = [match.end() for match in _WORDS.finditer(tail)]
+    if ends:
+        line = _line(tail, ends[-1])
         if line:
             return line
     if data_source in last_number_sources:

@@ -1,4 +1,5 @@
-r"""Pre-filters: refuse answers that would only burn a verification process (power towers, factorials, deep nesting ...).
+r"""Pre-filters: refuse answers that would only burn a verification process (power towers, factorials, deep nesting
+...).
 
 They save time, they are not the safety net: whatever passes here is verified in a process that is killed at a deadline.
 """

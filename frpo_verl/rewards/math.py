@@ -1,8 +1,10 @@
-r"""The reward for mathematical answers: `reward.custom_reward_function.path=pkg://frpo_verl.rewards.math`, `name=compute_score`.
+r"""The reward for mathematical answers: `reward.custom_reward_function.path=pkg://frpo_verl.rewards.math`,
+`name=compute_score`.
 
-A response is judged in three steps, the cheapest first: find the final answer (extract.py), compare it exactly (exact.py: strings,
-rationals, lists and matrices of rationals, words), and only where algebra is needed ask math-verify in a separate process that is
-killed at a deadline (pool.py). Importing this module imports neither torch, verl, sympy nor math-verify.
+A response is judged in three steps, the cheapest first: find the final answer (extract.py), compare it exactly
+  (exact.py: strings, rationals, lists and matrices of rationals, words), and only where algebra is needed ask
+  math-verify in a separate process that is killed at a deadline (pool.py). Importing this module imports neither
+  torch, verl, sympy nor math-verify.
 """
 
 import difflib
@@ -19,7 +21,8 @@ MAX_PRED_CHARS = 256  # `pred` in the result is cut to this length
 
 
 class FailureWindow:
-    """Counts failed verifications over the last `size` answers and warns once per `size` answers when more than `share` failed."""
+    """Counts failed verifications over the last `size` answers and warns once per `size` answers when more than
+    `share` failed."""
 
     def __init__(self, size=256, share=0.05, minimum=64):
         self.size, self.share, self.minimum = size, share, minimum
@@ -60,7 +63,11 @@ def ground_truth_text(ground_truth):
 def judge(pred, gold, *, deadline, memory_gb, max_answer_chars, workers):
     """Compare an extracted answer with a ground truth; return (equal, timed out, error text or "")."""
     if len(pred) > max_answer_chars and pred.strip() != gold:
-        return False, False, f"the answer has {len(pred)} characters, more than max_answer_chars={max_answer_chars}"
+        return (
+            False,
+            False,
+            f"the answer has {len(pred)} characters, more than max_answer_chars={max_answer_chars}",
+        )
     verdict = exact.compare(gold, pred)
     if verdict is not None:
         return verdict, False, ""
@@ -91,7 +98,8 @@ def compute_score(
     reward_model_tokenizer=None,
     **unknown,
 ):
-    r"""Judge one response: score = acc (+ optional shaping), acc = 1.0 when its final answer equals the ground truth, else 0.0.
+    r"""Judge one response: score = acc (+ optional shaping), acc = 1.0 when its final answer equals the ground truth,
+    else 0.0.
 
     Args:
       data_source: verl's `data_source`; decides whether the last number of a response counts as an answer.
@@ -104,12 +112,14 @@ def compute_score(
       max_answer_chars: a longer final answer is judged by text alone.
       last_number_sources: data sources whose last number counts when there is no other mark of an answer.
       format_bonus: added when the answer was given in `\boxed{}` or after `####`. Makes the reward non-binary.
-      overlong_max_length, overlong_buffer: DAPO's soft overlong penalty in characters (0: off). Makes the reward non-binary.
+      overlong_max_length, overlong_buffer: DAPO's soft overlong penalty in characters (0: off). Makes the reward
+        non-binary.
       reward_router_address, reward_model_tokenizer: handed over by verl when a reward model is on; not used.
 
     Returns:
-      {"score": float, "acc": float 0/1, "pred": str, "verify_timeout": float 0/1, "verify_error": float 0/1}; the same keys and types
-      in every row. `pred` is the answer in one spelling (numbers as "p/q"), "" when none was found.
+      {"score": float, "acc": float 0/1, "pred": str, "verify_timeout": float 0/1, "verify_error": float 0/1}; the
+      same keys and types in every row. `pred` is the answer in one spelling (numbers as "p/q"), "" when none was
+      found.
 
     Raises:
       TypeError: for an unknown reward_kwargs key, naming the nearest known one.
@@ -125,7 +135,12 @@ def compute_score(
     equal, timed_out, error = False, False, ""
     if answer is not None and gold:
         equal, timed_out, error = judge(
-            answer, gold, deadline=deadline, memory_gb=memory_gb, max_answer_chars=max_answer_chars, workers=workers
+            answer,
+            gold,
+            deadline=deadline,
+            memory_gb=memory_gb,
+            max_answer_chars=max_answer_chars,
+            workers=workers,
         )
     failed_share = _window.add(timed_out or error)
     if failed_share is not None:

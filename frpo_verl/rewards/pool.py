@@ -1,10 +1,11 @@
 """A pool of killable verification processes, shared by all threads of a process.
 
-`get_pool().verify(gold, pred, deadline)` hands one pair to a free worker and waits at most `deadline` seconds; a worker that is late,
-runs out of memory or dies is killed and replaced. Workers are forked from a template process that is started as a program of its own
-(no `multiprocessing`: nothing of the parent's `__main__` is imported again, daemonic processes and Ray workers may use it, and a parent
-with threads is never forked). Everything is lazy: no process exists before the first verification. After `kill -9` of the parent the
-template sees its control socket close and ends, and the kernel ends the workers with it.
+`get_pool().verify(gold, pred, deadline)` hands one pair to a free worker and waits at most `deadline` seconds; a
+worker that is late, runs out of memory or dies is killed and replaced. Workers are forked from a template process
+that is started as a program of its own (no `multiprocessing`: nothing of the parent's `__main__` is imported again,
+daemonic processes and Ray workers may use it, and a parent with threads is never forked). Everything is lazy: no
+process exists before the first verification. After `kill -9` of the parent the template sees its control socket close
+and ends, and the kernel ends the workers with it.
 """
 
 import atexit
@@ -21,7 +22,10 @@ from typing import NamedTuple
 
 START_TIMEOUT = 120.0  # seconds for the template to import sympy and math-verify
 TASKS_PER_WORKER = 2_000  # then it is replaced, so that caches inside sympy don't grow for ever
-_BOOT = "import json,sys; sys.path[:]=json.loads(sys.argv[1]); from frpo_verl.rewards.worker import main; main(sys.argv[2:])"
+_BOOT = (
+    "import json,sys; sys.path[:]=json.loads(sys.argv[1]); "
+    "from frpo_verl.rewards.worker import main; main(sys.argv[2:])"
+)
 
 
 class Verdict(NamedTuple):
@@ -37,7 +41,8 @@ class _Worker:
         self.pid, self.connection, self.tasks, self.buffer = pid, connection, 0, b""
 
     def is_alive(self):
-        """Whether the other end is open: an idle worker has nothing to say, so a readable socket means that it ended."""
+        """Whether the other end is open: an idle worker has nothing to say, so a readable socket means that it
+        ended."""
         return not select.select([self.connection], [], [], 0)[0]
 
     def ask(self, request, deadline):
@@ -60,7 +65,7 @@ class _Worker:
 
 
 class Pool:
-    """At most `workers` verification processes of at most `memory_gb` GiB address space each; safe to use from many threads.
+    """At most `workers` verification processes with bounded address space; safe to use from many threads.
 
     Args:
       workers: number of processes, >= 1.
@@ -87,7 +92,12 @@ class Pool:
     def _start_template(self):
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
         try:
-            argv = [sys.executable or "python3", "-c", _BOOT, json.dumps([p for p in sys.path if isinstance(p, str)])]
+            argv = [
+                sys.executable or "python3",
+                "-c",
+                _BOOT,
+                json.dumps([p for p in sys.path if isinstance(p, str)]),
+            ]
             argv += [str(theirs.fileno()), str(os.getpid()), str(self.memory_bytes)]
             env = {k: v for k, v in os.environ.items() if k not in ("PYTHONSTARTUP", "PYTHONINSPECT")}
             process = subprocess.Popen(
@@ -101,7 +111,9 @@ class Pool:
         if answer is None or "error" in answer:
             self._stop_template()
             reason = "it did not answer" if answer is None else answer["error"]
-            raise RuntimeError(f"the verification process could not start ({reason}); is math-verify installed for {argv[0]}?")
+            raise RuntimeError(
+                f"the verification process could not start ({reason}); is math-verify installed for {argv[0]}?"
+            )
 
     def _reply(self, timeout=30.0):
         self._control.settimeout(timeout)
@@ -129,7 +141,7 @@ class Pool:
 
     def _fork_worker(self):
         with self._control_lock:
-            for attempt in range(2):
+            for _ in range(2):
                 if self._control is None:
                     self._start_template()
                 ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
@@ -241,7 +253,8 @@ _pools_lock = threading.Lock()
 
 
 def default_workers():
-    """FRPO_VERL_VERIFY_WORKERS, else an eighth of the cores (verl runs 8 reward workers by default), at least 2 and at most 8.
+    """FRPO_VERL_VERIFY_WORKERS, else an eighth of the cores (verl runs 8 reward workers by default), at least 2 and
+    at most 8.
 
     Raises:
       ValueError: when the variable is not an integer >= 1.
@@ -274,7 +287,8 @@ def close_all():
 
 
 def _after_fork_in_child():
-    """A forked child must not talk to its parent's workers: forget them, closing this process's copies of the sockets."""
+    """A forked child must not talk to its parent's workers: forget them, closing this process's copies of the
+    sockets."""
     global _pools, _pools_lock
     inherited, _pools, _pools_lock = _pools, {}, threading.Lock()
     for pool in inherited.values():

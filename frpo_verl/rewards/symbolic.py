@@ -1,7 +1,7 @@
 r"""Symbolic comparison with math-verify (sympy); imported inside verification processes only, see worker.py.
 
-The whole answer has to parse: math-verify's own extraction is not used, because it falls back to numbers found inside a formula that
-it could not read, and so can call two different unreadable formulas equal.
+The whole answer has to parse: math-verify's own extraction is not used, because it falls back to numbers found inside
+  a formula that it could not read, and so can call two different unreadable formulas equal.
 """
 
 import logging
@@ -22,7 +22,9 @@ logging.getLogger("latex2sympy2_extended").setLevel(logging.ERROR)
 _CONFIG = NormalizationConfig(
     basic_latex=True, units=True, malformed_operators=True, nits=True, boxed="none", equations=False
 )
-_PLAIN_FUNCTION = re.compile(r"(?<![\\A-Za-z])(sqrt|sin|cos|tan|cot|sec|csc|log|ln|exp|arcsin|arccos|arctan)(?=[\s(\d{])")
+_PLAIN_FUNCTION = re.compile(
+    r"(?<![\\A-Za-z])(sqrt|sin|cos|tan|cot|sec|csc|log|ln|exp|arcsin|arccos|arctan)(?=[\s(\d{])"
+)
 _PLAIN_SYMBOL = re.compile(r"(?<![\\A-Za-z])(pi|infty|infinity|inf|oo)(?![A-Za-z])")
 
 _TRIG_DEGREES = re.compile(r"\\(sin|cos|tan|cot|sec|csc)\s*[({]?\s*(\d+(?:\.\d+)?)\s*\^\s*\{?\s*\\circ\s*\}?\s*[)}]?")
@@ -38,7 +40,8 @@ class GoldError(ValueError):
 
 
 def to_latex(text):
-    r"""Return an answer as LaTeX: math delimiters removed, `sqrt(2)` as `\sqrt{2}`, `pi` as `\pi`, `**` as `^`, `\sin 30^\circ` in radians."""
+    r"""Return an answer as LaTeX: math delimiters removed, `sqrt(2)` as `\sqrt{2}`, `pi` as `\pi`, `**` as `^`, `\sin
+    30^\circ` in radians."""
     s = exact.strip_delimiters(text.translate(exact.UNICODE)).replace("$", "")
     s = re.sub(r"\\(?:mathrm|text|operatorname)\{([ei])\}", r"\1", s.replace("**", "^"))
     s = _PLAIN_SYMBOL.sub(lambda m: "\\pi " if m.group(1) == "pi" else "\\infty ", s)
@@ -75,8 +78,8 @@ def parse_gold(text, is_complex=False):
 def _differ(a, b):
     """True when two numbers that math-verify calls equal are not, relative to their size.
 
-    It compares differences to 15 decimals, so that 1/2^99 = 1/2^98. Without decimals in either number they have to agree to 12
-    significant digits, with decimals to 5.
+    It compares differences to 15 decimals, so that 1/2^99 = 1/2^98. Without decimals in either number they have to
+    agree to 12 significant digits, with decimals to 5.
     """
     try:
         if not (isinstance(a, sympy.Expr) and isinstance(b, sympy.Expr)) or a.free_symbols or b.free_symbols:
@@ -90,17 +93,30 @@ def _differ(a, b):
         return False
 
 
-_UNEVALUATED = (sympy.Sum, sympy.Product, sympy.Integral, sympy.Limit, sympy.Derivative, sympy.UnevaluatedExpr)
+_UNEVALUATED = (
+    sympy.Sum,
+    sympy.Product,
+    sympy.Integral,
+    sympy.Limit,
+    sympy.Derivative,
+    sympy.UnevaluatedExpr,
+)
 
 
 def _certainly_differ(a, b):
-    """True when two expressions take different values at a point with positive coordinates: then simplify() need not be tried.
+    """True when two expressions take different values at a point with positive coordinates: then simplify() need not
+    be tried.
 
-    It says True only for plain expressions: no sums, integrals, percent signs or symbols of several letters (words). With decimals the
-    values have to be 2e-6 apart, since math-verify rounds them to 6 decimals, without to 9 digits.
+    It says True only for plain expressions: no sums, integrals, percent signs or symbols of several letters (words).
+      With decimals the values have to be 2e-6 apart, since math-verify rounds them to 6 decimals, without to 9
+      digits.
     """
     try:
-        if not (isinstance(a, sympy.Expr) and isinstance(b, sympy.Expr)) or a.has(*_UNEVALUATED) or b.has(*_UNEVALUATED):
+        if (
+            not (isinstance(a, sympy.Expr) and isinstance(b, sympy.Expr))
+            or a.has(*_UNEVALUATED)
+            or b.has(*_UNEVALUATED)
+        ):
             return False
         symbols = a.free_symbols | b.free_symbols
         if any(len(symbol.name) > 1 and symbol.name.isalpha() for symbol in symbols):
@@ -120,7 +136,8 @@ def _certainly_differ(a, b):
 
 
 def _is_solved(text):
-    """Whether a relation says where one lone variable lies, as in "-2 <= x < 7": a solution, not the problem restated."""
+    """Whether a relation says where one lone variable lies, as in "-2 <= x < 7": a solution, not the problem
+    restated."""
     sides = _RELATION.split(exact.normalize(text))
     variables = [side.strip() for side in sides if _VARIABLE.fullmatch(side.strip())]
     others = [_CONSTANTS.sub("", side) for side in sides if not _VARIABLE.fullmatch(side.strip())]
@@ -140,7 +157,11 @@ def equal(gold, pred):
         if _certainly_differ(gold_value, pred_value):
             return False
         same = verify(
-            gold_value, pred_value, timeout_seconds=None, raise_on_error=True, allow_set_relation_comp=_is_solved(pred)
+            gold_value,
+            pred_value,
+            timeout_seconds=None,
+            raise_on_error=True,
+            allow_set_relation_comp=_is_solved(pred),
         )
     except (MemoryError, RecursionError):
         raise
@@ -150,7 +171,8 @@ def equal(gold, pred):
 
 
 def warm_up():
-    """Judge a few fixed pairs, so that workers forked afterwards have the parser's tables and sympy's modules in memory."""
+    """Judge a few fixed pairs, so that workers forked afterwards have the parser's tables and sympy's modules in
+    memory."""
     pairs = (
         (r"\frac{3\sqrt{3}}{4}", r"\sqrt{\frac{27}{16}}"),
         (r"x^2-2x+1", r"(x-1)^2"),
@@ -160,11 +182,22 @@ def warm_up():
         (r"2i+1", r"1-2i"),
         (r"y = 2x + 3", r"y-2x=3"),
         (r"\sin^2 x + \log_2 3", r"\tan x + e^{2x}"),
-        (r"\begin{pmatrix} x & 1 \\ 2 & \sqrt{2} \end{pmatrix}", r"\begin{pmatrix} x & 1 \\ 2 & 2^{1/2} \end{pmatrix}"),
+        (
+            r"\begin{pmatrix} x & 1 \\ 2 & \sqrt{2} \end{pmatrix}",
+            r"\begin{pmatrix} x & 1 \\ 2 & 2^{1/2} \end{pmatrix}",
+        ),
     )
     for gold, pred in pairs:
         equal(gold, pred)
-    parts = (r"\frac{%s}{%s}", r"2(%s)+\sqrt{%s}", r"-%s^{2}\cdot %s", r"\left(%s-3\right)\left(%s+1\right)", r"(%s,%s)", r"\{%s,-%s\}", r"[%s,%s)")
+    parts = (
+        r"\frac{%s}{%s}",
+        r"2(%s)+\sqrt{%s}",
+        r"-%s^{2}\cdot %s",
+        r"\left(%s-3\right)\left(%s+1\right)",
+        r"(%s,%s)",
+        r"\{%s,-%s\}",
+        r"[%s,%s)",
+    )
     atoms = ("x", "5", r"\pi", "2n", r"3\sqrt{2}", "a_1", "0.5", r"7\pi/2", r"\frac{11}{4}")
     for k, part in enumerate(parts):
         for shift in range(3):

@@ -1,9 +1,11 @@
-"""The processes behind pool.py: a template that has math-verify imported, and the workers it forks. Run by pool.py only.
+"""The processes behind pool.py: a template that has math-verify imported, and the workers it forks. Run by pool.py
+only.
 
-The template is single-threaded and evaluates nothing that a model wrote, so forking it is safe and takes milliseconds instead of the second that
-importing sympy costs; it forks and reaps workers on request and ends with its parent. A worker judges one pair of answers at a time.
-It imports neither torch nor verl, is bounded in address space, and dies with the template (on Linux by the kernel's parent-death
-signal, which also reaches a worker that is stuck inside a C call; elsewhere by a thread that watches the parent).
+The template is single-threaded and evaluates nothing that a model wrote, so forking it is safe and takes milliseconds
+instead of the second that importing sympy costs; it forks and reaps workers on request and ends with its parent. A
+worker judges one pair of answers at a time. It imports neither torch nor verl, is bounded in address space, and dies
+with the template (on Linux by the kernel's parent-death signal, which also reaches a worker that is stuck inside a C
+call; elsewhere by a thread that watches the parent).
 """
 
 import ctypes

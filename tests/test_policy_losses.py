@@ -1,0 +1,193 @@
+"""Our policy losses and local KL terms through verl's own ppo_loss."""
+
+import pytest
+import torch
+from loss_batch import actor_config, gradients, make_rows
+
+from frpo_verl import advantages as core
+from frpo_verl import names
+from frpo_verl.config import ConfigError
+from frpo_verl.divergences import get_divergence
+from frpo_verl.losses import divergence_clip_loss, rpg_loss
+
+
+def close(a, b, tol=1e-10):
+    for x, y in zip(a, b, strict=True):
+        torch.testing.assert_close(x, y, rtol=0, atol=tol)
+
+
+@pytest.mark.parametrize("agg", ["token-mean", "seq-mean-token-sum", "seq-mean-token-mean"])
+@pytest.mark.parametrize("loss_mode", ["vanilla", *names.POLICY_LOSSES])
+def test_micro_batches_change_nothing(loss_mode, agg):
+    rows = make_rows()
+    config = actor_config(policy_loss={"loss_mode": loss_mode}, loss_agg_mode=agg)
+    loss, _, whole = gradients(rows, config)
+    assert any(g.abs().max() > 1e-6 for g in whole)
+    for pieces in (2, 8):
+        other, _, cut = gradients(rows, config, pieces)
+        assert other == pytest.approx(loss, abs=1e-10)
+        close(whole, cut)
+
+
+@pytest.mark.parametrize("variant", names.RPG_VARIANTS)
+@pytest.mark.parametrize("prefix", ["rpg_", "rpg_rf_"])
+@pytest.mark.parametrize("reference", ["old", "ref"])
+def test_rpg_reaches_the_core_with_its_settings(prefix, variant, reference):
+    rows = make_rows()
+    settings = {"kl_coef": 0.3, "reference": reference, "clip_low": None, "clip_high": None, "dual_clip_c": None}
+    config = actor_config(policy_loss={"loss_mode": prefix + variant, "rpg": settings})
+    _, _, ours = gradients(rows, config, reference=reference == "ref")
+    tokens = sum(int(r["response_mask"].sum()) for r in rows)
+    expected = []
+    for r in rows:
+        log_prob = torch.log_softmax(r["logits"], -1).gather(-1, r["tokens"][:, None]).squeeze(-1)[None]
+        terms = rpg_loss(
+            log_prob, r["old_log_probs"][None], r["advantages"][None], r["response_mask"][None],
+            variant=variant, reinforce=prefix == "rpg_rf_", kl_coef=0.3,
+            ref_log_prob=r["ref_log_prob"][None] if reference == "ref" else None,
+            clip_low=None, clip_high=None, dual_clip_c=None,
+        )  # fmt: skip
+        expected.append(torch.autograd.grad(terms.token_loss.sum() / tokens, r["logits"])[0])
+    close(ours, expected)
+
+
+def test_atr_grpo_is_divergence_clip_with_kl3():
+    rows = make_rows(updates=1.0)
+    _, metrics, atr = gradients(rows, actor_config(policy_loss={"loss_mode": "atr_grpo", "clip": {"delta": 0.02}}))
+    clip = {"delta": 0.02, "measure": "kl3"}
+    _, _, kl3 = gradients(rows, actor_config(policy_loss={"loss_mode": "divergence_clip", "clip": clip}))
+    close(atr, kl3)
+    clip = {"delta": [0.18689, 0.21355], "measure": "ratio"}  # the same interval as a pair of ratio widths
+    _, _, ratio = gradients(rows, actor_config(policy_loss={"loss_mode": "divergence_clip", "clip": clip}))
+    close(atr, ratio)
+    assert divergence_clip_loss and any(k.startswith("actor/pg_clipfrac") for k in metrics)
+
+
+@pytest.mark.parametrize("divergence", ["reverse_kl", "js"])
+def test_loss_frpo_recomputes_the_kl_to_go_from_the_current_policy(divergence):
+    rows = make_rows()
+    frpo = {"kl_coef": 0.3, "divergence": divergence}
+    _, metrics, ours = gradients(rows, actor_config(policy_loss={"loss_mode": "frpo", "frpo": frpo}))
+    for r in rows:
+        log_prob = torch.log_softmax(r["logits"], -1).gather(-1, r["tokens"][:, None]).squeeze(-1).detach()[None]
+        mask = r["response_mask"][None]
+        delta, _ = core.log_ratio(log_prob, r["ref_log_prob"][None], mask)
+        reg = core.regularizer(delta, mask, divergence=divergence)
+        r["advantages"] = (r["advantages"] - 0.3 * reg[0]).detach()
+    _, _, vanilla = gradients(rows, actor_config())
+    close(ours, vanilla)
+    assert {"frpo/loss_kl_to_ref", "frpo/policy_clip_frac/positive_advantage"} <= set(metrics)
+
+
+@pytest.mark.parametrize("loss_mode", ["f_grpo", "frpo"])
+def test_a_loss_without_its_reference_says_so(loss_mode):
+    with pytest.raises(RuntimeError, match=f"loss_mode={loss_mode} needs 'ref_log_prob'"):
+        gradients(make_rows(), actor_config(policy_loss={"loss_mode": loss_mode}), reference=False)
+    rows = make_rows()
+    for r in rows:
+        r["ref_log_prob"] = torch.zeros_like(r["ref_log_prob"])
+    with pytest.raises(RuntimeError, match="placeholder"):
+        gradients(rows, actor_config(policy_loss={"loss_mode": loss_mode}))
+
+
+def test_unknown_keys_are_refused():
+    with pytest.raises(Exception, match=r"rpg.kl_coeff: unknown key \(did you mean 'kl_coef'\?\)"):
+        actor_config(policy_loss={"loss_mode": "rpg_rkl", "rpg": {"kl_coeff": 1}})
+    with pytest.raises(Exception, match="unexpected keyword argument 'rgp'"):
+        actor_config(policy_loss={"loss_mode": "rpg_rkl", "rgp": {"kl_coef": 1}})
+    assert issubclass(ConfigError, ValueError)
+
+
+def test_rollout_weights_multiply_the_loss():
+    rows = make_rows()
+    tokens = sum(int(r["response_mask"].sum()) for r in rows)
+    from loss_batch import micro_batch, model_output, nested
+    from verl.workers.utils.losses import ppo_loss
+
+    def gradient(loss_mode, weight):
+        data = micro_batch(rows, tokens, len(rows))
+        data["rollout_is_weights"] = nested([torch.full_like(r["old_log_probs"], weight) for r in rows])
+        loss, _ = ppo_loss(actor_config(policy_loss={"loss_mode": loss_mode}), model_output(rows), data)
+        return torch.autograd.grad(loss, [r["logits"] for r in rows])
+
+    for loss_mode in ("atr_grpo", "rpg_urkl", "f_grpo"):
+        close([0.5 * g for g in gradient(loss_mode, 1.0)], gradient(loss_mode, 0.5))
+
+
+# ---------------------------------------------------------------------------------------- local KL terms in verl's loss
+
+
+def local_kl_gradient(kl_type, rows, coefficient=0.7):
+    """Gradient of the KL part alone: the loss with it minus the loss without."""
+    kl = {"use_kl_loss": True, "kl_loss_coef": coefficient, "kl_loss_type": kl_type, "loss_agg_mode": "token-sum"}
+    _, metrics, with_kl = gradients(rows, actor_config(**kl))
+    _, _, without = gradients(rows, actor_config(loss_agg_mode="token-sum"))
+    return [a - b for a, b in zip(with_kl, without, strict=True)], metrics
+
+
+@pytest.mark.parametrize("name", [*(n for n in names.DIVERGENCES if n != "alpha"), "alpha:0.5"])
+def test_local_kl_terms_have_the_exact_local_gradient(name):
+    """E_{a~pi} of the sampled gradient at each state equals autograd of D_f(pi||ref) there."""
+    vocabulary = 4
+    g = torch.Generator().manual_seed(1)
+    logits, ref_logits = (torch.randn(vocabulary, generator=g, dtype=torch.float64) for _ in range(2))
+    pi = torch.softmax(logits, -1)
+    total = torch.zeros(vocabulary, dtype=torch.float64)
+    for action in range(vocabulary):  # every action once, weighted by its probability
+        rows = make_rows(n=1, vocabulary=vocabulary, width=2)
+        row = rows[0]
+        row["tokens"] = torch.tensor([action])
+        row["logits"] = logits[None].clone().requires_grad_()
+        row["response_mask"] = torch.ones(1, dtype=torch.long)
+        row["advantages"] = torch.zeros(1, dtype=torch.float64)
+        row["old_log_probs"] = torch.log_softmax(logits, -1)[action][None]
+        row["ref_log_prob"] = torch.log_softmax(ref_logits, -1)[action][None]
+        grad, metrics = local_kl_gradient(name, rows, coefficient=1.0)
+        total += pi[action] * grad[0][0]
+    divergence = get_divergence(*(("alpha", 0.5) if name.startswith("alpha") else (name,)))
+    z = logits.clone().requires_grad_()
+    log_w = torch.log_softmax(z, -1) - torch.log_softmax(ref_logits, -1)
+    truth = torch.autograd.grad((torch.softmax(ref_logits, -1) * divergence.value(log_w)).sum(), z)[0]
+    torch.testing.assert_close(total, truth, rtol=0, atol=1e-10)
+    assert "kl_loss" in metrics
+
+
+@pytest.mark.parametrize("exact", [True, False])
+def test_k3_is_is_exact_off_policy_and_plain_k3_is_not(exact):
+    """Actions from old: only rho * k3 with the gradient through rho has the reverse KL's local gradient."""
+    vocabulary = 4
+    g = torch.Generator().manual_seed(2)
+    logits, ref_logits, old_logits = (torch.randn(vocabulary, generator=g, dtype=torch.float64) for _ in range(3))
+    total = torch.zeros(vocabulary, dtype=torch.float64)
+    for action in range(vocabulary):
+        rows = make_rows(n=1, vocabulary=vocabulary, width=2)
+        row = rows[0]
+        row["tokens"] = torch.tensor([action])
+        row["logits"] = logits[None].clone().requires_grad_()
+        row["response_mask"] = torch.ones(1, dtype=torch.long)
+        row["advantages"] = torch.zeros(1, dtype=torch.float64)
+        row["old_log_probs"] = torch.log_softmax(old_logits, -1)[action][None]
+        row["ref_log_prob"] = torch.log_softmax(ref_logits, -1)[action][None]
+        grad, _ = local_kl_gradient("k3_is" if exact else "low_var_kl", rows, coefficient=1.0)
+        total += torch.softmax(old_logits, -1)[action] * grad[0][0]
+    z = logits.clone().requires_grad_()
+    log_pi = torch.log_softmax(z, -1)
+    truth = torch.autograd.grad((log_pi.exp() * (log_pi - torch.log_softmax(ref_logits, -1))).sum(), z)[0]
+    error = float((total - truth).norm() / truth.norm())
+    assert error < 1e-10 if exact else error > 0.05
+
+
+def test_verls_own_kl_terms_are_untouched():
+    from verl.trainer.ppo import core_algos
+
+    a, b = torch.randn(3, 4), torch.randn(3, 4)
+    for name in ("kl", "k1", "abs", "mse", "k2", "low_var_kl", "k3"):
+        assert torch.equal(core_algos.kl_penalty(a, b, name), core_algos.kl_penalty_forward.__wrapped__(a, b, name))
+    assert torch.equal(core_algos.kl_penalty(a, b, "js"), core_algos.kl_penalty_forward(a, b, "js"))
+
+
+def test_k3_is_in_the_reward_is_refused():
+    from verl.trainer.ppo import core_algos
+
+    with pytest.raises(ValueError, match="kl_penalty=k3_is"):
+        core_algos.kl_penalty(torch.zeros(1, 2), torch.zeros(1, 2), "k3_is")
