@@ -1,0 +1,54 @@
+"""Files of a run that verl writes in place: metrics survive a resume, a broken checkpoint tracker is mended."""
+
+from verl.utils.checkpoint.checkpoint_manager import find_latest_ckpt_path
+from verl.utils.tracking import FileLogger
+
+from frpo_verl.verl_plugin import context
+from frpo_verl.verl_plugin.run_files import repair_checkpoint_tracker, rotate_metrics
+
+
+def test_a_resumed_run_keeps_its_earlier_metrics(tmp_path, monkeypatch):
+    monkeypatch.setenv("VERL_FILE_LOGGER_ROOT", str(tmp_path))
+    monkeypatch.setattr(context.PROCESS, "run_config", object())
+    for step in range(3):
+        logger = FileLogger("run", "metrics")
+        logger.log({"x": step}, step)
+        logger.finish()
+    texts = {p.name: p.read_text() for p in (tmp_path / "run").iterdir()}
+    assert sorted(texts) == ["metrics.1.jsonl", "metrics.2.jsonl", "metrics.jsonl"]
+    assert '"step":0' in texts["metrics.1.jsonl"] and '"step":2' in texts["metrics.jsonl"]
+
+
+def test_runs_that_are_not_ours_are_left_alone(tmp_path, monkeypatch):
+    monkeypatch.setenv("VERL_FILE_LOGGER_ROOT", str(tmp_path))
+    monkeypatch.setattr(context.PROCESS, "run_config", None)
+    for _ in range(2):
+        FileLogger("run", "metrics").log({}, 0)
+    assert [p.name for p in (tmp_path / "run").iterdir()] == ["metrics.jsonl"]
+    rotate_metrics("run", "nothing-there")
+
+
+def checkpoint(folder, step, complete=True):
+    path = folder / f"global_step_{step}"
+    path.mkdir()
+    if complete:
+        (path / "data.pt").touch()
+
+
+def test_an_empty_tracker_points_to_the_last_complete_checkpoint(tmp_path):
+    checkpoint(tmp_path, 4)
+    checkpoint(tmp_path, 12)
+    checkpoint(tmp_path, 20, complete=False)
+    tracker = tmp_path / "latest_checkpointed_iteration.txt"
+    tracker.touch()
+    assert find_latest_ckpt_path(str(tmp_path)) == str(tmp_path / "global_step_12")
+    assert tracker.read_text() == "12"
+    tracker.write_text("4")
+    assert find_latest_ckpt_path(str(tmp_path)) == str(tmp_path / "global_step_4")  # a readable one is obeyed
+
+
+def test_without_a_complete_checkpoint_the_run_starts_over(tmp_path):
+    (tmp_path / "latest_checkpointed_iteration.txt").touch()
+    checkpoint(tmp_path, 4, complete=False)
+    assert find_latest_ckpt_path(str(tmp_path)) is None
+    repair_checkpoint_tracker(None)
