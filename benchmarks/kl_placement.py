@@ -13,6 +13,8 @@ this division maximises in groups of G: U'(p) = E[std] / (p (1 - p)). In both th
 
 Table 4: a prompt whose responses are all wrong (reward 0), so that only the KL term acts: root mean square of
 the gradient of one group for several beta, at a policy that has drifted from the reference.
+
+Table 5: as table 1 with up to 6 tokens, for steps of several lengths with the suffix at their start or end.
 """
 
 from __future__ import annotations
@@ -78,10 +80,10 @@ def enumerate_responses(horizon: int, eos: bool) -> tuple[torch.Tensor, torch.Te
     return tokens, state, mask, len(index)
 
 
-def expected_gradients(seeds: int, drift: float) -> list[dict]:
+def expected_gradients(placements: dict, seeds: int, drift: float, horizon: int = 4) -> list[dict]:
     """Relative error, cosine and variance of each placement, mean over random policies."""
-    tokens, state, mask, states = enumerate_responses(4, eos=True)
-    out = {name: torch.zeros(3, dtype=torch.float64) for name in PLACEMENTS}
+    tokens, state, mask, states = enumerate_responses(horizon, eos=True)
+    out = {name: torch.zeros(3, dtype=torch.float64) for name in placements}
     for seed in range(seeds):
         generator = torch.Generator().manual_seed(seed)
         ref = torch.randn(states, VOCABULARY, generator=generator, dtype=torch.float64)
@@ -95,7 +97,7 @@ def expected_gradients(seeds: int, drift: float) -> list[dict]:
         truth = torch.autograd.grad((p * torch.where(mask, kl, 0.0).sum(-1)).sum(), logits, retain_graph=True)[0]
         one_hot = torch.nn.functional.one_hot(tokens, VOCABULARY).double()
         score = torch.where(mask[..., None], one_hot - log_pi.detach().exp()[state], 0.0)
-        for name, placement in PLACEMENTS.items():
+        for name, placement in placements.items():
             per_token = placement(delta, mask)[..., None] * score  # (N, T, V)
             sample = torch.zeros(len(tokens), states, VOCABULARY, dtype=torch.float64)
             sample.scatter_add_(1, state[..., None].expand_as(per_token), per_token)
@@ -241,7 +243,8 @@ def main() -> None:
     parser.add_argument("--lr", type=float, default=4.0)
     parser.add_argument("--json", default=None)
     args = parser.parse_args()
-    result = {"arguments": vars(args), "gradients": expected_gradients(args.policies, args.drift)}
+    result = {"arguments": vars(args)}
+    result["gradients"] = expected_gradients(PLACEMENTS, args.policies, args.drift)
     show("1. expected gradient of the KL term (enumerated)", result["gradients"])
     result["mean_baseline"] = training(args, by_std=False)
     show(f"2. advantage r - mean, J = p - {args.beta:g} KL", result["mean_baseline"])
@@ -249,6 +252,14 @@ def main() -> None:
     show(f"3. advantage (r - mean) / std, J = U(p) - {args.beta:g} KL", result["divided_by_std"])
     result["all_wrong"] = all_wrong(args)
     show("4. a group of equal rewards: gradient norm (root mean square)", result["all_wrong"])
+    steps = {}
+    for n in (1, 2, 3, 6):
+        steps[f"length {n}, suffix at the start"] = lambda d, m, n=n: kl_to_go(
+            d, m, step_start=step_starts_by_length(m, n)
+        )
+        steps[f"length {n}, suffix at the end"] = lambda d, m, n=n: step_ends(d, m, n)
+    result["steps"] = expected_gradients(steps, args.policies, args.drift, horizon=6)
+    show("5. steps: expected gradient of the KL term (enumerated, up to 6 tokens)", result["steps"])
     if args.json:
         with open(args.json + ".part", "w") as out:
             json.dump(result, out, indent=1)

@@ -24,6 +24,8 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+import psutil
+
 ROOT = Path(__file__).resolve().parents[1]
 PAIRS = ROOT / "tests" / "data" / "verifier_pairs.jsonl"
 THREADS = 8
@@ -54,6 +56,18 @@ def load(name):
     return (lambda response, gold: bool(compute_score(response, gold)[0])), boxed
 
 
+def cpu_seconds():
+    """CPU time of this process and of all below it; that of processes that were killed meanwhile is missing."""
+    total = 0.0
+    for process in [psutil.Process(), *psutil.Process().children(recursive=True)]:
+        try:
+            times = process.cpu_times()
+            total += times.user + times.system
+        except psutil.NoSuchProcess:
+            pass
+    return total
+
+
 def child_main(name, rows_file, threads):
     """Judge the rows of a file; print {"verdicts", "seconds", "done"}; the parent ends this process and all below
     it."""
@@ -72,16 +86,17 @@ def child_main(name, rows_file, threads):
 
     with ThreadPoolExecutor(threads) as executor:
         # start and warm every worker process, on answers that are not part of the measurement
-        list(executor.map(safe, [(form(rf"x^2+{k}\sqrt{{2}}"), rf"x^2+\sqrt{{{2 * k * k}}}") for k in range(3, 35)]))
-        start = time.perf_counter()
+        pairs = [json.loads(line) for line in PAIRS.read_text().splitlines()]
+        list(executor.map(safe, [(form(p["pred"]), p["gold"]) for p in pairs if p["kind"] != "issue"][:300]))
+        start, cpu = time.perf_counter(), cpu_seconds()
         verdicts = list(executor.map(safe, rows)) if threads > 1 else [safe(row) for row in rows]
-        seconds = time.perf_counter() - start
-        print("RESULT" + json.dumps({"verdicts": verdicts, "seconds": seconds}), flush=True)
+        seconds, cpu = time.perf_counter() - start, cpu_seconds() - cpu
+        print("RESULT" + json.dumps({"verdicts": verdicts, "seconds": seconds, "cpu": cpu}), flush=True)
         time.sleep(3600)  # some pools can't end by themselves once an answer hangs: the parent ends the whole group
 
 
 def run(name, rows, threads=THREADS):
-    """Judge rows in a process of its own; returns (verdicts or None, seconds)."""
+    """Judge rows in a process of its own; returns (verdicts or None, seconds, CPU seconds)."""
     with tempfile.NamedTemporaryFile("w", suffix=".json") as file:
         json.dump({"rows": rows}, file)
         file.flush()
@@ -96,7 +111,7 @@ def run(name, rows, threads=THREADS):
             for line in child.stdout:
                 if line.startswith("RESULT"):
                     result = json.loads(line[len("RESULT") :])
-                    return result["verdicts"], result["seconds"]
+                    return result["verdicts"], result["seconds"], result["cpu"]
         finally:
             signal.alarm(0)
             try:
@@ -104,7 +119,7 @@ def run(name, rows, threads=THREADS):
             except ProcessLookupError:
                 pass
             child.wait()
-    return None, float(LIMIT)
+    return None, float(LIMIT), float("nan")
 
 
 def accuracy():
@@ -113,7 +128,7 @@ def accuracy():
     report = {}
     for name in VERIFIERS:
         # prime_math limits its time by signals, which work in the main thread only
-        verdicts, seconds = run(name, rows, threads=1)
+        verdicts, seconds, _ = run(name, rows, threads=1)
         if verdicts is None:
             report[name] = {"error": f"no result after {LIMIT} s"}
             continue
@@ -126,7 +141,8 @@ def accuracy():
             "held_out_right": len(held) - sum(p["source"] == "held out" for p, _ in wrong),
             "held_out": len(held), "raised": len(raised), "raised_example": raised[0] if raised else "",
             "seconds": round(seconds, 2),
-            "misses": [{"kind": p["kind"], "gold": p["gold"], "pred": p["pred"], "equal": p["equal"]} for p, _ in wrong],
+            "misses": [{"kind": p["kind"], "gold": p["gold"], "pred": p["pred"], "equal": p["equal"]} for p,
+            _ in wrong],
         }  # fmt: skip
         r = report[name]
         print(
@@ -149,7 +165,9 @@ def sets(data):
     sys.path[:0] = [str(ROOT), str(ROOT / "tests")]
     from hostile_answers import HOSTILE
 
-    from frpo_verl.rewards.exact import compare, normalize, read_number
+    from frpo_verl.rewards.exact import compare
+    from frpo_verl.rewards.rationals import read_number
+    from frpo_verl.rewards.spelling import normalize
 
     def rows(problems, wrong):
         """One right and one wrong response a problem; the wrong one gives another answer of the set."""
@@ -193,7 +211,7 @@ def throughput(data):
     for label, rows in sets(data).items():
         report[label] = {"rows": len(rows)}
         for name in ("frpo_verl", "math_verify"):
-            verdicts, seconds = run(name, rows)
+            verdicts, seconds, cpu = run(name, rows)
             right = (
                 None
                 if verdicts is None
@@ -202,6 +220,7 @@ def throughput(data):
             report[label][name] = {
                 "seconds": round(seconds, 3),
                 "per_second": round(len(rows) / seconds, 1),
+                "cpu_ms": round(1000 * cpu / len(rows), 2),
                 "right": right,
             }
         ours, theirs = report[label]["frpo_verl"], report[label]["math_verify"]
@@ -210,7 +229,7 @@ def throughput(data):
         print(
             f"{label:28s} {len(rows):5d} answers: ours {ours['per_second']:9.1f}/s ({ours['right']} right), "
             f"verl's math_verify {theirs['per_second']:7.1f}/s ({theirs['right']} right): "
-            f"{more}{report[label]['ratio']}x",
+            f"{more}{report[label]['ratio']}x; CPU {ours['cpu_ms']} against {theirs['cpu_ms']} ms an answer",
             flush=True,
         )
     return report

@@ -84,7 +84,8 @@ def log_ratio(
     clipped, tokens = 0, 0
     for rows in row_chunks(*mask.shape, device=log_prob.device):
         valid = valid_positions(mask[rows])
-        d = keep(log_prob[rows].to(dtype) - ref_log_prob[rows].to(dtype), valid, out=delta[rows])
+        d = torch.sub(log_prob[rows].to(dtype), ref_log_prob[rows].to(dtype), out=delta[rows])
+        keep(d, valid, out=d)
         tokens += int(torch.count_nonzero(valid))
         bound = float(torch.stack(d.aminmax()).abs().amax()) if d.numel() else 0.0
         if not math.isfinite(bound):
@@ -182,7 +183,7 @@ def _regularizer_rows(
     out: torch.Tensor,
 ) -> None:
     valid = valid_positions(mask)
-    delta = keep(delta, valid)
+    delta = keep(delta, valid, out=out)
     if placement == "local":
         out.copy_(divergence.centered_local(delta))  # exactly 0 where delta is
         return
@@ -343,7 +344,7 @@ def sequence_divergence(
 
 @torch.no_grad()
 def token_advantages(
-    outcome: torch.Tensor, reg: torch.Tensor, mask: torch.Tensor, *, kl_coef: float
+    outcome: torch.Tensor, reg: torch.Tensor, mask: torch.Tensor, *, kl_coef: float, out: torch.Tensor | None = None
 ) -> torch.Tensor:
     """The regularised token advantage (Eq. 5.1 of arXiv 2601.10201v2).
 
@@ -354,6 +355,7 @@ def token_advantages(
         reg: (B, T) from `regularizer`.
         mask: (B, T) any dtype, non-zero = response token.
         kl_coef: beta >= 0.
+        out: optional tensor that receives the result; may be reg itself.
 
     Returns:
         (B, T) in the dtype of reg.
@@ -366,9 +368,9 @@ def token_advantages(
         raise ValueError(
             f"outcome has shape {tuple(outcome.shape)}: must be (B,) or (B, T) of {tuple(mask.shape)}"
         )
-    out = torch.empty_like(reg)
+    out = torch.empty_like(reg) if out is None else out
     for rows in row_chunks(*mask.shape, device=reg.device):
         a = outcome[rows].to(reg.dtype)
-        a = torch.sub(a if a.dim() == 2 else a[:, None], reg[rows], alpha=kl_coef)
-        keep(a, mask[rows], out=out[rows])
+        a = torch.sub(a if a.dim() == 2 else a[:, None], reg[rows], alpha=kl_coef, out=out[rows])
+        keep(a, mask[rows], out=a)
     return out

@@ -115,6 +115,16 @@ class FrpoConfig:
         return from_mapping(cls, values, "algorithm.frpo", **forced)
 
 
+@dataclass(frozen=True)
+class FHalConfig:
+    """`algorithm.f_hal`: preference_weight is the paper's lambda, 0 = f-GRPO alone, 1 = the recorded pairs alone."""
+
+    preference_weight: float = 0.5
+
+    def __post_init__(self):
+        _number("algorithm.f_hal.preference_weight", self.preference_weight, "between 0 and 1", lambda v: 0 <= v <= 1)
+
+
 def __getattr__(name: str):
     # Hydra's `_target_: frpo_verl.config.PolicyLossConfig` is a subclass of verl's and so lives in the plugin.
     if name == "PolicyLossConfig":

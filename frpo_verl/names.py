@@ -23,7 +23,7 @@ STEPS = ("token", "length", "newline")
 ON_NONFINITE = ("raise", "zero_row")
 
 FRPO_ESTIMATORS = ("frpo", *(f"frpo_{name}" for name in DIVERGENCES))
-ESTIMATORS = FRPO_ESTIMATORS
+ESTIMATORS = (*FRPO_ESTIMATORS, "f_hal", "rpg_batch_mean")
 
 
 def nearest(name: object, known) -> str:

@@ -280,6 +280,7 @@ def test_outcome_may_be_per_row_or_per_token():
     assert torch.equal(a, b) and torch.equal(
         token_advantages(scores, reg, mask, kl_coef=0.0), scores[:, None] * mask
     )
+    assert token_advantages(scores, reg, mask, kl_coef=0.1, out=reg) is reg and torch.equal(reg, a)
     with pytest.raises(ValueError, match="outcome"):
         token_advantages(scores[:3], reg, mask, kl_coef=0.1)
 

@@ -1,4 +1,4 @@
-"""The generated problems: right, in their level's range, repeatable, and no test problem among the training problems."""
+"""The generated problems: right, in their level's range, repeatable, train and test apart."""
 
 import json
 import random
@@ -140,7 +140,8 @@ def test_script_writes_verls_rows(tmp_path):
             assert (extra["split"], extra["index"], extra["level"]) == (name, i, str(problem.level))
             assert extra["question"] == problem.question and extra["answer"] == problem.solution
         card = json.loads((tmp_path / f"{name}.card.json").read_text())
-        assert card["rows_out"] == len(problems) and card["problems_by_level"] == {"2": len(rows) // 2, "3": len(rows) // 2}
+        assert card["rows_out"] == len(problems)
+        assert card["problems_by_level"] == {"2": len(problems) // 2, "3": len(problems) // 2}
 
 
 def test_script_errors_are_one_line(tmp_path):

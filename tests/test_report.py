@@ -196,6 +196,21 @@ def test_a_panel_without_data_says_so(tmp_path, data):
     assert sum(bool(text) for text in texts) == 3 and "validation_data_dir" in texts[1]
 
 
+def test_nothing_to_compare_yet(tmp_path, capsys):
+    """One point is before; there is no after, and no change of 0."""
+    (tmp_path / "metrics.jsonl").write_text(
+        line(0, **{"val-core__gsm8k__acc__mean@4": 0.125}) + line(1, critic__score__mean=0.5)
+    )
+    assert [(row["before"], row["after"]) for row in collect.table(collect.load_run(tmp_path))] == [
+        (0.125, None),
+        (0.5, None),
+    ]
+    assert cli.main([str(tmp_path)]) == 0
+    assert "0.125" in capsys.readouterr().out
+    assert collect.before_after([(1, 1.0), (2, 2.0), (3, 4.0)], last=5) == (1.0, 3.0)
+    assert collect.before_after([]) is None
+
+
 def test_smooth():
     assert plot.smooth([1.0, 5.0, 2.0], 0) == [1.0, 5.0, 2.0]
     assert plot.smooth([3.0] * 9, 2.0) == pytest.approx([3.0] * 9)

@@ -2,7 +2,10 @@
 
 import json
 import math
+import os
 import random
+import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -121,7 +124,10 @@ def test_the_loss_is_on_the_answer_only(tokenizer):
         tokenizer, tiny_model._template_parts(tokenizer), ["1+2=", "10+20="], ["#### 3", "#### 30"]
     )
     assert ids.shape == mask.shape and ids[0, -1] == tokenizer.pad_token_id
-    assert [tokenizer.decode(row[m]) for row, m in zip(ids, mask)] == ["#### 3<|im_end|>", "#### 30<|im_end|>"]
+    assert [tokenizer.decode(row[m]) for row, m in zip(ids, mask, strict=True)] == [
+        "#### 3<|im_end|>",
+        "#### 30<|im_end|>",
+    ]
     model = tiny_model.make_model(SMALL, tokenizer)
     nll = tiny_model.token_nll(model, ids, mask)
     assert nll.shape == (2, ids.shape[1] - 1)
@@ -157,7 +163,7 @@ def test_slips():
     firsts = set()
     for text in wrong:
         sums = [int(line.removeprefix("#### ")) for line in text.split("\n")]
-        steps = [b - a for a, b in zip([47, *sums], sums)]
+        steps = [b - a for a, b in zip([47, *sums[:-1]], sums, strict=True)]
         slipped = [i for i, (step, term) in enumerate(zip(steps, (8, 5, 9), strict=True)) if step != term]
         assert len(slipped) == 1  # every other line still adds its term
         firsts.add(slipped[0])
@@ -189,6 +195,17 @@ def test_build_then_reuse(data, tmp_path, monkeypatch):
     (out / tiny_model.STAMP).write_text('{"hash": ')
     with pytest.raises(pytest.fail.Exception, match="trained again"):
         tiny_model.build(out, data, SMALL, progress=False)
+
+
+def test_what_a_killed_build_left_is_removed(data, tmp_path):
+    gone = subprocess.Popen([sys.executable, "-c", ""])
+    gone.wait()
+    left, kept = tmp_path / f"model.tmp-{gone.pid}", tmp_path / f"model.tmp-{os.getppid()}"
+    for folder in (left, kept):
+        folder.mkdir()
+        (folder / "config.json").write_text("{")
+    tiny_model.build(tmp_path / "model", data, SMALL, progress=False)
+    assert not left.exists() and kept.exists()
 
 
 def test_same_seed_same_weights(data, tmp_path):
@@ -239,7 +256,10 @@ def test_a_warm_up_that_does_not_learn_says_so(data, tmp_path):
 
 
 def test_command_line(data, tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr(tiny_model, "build", lambda *a, **k: (_ for _ in ()).throw(FileNotFoundError("x: no such file")))
+    def fail(*args, **options):
+        raise FileNotFoundError("x: no such file")
+
+    monkeypatch.setattr(tiny_model, "build", fail)
     with pytest.raises(SystemExit, match="error: x: no such file"):
         tiny_model.main(["--out", str(tmp_path / "m"), "--data", str(data)])
     monkeypatch.undo()

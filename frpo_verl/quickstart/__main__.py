@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import argparse
 import ctypes
-import json
 import os
 import shutil
 import signal
@@ -20,6 +19,8 @@ from pathlib import Path
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+from frpo_verl.report.collect import metric_files, read_metrics
 
 BUILD = Path("build/quickstart")
 RAY_PATH_LIMIT = 44  # Ray puts unix sockets 62 characters below its folder, and 107 is the system's limit
@@ -79,19 +80,6 @@ def make_model(console: Console) -> None:
         console.print("               up to date, reused")
 
 
-def read_metrics(path: Path) -> list[tuple[int, dict]]:
-    """(step, metrics) rows of verl's file logger; a line that is still being written is left out."""
-    rows = []
-    if path.exists():
-        for line in path.read_text().splitlines():
-            try:
-                row = json.loads(line)
-                rows.append((int(row["step"]), row["data"]))
-            except (ValueError, KeyError):
-                continue
-    return rows
-
-
 def checkpoint_step(run: Path) -> int:
     """The step of the run's last checkpoint, 0 if there is none."""
     try:
@@ -100,14 +88,14 @@ def checkpoint_step(run: Path) -> int:
         return 0
 
 
-def _status(rows: list[tuple[int, dict]]) -> str:
+def _status(rows: dict[int, dict]) -> str:
     text = []
     for label, key, form in (
         ("reward", "critic/score/mean", ".3f"),
         ("entropy", "actor/entropy", ".3f"),
         ("KL to ref", "frpo/kl_to_ref/k1", ".4f"),
     ):
-        value = next((data[key] for _, data in reversed(rows) if key in data), None)
+        value = next((data[key] for data in reversed(list(rows.values())) if key in data), None)
         if value is not None:
             text.append(f"{label} {value:{form}}")
     return "   ".join(text) or "starting Ray, the trainer and the rollout server"
@@ -139,14 +127,14 @@ def train(run: Path, steps: int, overrides: list[str], console: Console) -> int:
                 command, stdout=out, stderr=subprocess.STDOUT, env=environment(ray_folder), preexec_fn=_die_with_parent
             )
         with Progress(*columns, console=console, disable=not console.is_terminal) as progress:
-            task = progress.add_task(_status([]), total=steps, completed=done)
+            task = progress.add_task(_status({}), total=steps, completed=done)
             printed = done
             while process.poll() is None:
                 time.sleep(0.5)
                 if not metrics.exists() or metrics.stat().st_mtime_ns == before:
                     continue
-                rows = read_metrics(metrics)
-                last = max((step for step, _ in rows), default=done)
+                rows = read_metrics(metric_files(run))
+                last = max(rows, default=done)
                 progress.update(task, completed=last, description=_status(rows))
                 if not console.is_terminal and last >= printed + 10:
                     printed = last

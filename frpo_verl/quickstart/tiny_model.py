@@ -17,6 +17,7 @@ import os
 import random
 import shutil
 import time
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from itertools import islice
 from pathlib import Path
@@ -56,7 +57,7 @@ class Settings:
     max_positions: int = 4096
     seed: int = 0
     target: float = 0.2
-    max_steps: int = 2000
+    max_steps: int = 1500
     batch_size: int = 64
     learning_rate: float = 3e-3
     warmup_steps: int = 40
@@ -76,7 +77,7 @@ class Settings:
 
 
 def write_tokenizer(folder: str | os.PathLike) -> None:
-    """Write a byte-level BPE tokenizer without merges (a byte is a token) in the files both transformers 4 and 5 read."""
+    """Write a byte-level BPE tokenizer without merges: a byte is a token. transformers 4 and 5 both read the files."""
     from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers
 
     alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
@@ -190,16 +191,15 @@ def with_slip(problem: arithmetic.Problem, rng: random.Random, chance: float) ->
 
 
 def encode_batch(tokenizer, parts, questions: list[str], answers: list[str]):
-    """Right-padded ``input_ids`` (B, T) int64 and ``target_mask`` (B, T) bool, true on the answer and its end marker."""
+    """Right-padded ids (B, T) int64 and a mask (B, T) bool that is true on the answer and its end marker."""
     import torch
 
     before, between, after = parts
     n_prompt = [
         len(ids) for ids in tokenizer([before + q + between for q in questions], add_special_tokens=False)["input_ids"]
     ]
-    rows = tokenizer(
-        [before + q + between + a + after for q, a in zip(questions, answers)], add_special_tokens=False
-    )["input_ids"]
+    texts = [before + q + between + a + after for q, a in zip(questions, answers, strict=True)]
+    rows = tokenizer(texts, add_special_tokens=False)["input_ids"]
     width = max(len(row) for row in rows)
     ids = torch.full((len(rows), width), tokenizer.pad_token_id, dtype=torch.int64)
     mask = torch.zeros((len(rows), width), dtype=torch.bool)
@@ -257,7 +257,7 @@ def sampled_pass_at_1(model, tokenizer, problems, samples: int = 1, seed: int = 
         )
     texts = tokenizer.batch_decode(out[:, width:], skip_special_tokens=True)
     wanted = [p.answer for p in problems for _ in range(samples)]
-    return sum(t.rpartition("#### ")[2] == w for t, w in zip(texts, wanted)) / len(wanted)
+    return sum(t.rpartition("#### ")[2] == w for t, w in zip(texts, wanted, strict=True)) / len(wanted)
 
 
 def warm_up(model, tokenizer, settings: Settings, levels, exclude, progress: bool = True) -> dict:
@@ -284,7 +284,8 @@ def warm_up(model, tokenizer, settings: Settings, levels, exclude, progress: boo
     began = time.monotonic()
     pass_at_1, loss, step = 0.0, float("nan"), 0
     model.train()
-    with tqdm(total=settings.max_steps, desc="warm-up", unit="step", disable=not progress, leave=False, mininterval=1.0, dynamic_ncols=True) as bar:
+    look = {"desc": "warm-up", "unit": " steps", "leave": False, "mininterval": 1.0, "dynamic_ncols": True}
+    with tqdm(disable=not progress, **look) as bar:  # no total: it stops at a pass@1, not at a number of steps
         for step in range(1, settings.max_steps + 1):
             batch = list(islice(problems, settings.batch_size))
             answers = [with_slip(p, slip_rng, settings.slips) for p in batch]
@@ -374,14 +375,15 @@ def build(
 
     levels = sorted({p.level for p in train + test})
     work = out.with_name(f"{out.name}.tmp-{os.getpid()}")
-    shutil.rmtree(work, ignore_errors=True)
+    _remove_leftovers(out)
     work.mkdir(parents=True)
     try:
         write_tokenizer(work)
         tokenizer = load_tokenizer(work)
         model = make_model(settings, tokenizer)
-        measured = warm_up(model, tokenizer, settings, levels, {p.key for p in test}, progress)
-        model.save_pretrained(work)
+        with _few_threads():
+            measured = warm_up(model, tokenizer, settings, levels, {p.key for p in test}, progress)
+        _save(model, work)
         stamp = {
             "hash": digest,
             "settings": asdict(settings),
@@ -394,6 +396,52 @@ def build(
     finally:
         shutil.rmtree(work, ignore_errors=True)
     return {**stamp, "reused": False}
+
+
+def _save(model, folder: Path) -> None:
+    """``save_pretrained`` without the progress bar that transformers 5 prints for the one file."""
+    from transformers.utils import logging
+
+    shown = logging.is_progress_bar_enabled()
+    logging.disable_progress_bar()
+    try:
+        model.save_pretrained(folder)
+    finally:
+        if shown:
+            logging.enable_progress_bar()
+
+
+@contextmanager
+def _few_threads():
+    """Half the processors for torch, at most four: matrices this small gain nothing from more, and a thread that has to
+    wait for a busy processor holds up all others."""
+    import torch
+
+    processors = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 2
+    before = torch.get_num_threads()
+    torch.set_num_threads(min(before, max(1, min(4, processors // 2))))
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
+def _remove_leftovers(out: Path) -> None:
+    """Delete the working folders beside ``out`` whose process is gone (it was killed) or is this one."""
+    for folder in [*out.parent.glob(f"{out.name}.tmp-*"), *out.parent.glob(f"{out.name}.old-*")]:
+        pid = folder.name.rpartition("-")[2]
+        if pid.isdigit() and (int(pid) == os.getpid() or not _alive(int(pid))):
+            shutil.rmtree(folder, ignore_errors=True)
+
+
+def _alive(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except OSError:
+        return True
+    return True
 
 
 def _replace_folder(new: Path, target: Path) -> None:

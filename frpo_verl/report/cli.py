@@ -47,7 +47,9 @@ def build_parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _number(value: float) -> str:
+def _number(value: float | None) -> str:
+    if value is None:
+        return "-"
     magnitude = abs(value)
     if magnitude >= 100:
         return f"{value:.0f}"
@@ -78,7 +80,7 @@ def print_table(runs: Sequence[Run], console) -> None:
     for label, by_run in rows.items():
         if len(runs) == 1:
             before, after = by_run[0]["before"], by_run[0]["after"]
-            change = _number(after - before)
+            change = _number(None if after is None else after - before)
             cells = [_number(before), _number(after), change if change.startswith("-") else f"+{change}"]
         else:
             cells = [
@@ -125,10 +127,6 @@ def main(argv: Sequence[str] | None = None) -> int:
         parser.error(f"--name was given {len(names)} times for {len(options.runs)} runs: give it once for each RUN")
     try:
         runs = [load_run(path, options.data, name) for path, name in zip(options.runs, names, strict=True)]
-        from rich.console import Console
-
-        console = Console()
-        print_table(runs, console)
         out = options.out or (runs[0].folder / PICTURE if len(runs) == 1 else Path(PICTURE))
         out = out.expanduser()
         if not out.suffix:
@@ -143,6 +141,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     except OSError as error:
         print(f"report: error: cannot write {error.filename}: {error.strerror or error}", file=sys.stderr)
         return 2
+    from rich.console import Console
+
+    console = Console()
+    print_table(runs, console)
     console.print(f"picture: {out}\nfigures: {out.with_suffix('.json')}", highlight=False, soft_wrap=True, markup=False)
     return 0
 

@@ -150,12 +150,12 @@ def load_run(path: str | Path, data: Iterable[str | Path] | None = None, name: s
     return run
 
 
-def before_after(points: list[tuple[int, float]], last: int = 1) -> tuple[float, float] | None:
-    """(first value, mean of the last ``last`` values); None where there is nothing to compare."""
+def before_after(points: list[tuple[int, float]], last: int = 1) -> tuple[float, float | None] | None:
+    """(first value, mean of the last ``last`` values after it); (value, None) for one point, None for none."""
     if not points:
         return None
-    tail = [value for _, value in points[-last:]]
-    return points[0][1], sum(tail) / len(tail)
+    tail = [value for _, value in points[1:][-last:]]
+    return points[0][1], sum(tail) / len(tail) if tail else None
 
 
 def validation_metric(run: Run, source: str, name: str) -> list[tuple[int, float]]:
@@ -187,11 +187,14 @@ def source_label(run: Run, source: str) -> str:
 
 
 def table(run: Run) -> list[dict[str, Any]]:
-    """Rows {"quantity", "label", "before", "after"}: held-out figures from the first and the last validation, training
-    figures from the first step and as the mean of the last LAST_STEPS."""
+    """Rows {"quantity", "label", "before", "after"}, ``after`` None until there is one.
+
+    Held-out figures come from the first and the last validation, training figures from the first step and as the mean
+    of the last LAST_STEPS.
+    """
     rows = []
 
-    def add(quantity: str, label: str, pair: tuple[float, float] | None) -> None:
+    def add(quantity: str, label: str, pair: tuple[float, float | None] | None) -> None:
         if pair is not None:
             rows.append({"quantity": quantity, "label": label, "before": pair[0], "after": pair[1]})
 

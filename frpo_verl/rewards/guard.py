@@ -89,7 +89,7 @@ def refuse(answer, gold=""):
     r"""Return why a normalised answer is not worth a verification process, or "".
 
     Args:
-      answer: the normalised text of the answer (exact.normalize), at most a few thousand characters.
+      answer: the normalised text of the answer (spelling.normalize), at most a few thousand characters.
       gold: the normalised ground truth; only where it has `\int`, `\sum`, `\prod` or `\lim` may the answer have them.
     """
     if _UNEVALUATED.search(answer) and not _UNEVALUATED.search(gold):

@@ -13,7 +13,7 @@ import logging
 import threading
 from collections import deque
 
-from frpo_verl.rewards import exact, extract, guard, shaping
+from frpo_verl.rewards import exact, extract, guard, shaping, spelling
 
 logger = logging.getLogger("frpo_verl.rewards")
 
@@ -71,7 +71,7 @@ def judge(pred, gold, *, deadline, memory_gb, max_answer_chars, workers):
     verdict = exact.compare(gold, pred)
     if verdict is not None:
         return verdict, False, ""
-    reason = guard.refuse(exact.normalize(pred), exact.normalize(gold))
+    reason = guard.refuse(spelling.normalize(pred), spelling.normalize(gold))
     if reason:
         return False, False, reason
     from frpo_verl.rewards import pool

@@ -14,7 +14,7 @@ from latex2sympy2_extended.latex2sympy2 import ConversionConfig
 from math_verify import verify
 from math_verify.grader import should_treat_as_complex
 
-from frpo_verl.rewards import exact
+from frpo_verl.rewards import spelling
 
 logging.getLogger("math_verify").setLevel(logging.ERROR)
 logging.getLogger("latex2sympy2_extended").setLevel(logging.ERROR)
@@ -42,7 +42,7 @@ class GoldError(ValueError):
 def to_latex(text):
     r"""Return an answer as LaTeX: math delimiters removed, `sqrt(2)` as `\sqrt{2}`, `pi` as `\pi`, `**` as `^`, `\sin
     30^\circ` in radians."""
-    s = exact.strip_delimiters(text.translate(exact.UNICODE)).replace("$", "")
+    s = spelling.strip_delimiters(text.translate(spelling.UNICODE)).replace("$", "")
     s = re.sub(r"\\(?:mathrm|text|operatorname)\{([ei])\}", r"\1", s.replace("**", "^"))
     s = _PLAIN_SYMBOL.sub(lambda m: "\\pi " if m.group(1) == "pi" else "\\infty ", s)
     s = _PLAIN_FUNCTION.sub(r"\\\1 ", s)
@@ -138,7 +138,7 @@ def _certainly_differ(a, b):
 def _is_solved(text):
     """Whether a relation says where one lone variable lies, as in "-2 <= x < 7": a solution, not the problem
     restated."""
-    sides = _RELATION.split(exact.normalize(text))
+    sides = _RELATION.split(spelling.normalize(text))
     variables = [side.strip() for side in sides if _VARIABLE.fullmatch(side.strip())]
     others = [_CONSTANTS.sub("", side) for side in sides if not _VARIABLE.fullmatch(side.strip())]
     return len(sides) in (2, 3) and len(variables) == 1 and not any(re.search("[A-Za-z]", side) for side in others)

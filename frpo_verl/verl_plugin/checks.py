@@ -8,7 +8,7 @@ from collections.abc import Iterable
 from omegaconf import OmegaConf
 
 from .. import names
-from ..config import ConfigError, FrpoConfig
+from ..config import ConfigError, FHalConfig, FrpoConfig, from_mapping
 from . import hooks
 
 
@@ -44,6 +44,14 @@ def _loss_section(config):
 
     name = names.section_of_loss(_loss_mode(config))
     return None if name is None else parse_section(name, _select(config, f"{ACTOR}.policy_loss.{name}"))
+
+
+loss_section_of = _loss_section  # for the estimators, which share beta and weights with the loss
+
+
+def softmax_weights_wanted(config) -> bool:
+    """Whether the run's f-GRPO loss asks for softmax weights, which only the driver can compute."""
+    return config is not None and _loss_mode(config) == "f_grpo" and _loss_section(config).weights == "softmax"
 
 
 def _local_kl_names(config) -> dict[str, str]:
@@ -126,11 +134,15 @@ def _refuse_near_misses(config) -> None:
 
 def _refuse_unread(config, settings: FrpoConfig | None) -> None:
     """A section of ours that the chosen estimator and loss do not read would be accepted and ignored."""
-    if settings is None and _select(config, "algorithm.frpo") is not None:
-        raise ConfigError(
-            f"algorithm.frpo is set and nobody reads it: adv_estimator={_estimator(config)}; "
-            "set algorithm.adv_estimator=frpo or remove algorithm.frpo"
-        )
+    for key, read, estimator in (
+        ("algorithm.frpo", settings is not None, "frpo"),
+        ("algorithm.f_hal", _estimator(config) == "f_hal", "f_hal"),
+    ):
+        if not read and _select(config, key) is not None:
+            raise ConfigError(
+                f"{key} is set and nobody reads it: adv_estimator={_estimator(config)}; "
+                f"set algorithm.adv_estimator={estimator} or remove {key}"
+            )
     mode = _loss_mode(config)
     for name in ("rpg", "clip", "f_grpo", "frpo"):
         if name != names.section_of_loss(mode) and _select(config, f"{ACTOR}.policy_loss.{name}") not in (None, {}):
@@ -159,8 +171,28 @@ def _check_losses(config, settings: FrpoConfig | None) -> None:
                 f"algorithm.rollout_correction.bypass_mode=true replaces loss_mode={mode} by a loss of verl's own and "
                 "takes the engine's log-probs for pi_old; set it to false"
             )
+    if _estimator(config) == "f_hal":
+        _check_f_hal(config, mode)
     if "k3_is" in _local_kl_names(config).values() and _select(config, "algorithm.kl_penalty") == "k3_is":
         raise ConfigError("algorithm.kl_penalty=k3_is: importance weights exist in the loss only; use actor.kl_loss_type")
+
+
+def _check_f_hal(config, mode: str) -> None:
+    section = _select(config, "algorithm.f_hal")
+    from_mapping(FHalConfig, OmegaConf.to_container(section) if section is not None else None, "algorithm.f_hal")
+    if mode != "f_grpo":
+        raise ConfigError(
+            f"{ACTOR}.policy_loss.loss_mode={mode}: adv_estimator=f_hal makes weights for f_grpo only; set loss_mode=f_grpo"
+        )
+    if not _select(config, "trainer.use_v1", True):
+        raise ConfigError("trainer.use_v1=false: adv_estimator=f_hal runs in verl's V1 trainer only; set it to true")
+    n = int(_select(config, "actor_rollout_ref.rollout.n", 1))
+    if n < 2:
+        raise ConfigError(f"actor_rollout_ref.rollout.n={n}: a recorded pair takes two answers; set it to 2 or more")
+    if _select(config, "algorithm.rollout_correction.rollout_is") is not None:
+        raise ConfigError(
+            "algorithm.rollout_correction.rollout_is: recorded answers have no log-probs of a rollout engine; set it to null"
+        )
 
 
 def _check_frpo(config, settings: FrpoConfig) -> None:

@@ -19,6 +19,7 @@ class AdvantageCall:
     batch_keys: Optional[list[str]] = None  # "{uid}_{session}_{index}" of each row, in the V1 trainer
     multi_trajectories: Optional[Callable] = None  # verl's own function for the outcome term of such a batch
     fetch: Optional[Callable[[list[str]], dict]] = None  # more columns of the batch, padded, by name
+    fetch_objects: Optional[Callable[[str], list]] = None  # a column of Python objects
     tokenizer: Any = None
 
 

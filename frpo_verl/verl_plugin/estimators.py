@@ -59,7 +59,7 @@ def _refuse_placeholder(old, ref, mask, estimator: str) -> None:
         )
 
 
-def _outcome(rewards, mask, index, config) -> torch.Tensor:
+def outcome_advantage(rewards, mask, index, config) -> torch.Tensor:
     """verl's `grpo` advantage of these token rewards, session rule included, shape (B, T)."""
     norm_by_std = config.get("norm_adv_by_std_in_grpo", True) if config is not None else True
     call = context.current_advantage_call()
@@ -105,9 +105,10 @@ def _step_starts(settings: FrpoConfig, mask, batch):
 
     if settings.step == "length":
         return steps.step_starts_by_length(mask, int(settings.step_length))
-    from .step_text import response_texts
+    from .step_text import response_ids
 
-    return steps.step_starts_by_newline(response_texts(batch, mask), mask)
+    ids, decode = response_ids(batch, mask)
+    return steps.step_starts_by_newline(ids, mask, decode)
 
 
 def _entropy(batch):
@@ -139,7 +140,7 @@ def frpo_advantage(
     refuse_if_troubled()
     settings = FrpoConfig.parse((config or {}).get("frpo"), estimator)
     if settings.kl_coef == 0:
-        outcome = _outcome(token_level_rewards, response_mask, index, config)
+        outcome = outcome_advantage(token_level_rewards, response_mask, index, config)
         return outcome, outcome
     batch, non_tensor_batch = _columns(batch, non_tensor_batch)
     old, ref = _log_probs(batch, estimator)
@@ -154,9 +155,9 @@ def frpo_advantage(
         row = dict(divergence=settings.divergence, alpha=settings.alpha)
         if settings.placement == "reward":
             advantages, regularizer = _kl_in_reward(token_level_rewards, delta, mask, index, config, settings, row)
-            outcome = _outcome(token_level_rewards, mask, index, config)
+            outcome = outcome_advantage(token_level_rewards, mask, index, config)
         else:
-            outcome = _outcome(token_level_rewards, mask, index, config)
+            outcome = outcome_advantage(token_level_rewards, mask, index, config)
             regularizer = core.regularizer(
                 delta,
                 mask,
@@ -182,6 +183,9 @@ def frpo_advantage(
         )
         if settings.on_nonfinite == "zero_row":
             metrics["frpo/nonfinite_rows"] = 0 if bad_rows is None else int(bad_rows.sum())
+        if "rollout_log_probs" in batch.keys():  # the engine's mismatch: what bypass mode would sum over every answer
+            difference = keep(old.float() - batch["rollout_log_probs"].float(), mask)
+            metrics["frpo/rollout_log_prob_diff_max"] = float(difference.abs().max())
         context.log_metrics(metrics)
     return advantages, advantages
 
@@ -193,16 +197,20 @@ def _kl_in_reward(rewards, delta, mask, index, config, settings: FrpoConfig, row
     with_kl = rewards.clone()
     rows = torch.arange(rewards.shape[0], device=rewards.device)
     with_kl[rows, last] -= settings.kl_coef * cost
-    advantages = _outcome(with_kl, mask, index, config)
+    advantages = outcome_advantage(with_kl, mask, index, config)
     return advantages, keep(cost.unsqueeze(-1).expand_as(mask), mask)
 
 
 def register_estimators(module) -> None:
-    """Put `frpo` and each `frpo_<divergence>` into verl's registry (again is harmless)."""
-    for name in names.FRPO_ESTIMATORS:
+    """Put every estimator of ours into verl's registry (again is harmless)."""
+    from .estimators_rest import f_hal_advantage, rpg_batch_mean_advantage
+
+    functions = {name: functools.partial(frpo_advantage, estimator=name) for name in names.FRPO_ESTIMATORS}
+    functions["f_hal"] = functools.partial(f_hal_advantage)
+    functions["rpg_batch_mean"] = functools.partial(rpg_batch_mean_advantage)
+    for name, function in functions.items():
         if getattr(module.ADV_ESTIMATOR_REGISTRY.get(name), "frpo_verl", False):
             continue
-        function = functools.partial(frpo_advantage, estimator=name)
         function.frpo_verl = True
         module.register_adv_est(name)(function)
 

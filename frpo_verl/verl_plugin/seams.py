@@ -37,6 +37,15 @@ def register_policy_losses(module):
 
 
 @step(
+    "verl.experimental.agent_loop.agent_loop",
+    upstream="experimental/agent_loop/agent_loop.py, _agent_loop_registry",
+    reason="agent_name=recorded_response: recorded preference pairs in place of generated answers (f-HAL)",
+)
+def register_agent_loops(module):
+    module._agent_loop_registry["recorded_response"] = {"_target_": "frpo_verl.verl_plugin.agent_loops.RecordedResponse"}
+
+
+@step(
     "verl.workers.rollout.base",
     upstream="workers/rollout/base.py:84 _ROLLOUT_REGISTRY",
     reason="rollout.name=hf: the adapter in the workers",
@@ -70,8 +79,17 @@ def register_rollout_replica(module):
     known={"314695381c755264": "0.9.1"},
 )
 def compute_advantage(original, data, adv_estimator, *args, **kwargs):
+    from .checks import softmax_weights_wanted
+
     call = context.current_advantage_call()
-    if adv_estimator not in names.ESTIMATORS or (call is not None and call.data is data):
+    if adv_estimator not in names.ESTIMATORS:
+        data = original(data, adv_estimator, *args, **kwargs)
+        if call is None and softmax_weights_wanted(context.PROCESS.run_config):
+            from .estimators_rest import apply_softmax_weights
+
+            apply_softmax_weights(data)
+        return data
+    if call is not None and call.data is data:
         return original(data, adv_estimator, *args, **kwargs)
     with context.advantage_call(context.AdvantageCall(data=data, **context.trainer_facts())):
         return original(data, adv_estimator, *args, **kwargs)
@@ -108,7 +126,12 @@ def v1_compute_advantage(original, self, batch, *args, **kwargs):
         data = tq.kv_batch_get(keys=batch.keys, partition_id=batch.partition_id, select_fields=columns)
         return dict(data.to_padded_tensor().items())
 
-    with context.trainer_call(fetch=fetch, tokenizer=getattr(self, "tokenizer", None)):
+    def fetch_objects(column: str) -> list:
+        data = tq.kv_batch_get(keys=batch.keys, partition_id=batch.partition_id, select_fields=[column])
+        return [getattr(item, "data", item) for item in data[column].tolist()]
+
+    tokenizer = getattr(self, "tokenizer", None)
+    with context.trainer_call(fetch=fetch, fetch_objects=fetch_objects, tokenizer=tokenizer):
         return original(self, batch, *args, **kwargs)
 
 

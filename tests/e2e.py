@@ -1,0 +1,117 @@
+"""Runs of verl's main_ppo on a processor, small enough for a test."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import psutil
+import pyarrow as pa
+import pyarrow.parquet as pq
+import torch
+from transformers import Qwen3Config, Qwen3ForCausalLM
+
+from frpo_verl.quickstart import tiny_model
+from frpo_verl.report.collect import metric_files, read_metrics
+
+SMALL = [
+    "data.train_batch_size=4",
+    "data.max_prompt_length=16",
+    "data.max_response_length=8",
+    "actor_rollout_ref.actor.ppo_mini_batch_size=4",
+    "actor_rollout_ref.actor.optim.lr=1e-3",
+    "actor_rollout_ref.actor.optim.lr_warmup_steps=0",
+    "actor_rollout_ref.rollout.n=4",
+    "actor_rollout_ref.rollout.val_kwargs.n=1",
+    "trainer.test_freq=-1",
+    "trainer.val_before_train=false",
+    "reward.custom_reward_function.path=pkg://e2e_reward",  # a random model solves nothing; this one it can improve
+]
+
+
+def make_inputs(folder: Path) -> Path:
+    """A random two-layer model and eight rows of arithmetic in `folder`."""
+    model = folder / "model"
+    model.mkdir(parents=True)
+    tiny_model.write_tokenizer(model)
+    tokenizer = tiny_model.load_tokenizer(model)
+    torch.manual_seed(0)
+    config = Qwen3Config(
+        vocab_size=len(tokenizer), hidden_size=32, intermediate_size=64, num_hidden_layers=2, num_attention_heads=2,
+        num_key_value_heads=1, head_dim=16, max_position_embeddings=256, tie_word_embeddings=False,
+        eos_token_id=tokenizer.eos_token_id, pad_token_id=tokenizer.pad_token_id, initializer_range=0.2,
+    )  # fmt: skip
+    Qwen3ForCausalLM(config).save_pretrained(model)
+    rows = [
+        {
+            "data_source": "arithmetic",
+            "prompt": [{"role": "user", "content": f"{i}+{i}="}],
+            "ability": "math",
+            "reward_model": {"style": "rule", "ground_truth": str(2 * i)},
+            "extra_info": {"split": "train", "index": i},
+        }
+        for i in range(1, 9)
+    ]
+    pq.write_table(pa.Table.from_pylist(rows), folder / "rows.parquet")
+    return folder
+
+
+def command(inputs: Path, run: Path, *overrides: str, recipe: str = "quickstart_cpu") -> list[str]:
+    return [
+        sys.executable, "-m", "verl.trainer.main_ppo", f"+recipe={recipe}", f"run_dir={run}", f"hydra.run.dir={run}/hydra",
+        f"data.train_files={inputs}/rows.parquet", f"data.val_files={inputs}/rows.parquet",
+        f"actor_rollout_ref.model.path={inputs}/model", *SMALL, *overrides,
+    ]  # fmt: skip
+
+
+def environment(run: Path) -> dict[str, str]:
+    return {
+        **os.environ,
+        "VERL_PLATFORM": "cpu",
+        "OMP_NUM_THREADS": "1",
+        "RAY_worker_niceness": "0",
+        "RAY_USAGE_STATS_ENABLED": "0",
+        "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
+        "PYTHONWARNINGS": "ignore",
+        "HF_HUB_OFFLINE": "1",
+        "PYTHONPATH": os.pathsep.join([str(Path(__file__).parent), os.environ.get("PYTHONPATH", "")]),
+    }
+
+
+def train(inputs: Path, run: Path, *overrides: str, kill_after_step: int | None = None, timeout: float = 600, **kwargs):
+    """Run main_ppo; returns (exit status, {step: metrics}, output). With `kill_after_step`, kill -9 the whole tree
+    as soon as that step's metrics are written."""
+    run.mkdir(parents=True, exist_ok=True)
+    log = run / "train.log"
+    with open(log, "ab") as out:
+        process = subprocess.Popen(
+            command(inputs, run, *overrides, **kwargs), stdout=out, stderr=subprocess.STDOUT, env=environment(run)
+        )
+    deadline = time.monotonic() + timeout
+    while process.poll() is None:
+        if time.monotonic() > deadline:
+            kill_tree(process.pid)
+            raise TimeoutError(f"main_ppo ran for {timeout} s; {log.read_text(errors='replace')[-3000:]}")
+        if kill_after_step is not None and kill_after_step in metrics(run):
+            kill_tree(process.pid)
+        time.sleep(0.2)
+    return process.returncode, metrics(run), log.read_text(errors="replace")
+
+
+def kill_tree(pid: int) -> None:
+    """SIGKILL a process and all it started, Ray's servers included."""
+    tree = [psutil.Process(pid), *psutil.Process(pid).children(recursive=True)]
+    for process in tree:
+        try:
+            process.send_signal(signal.SIGKILL)
+        except psutil.NoSuchProcess:
+            continue
+    psutil.wait_procs(tree[1:], timeout=10)
+
+
+def metrics(run: Path) -> dict[int, dict]:
+    return read_metrics(metric_files(run))

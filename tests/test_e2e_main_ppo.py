@@ -1,0 +1,96 @@
+"""verl's own main_ppo on a processor: it trains, it is killed and resumes to the same numbers, it stops when wrong."""
+
+import os
+import subprocess
+import sys
+
+import e2e
+import pytest
+
+pytestmark = pytest.mark.e2e
+
+
+@pytest.fixture(scope="module")
+def inputs(tmp_path_factory):
+    return e2e.make_inputs(tmp_path_factory.mktemp("inputs"))
+
+
+@pytest.fixture(scope="module")
+def whole(inputs, tmp_path_factory):
+    """An uninterrupted run of four steps that saves every second one."""
+    run = tmp_path_factory.mktemp("whole")
+    status, metrics, output = e2e.train(inputs, run, "trainer.total_training_steps=4", "trainer.save_freq=2")
+    assert status == 0, output[-5000:]
+    return run, metrics
+
+
+def test_frpo_trains_and_says_what_it_does(whole):
+    run, metrics = whole
+    assert sorted(metrics) == [1, 2, 3, 4]
+    for step, row in metrics.items():
+        assert row["training/global_step"] == step
+        assert row["frpo/rollout_log_prob_diff_max"] < 1e-4  # rollout and trainer agree after every update
+        assert row["training/rollout_probs_diff_max"] < 1e-4
+        assert row["actor/grad_norm"] > 0
+        assert {"frpo/kl_to_ref/k1", "frpo/kl_to_ref/k3", "frpo/kl_to_go/first_token/mean", "frpo/regularizer_share",
+                "frpo/kl_by_position/q1", "frpo/entropy_by_position/q4", "frpo/log_ratio_clip_frac",
+                "frpo/zero_variance_groups", "actor/frpo/policy_clip_frac/positive_advantage"} <= set(row)  # fmt: skip
+    assert metrics[1]["frpo/kl_to_ref/k1"] == pytest.approx(0, abs=1e-6)  # the reference is the start
+    assert metrics[4]["frpo/kl_to_ref/k3"] > 1e-4  # and training leaves it
+    assert (run / "checkpoints" / "latest_checkpointed_iteration.txt").read_text() == "4"
+
+
+def test_a_killed_run_resumes_to_the_same_numbers(whole, inputs, tmp_path):
+    settings = ["trainer.total_training_steps=4", "trainer.save_freq=2"]
+    status, before, _ = e2e.train(inputs, tmp_path, *settings, kill_after_step=3)
+    assert status == -9 and 4 not in before
+    status, after, output = e2e.train(inputs, tmp_path, *settings)
+    assert status == 0, output[-5000:]
+    assert "Resuming from" in output and "setting global step to 2" in output
+    _, metrics = whole
+    names = ["critic/score/mean", "frpo/kl_to_ref/k1", "frpo/kl_to_ref/k3", "actor/grad_norm", "actor/entropy"]
+    for step in (1, 2, 3, 4):
+        for name in names:
+            assert after[step][name] == pytest.approx(metrics[step][name], abs=1e-5), (step, name)
+    assert sorted(p.name for p in tmp_path.glob("metrics*")) == ["metrics.1.jsonl", "metrics.jsonl"]
+    assert not list(tmp_path.rglob("*.tmp"))
+
+
+def test_the_legacy_trainer_runs_it_too(inputs, tmp_path):
+    status, metrics, output = e2e.train(inputs, tmp_path, "trainer.total_training_steps=1", "trainer.use_v1=false")
+    assert status == 0, output[-5000:]
+    assert metrics[1]["frpo/kl_to_ref/k1"] == pytest.approx(0, abs=1e-6)
+    assert metrics[1]["frpo/rollout_log_prob_diff_max"] < 1e-4
+
+
+def test_two_ranks_and_pad_rows_with_a_sequence_loss(inputs, tmp_path):
+    """f-GRPO on two ranks; three prompts of three answers do not divide by two, so verl pads."""
+    status, metrics, output = e2e.train(
+        inputs, tmp_path, "method=f_grpo", "trainer.total_training_steps=2", "trainer.n_gpus_per_node=2",
+        "data.train_batch_size=3", "actor_rollout_ref.actor.ppo_mini_batch_size=3", "actor_rollout_ref.rollout.n=3",
+        "data.train_max_samples=6",
+    )  # fmt: skip
+    assert status == 0, output[-5000:]
+    assert metrics[2]["actor/grad_norm"] > 0 and "actor/f_grpo/margin" in metrics[2]
+
+
+def test_a_wrong_setting_stops_the_command_with_one_line(inputs, tmp_path):
+    result = subprocess.run(
+        e2e.command(inputs, tmp_path, "+algorithm.frpo.kl_coeff=0.1"), capture_output=True, text=True,
+        env={**e2e.environment(tmp_path), "HYDRA_FULL_ERROR": "0"}, timeout=300,
+    )  # fmt: skip
+    assert result.returncode == 1
+    line = "algorithm.frpo.kl_coeff: unknown key (did you mean 'kl_coef'?)"
+    assert line in result.stderr and "ray" not in result.stdout.lower()
+
+
+def test_nothing_of_the_cpu_path_is_active_unless_asked_for():
+    code = (
+        "import verl; from frpo_verl.verl_plugin import hooks; from verl.plugin.platform import PlatformRegistry as R; "
+        "import verl.utils.distributed as d; "
+        "print(R.get('cpu'), any(e.only_cpu and e.status != 'pending' for e in hooks.SEAMS), "
+        "hasattr(d.initialize_global_process_group_ray, '__wrapped__'))"
+    )
+    env = {k: v for k, v in os.environ.items() if k != "VERL_PLATFORM"}
+    result = subprocess.run([sys.executable, "-W", "ignore", "-c", code], capture_output=True, text=True, env=env, timeout=120)
+    assert result.stdout.split() == ["None", "False", "False"], result.stderr[-2000:]

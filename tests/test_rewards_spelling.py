@@ -1,0 +1,33 @@
+import pytest
+
+from frpo_verl.rewards.spelling import normalize, strip_delimiters
+
+
+@pytest.mark.parametrize(
+    ("text", "spelling"),
+    [
+        (r"$\dfrac12$", r"\frac{1}{2}"),
+        (r"\left( 3, \frac{\pi}{2} \right)", r"(3,\frac{\pi}{2})"),
+        (r"11,\! 111,\! 100", "11,111,100"),
+        (r"10\,080", "10,080"),
+        (r"x^{2} \cdot y_{1}", "x^2*y_1"),
+        (r"90^{\circ}", "90°"),
+        (r"\text{Evelyn}.", "Evelyn"),
+        (r"\begin{pmatrix}1 \\ -2\end{pmatrix}", r"\begin{pmatrix}1\\-2\end{pmatrix}"),
+        (r"\begin{pmatrix}1 \\[4pt] -2\end{pmatrix}", r"\begin{pmatrix}1\\-2\end{pmatrix}"),
+        ("−5 ≤ x", r"-5\le x"),
+        ("1 2", "1 2"),  # two numbers stay two
+        (r"\sqrt 2", r"\sqrt{2}"),
+        (r"\varnothing", r"\emptyset"),
+        ("", ""),
+    ],
+)
+def test_normalize(text, spelling):
+    assert normalize(text) == spelling
+    assert normalize(spelling) == spelling
+
+
+def test_strip_delimiters():
+    assert strip_delimiters(" **$x$** ") == "x"
+    assert strip_delimiters(r"\(x\)") == strip_delimiters(r"\[ x \]") == strip_delimiters("$$x$$") == "x"
+    assert strip_delimiters("$x$ and $y$") == "$x$ and $y$"
