@@ -23,6 +23,7 @@ import argparse
 import ctypes
 import json
 import os
+import re
 import time
 from collections.abc import Callable
 
@@ -167,9 +168,10 @@ def peak_extra_bytes(call: Callable[[], object], device: str) -> int | None:
     return int(text) if text else None
 
 
-def measure(rows: int, columns: int, repeats: int, device: str) -> list[dict]:
+def measure(rows: int, columns: int, repeats: int, device: str, only: str) -> list[dict]:
     batch = make_batch(rows, columns, device)
-    calls = candidates(batch)
+    units = ("copy", "verl reinforce_plus_plus + KL in reward")
+    calls = {name: call for name, call in candidates(batch).items() if name in units or re.search(only, name)}
     for call in calls.values():  # warm up: imports, allocator, page faults
         call()
     times: dict[str, list[float]] = {name: [] for name in calls}
@@ -225,6 +227,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--shapes", nargs="+", default=["256x2048", "1024x4096", "1024x16384"])
     parser.add_argument("--repeats", type=int, default=7, help="rounds; the fastest of each candidate counts")
+    parser.add_argument("--only", default="", help="regular expression on the names, to measure some of them")
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     parser.add_argument("--threads", type=int, default=1, help="threads of torch on a CPU")
     parser.add_argument("--json", default=None, help="write the rows to this file")
@@ -233,7 +236,7 @@ def main() -> None:
     rows = []
     for shape in args.shapes:
         b, t = (int(n) for n in shape.split("x"))
-        rows += measure(b, t, args.repeats, args.device)
+        rows += measure(b, t, args.repeats, args.device, args.only)
         show(rows[-len([r for r in rows if r["shape"] == shape]) :])
     if args.json:
         result = {

@@ -19,15 +19,17 @@ def inputs(tmp_path_factory):
 def whole(inputs, tmp_path_factory):
     """An uninterrupted run of four steps that saves every second one."""
     run = tmp_path_factory.mktemp("whole")
-    status, metrics, output = e2e.train(inputs, run, "trainer.total_training_steps=4", "trainer.save_freq=2")
+    settings = ["trainer.total_training_steps=4", "trainer.save_freq=2", "trainer.val_before_train=true"]
+    status, metrics, output = e2e.train(inputs, run, *settings)
     assert status == 0, output[-5000:]
     return run, metrics
 
 
 def test_frpo_trains_and_says_what_it_does(whole):
     run, metrics = whole
-    assert sorted(metrics) == [1, 2, 3, 4]
-    for step, row in metrics.items():
+    assert sorted(metrics) == [0, 1, 2, 3, 4]
+    assert metrics[0]["val-aux/arithmetic/knows_frpo/mean@1"] == 1.0  # as a reward worker sees it
+    for step, row in list(metrics.items())[1:]:
         assert row["training/global_step"] == step
         assert row["frpo/rollout_log_prob_diff_max"] < 1e-4  # rollout and trainer agree after every update
         assert row["training/rollout_probs_diff_max"] < 1e-4
@@ -64,13 +66,13 @@ def test_the_legacy_trainer_runs_it_too(inputs, tmp_path):
 
 
 def test_two_ranks_and_pad_rows_with_a_sequence_loss(inputs, tmp_path):
-    """f-GRPO on two ranks; three prompts of three answers do not divide by two, so verl pads."""
+    """f-GRPO on two ranks; six prompts of four answers are not a multiple of a mini-batch of 16, so verl pads."""
     status, metrics, output = e2e.train(
         inputs, tmp_path, "method=f_grpo", "trainer.total_training_steps=2", "trainer.n_gpus_per_node=2",
-        "data.train_batch_size=3", "actor_rollout_ref.actor.ppo_mini_batch_size=3", "actor_rollout_ref.rollout.n=3",
-        "data.train_max_samples=6",
+        "data.train_batch_size=6",
     )  # fmt: skip
     assert status == 0, output[-5000:]
+    assert "synthetic padding samples" in output
     assert metrics[2]["actor/grad_norm"] > 0 and "actor/f_grpo/margin" in metrics[2]
 
 

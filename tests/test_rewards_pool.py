@@ -15,7 +15,8 @@ from frpo_verl.rewards.pool import Pool, default_workers, get_pool
 pytest.importorskip("math_verify")
 
 GOLD, RIGHT, WRONG = r"\sqrt{2}", r"\frac{2}{\sqrt{2}}", r"\frac{3}{\sqrt{2}}"
-STUCK = "3^{1500000000}"  # one C call that holds the interpreter for minutes; the pre-filters would refuse it
+# one C call that holds the interpreter for minutes; the pre-filters would refuse it
+STUCK = r"\begin{pmatrix}3^{1500000000}\end{pmatrix}"
 DEADLINE = 1.0
 
 
@@ -93,7 +94,7 @@ from frpo_verl.rewards.pool import get_pool
 pool = get_pool()
 pool.verify("\\\\sqrt{{2}}", "2^{{1/2}}", 60.0)
 for _ in range(2):
-    threading.Thread(target=pool.verify, args=("\\\\sqrt{{2}}", "{stuck}", 600.0), daemon=True).start()
+    threading.Thread(target=pool.verify, args=("\\\\sqrt{{2}}", r"{stuck}", 600.0), daemon=True).start()
 while len(pool._free) or pool._count < 2:
     time.sleep(0.05)
 time.sleep(0.5)

@@ -192,7 +192,8 @@ def draw(runs: Sequence[Run], title: str | None = None):
             lines = [Line2D([], [], color=c, linewidth=3) for c in colours]
             names = [run.name for run in runs]
             columns = min(len(runs), 4)
-            figure.legend(lines, names, loc="outside upper center", ncols=columns, fontsize=10)
+            place = f"outside {'lower' if heading else 'upper'} center"
+            figure.legend(lines, names, loc=place, ncols=columns, fontsize=10)
         return figure
 
 

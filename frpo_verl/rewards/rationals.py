@@ -1,7 +1,7 @@
 r"""Number literals read as fractions of integers: digits, one fraction, mixed numbers, powers, percent, units.
 
-Only literals are read (`\frac{3}{4}`, `1 1/2`, `2^{10}`, `6.7 \times 10^{-5}`, `12.5\%`, `5 cm`); no expression is evaluated, and
-the size of digits and powers is bounded.
+Only literals are read, such as a mixed number, `2^{10}`, `6.7 \times 10^{-5}`, `12.5\%` or `5 cm`; no expression is
+evaluated, and the size of digits and powers is bounded.
 """
 
 import re
@@ -48,7 +48,7 @@ class Number(NamedTuple):
 
 
 def is_unit_word(word):
-    """Whether a lower-case word may be a unit or a thing that is counted, rather than part of a formula ("pi", "or")."""
+    """Whether a lower-case word may be a unit or a thing that is counted, not part of a formula ("pi", "or")."""
     return word not in _NOT_UNITS
 
 

@@ -1,0 +1,134 @@
+"""f-HAL's signed weights, RPG's batch mean, f-GRPO's softmax weights: through verl's compute_advantage and ppo_loss."""
+
+import numpy as np
+import pytest
+import torch
+from loss_batch import actor_config, gradients, make_rows
+from omegaconf import OmegaConf
+from tensordict import TensorDict
+from verl import DataProto
+from verl.trainer.ppo.ray_trainer import compute_advantage
+
+from frpo_verl.losses import softmax_weights
+from frpo_verl.verl_plugin import context
+
+
+def data_of(rows, scores, uid):
+    """Padded driver tensors of `make_rows`."""
+    width = max(len(r["tokens"]) for r in rows)
+    pad = lambda name: torch.stack(  # noqa: E731
+        [torch.nn.functional.pad(r[name].double(), (0, width - len(r[name]))) for r in rows]
+    )
+    mask = pad("response_mask").long()
+    rewards = torch.zeros(len(rows), width, dtype=torch.float64)
+    rewards[:, 0] = torch.tensor(scores, dtype=torch.float64)
+    batch = TensorDict(
+        {
+            "response_mask": mask,
+            "old_log_probs": pad("old_log_probs"),
+            "ref_log_prob": pad("ref_log_prob"),
+            "token_level_rewards": rewards,
+            "token_level_scores": rewards,
+        },
+        batch_size=len(rows),
+    )
+    data = DataProto(batch=batch)
+    data.non_tensor_batch["uid"] = np.array(uid, dtype=object)
+    return data
+
+
+def run_config(**policy_loss):
+    loss = {"loss_mode": "f_grpo", **policy_loss}
+    return OmegaConf.create({"algorithm": {"adv_estimator": "f_hal"}, "actor_rollout_ref": {"actor": {"policy_loss": loss}}})
+
+
+def put_back(rows, advantages):
+    for r, a in zip(rows, advantages, strict=True):
+        r["advantages"] = a[: len(r["tokens"])]
+
+
+@pytest.fixture
+def mixed(monkeypatch):
+    """Four answers of the policy to one prompt, and two recorded pairs."""
+    rows = make_rows(n=8, seed=3)
+    scores = [1.0, 0.0, 0.0, 1.0, 0.0, 0.0, 0.0, 0.0]
+    uid = ["a"] * 4 + ["p", "p", "q", "q"]
+    signs = [0, 0, 0, 0, 1, -1, 1, -1]
+    monkeypatch.setattr(context.PROCESS, "run_config", run_config(f_grpo={"beta": 0.1}))
+
+    def weights(preference_weight, subset=range(8)):
+        chosen = list(subset)
+        data = data_of([rows[i] for i in chosen], [scores[i] for i in chosen], [uid[i] for i in chosen])
+        fields = [{"preference": signs[i]} if signs[i] else {} for i in chosen]
+        config = OmegaConf.create({"f_hal": {"preference_weight": preference_weight}})
+        with context.trainer_call(fetch_objects=lambda column: fields):
+            return compute_advantage(data, adv_estimator="f_hal", config=config).batch["advantages"]
+
+    return rows, scores, uid, weights
+
+
+def f_grpo_gradients(rows):
+    return gradients(rows, actor_config(policy_loss={"loss_mode": "f_grpo", "f_grpo": {"beta": 0.1}}))[2]
+
+
+def test_lambda_zero_is_f_grpo_on_the_same_batch(mixed):
+    rows, scores, uid, weights = mixed
+    put_back(rows, weights(0.0))
+    hal = f_grpo_gradients(rows)
+    on_policy = rows[:4]
+    put_back(on_policy, compute_advantage(data_of(on_policy, scores[:4], uid[:4]), adv_estimator="grpo").batch["advantages"])
+    alone = f_grpo_gradients(on_policy)
+    for a, b in zip(hal[:4], alone, strict=True):
+        torch.testing.assert_close(a, b, rtol=0, atol=1e-6)
+    assert all(not g.any() for g in hal[4:])
+
+
+def test_lambda_one_is_the_preference_loss_alone(mixed):
+    """-mean over chosen of g(v) + mean over rejected of f*(g(v)), JS, v = beta sum log pi/ref, re-derived."""
+    rows, _, _, weights = mixed
+    put_back(rows, weights(1.0))
+    hal = f_grpo_gradients(rows)
+    assert all(not g.any() for g in hal[:4])
+    loss = 0.0
+    for i, r in enumerate(rows[4:]):
+        log_pi = torch.log_softmax(r["logits"], -1).gather(-1, r["tokens"][:, None]).squeeze(-1)
+        v = 0.1 * ((log_pi - r["ref_log_prob"]) * r["response_mask"]).sum()
+        if i % 2 == 0:
+            loss = loss + torch.nn.functional.softplus(-v) / 2
+        else:
+            loss = loss + torch.nn.functional.softplus(v) / 2
+    truth = torch.autograd.grad(loss, [r["logits"] for r in rows[4:]])
+    for a, b in zip(hal[4:], truth, strict=True):
+        torch.testing.assert_close(a, b, rtol=0, atol=1e-6)
+
+
+def test_rows_are_counted_and_the_trainer_is_checked(mixed):
+    rows, scores, uid, weights = mixed
+    context.take_metrics()
+    weights(0.5)
+    counted = {k.rsplit("/", 1)[1]: v for k, v in context.take_metrics().items()}
+    assert counted == {"on_policy_rows": 4, "chosen_rows": 2, "rejected_rows": 2}
+    with pytest.raises(RuntimeError, match="V1 trainer only"):
+        compute_advantage(data_of(rows, scores, uid), adv_estimator="f_hal", config=OmegaConf.create({}))
+
+
+def test_softmax_weights_are_applied_in_the_driver(monkeypatch):
+    rows = make_rows(n=6, seed=5)
+    scores, uid = [1.0, 0.5, 0.0, 1.0, 1.0, 0.0], ["a"] * 3 + ["b"] * 3
+    plain = compute_advantage(data_of(rows, scores, uid), adv_estimator="grpo").batch["advantages"]
+    monkeypatch.setattr(context.PROCESS, "run_config", run_config(f_grpo={"weights": "softmax"}))
+    weighted = compute_advantage(data_of(rows, scores, uid), adv_estimator="grpo").batch["advantages"]
+    data = data_of(rows, scores, uid)
+    mask = data.batch["response_mask"]
+    w = softmax_weights(
+        torch.tensor(scores, dtype=torch.float64), (data.batch["old_log_probs"] * mask).sum(-1), plain[:, 0], uid
+    )
+    torch.testing.assert_close(weighted, plain * w[:, None], rtol=0, atol=1e-9)
+
+
+def test_rpg_batch_mean():
+    rows = make_rows(n=4)
+    data = data_of(rows, [1.0, 0.0, 0.0, 1.0], ["a", "a", "b", "b"])
+    out = compute_advantage(data, adv_estimator="rpg_batch_mean", config=OmegaConf.create({})).batch["advantages"]
+    mask = data.batch["response_mask"].double()
+    torch.testing.assert_close(out, torch.tensor([0.5, -0.5, -0.5, 0.5])[:, None].double() * mask)

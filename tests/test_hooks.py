@@ -1,0 +1,139 @@
+"""The table of seams: known sources, what happens with unknown ones, cost, and failure that is heard."""
+
+import importlib
+import json
+import os
+import subprocess
+import sys
+from types import SimpleNamespace
+
+import pytest
+
+from frpo_verl.verl_plugin import checks, hooks
+
+
+def python(code: str, cwd=None, **env) -> subprocess.CompletedProcess:
+    return subprocess.run(
+        [sys.executable, "-W", "ignore", "-c", code], capture_output=True, text=True, timeout=180, env={**os.environ, **env}, cwd=cwd,
+    )
+
+
+def test_every_wrapped_function_is_known_in_this_verl():
+    hooks.import_all()
+    assert hooks.troubles() == []
+    for entry in hooks.SEAMS:
+        if entry.only_cpu and not hooks.cpu_mode():
+            assert entry.status == "pending"
+        else:
+            assert entry.status == "applied", entry.label
+        assert entry.reason and entry.upstream
+
+
+def make_seam(monkeypatch, known):
+    module = SimpleNamespace(__name__="m")
+
+    def target(x):
+        return x + 1
+
+    module.target = target
+    entry = hooks.Seam("m", "target", lambda original, x: original(x) * 10, "m.py:1", "a test", known)
+    monkeypatch.setattr(hooks, "SEAMS", [entry])
+    hooks._apply(entry, module)
+    return entry, module
+
+
+def test_a_wrap_gets_the_original_and_is_applied_once(monkeypatch):
+    entry, module = make_seam(monkeypatch, {})
+    assert module.target(1) == 20
+    hooks._apply(entry, module)
+    assert module.target(1) == 20
+
+
+def test_unknown_source_stops_our_runs_and_can_be_allowed(monkeypatch):
+    entry, module = make_seam(monkeypatch, {"0" * 16: "0.0.1"})
+    assert entry.status == "unknown source"
+    monkeypatch.delenv(hooks.ALLOW_UNTESTED, raising=False)
+    with pytest.raises(RuntimeError, match=f"m.target.*untested verl version.*{hooks.ALLOW_UNTESTED}=1"):
+        checks.refuse_if_troubled()
+    monkeypatch.setenv(hooks.ALLOW_UNTESTED, "1")
+    checks.refuse_if_troubled()
+    entry.known = {entry.source_hash: "9.9"}
+    entry.status = "pending"
+    monkeypatch.delenv(hooks.ALLOW_UNTESTED)
+    hooks._apply(entry, SimpleNamespace(target=module.target.__wrapped__))
+    assert entry.status == "applied"
+
+
+def test_a_seam_that_cannot_be_applied_is_heard(monkeypatch, capsys):
+    entry = hooks.Seam("m", "gone", lambda original: None, "m.py:1", "a test", {})
+    monkeypatch.setattr(hooks, "SEAMS", [entry])
+    hooks._apply(entry, SimpleNamespace(__name__="m"))
+    assert entry.status.startswith("failed: AttributeError") and "m.gone" in capsys.readouterr().err
+    with pytest.raises(RuntimeError, match="m.gone"):
+        checks.refuse_if_troubled()
+
+
+def test_a_plugin_that_does_not_load_says_so_at_start_and_on_use(tmp_path):
+    """A copy of the package whose seams cannot be imported: heard on import of verl, and again from a stub."""
+    import shutil
+
+    import frpo_verl
+
+    shutil.copytree(os.path.dirname(frpo_verl.__file__), tmp_path / "frpo_verl", symlinks=False)
+    (tmp_path / "frpo_verl" / "verl_plugin" / "seams.py").write_text("raise ImportError('broken on purpose')\n")
+    result = python(
+        "import verl; from verl.trainer.ppo import core_algos as c\n"
+        "try: c.get_adv_estimator_fn('frpo')()\nexcept RuntimeError as e: print('USE', e)",
+        cwd=tmp_path,
+        PYTHONPATH=str(tmp_path),
+    )
+    assert "frpo_verl did not load: ImportError: broken on purpose" in result.stderr
+    assert "USE frpo_verl did not load: ImportError: broken on purpose" in result.stdout
+    doctor = subprocess.run(
+        [sys.executable, "-W", "ignore", "-m", "frpo_verl", "doctor"], capture_output=True, text=True, timeout=180,
+        env={**os.environ, "PYTHONPATH": str(tmp_path)}, cwd=tmp_path,
+    )  # fmt: skip
+    assert doctor.returncode == 1 and "problem: the plugin did not load: ImportError: broken on purpose" in doctor.stdout
+
+
+def test_import_verl_loads_the_plugin_and_nothing_heavy():
+    result = python("import sys, json, verl; print(json.dumps(sorted(m for m in sys.modules)))")
+    modules = json.loads(result.stdout.splitlines()[-1])
+    assert "frpo_verl.verl_plugin.seams" in modules
+    heavy = {"scipy", "matplotlib", "sympy", "rich", "math_verify", "verl.trainer.ppo.core_algos", "transformers.generation"}
+    ours = {m for m in modules if m.startswith("frpo_verl")}
+    assert not ours & {"frpo_verl.verl_plugin.estimators", "frpo_verl.losses", "frpo_verl.report"}
+    without = json.loads(
+        python(
+            "import sys, json, verl; print(json.dumps(sorted(m for m in sys.modules)))", VERL_USE_EXTERNAL_PLUGINS="none"
+        ).stdout.splitlines()[-1]
+    )
+    assert not (heavy & set(modules)) - set(without)
+
+
+@pytest.mark.parametrize("env", [{}, {"VERL_USE_EXTERNAL_PLUGINS": "none", "VERL_USE_EXTERNAL_MODULES": "frpo_verl"}])
+def test_both_doors_lead_in(env):
+    result = python("import verl; from verl.trainer.ppo.core_algos import ADV_ESTIMATOR_REGISTRY as r; print('frpo' in r)", **env)
+    assert result.stdout.split()[-1] == "True"
+
+
+def test_the_closed_door_is_noticed_by_the_doctor():
+    result = subprocess.run(
+        [sys.executable, "-W", "ignore", "-m", "frpo_verl", "doctor"], capture_output=True, text=True, timeout=180,
+        env={**os.environ, "VERL_USE_EXTERNAL_PLUGINS": "none"},
+    )  # fmt: skip
+    assert result.returncode == 1 and "problem: door: none: `import verl` does not load frpo_verl" in result.stdout
+
+
+def test_the_doctor_finds_nothing_wrong_here():
+    result = subprocess.run(
+        [sys.executable, "-W", "ignore", "-m", "frpo_verl", "doctor"], capture_output=True, text=True, timeout=180
+    )
+    assert result.returncode == 0, result.stdout[-2000:]
+    for text in ("all good", "entry point verl.plugins", "adv_estimator=frpo", "loss_mode=atr_grpo", "known source (0.9.1)"):
+        assert text in result.stdout
+
+
+def test_unknown_commands_name_the_nearest():
+    main = importlib.import_module("frpo_verl.__main__").main
+    assert main([]) == 2 and main(["--help"]) == 0 and main(["docter"]) == 2

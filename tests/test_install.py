@@ -1,0 +1,68 @@
+"""A wheel, installed without the clone: verl finds the plugin and Hydra the recipes; a Ray worker knows it too."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import ray
+
+ROOT = Path(__file__).resolve().parents[1]
+
+
+@pytest.fixture(scope="module")
+def installed(tmp_path_factory):
+    """A folder that holds the unpacked wheel and nothing else of the project."""
+    folder = tmp_path_factory.mktemp("wheel")
+    pip = [sys.executable, "-m", "pip", "--quiet", "--disable-pip-version-check"]
+    subprocess.run(
+        [*pip, "wheel", "--no-deps", "--no-build-isolation", "--wheel-dir", str(folder), str(ROOT)], check=True, cwd=folder
+    )
+    (wheel,) = folder.glob("frpo_verl-*.whl")
+    subprocess.run([*pip, "install", "--no-deps", "--target", str(folder / "site"), str(wheel)], check=True)
+    return folder / "site"
+
+
+def run(installed, *command):
+    return subprocess.run(
+        [sys.executable, "-W", "ignore", *command], capture_output=True, text=True, timeout=180, cwd=installed.parent,
+        env={**os.environ, "PYTHONPATH": str(installed), "VERL_PLATFORM": "cpu"},
+    )  # fmt: skip
+
+
+def test_the_wheel_is_what_runs(installed):
+    result = run(installed, "-c", "import frpo_verl; print(frpo_verl.__file__)")
+    assert result.stdout.strip().startswith(str(installed))
+    assert not (installed / "tests").exists() and not (installed / "recipes").exists()
+
+
+@pytest.mark.parametrize("flags", [[], ["hydra.searchpath=[pkg://frpo_verl.recipes]"]])
+def test_the_wheel_brings_its_recipes(installed, flags):
+    result = run(
+        installed, "-m", "verl.trainer.main_ppo", "+recipe=quickstart_cpu", "method=rpg_urkl", *flags, "--cfg", "job"
+    )
+    assert result.returncode == 0, result.stderr[-2000:]
+    assert "loss_mode: rpg_urkl" in result.stdout and "custom_sampler" in result.stdout
+
+
+def test_the_wheel_is_healthy(installed):
+    result = run(installed, "-m", "frpo_verl", "doctor")
+    assert result.returncode == 0 and "all good" in result.stdout, result.stdout[-2000:] + result.stderr[-2000:]
+    paths = run(installed, "-m", "frpo_verl", "paths").stdout
+    assert "quickstart_cpu" in paths and str(installed) in paths
+
+
+def test_a_ray_worker_knows_the_plugin():
+    @ray.remote
+    def ask():
+        import verl  # noqa: F401
+        from verl.trainer.ppo.core_algos import ADV_ESTIMATOR_REGISTRY, POLICY_LOSS_REGISTRY
+
+        return "frpo" in ADV_ESTIMATOR_REGISTRY, "atr_grpo" in POLICY_LOSS_REGISTRY
+
+    ray.init(num_cpus=1, include_dashboard=False, logging_level="ERROR")
+    try:
+        assert ray.get(ask.remote(), timeout=180) == (True, True)
+    finally:
+        ray.shutdown()
