@@ -7,7 +7,8 @@ quarter of the width and the width) and is timed in turn, round after round, so 
 does hits all of them alike; the table shows the fastest round. On a processor times are processor
 time, which other processes disturb less than the clock on the wall, with one thread unless --threads says more.
 
-    copy              out.copy_(x), one float32 tensor of the batch's shape: the unit of a column
+    copy              x.clone(), one float32 tensor of the batch's shape into fresh memory: the unit of a column
+    copy in place     out.copy_(x) into memory that is there already
     regulariser       log-ratio, look for NaN and inf, regulariser (reverse KL), A - beta * reg
     verl ...          verl's estimators as its trainer calls them; reinforce_plus_plus after apply_kl_penalty
     frpo ROW          log-ratio, look for NaN and inf, regulariser, group normalisation, token advantage
@@ -105,7 +106,8 @@ def candidates(batch: dict) -> dict[str, Callable[[], object]]:
 
     outcome = (batch["token_level_scores"], batch["response_mask"], batch["index"])
     found: dict[str, Callable[[], object]] = {
-        "copy": lambda: batch["out"].copy_(batch["old_log_probs"]),
+        "copy": lambda: batch["old_log_probs"].clone(),
+        "copy in place": lambda: batch["out"].copy_(batch["old_log_probs"]),
         "verl grpo": lambda: core_algos.compute_grpo_outcome_advantage(*outcome),
         "verl grpo_vectorized": lambda: core_algos.compute_grpo_vectorized_outcome_advantage(*outcome),
         "verl reinforce_plus_plus + KL in reward": lambda: reinforce_plus_plus(batch),

@@ -18,10 +18,9 @@ import re
 import sys
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import pyarrow as pa
 from _common import (
@@ -65,11 +64,10 @@ PAIR_SCHEMA = pa.schema(
 )
 
 
-@dataclass(frozen=True)
-class Pair:
-    """One usable pair; `index` is its row number in the source."""
+class Pair(NamedTuple):
+    """One usable pair; `row` is its number in the source, from 0."""
 
-    index: int
+    row: int
     id: str | None
     prompt: tuple[tuple[str, str], ...]  # (role, content), the last one the user's
     chosen: str
@@ -230,8 +228,8 @@ def pair_row(pair: Pair, prompt_suffix: str, system_prompt: str | None) -> dict[
         question=question,
         ground_truth="",
         split="train",
-        index=pair.index,
-        id=pair.id or f"{DATA_SOURCE}/train/{pair.index}",
+        index=pair.row,
+        id=pair.id or f"{DATA_SOURCE}/train/{pair.row}",
         ability="preference",
     )
     row["prompt"] = [{"role": r, "content": c} for r, c in messages]

@@ -9,6 +9,7 @@ from functools import lru_cache
 
 from frpo_verl.rewards.rationals import is_unit_word, read_number, same_number
 from frpo_verl.rewards.spelling import normalize
+from frpo_verl.rewards.surds import read_surd, same_surd
 
 _MATRIX = re.compile(r"^\(?\\begin\{([pbvBV]?matrix|array)\}(?:\{[lcr|]*\})?(.*)\\end\{\1\}\)?$", re.DOTALL)
 
@@ -100,6 +101,18 @@ def _words(s):
     return None if not is_unit_word(s) else _ARTICLE.sub("", s)
 
 
+def _is_scalar(s):
+    return read_number(s) is not None or read_surd(s) is not None
+
+
+def _one_against_several(g, gc, p, pc):
+    """Whether one answer is a single number and the other has several (a decimal comma as in "3,14" is left open)."""
+    single, several = (g, pc) if gc is None else (p, gc)
+    if several is None or several[0] == "matrix" or not _is_scalar(single) or re.fullmatch(r"\d+,\d+", p):
+        return False
+    return len(set(several[1])) > 1 and all(map(_is_scalar, several[1]))
+
+
 def _base(text):
     return _BASES.index(text) if text in _BASES else text if not text.isdigit() else int(text)
 
@@ -122,6 +135,10 @@ def compare_normalized(g, p):
             return compare_normalized(ga.group(3), pa.group(3) if pa else p)
         if pa and gn is not None:
             return compare_normalized(g, pa.group(3))
+    gs = read_surd(g)
+    ps = read_surd(p) if gs is not None else None
+    if ps is not None:
+        return same_surd(gs, ps)
     gb, pb = _IN_BASE.match(g), _IN_BASE.match(p)
     if (gb or pb) and (gb or g.isalnum()) and (pb or p.isalnum()):
         same_digits = (gb.group(1) if gb else g).upper() == (pb.group(1) if pb else p).upper()
@@ -137,7 +154,9 @@ def compare_normalized(g, p):
             return False
     gc, pc = read_collection(g), read_collection(p)
     if gc is None or pc is None:
-        return False if (gn is not None and pn is not None) else None
+        if gn is not None and pn is not None:
+            return False
+        return False if _one_against_several(g, gc, p, pc) else None
     (gk, ge), (pk, pe) = gc, pc
     if gk == "matrix" or pk == "matrix":
         if gk != pk:
