@@ -45,9 +45,9 @@ def environment(ray_folder: Path) -> dict[str, str]:
     }
     forced = {
         "VERL_PLATFORM": "cpu",
-        "CUDA_VISIBLE_DEVICES": "",
         "RAY_TMPDIR": str(ray_folder),
         "RAY_USAGE_STATS_ENABLED": "0",
+        "RAY_worker_niceness": "0",  # Ray's default of 15 starves its workers beside anything else
         "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
         "HF_HOME": str(cache / "huggingface"),
         "HF_HUB_OFFLINE": "1",
@@ -55,7 +55,10 @@ def environment(ray_folder: Path) -> dict[str, str]:
         "TORCHINDUCTOR_CACHE_DIR": str(cache / "inductor"),
         "XDG_CACHE_HOME": str(cache),
     }
-    return {**defaults, **os.environ, **forced}
+    inherited = dict(os.environ)
+    if not inherited.get("CUDA_VISIBLE_DEVICES"):
+        inherited.pop("CUDA_VISIBLE_DEVICES", None)  # an empty one would contradict Ray's one logical GPU
+    return {**defaults, **inherited, **forced}
 
 
 def make_data(console: Console) -> None:

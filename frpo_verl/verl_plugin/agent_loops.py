@@ -26,6 +26,8 @@ class RecordedResponse(AgentLoopBase):
                 "data_preprocess/preference.py"
             )
         prompt_ids = await self.ct_build_initial_tokens(list(kwargs["raw_prompt"]))
+        if self.tokenizer.eos_token_id is None:
+            raise ValueError("recorded answers end with the tokenizer's end-of-text token and this tokenizer has none")
         ids = self.tokenizer.encode(text, add_special_tokens=False)
         if not ids or ids[-1] != self.tokenizer.eos_token_id:
             ids = [*ids, self.tokenizer.eos_token_id]

@@ -189,6 +189,11 @@ def _check_f_hal(config, mode: str) -> None:
     n = int(_select(config, "actor_rollout_ref.rollout.n", 1))
     if n < 2:
         raise ConfigError(f"actor_rollout_ref.rollout.n={n}: a recorded pair takes two answers; set it to 2 or more")
+    if _select(config, "algorithm.filter_groups.enable", False):
+        raise ConfigError(
+            "algorithm.filter_groups.enable=true drops groups of one constant reward, and with adv_estimator=f_hal that is "
+            "every recorded pair: set it to false"
+        )
     if _select(config, "algorithm.rollout_correction.rollout_is") is not None:
         raise ConfigError(
             "algorithm.rollout_correction.rollout_is: recorded answers have no log-probs of a rollout engine; set it to null"

@@ -80,11 +80,9 @@ def outcome_advantage(rewards, mask, index, config) -> torch.Tensor:
     )[0]
 
 
-def _nonfinite_rows(old, ref, mask, index, settings: FrpoConfig, estimator: str) -> torch.Tensor | None:
-    """Rows with NaN or inf on a valid token; raises instead unless `on_nonfinite: zero_row`."""
+def _nonfinite_rows(old, ref, mask, index, settings: FrpoConfig, estimator: str) -> torch.Tensor:
+    """Rows with NaN or inf on a valid token, (B,) bool; raises instead unless `on_nonfinite: zero_row`."""
     found = core.find_nonfinite(old, ref, mask)
-    if not found:
-        return None
     if settings.on_nonfinite == "raise":
         name, row, position = found[0]
         uid = "" if index is None else f", uid {index[row]}"
@@ -109,6 +107,14 @@ def _step_starts(settings: FrpoConfig, mask, batch):
 
     ids, decode = response_ids(batch, mask)
     return steps.step_starts_by_newline(ids, mask, decode)
+
+
+def _session_ids() -> torch.Tensor | None:
+    """Rows of one session are one answer in several outputs: they may not be each other's baseline."""
+    call = context.current_advantage_call()
+    if call is None or call.batch_keys is None:
+        return None
+    return group_ids([key.rsplit("_", 1)[0] for key in call.batch_keys])
 
 
 def _entropy(batch):
@@ -144,13 +150,15 @@ def frpo_advantage(
         return outcome, outcome
     batch, non_tensor_batch = _columns(batch, non_tensor_batch)
     old, ref = _log_probs(batch, estimator)
-    mask = response_mask
+    mask = response_mask.bool()
     with torch.no_grad():
-        bad_rows = _nonfinite_rows(old, ref, mask, index, settings, estimator)
-        if bad_rows is not None:
-            mask = keep(mask, ~bad_rows.unsqueeze(-1).expand_as(mask))
-        _refuse_placeholder(old, ref, mask, estimator)
         delta, clipped = core.log_ratio(old, ref, mask, clip=settings.log_ratio_clip)
+        bad_rows = None
+        if not bool(torch.isfinite(delta.sum())):  # log_ratio keeps a valid NaN or inf as NaN
+            bad_rows = _nonfinite_rows(old, ref, mask, index, settings, estimator)
+            mask = keep(mask, ~bad_rows.unsqueeze(-1).expand_as(mask))
+            delta, clipped = core.log_ratio(old, ref, mask, clip=settings.log_ratio_clip)
+        _refuse_placeholder(old, ref, mask, estimator)
         groups = None if index is None else group_ids(index)
         row = dict(divergence=settings.divergence, alpha=settings.alpha)
         if settings.placement == "reward":
@@ -166,10 +174,9 @@ def frpo_advantage(
                 step_start=_step_starts(settings, mask, batch),
                 group_ids=groups,
                 baseline=settings.baseline,
+                session_ids=_session_ids(),
                 **row,
             )
-            advantages = core.token_advantages(outcome, regularizer, mask, kl_coef=settings.kl_coef)
-            advantages = advantages.to(outcome.dtype)
         metrics = diagnostics.regularizer_metrics(
             delta,
             regularizer,
@@ -181,6 +188,9 @@ def frpo_advantage(
             group_ids=groups,
             entropy=_entropy(batch),
         )
+        if settings.placement != "reward":
+            advantages = core.token_advantages(outcome, regularizer, mask, kl_coef=settings.kl_coef, out=regularizer)
+            advantages = advantages.to(outcome.dtype)
         if settings.on_nonfinite == "zero_row":
             metrics["frpo/nonfinite_rows"] = 0 if bad_rows is None else int(bad_rows.sum())
         if "rollout_log_probs" in batch.keys():  # the engine's mismatch: what bypass mode would sum over every answer

@@ -128,7 +128,7 @@ def v1_compute_advantage(original, self, batch, *args, **kwargs):
 
     def fetch_objects(column: str) -> list:
         data = tq.kv_batch_get(keys=batch.keys, partition_id=batch.partition_id, select_fields=[column])
-        return [getattr(item, "data", item) for item in data[column].tolist()]
+        return [getattr(item, "data", item) for item in list(data[column])]
 
     tokenizer = getattr(self, "tokenizer", None)
     with context.trainer_call(fetch=fetch, fetch_objects=fetch_objects, tokenizer=tokenizer):
