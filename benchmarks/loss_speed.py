@@ -37,9 +37,7 @@ def losses():
     config = ActorConfig(strategy="fsdp", rollout_n=1, ppo_mini_batch_size=1, ppo_micro_batch_size_per_gpu=1)
 
     def vanilla(x):
-        return compute_policy_loss_vanilla(
-            x["old"], x["log_prob"], x["advantages"], x["mask"], "token-mean", config
-        )
+        return compute_policy_loss_vanilla(x["old"], x["log_prob"], x["advantages"], x["mask"], "token-mean", config)
 
     def ours(function, reference=False, **kwargs):
         def run(x):
@@ -53,25 +51,17 @@ def losses():
     def kl_term(name):
         def run(x):
             old = x["old"] if name == "k3_is" else None
-            return agg_loss(
-                local_kl(x["log_prob"], x["ref"], name, old_log_prob=old), x["mask"], "token-mean"
-            ), {}
+            return agg_loss(local_kl(x["log_prob"], x["ref"], name, old_log_prob=old), x["mask"], "token-mean"), {}
 
         return run
 
     table = {"vanilla (verl)": vanilla}
-    table |= {
-        f"divergence_clip {m}": ours(divergence_clip_loss, measure=m, delta=0.0231) for m in ("ratio", "kl3")
-    }
+    table |= {f"divergence_clip {m}": ours(divergence_clip_loss, measure=m, delta=0.0231) for m in ("ratio", "kl3")}
     for reinforce, prefix in ((False, "rpg"), (True, "rpg_rf")):
         for variant in ("fkl", "ufkl", "rkl", "urkl"):
             table[f"{prefix}_{variant}"] = ours(rpg_loss, variant=variant, reinforce=reinforce)
-            table[f"{prefix}_{variant} reference=ref"] = ours(
-                rpg_loss, True, variant=variant, reinforce=reinforce
-            )
-    table |= {
-        f"local KL {name} (a term, not a loss)": kl_term(name) for name in ("reverse_kl", "js", "k3_is")
-    }
+            table[f"{prefix}_{variant} reference=ref"] = ours(rpg_loss, True, variant=variant, reinforce=reinforce)
+    table |= {f"local KL {name} (a term, not a loss)": kl_term(name) for name in ("reverse_kl", "js", "k3_is")}
     return table
 
 
@@ -86,9 +76,7 @@ def timed(function, x, synchronize) -> float:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rows", type=int, default=64)
     parser.add_argument("--columns", type=int, default=2048)
     parser.add_argument("--rounds", type=int, default=40)

@@ -69,9 +69,7 @@ def penalties(d: Draw) -> dict[str, float]:
     u = 1 / d.to_ref
     k3 = u - 1 - u.log()
     raw = d.to_ref * d.to_ref.log()
-    through = d.local(
-        lambda p, q: p.detach() * (p / q).log(), d.old_table
-    )  # what algorithm 1 adds, in expectation
+    through = d.local(lambda p, q: p.detach() * (p / q).log(), d.old_table)  # what algorithm 1 adds, in expectation
     return {
         "fkl: -log w": error(d.tokens(-log_w), to_old["fkl"]),
         "ufkl: w - log w - 1": error(d.tokens(w - log_w - 1), to_old["fkl"]),
@@ -80,9 +78,7 @@ def penalties(d: Draw) -> dict[str, float]:
         "rpg_js as coded, (w log w + log w) / 2, against Jeffreys / 2": error(
             d.tokens((w * log_w + log_w) / 2), jeffreys
         ),
-        "rpg_js as its comment says, (w log w - log w) / 2": error(
-            d.tokens((w * log_w - log_w) / 2), jeffreys
-        ),
+        "rpg_js as its comment says, (w log w - log w) / 2": error(d.tokens((w * log_w - log_w) / 2), jeffreys),
         "fixed reference as coded, w log w with w = pi/ref": error(d.tokens(raw), to_ref),
         "fixed reference here, rho log(pi/ref)": error(d.tokens(w * d.to_ref.log()), to_ref),
         "k3(ref/pi) without rho": error(d.tokens(k3), to_ref),

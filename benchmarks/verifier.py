@@ -3,11 +3,11 @@ r"""Accuracy and throughput of frpo_verl.rewards.math beside the verifiers that 
     python benchmarks/verifier.py --data DIR [--out FILE.json] [--only accuracy|throughput]
 
 Accuracy: every verifier on the labelled pairs of tests/data/verifier_pairs.jsonl, the answer in the form that it
-  looks for (`\boxed{}`, for math_dapo "Answer:"). Throughput: answers judged per second by 8 threads, warm, ours and
-  verl's math_verify, each in a process of its own: GSM8K test and AIME24/AMC23 (numeric) and the non-numeric problems
-  of MATH500, each with one right and one wrong response a problem (the data set's own solution; the same with another
-  problem's answer), MATH500's twice: with the answer as it is written in the data set, and respelled as
-  \frac{2(...)}{2} so that equality takes algebra; then both sets with 10 % hostile answers
+  looks for (`\boxed{}`, for math_dapo "Answer:"). Throughput: answers judged per second by 8 threads, warm, the best
+  of 3 runs, ours and verl's math_verify, each in a process of its own: GSM8K test and AIME24/AMC23 (numeric) and the
+  non-numeric problems of MATH500, each with one right and one wrong response a problem (the data set's own solution;
+  the same with another problem's answer), MATH500's twice: with the answer as it is written in the data set, and
+  respelled as \frac{2(...)}{2} so that equality takes algebra; then both sets with 10 % hostile answers
   (tests/hostile_answers.py). DIR holds gsm8k/test.jsonl and eval/{math500,aime24,amc23}.jsonl.
 """
 
@@ -29,6 +29,7 @@ import psutil
 ROOT = Path(__file__).resolve().parents[1]
 PAIRS = ROOT / "tests" / "data" / "verifier_pairs.jsonl"
 THREADS = 8
+REPEATS = 3
 VERIFIERS = ("frpo_verl", "math_verify", "math_dapo", "prime_math")
 LIMIT = 900  # seconds for one verifier on one set
 
@@ -210,13 +211,14 @@ def throughput(data):
     report = {}
     for label, rows in sets(data).items():
         report[label] = {"rows": len(rows)}
-        for name in ("frpo_verl", "math_verify"):
-            verdicts, seconds, cpu = run(name, rows)
-            right = (
-                None
-                if verdicts is None
-                else sum((v is True) == row["expect"] for v, row in zip(verdicts, rows, strict=True))
-            )
+        names = ("frpo_verl", "math_verify")
+        # in turns, the fastest of the repeats counts: other programs may be running
+        tries = [(name, *run(name, rows)) for _ in range(1 if "hostile" in label else REPEATS) for name in names]
+        for name in names:
+            _, verdicts, seconds, cpu = min((t for t in tries if t[0] == name), key=lambda t: t[2])
+            right = None
+            if verdicts is not None:
+                right = sum((v is True) == row["expect"] for v, row in zip(verdicts, rows, strict=True))
             report[label][name] = {
                 "seconds": round(seconds, 3),
                 "per_second": round(len(rows) / seconds, 1),

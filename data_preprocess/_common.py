@@ -122,11 +122,7 @@ def text(value: Any) -> str | None:
         return str(value)
     if isinstance(value, float):
         return str(int(value)) if math.isfinite(value) and value == int(value) else repr(value)
-    if (
-        isinstance(value, (list, tuple))
-        and value
-        and all(isinstance(m, Mapping) and "content" in m for m in value)
-    ):
+    if isinstance(value, (list, tuple)) and value and all(isinstance(m, Mapping) and "content" in m for m in value):
         user = [m["content"] for m in value if m.get("role", "user") == "user"]
         return text(user[-1]) if user else None
     if isinstance(value, (list, tuple)):
@@ -233,9 +229,7 @@ def read_json_lines(path: Path) -> Iterator[dict]:
                 try:
                     row = json.loads(line)
                 except json.JSONDecodeError as error:
-                    raise InputError(
-                        f"{path}, line {number}: not JSON ({error.msg} at column {error.colno})"
-                    ) from None
+                    raise InputError(f"{path}, line {number}: not JSON ({error.msg} at column {error.colno})") from None
                 if not isinstance(row, dict):
                     raise InputError(f"{path}, line {number}: expected an object, found {type(row).__name__}")
                 yield row
@@ -253,9 +247,7 @@ def read_json(path: Path) -> Iterator[dict]:
         lists = [content[key] for key in LIST_KEYS if isinstance(content.get(key), list)]
         content = lists[0] if lists else [content]
     if not isinstance(content, list) or not all(isinstance(row, dict) for row in content):
-        raise InputError(
-            f"{path}: expected a list of objects, or an object with one under {', '.join(LIST_KEYS)}"
-        )
+        raise InputError(f"{path}: expected a list of objects, or an object with one under {', '.join(LIST_KEYS)}")
     yield from content
 
 
@@ -291,14 +283,8 @@ def read_file(path: Path) -> Iterator[dict]:
 def is_data(path: Path, root: Path) -> bool:
     """A readable file: no metadata, not hidden, and not written by these scripts (parquet beside a card)."""
     hidden = any(part.startswith(".") for part in path.relative_to(root).parts)
-    ours = (
-        path.name.endswith(".card.json")
-        or path.suffix == ".parquet"
-        and path.with_suffix(".card.json").exists()
-    )
-    return (
-        path.suffix in EXTENSIONS and path.is_file() and path.name not in NOT_DATA and not hidden and not ours
-    )
+    ours = path.name.endswith(".card.json") or path.suffix == ".parquet" and path.with_suffix(".card.json").exists()
+    return path.suffix in EXTENSIONS and path.is_file() and path.name not in NOT_DATA and not hidden and not ours
 
 
 def find_files(root: Path, dataset: DataSet, split: str) -> list[Path]:
@@ -320,9 +306,7 @@ def find_files(root: Path, dataset: DataSet, split: str) -> list[Path]:
     for name in dict.fromkeys([split, dataset.splits[split]]):
         pattern = re.compile(rf"(?P<prefix>.*?)(?:^|[-_.]){re.escape(name)}(?:-\d+-of-\d+)?$")
         matches = [(p, pattern.search(p.stem)) for p in files]
-        found = [
-            (p, m["prefix"] if m else "") for p, m in matches if m or name in p.relative_to(root).parts[:-1]
-        ]
+        found = [(p, m["prefix"] if m else "") for p, m in matches if m or name in p.relative_to(root).parts[:-1]]
         if found:
             return unambiguous([p for p, _ in found], [prefix for _, prefix in found], root, split)
     return []
@@ -332,9 +316,7 @@ def unambiguous(files: list[Path], prefixes: list[str], root: Path, split: str) 
     """`files`, if they are of one format and one name up to the shard number; else InputError."""
     if len({p.suffix for p in files}) > 1 or len(set(prefixes)) > 1:
         names = ", ".join(str(p.relative_to(root)) for p in files[:4])
-        raise InputError(
-            f"{root}: split '{split}' may be any of {names}: give one file as --local_dataset_path"
-        )
+        raise InputError(f"{root}: split '{split}' may be any of {names}: give one file as --local_dataset_path")
     return files
 
 
@@ -353,15 +335,11 @@ def open_local(dataset: DataSet, path: str, wanted: list[str], explicit: bool) -
         raise InputError(f"--local_dataset_path {path}: no such file or folder")
     if root.is_file():
         if root.suffix not in EXTENSIONS:
-            raise InputError(
-                f"--local_dataset_path {path}: unknown kind of file; allowed: {', '.join(EXTENSIONS)}"
-            )
+            raise InputError(f"--local_dataset_path {path}: unknown kind of file; allowed: {', '.join(EXTENSIONS)}")
         if len(wanted) > 1:
             named = [s for s in wanted if re.search(rf"(?:^|[-_.]){re.escape(s)}(?:$|[-_.])", root.stem)]
             if len(named) != 1:
-                raise InputError(
-                    f"--local_dataset_path {path}: is it {' or '.join(wanted)}? Say so with --split"
-                )
+                raise InputError(f"--local_dataset_path {path}: is it {' or '.join(wanted)}? Say so with --split")
             wanted = named
         files = {wanted[0]: [root]}
     else:
@@ -529,9 +507,7 @@ def select(source: Source, dataset: DataSet, split: str, max_rows: int | None, s
     return result
 
 
-def rows_of(
-    selection: Selection, dataset: DataSet, split: str, options: argparse.Namespace
-) -> Iterator[dict]:
+def rows_of(selection: Selection, dataset: DataSet, split: str, options: argparse.Namespace) -> Iterator[dict]:
     repeat = 1 if split in dataset.train_splits else getattr(options, "repeat", 1)
     for index, e in selection.examples:
         for copy in range(repeat):
@@ -627,14 +603,10 @@ def write_parquet(rows: Iterable[Mapping[str, Any]], target: Path, name: Path, s
     return count
 
 
-def write_batch(
-    writer: pq.ParquetWriter, batch: list[Mapping[str, Any]], schema: pa.Schema, name: Path
-) -> int:
+def write_batch(writer: pq.ParquetWriter, batch: list[Mapping[str, Any]], schema: pa.Schema, name: Path) -> int:
     unknown = {key for row in batch for key in row} - set(schema.names)
     if unknown:
-        raise InputError(
-            f"{name}: column {sorted(unknown)[0]!r} is not in the schema ({', '.join(schema.names)})"
-        )
+        raise InputError(f"{name}: column {sorted(unknown)[0]!r} is not in the schema ({', '.join(schema.names)})")
     try:
         writer.write_table(pa.Table.from_pylist(batch, schema=schema))
     except (pa.ArrowException, TypeError, UnicodeEncodeError) as error:
@@ -652,9 +624,7 @@ class OneLineParser(argparse.ArgumentParser):
     """argparse with errors on one line and options accepted with dashes as with underscores."""
 
     def __init__(self, *args, **kwargs):
-        super().__init__(
-            *args, allow_abbrev=False, formatter_class=argparse.RawDescriptionHelpFormatter, **kwargs
-        )
+        super().__init__(*args, allow_abbrev=False, formatter_class=argparse.RawDescriptionHelpFormatter, **kwargs)
 
     def error(self, message):
         self.exit(2, f"{self.prog}: error: {message} (--help lists the options)\n")
@@ -676,9 +646,7 @@ def positive_int(value: str) -> int:
 
 def add_output_options(parser: OneLineParser, default_save_dir: str) -> None:
     """The options of every script: where the output goes and how a prompt is put together."""
-    parser.option(
-        "local_save_dir", default=default_save_dir, help="folder for the parquet files and their cards"
-    )
+    parser.option("local_save_dir", default=default_save_dir, help="folder for the parquet files and their cards")
     parser.option("local_dir", default=None, help="old name of --local_save_dir")
     parser.option("hdfs_dir", default=None, help="also copy the folder there")
     parser.option(
@@ -687,9 +655,7 @@ def add_output_options(parser: OneLineParser, default_save_dir: str) -> None:
         help="put after each problem ('' for none); default: %(default)s",
     )
     parser.option("system_prompt", default=None, help="a system message before the problem; default: none")
-    parser.option(
-        "max_rows", type=positive_int, default=None, help="keep at most this many problems of each split"
-    )
+    parser.option("max_rows", type=positive_int, default=None, help="keep at most this many problems of each split")
 
 
 def make_parser(dataset: DataSet, doc: str | None) -> OneLineParser:
@@ -700,17 +666,11 @@ def make_parser(dataset: DataSet, doc: str | None) -> OneLineParser:
         help=f"a jsonl, json, parquet or arrow file, or a folder; default: {dataset.hub} from the hub",
     )
     add_output_options(parser, f"~/data/{dataset.name}")
-    parser.option(
-        "seed", type=int, default=None, help="with --max_rows: draw them at random; default: the first ones"
-    )
+    parser.option("seed", type=int, default=None, help="with --max_rows: draw them at random; default: the first ones")
     if len(dataset.splits) > 1:
-        parser.option(
-            "split", choices=list(dataset.splits), default=None, help="only this one; default: all there are"
-        )
+        parser.option("split", choices=list(dataset.splits), default=None, help="only this one; default: all there are")
     if set(dataset.splits) - set(dataset.train_splits):
-        parser.option(
-            "repeat", type=positive_int, default=1, help="write each evaluation problem this many times"
-        )
+        parser.option("repeat", type=positive_int, default=1, help="write each evaluation problem this many times")
     return parser
 
 
@@ -775,10 +735,7 @@ def prepare(dataset: DataSet, options: argparse.Namespace) -> tuple[list, Path]:
     for split, source in sources.items():
         selection = select(source, dataset, split, options.max_rows, options.seed)
         if not selection.examples:
-            why = (
-                ", ".join(f"{n} {reason}" for reason, n in selection.dropped.most_common())
-                or "the source is empty"
-            )
+            why = ", ".join(f"{n} {reason}" for reason, n in selection.dropped.most_common()) or "the source is empty"
             raise InputError(f"split '{split}': none of {selection.rows_in} rows can be used ({why})")
         card = {
             "dataset": dataset.name,

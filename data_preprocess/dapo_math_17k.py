@@ -26,9 +26,7 @@ WRAPPING = re.compile(
 def parse(row: Mapping[str, Any]) -> Example:
     example = parse_row(row)
     wrapped = WRAPPING.match(example.question)
-    return replace(
-        example, question=wrapped["problem"].strip() if wrapped else example.question, solution=None
-    )
+    return replace(example, question=wrapped["problem"].strip() if wrapped else example.question, solution=None)
 
 
 DATASET = DataSet(

@@ -21,9 +21,7 @@ def parse(row: Mapping[str, Any]) -> Example:
     if "####" in worked:
         answer = clean_answer(worked.rpartition("####")[2].replace(",", ""))
     else:  # some copies carry the bare number
-        answer = (
-            example.answer.replace(",", "") if re.fullmatch(r"-?[\d,]*\.?\d+", example.answer or "") else None
-        )
+        answer = example.answer.replace(",", "") if re.fullmatch(r"-?[\d,]*\.?\d+", example.answer or "") else None
     return replace(example, answer=answer, solution=worked)
 
 

@@ -6,7 +6,10 @@ import importlib
 import sys
 
 COMMANDS = {
-    "doctor": ("frpo_verl.verl_plugin.doctor", "check that verl knows the plugin: versions, names, every touched function"),
+    "doctor": (
+        "frpo_verl.verl_plugin.doctor",
+        "check that verl knows the plugin: versions, names, every touched function",
+    ),
     "paths": ("frpo_verl.verl_plugin.paths", "where the recipes and the reward function are, as one types them"),
     "report": ("frpo_verl.report.cli", "a table and a picture of one run, or of several beside each other"),
     "passk": ("frpo_verl.evaluation.cli", "mean@k, pass@k and maj@k from validation dumps or jsonl"),
@@ -24,7 +27,10 @@ def main(argv: list[str] | None = None) -> int:
     if argv[0] not in COMMANDS:
         from .names import nearest
 
-        print(f"frpo_verl: no command {argv[0]!r}{nearest(argv[0], COMMANDS)}; known: {', '.join(COMMANDS)}", file=sys.stderr)
+        print(
+            f"frpo_verl: no command {argv[0]!r}{nearest(argv[0], COMMANDS)}; known: {', '.join(COMMANDS)}",
+            file=sys.stderr,
+        )
         return 2
     return importlib.import_module(COMMANDS[argv[0]][0]).main(argv[1:]) or 0
 

@@ -38,9 +38,7 @@ BASELINES = ("none", "position")
 def _check_2d(mask: torch.Tensor, **tensors: torch.Tensor) -> None:
     for name, x in tensors.items():
         if x.dim() != 2 or not x.is_floating_point():
-            raise ValueError(
-                f"{name} must be a floating (B, T) tensor, got {x.dtype} of shape {tuple(x.shape)}"
-            )
+            raise ValueError(f"{name} must be a floating (B, T) tensor, got {x.dtype} of shape {tuple(x.shape)}")
         if x.shape != mask.shape:
             raise ValueError(
                 f"{name} has shape {tuple(x.shape)} but the mask has {tuple(mask.shape)}: both must be (B, T)"
@@ -76,9 +74,7 @@ def log_ratio(
     """
     _check_2d(mask, log_prob=log_prob, ref_log_prob=ref_log_prob)
     if not clip > 0:
-        raise ValueError(
-            f"clip={clip!r}: the bound of the per-token log-ratio must be positive (20.0 is the default)"
-        )
+        raise ValueError(f"clip={clip!r}: the bound of the per-token log-ratio must be positive (20.0 is the default)")
     dtype = _float_dtype(log_prob, ref_log_prob)
     delta = torch.empty(mask.shape, dtype=dtype, device=log_prob.device)
     clipped, tokens = 0, 0
@@ -97,9 +93,7 @@ def log_ratio(
 
 
 @torch.no_grad()
-def rows_with_nonfinite(
-    log_prob: torch.Tensor, ref_log_prob: torch.Tensor, mask: torch.Tensor
-) -> torch.Tensor:
+def rows_with_nonfinite(log_prob: torch.Tensor, ref_log_prob: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
     """Which responses hold a NaN or infinite log-prob on a valid token: it would poison every earlier sum.
 
     Args:
@@ -157,9 +151,7 @@ def _discounted_suffix(cost: torch.Tensor, carry: torch.Tensor) -> torch.Tensor:
     return cost
 
 
-def _suffix(
-    cost: torch.Tensor, valid: torch.Tensor, discount: float, starts: torch.Tensor | None
-) -> torch.Tensor:
+def _suffix(cost: torch.Tensor, valid: torch.Tensor, discount: float, starts: torch.Tensor | None) -> torch.Tensor:
     """Inclusive (discounted) suffix sums of some rows, each taken at the start of the token's step."""
     if discount == 1.0:
         suffix = cost.flip(-1).cumsum(-1).flip(-1)
@@ -261,13 +253,9 @@ def regularizer(
             "(reward: put sequence_divergence into the scores before they are normalised)"
         )
     if not 0.0 <= discount <= 1.0:
-        raise ValueError(
-            f"discount={discount!r} must be a number in [0, 1]; 1 is exact, 0 keeps the local part only"
-        )
+        raise ValueError(f"discount={discount!r} must be a number in [0, 1]; 1 is exact, 0 keeps the local part only")
     if placement != "future" and (discount != 1.0 or step_start is not None):
-        raise ValueError(
-            f"placement={placement!r} has no future sum: discount and step_start need placement=future"
-        )
+        raise ValueError(f"placement={placement!r} has no future sum: discount and step_start need placement=future")
     if step_start is not None and (step_start.shape != mask.shape or step_start.dtype != torch.int64):
         raise ValueError(
             f"step_start must be int64 of shape {tuple(mask.shape)}, "
@@ -276,16 +264,12 @@ def regularizer(
     if baseline not in BASELINES:
         raise ValueError(f"baseline={baseline!r} must be one of {', '.join(BASELINES)}")
     if baseline == "position" and group_ids is None:
-        raise ValueError(
-            "baseline='position' needs group_ids: (B,) integers, equal for the responses of one prompt"
-        )
+        raise ValueError("baseline='position' needs group_ids: (B,) integers, equal for the responses of one prompt")
 
     reg = torch.empty(mask.shape, dtype=_float_dtype(delta), device=delta.device)
     for rows in row_chunks(*mask.shape, device=delta.device):
         starts = None if step_start is None else step_start[rows]
-        _regularizer_rows(
-            delta[rows].to(reg.dtype), mask[rows], row, placement, discount, starts, out=reg[rows]
-        )
+        _regularizer_rows(delta[rows].to(reg.dtype), mask[rows], row, placement, discount, starts, out=reg[rows])
     if baseline == "position":
         subtract_position_baseline(reg, mask, group_ids, session_ids)
     return reg
@@ -309,9 +293,7 @@ def kl_to_go(
 
     Args, Returns, Raises: see `regularizer`. Source: arXiv 2601.10201v2, Theorem 4.1, Eq. 4.5 and 4.6.
     """
-    return regularizer(
-        delta, mask, divergence=divergence, alpha=alpha, discount=discount, step_start=step_start
-    )
+    return regularizer(delta, mask, divergence=divergence, alpha=alpha, discount=discount, step_start=step_start)
 
 
 @torch.no_grad()
@@ -365,9 +347,7 @@ def token_advantages(
     """
     _check_2d(mask, reg=reg)
     if outcome.shape not in (mask.shape, mask.shape[:1]):
-        raise ValueError(
-            f"outcome has shape {tuple(outcome.shape)}: must be (B,) or (B, T) of {tuple(mask.shape)}"
-        )
+        raise ValueError(f"outcome has shape {tuple(outcome.shape)}: must be (B,) or (B, T) of {tuple(mask.shape)}")
     out = torch.empty_like(reg) if out is None else out
     for rows in row_chunks(*mask.shape, device=reg.device):
         a = outcome[rows].to(reg.dtype)

@@ -9,7 +9,7 @@ import dataclasses
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Optional
+from typing import Any
 
 from . import names
 
@@ -29,7 +29,7 @@ def _number(key: str, value: Any, allowed: str, ok) -> None:
         raise ConfigError(f"{key}={value!r}: must be {allowed}")
 
 
-def from_mapping(cls, values: Optional[Mapping], prefix: str, **forced):
+def from_mapping(cls, values: Mapping | None, prefix: str, **forced):
     """Build dataclass `cls` from `values`, refusing keys it does not have (the nearest known key is named)."""
     values = dict(values or {})
     known = {f.name for f in dataclasses.fields(cls)}
@@ -58,7 +58,7 @@ class FrpoConfig:
 
     kl_coef: float = 0.01
     divergence: str = "reverse_kl"
-    alpha: Optional[float] = None
+    alpha: float | None = None
     placement: str = "future"
     baseline: str = "none"
     discount: float = 1.0
@@ -70,7 +70,9 @@ class FrpoConfig:
 
     def __post_init__(self):
         key = "algorithm.frpo"
-        _number(f"{key}.kl_coef", self.kl_coef, "a finite number >= 0 (0 switches the regulariser off)", lambda v: v >= 0)
+        _number(
+            f"{key}.kl_coef", self.kl_coef, "a finite number >= 0 (0 switches the regulariser off)", lambda v: v >= 0
+        )
         _choice(f"{key}.divergence", self.divergence, names.DIVERGENCES)
         _choice(f"{key}.placement", self.placement, names.PLACEMENTS)
         _choice(f"{key}.baseline", self.baseline, names.BASELINES)
@@ -83,7 +85,9 @@ class FrpoConfig:
             raise ConfigError(f"{key}.allow_multiple_kl={self.allow_multiple_kl!r}: must be true or false")
         if self.divergence == "alpha":
             _number(
-                f"{key}.alpha", self.alpha, "a number other than 0 and 1, because divergence=alpha",
+                f"{key}.alpha",
+                self.alpha,
+                "a number other than 0 and 1, because divergence=alpha",
                 lambda v: v not in (0, 1),
             )
         elif self.alpha is not None:
@@ -98,10 +102,12 @@ class FrpoConfig:
         if self.baseline == "position" and self.placement == "reward":
             raise ConfigError(f"{key}.baseline=position: placement=reward has no KL-to-go to centre; set baseline=none")
         if self.step != "token" and self.discount != 1.0:
-            raise ConfigError(f"{key}.discount={self.discount!r}: steps are exact for discount=1 only; remove one of them")
+            raise ConfigError(
+                f"{key}.discount={self.discount!r}: steps are exact for discount=1 only; remove one of them"
+            )
 
     @classmethod
-    def parse(cls, values: Optional[Mapping], estimator: str = "frpo") -> FrpoConfig:
+    def parse(cls, values: Mapping | None, estimator: str = "frpo") -> FrpoConfig:
         """Settings for one registered estimator; `frpo_<divergence>` fixes the divergence."""
         forced = {}
         if estimator != "frpo":

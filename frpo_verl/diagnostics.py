@@ -90,9 +90,7 @@ def regularizer_metrics(
     """
     for name, x in {"delta": delta, "reg": reg, "entropy": entropy}.items():
         if x is not None and (x.shape != mask.shape or x.dim() != 2):
-            raise ValueError(
-                f"{name} has shape {tuple(x.shape)}, the mask {tuple(mask.shape)}: both must be (B, T)"
-            )
+            raise ValueError(f"{name} has shape {tuple(x.shape)}, the mask {tuple(mask.shape)}: both must be (B, T)")
     if outcome_adv.shape not in (mask.shape, mask.shape[:1]):
         raise ValueError(
             f"outcome_adv has shape {tuple(outcome_adv.shape)}: must be (B,) or (B, T) = {tuple(mask.shape)}"

@@ -226,9 +226,7 @@ def get_divergence(name: str, alpha: float | None = None) -> Divergence:
     """
     if name not in DIVERGENCES:
         near = difflib.get_close_matches(str(name), DIVERGENCES, n=1, cutoff=0.0)
-        raise ValueError(
-            f"divergence={name!r} is unknown: did you mean {near[0]!r}? Known: {', '.join(DIVERGENCES)}"
-        )
+        raise ValueError(f"divergence={name!r} is unknown: did you mean {near[0]!r}? Known: {', '.join(DIVERGENCES)}")
     if name != "alpha":
         if alpha is not None:
             raise ValueError(

@@ -25,9 +25,7 @@ def valid_positions(mask: torch.Tensor) -> torch.Tensor:
     return mask if mask.dtype == torch.bool else mask.bool()
 
 
-def keep(
-    x: torch.Tensor, mask: torch.Tensor, fill: float = 0.0, *, out: torch.Tensor | None = None
-) -> torch.Tensor:
+def keep(x: torch.Tensor, mask: torch.Tensor, fill: float = 0.0, *, out: torch.Tensor | None = None) -> torch.Tensor:
     """`x` where the mask is valid, `fill` elsewhere; whatever stands on a masked position has no effect.
 
         keep(x, m)_i = x_i if m_i != 0 else fill
@@ -68,9 +66,7 @@ def masked_sum(x: torch.Tensor, mask: torch.Tensor, dim: int | tuple[int, ...] |
     return keep(x, mask).sum(dim=dim, dtype=_accumulation_dtype(x))
 
 
-def masked_mean(
-    x: torch.Tensor, mask: torch.Tensor, dim: int | tuple[int, ...] | None = None
-) -> torch.Tensor:
+def masked_mean(x: torch.Tensor, mask: torch.Tensor, dim: int | tuple[int, ...] | None = None) -> torch.Tensor:
     """Mean of `x` over valid positions, accumulated in float32 (float64 for float64).
 
     Args:

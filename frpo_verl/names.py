@@ -31,6 +31,7 @@ def nearest(name: object, known) -> str:
     close = difflib.get_close_matches(str(name), [str(k) for k in known], n=1, cutoff=0.5)
     return f" (did you mean {close[0]!r}?)" if close else ""
 
+
 RPG_VARIANTS = ("fkl", "ufkl", "rkl", "urkl")
 RPG_LOSSES = (*(f"rpg_{v}" for v in RPG_VARIANTS), *(f"rpg_rf_{v}" for v in RPG_VARIANTS))
 CLIP_LOSSES = ("divergence_clip", "atr_grpo")

@@ -87,9 +87,7 @@ def step_starts_by_newline(
     valid = _check_mask(mask)
     if isinstance(tokens, torch.Tensor):
         if decode is None:
-            raise ValueError(
-                "step=newline splits on decoded text: pass decode (token id -> text), e.g. a tokenizer's"
-            )
+            raise ValueError("step=newline splits on decoded text: pass decode (token id -> text), e.g. a tokenizer's")
         if tokens.shape != mask.shape or tokens.is_floating_point():
             raise ValueError(
                 f"tokens must be integers of shape {tuple(mask.shape)}, "
@@ -101,12 +99,8 @@ def step_starts_by_newline(
         newline = has_newline[keep(tokens, valid)]
     else:
         if len(tokens) != mask.shape[0] or any(len(row) != mask.shape[1] for row in tokens):
-            raise ValueError(
-                f"tokens must be {mask.shape[0]} lists of {mask.shape[1]} texts, one for each column"
-            )
-        newline = torch.tensor(
-            [["\n" in text for text in row] for row in tokens], dtype=torch.bool, device=mask.device
-        )
+            raise ValueError(f"tokens must be {mask.shape[0]} lists of {mask.shape[1]} texts, one for each column")
+        newline = torch.tensor([["\n" in text for text in row] for row in tokens], dtype=torch.bool, device=mask.device)
         newline = newline.reshape(mask.shape)
     starts = torch.empty(mask.shape, dtype=torch.int64, device=mask.device)
     for rows in row_chunks(*mask.shape, device=mask.device):

@@ -54,10 +54,7 @@ class Toy:
 def gradient(scalar: torch.Tensor, *leaves: torch.Tensor) -> torch.Tensor:
     grads = torch.autograd.grad(scalar, leaves, allow_unused=True, retain_graph=True)
     return torch.cat(
-        [
-            torch.zeros_like(x).flatten() if g is None else g.flatten()
-            for g, x in zip(grads, leaves, strict=True)
-        ]
+        [torch.zeros_like(x).flatten() if g is None else g.flatten() for g, x in zip(grads, leaves, strict=True)]
     )
 
 

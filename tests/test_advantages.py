@@ -53,9 +53,7 @@ class Toy:
         return policy_gradient(self.all, self.logits, reg)
 
 
-@pytest.fixture(
-    scope="module", params=[(3, 4, True), (3, 3, False), (2, 5, True)], ids=["eos", "fixed", "binary"]
-)
+@pytest.fixture(scope="module", params=[(3, 4, True), (3, 3, False), (2, 5, True)], ids=["eos", "fixed", "binary"])
 def toy(request):
     return Toy(*request.param)
 
@@ -86,9 +84,7 @@ def test_reward_placement_before_normalisation_is_the_whole_gradient(toy, name, 
     )
     # the score-function part misses the derivative of the cost itself: (f' - f/w) * score on each token
     row = get_divergence(name, order)
-    own = regularizer(toy.delta, toy.mask, divergence=name, alpha=order, placement="local") - row.future(
-        toy.delta
-    )
+    own = regularizer(toy.delta, toy.mask, divergence=name, alpha=order, placement="local") - row.future(toy.delta)
     assert relative_error(toy.estimate(cost[:, None] + own), toy.truth(row)) < 1e-10
 
 
@@ -138,11 +134,7 @@ def grouped(toy, size):
 def grouped_gradient(toy, rows, weight, probability_of_group, size):
     """Expected gradient of the mean over a group's responses of sum_t weight_t * score_t."""
     lp = log_prob(toy.all, toy.logits)[rows]
-    w = (
-        probability_of_group.repeat_interleave(size)[:, None]
-        * torch.where(toy.mask[rows], weight, 0.0)
-        / size
-    )
+    w = probability_of_group.repeat_interleave(size)[:, None] * torch.where(toy.mask[rows], weight, 0.0) / size
     return gradient((w.detach() * lp).sum(), toy.logits)
 
 
@@ -166,9 +158,7 @@ def test_position_baseline_on_triples_and_the_biased_ways_to_do_it():
     ours = regularizer(toy.delta[rows], mask, baseline="position", group_ids=ids)
     assert relative_error(grouped_gradient(toy, rows, ours, p, 3), truth) < 1e-10
     by_group, there = reg.reshape(-1, 3, 2), mask.reshape(-1, 3, 2)
-    own_included = (
-        by_group - by_group.sum(1, keepdim=True) / there.sum(1, keepdim=True).clamp(min=1)
-    ).reshape(-1, 2)
+    own_included = (by_group - by_group.sum(1, keepdim=True) / there.sum(1, keepdim=True).clamp(min=1)).reshape(-1, 2)
     assert relative_error(grouped_gradient(toy, rows, own_included, p, 3), truth) > 0.05
     remaining = mask.flip(-1).cumsum(-1).flip(-1)
     own_length = reg - remaining * (toy.delta[rows].sum() / mask.sum())  # the paper's (T - t) * mean KL
@@ -224,9 +214,7 @@ def test_agrees_with_openrlhf_group_norm_and_k1_in_the_reward():
             running += -beta * (lp[i, t] - lr[i, t]) + (normalised[i] if t == n - 1 else 0.0)
             expected[i, t] = running
     delta, _ = log_ratio(lp, lr, mask)
-    torch.testing.assert_close(
-        token_advantages(normalised, kl_to_go(delta, mask), mask, kl_coef=beta), expected
-    )
+    torch.testing.assert_close(token_advantages(normalised, kl_to_go(delta, mask), mask, kl_coef=beta), expected)
 
 
 def test_agrees_with_roll_grpo_and_token_level_kl():
@@ -236,13 +224,9 @@ def test_agrees_with_roll_grpo_and_token_level_kl():
     normalised = group_norm(scores, groups)
     last = torch.nn.functional.one_hot((mask.sum(-1) - 1).clamp(min=0), columns) * mask
     token_rewards = normalised[:, None] * last - beta * torch.where(mask.bool(), lp - lr, 0.0)
-    expected = torch.where(
-        mask.bool(), token_rewards @ torch.ones(columns, columns, dtype=torch.float64).tril(), 0.0
-    )
+    expected = torch.where(mask.bool(), token_rewards @ torch.ones(columns, columns, dtype=torch.float64).tril(), 0.0)
     delta, _ = log_ratio(lp, lr, mask)
-    torch.testing.assert_close(
-        token_advantages(normalised, kl_to_go(delta, mask), mask, kl_coef=beta), expected
-    )
+    torch.testing.assert_close(token_advantages(normalised, kl_to_go(delta, mask), mask, kl_coef=beta), expected)
 
 
 def test_agrees_with_prl_for_steps_of_one_token():
@@ -256,9 +240,7 @@ def test_agrees_with_prl_for_steps_of_one_token():
         for t in range(n):
             expected[i, t] = normalised[i] - (lp[i, t:n] - lr[i, t:n]).sum() / eta
     delta, _ = log_ratio(lp, lr, mask)
-    torch.testing.assert_close(
-        token_advantages(normalised, kl_to_go(delta, mask), mask, kl_coef=1 / eta), expected
-    )
+    torch.testing.assert_close(token_advantages(normalised, kl_to_go(delta, mask), mask, kl_coef=1 / eta), expected)
 
 
 def test_first_and_last_token_and_equal_rewards():
@@ -277,9 +259,7 @@ def test_outcome_may_be_per_row_or_per_token():
     reg = kl_to_go(log_ratio(lp, lr, mask)[0], mask)
     per_token = scores[:, None].expand_as(lp).masked_fill(mask == 0, math.nan)
     a, b = (token_advantages(x, reg, mask, kl_coef=0.1) for x in (scores, per_token))
-    assert torch.equal(a, b) and torch.equal(
-        token_advantages(scores, reg, mask, kl_coef=0.0), scores[:, None] * mask
-    )
+    assert torch.equal(a, b) and torch.equal(token_advantages(scores, reg, mask, kl_coef=0.0), scores[:, None] * mask)
     assert token_advantages(scores, reg, mask, kl_coef=0.1, out=reg) is reg and torch.equal(reg, a)
     with pytest.raises(ValueError, match="outcome"):
         token_advantages(scores[:3], reg, mask, kl_coef=0.1)

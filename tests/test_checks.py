@@ -54,7 +54,10 @@ POLICY_LOSS = "actor_rollout_ref.actor.policy_loss"
         ),
         (["data.train_files=/nowhere/train.parquet"], "data.train_files=/nowhere/train.parquet: no such file"),
         (["data.val_files=[/nowhere/a.parquet]"], "data.val_files=/nowhere/a.parquet: no such file"),
-        (["actor_rollout_ref.model.path=/nowhere/model"], "actor_rollout_ref.model.path=/nowhere/model: no such folder"),
+        (
+            ["actor_rollout_ref.model.path=/nowhere/model"],
+            "actor_rollout_ref.model.path=/nowhere/model: no such folder",
+        ),
         (["algorithm.adv_estimator=grpo"], "algorithm.frpo is set and nobody reads it"),
         ([f"{POLICY_LOSS}.loss_mode=atr_grop"], "not registered (did you mean 'atr_grpo'?)"),
         ([f"{POLICY_LOSS}.loss_mode=frpo"], "counts the KL twice"),

@@ -89,9 +89,7 @@ def bisect(delta: float, below: float, above: float) -> float:
         return float(a.exp())
 
 
-@pytest.mark.parametrize(
-    "delta", [1e-8, 1e-7, 9.9e-7, 1.1e-6, 1e-5, 9.99e-4, 1.001e-3, 0.0231, 0.3, 1.0, 3.0, 10.0]
-)
+@pytest.mark.parametrize("delta", [1e-8, 1e-7, 9.9e-7, 1.1e-6, 1e-5, 9.99e-4, 1.001e-3, 0.0231, 0.3, 1.0, 3.0, 10.0])
 def test_kl3_bounds_match_bisection(delta):
     low, high = kl3_bounds(delta)
     assert 0 < low < 1 < high and high - 1 > 1 - low
@@ -182,13 +180,9 @@ def test_same_as_verls_vanilla_in_value_gradient_and_metrics():
     log_prob = (old + 0.6 * torch.randn(16, 33, generator=generator)).requires_grad_()
     advantages = torch.randn(16, 33, generator=generator)
     mask = torch.rand(16, 33, generator=generator) < 0.8
-    loss, metrics = core_algos.compute_policy_loss_vanilla(
-        old, log_prob, advantages, mask, "token-mean", config
-    )
+    loss, metrics = core_algos.compute_policy_loss_vanilla(old, log_prob, advantages, mask, "token-mean", config)
     (expected,) = torch.autograd.grad(loss, log_prob)
-    terms = divergence_clip_loss(
-        log_prob, old, advantages, mask, measure="ratio", delta=(0.2, 0.28), dual_clip_c=3.0
-    )
+    terms = divergence_clip_loss(log_prob, old, advantages, mask, measure="ratio", delta=(0.2, 0.28), dual_clip_c=3.0)
     ours = core_algos.agg_loss(terms.token_loss, mask, "token-mean")
     (grad,) = torch.autograd.grad(ours, log_prob)
     assert torch.allclose(ours, loss, rtol=1e-5)

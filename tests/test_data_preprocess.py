@@ -184,9 +184,7 @@ SAMPLES = [
 ]
 
 
-@pytest.mark.parametrize(
-    "name,split,row,expected", SAMPLES, ids=[f"{s[0]}{i}" for i, s in enumerate(SAMPLES)]
-)
+@pytest.mark.parametrize("name,split,row,expected", SAMPLES, ids=[f"{s[0]}{i}" for i, s in enumerate(SAMPLES)])
 def test_row_of_each_set_in_circulation(tmp_path, name, split, row, expected):
     source = write_jsonl(tmp_path / "in" / f"{split}.jsonl", [row])
     assert main(name, "--local_dataset_path", source.parent, "--local_save_dir", tmp_path / "out") == 0
@@ -206,17 +204,12 @@ def test_row_of_each_set_in_circulation(tmp_path, name, split, row, expected):
     )
 
 
-@pytest.mark.parametrize(
-    "name,split,row,expected", SAMPLES, ids=[f"{s[0]}{i}" for i, s in enumerate(SAMPLES)]
-)
+@pytest.mark.parametrize("name,split,row,expected", SAMPLES, ids=[f"{s[0]}{i}" for i, s in enumerate(SAMPLES)])
 def test_every_ground_truth_is_judged_equal_to_its_boxed_form(name, split, row, expected):
     from frpo_verl.rewards.math import compute_score
 
     data_source, _, ground_truth, _ = expected
-    assert (
-        compute_score(data_source, rf"So the answer is $\boxed{{{ground_truth}}}$.", ground_truth)["score"]
-        == 1.0
-    )
+    assert compute_score(data_source, rf"So the answer is $\boxed{{{ground_truth}}}$.", ground_truth)["score"] == 1.0
 
 
 def test_no_script_hides_a_module_of_the_standard_library():
@@ -288,8 +281,7 @@ def test_integer_answers(given, expected):
 
 def math_rows(n=20):
     return [
-        {"problem": f"What is {i} + {i}?", "solution": rf"It is \boxed{{{2 * i}}}.", "level": "1"}
-        for i in range(n)
+        {"problem": f"What is {i} + {i}?", "solution": rf"It is \boxed{{{2 * i}}}.", "level": "1"} for i in range(n)
     ]
 
 
@@ -327,9 +319,7 @@ def test_every_local_form_gives_the_same_file(tmp_path):
         "saved",
     ):
         out = tmp_path / "out" / form
-        assert main("math_dataset", "--local_dataset_path", tmp_path / form, "--local_save_dir", out) == 0, (
-            form
-        )
+        assert main("math_dataset", "--local_dataset_path", tmp_path / form, "--local_save_dir", out) == 0, form
         written[form] = (out / "train.parquet").read_bytes()
         assert card_of(out / "train.parquet")["rows_in"] == 20
     assert set(written.values()) == {written["jsonl"]}
@@ -352,12 +342,8 @@ def test_a_folder_of_benchmarks_and_a_chosen_configuration(tmp_path):
     write_jsonl(tmp_path / "eval" / "amc23.jsonl", [{"problem": "B", "answer": 2}])
     assert main("amc23", "--local_dataset_path", tmp_path / "eval", "--local_save_dir", tmp_path / "o") == 0
     assert rows_of(tmp_path / "o" / "test.parquet")[0]["extra_info"]["question"] == "B"
-    write_jsonl(
-        tmp_path / "g" / "main" / "train-00000-of-00001.jsonl", [{"question": "M", "answer": "#### 1"}]
-    )
-    write_jsonl(
-        tmp_path / "g" / "socratic" / "train-00000-of-00001.jsonl", [{"question": "S", "answer": "#### 1"}]
-    )
+    write_jsonl(tmp_path / "g" / "main" / "train-00000-of-00001.jsonl", [{"question": "M", "answer": "#### 1"}])
+    write_jsonl(tmp_path / "g" / "socratic" / "train-00000-of-00001.jsonl", [{"question": "S", "answer": "#### 1"}])
     assert main("gsm8k", "--local_dataset_path", tmp_path / "g", "--local_save_dir", tmp_path / "o") == 0
     assert [r["extra_info"]["question"] for r in rows_of(tmp_path / "o" / "train.parquet")] == ["M"]
 
@@ -434,9 +420,7 @@ def test_dapo_is_deduplicated_and_unwrapped(tmp_path):
     write_jsonl(tmp_path / "train.jsonl", rows)
     assert main("dapo_math_17k", "--local_dataset_path", tmp_path, "--local_save_dir", tmp_path / "o") == 0
     kept = rows_of(tmp_path / "o" / "train.parquet")
-    assert [(r["extra_info"]["question"], r["extra_info"]["id"]) for r in kept] == [
-        (f"P{i}", str(i)) for i in range(4)
-    ]
+    assert [(r["extra_info"]["question"], r["extra_info"]["id"]) for r in kept] == [(f"P{i}", str(i)) for i in range(4)]
     assert card_of(tmp_path / "o" / "train.parquet")["dropped"] == {
         "conflicting_duplicate": 2,
         "duplicate": 495,
@@ -613,9 +597,7 @@ def test_ambiguous_folders_are_refused(tmp_path, capsys):
     assert "may be any of" in capsys.readouterr().err
     write_jsonl(tmp_path / "b" / "easy_train.jsonl", math_rows(1))
     write_jsonl(tmp_path / "b" / "hard_train.jsonl", math_rows(1))
-    assert (
-        main("math_dataset", "--local_dataset_path", tmp_path / "b", "--local_save_dir", tmp_path / "o") == 2
-    )
+    assert main("math_dataset", "--local_dataset_path", tmp_path / "b", "--local_save_dir", tmp_path / "o") == 2
     assert main("math_dataset", "--local_dataset_path", tmp_path / "b", "--split", "test") == 2
     assert not (tmp_path / "o").exists()
 

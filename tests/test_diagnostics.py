@@ -67,17 +67,13 @@ def test_every_number_against_loops():
 def test_all_masked_rows_and_garbage_never_count():
     lp, lr, entropy, mask, outcome, groups = batch(1)
     clean = metrics(lp, lr, entropy, mask, outcome, groups)
-    junk = torch.tensor([math.nan, math.inf, -math.inf])[
-        torch.arange(lp.numel()).reshape(lp.shape) % 3
-    ].double()
+    junk = torch.tensor([math.nan, math.inf, -math.inf])[torch.arange(lp.numel()).reshape(lp.shape) % 3].double()
     dirty = [torch.where(mask.bool(), x, junk) for x in (lp, lr, entropy)]
     pad = torch.full((3, lp.shape[1]), math.nan, dtype=torch.float64)
     dirty = [torch.cat([x, pad]) for x in dirty]
     padded = torch.cat([mask, torch.zeros(3, mask.shape[1], dtype=mask.dtype)])
     outcome = torch.cat([outcome, torch.tensor([0.0, math.nan, 7.0])])
-    assert metrics(*dirty, padded, outcome, torch.cat([groups, torch.tensor([77, 77, 78])])) == pytest.approx(
-        clean
-    )
+    assert metrics(*dirty, padded, outcome, torch.cat([groups, torch.tensor([77, 77, 78])])) == pytest.approx(clean)
 
 
 def test_nothing_valid_reports_only_the_clip_share():
@@ -86,9 +82,7 @@ def test_nothing_valid_reports_only_the_clip_share():
     kind = {"beta": 0.1, "clip_frac": 0.0, "group_ids": groups}
     assert regularizer_metrics(x, x, torch.zeros(2), mask, **kind) == {"frpo/log_ratio_clip_frac": 0.0}
     empty = torch.zeros(2, 0)
-    assert list(regularizer_metrics(empty, empty, torch.zeros(2), empty, **kind)) == [
-        "frpo/log_ratio_clip_frac"
-    ]
+    assert list(regularizer_metrics(empty, empty, torch.zeros(2), empty, **kind)) == ["frpo/log_ratio_clip_frac"]
 
 
 def test_zero_variance_groups_is_a_share_of_groups_of_two_or_more():
@@ -97,19 +91,13 @@ def test_zero_variance_groups_is_a_share_of_groups_of_two_or_more():
     groups = torch.tensor([4, 4, 4, 7, 7, 1, 2, 2, 2])  # row 8 is a pad row, group 1 has one response
     outcome = torch.tensor([0.3, 0.3, 0.3, -1.0, 1.0, 5.0, 2.0, 2.0, -9.0])
     kind = {"beta": 0.1, "clip_frac": 0.0, "group_ids": groups}
-    assert regularizer_metrics(x, x, outcome, mask, **kind)["frpo/zero_variance_groups"] == pytest.approx(
-        2 / 3
-    )
+    assert regularizer_metrics(x, x, outcome, mask, **kind)["frpo/zero_variance_groups"] == pytest.approx(2 / 3)
     per_token = outcome[:, None].expand(9, 2)
-    assert regularizer_metrics(x, x, per_token, mask, **kind)["frpo/zero_variance_groups"] == pytest.approx(
-        2 / 3
-    )
+    assert regularizer_metrics(x, x, per_token, mask, **kind)["frpo/zero_variance_groups"] == pytest.approx(2 / 3)
     scores = torch.tensor([1.0, 1.0, 0.0, 0.0, 1.0, 1.0, 1.0, 1.0, 0.0])
     got = regularizer_metrics(x, x, outcome, mask, scores=scores, **kind)
     assert got["frpo/zero_variance_groups"] == pytest.approx(1 / 3)
-    alone = regularizer_metrics(
-        x[:1], x[:1], outcome[:1], mask[:1], beta=0.1, clip_frac=0.0, group_ids=groups[:1]
-    )
+    alone = regularizer_metrics(x[:1], x[:1], outcome[:1], mask[:1], beta=0.1, clip_frac=0.0, group_ids=groups[:1])
     assert "frpo/zero_variance_groups" not in alone
 
 

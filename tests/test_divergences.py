@@ -65,12 +65,7 @@ def test_exactly_zero_where_the_policies_agree(name, order):
     row = get_divergence(name, order)
     for dtype in (torch.float32, torch.float64):
         zero = torch.zeros(3, dtype=dtype)
-        assert (
-            row.value(zero).abs().max()
-            == row.future(zero).abs().max()
-            == row.centered_local(zero).abs().max()
-            == 0
-        )
+        assert row.value(zero).abs().max() == row.future(zero).abs().max() == row.centered_local(zero).abs().max() == 0
 
 
 @pytest.mark.parametrize("name, order", ROWS, ids=IDS)

@@ -94,5 +94,7 @@ def test_nothing_of_the_cpu_path_is_active_unless_asked_for():
         "hasattr(d.initialize_global_process_group_ray, '__wrapped__'))"
     )
     env = {k: v for k, v in os.environ.items() if k != "VERL_PLATFORM"}
-    result = subprocess.run([sys.executable, "-W", "ignore", "-c", code], capture_output=True, text=True, env=env, timeout=120)
+    result = subprocess.run(
+        [sys.executable, "-W", "ignore", "-c", code], capture_output=True, text=True, env=env, timeout=120
+    )
     assert result.stdout.split() == ["None", "False", "False"], result.stderr[-2000:]

@@ -75,7 +75,11 @@ def toy_gradient(estimator: str, placement: str, junk: bool, **frpo):
     if junk:
         old, ref = toys.garbage(toy, old), toys.garbage(toy, ref)
     data = batch(
-        torch.zeros_like(old), toy.mask.long(), old, ref, [f"u{i}" for i in range(toy.count)]  # groups of one: A = 0
+        torch.zeros_like(old),
+        toy.mask.long(),
+        old,
+        ref,
+        [f"u{i}" for i in range(toy.count)],  # groups of one: A = 0
     )
     weight = advantages(data, estimator, kl_coef=0.3, placement=placement, **frpo)
     assert torch.isfinite(weight).all() and not weight[~toy.mask].any()

@@ -39,7 +39,9 @@ def data_of(rows, scores, uid):
 
 def run_config(**policy_loss):
     loss = {"loss_mode": "f_grpo", **policy_loss}
-    return OmegaConf.create({"algorithm": {"adv_estimator": "f_hal"}, "actor_rollout_ref": {"actor": {"policy_loss": loss}}})
+    return OmegaConf.create(
+        {"algorithm": {"adv_estimator": "f_hal"}, "actor_rollout_ref": {"actor": {"policy_loss": loss}}}
+    )
 
 
 def put_back(rows, advantages):
@@ -76,7 +78,9 @@ def test_lambda_zero_is_f_grpo_on_the_same_batch(mixed):
     put_back(rows, weights(0.0))
     hal = f_grpo_gradients(rows)
     on_policy = rows[:4]
-    put_back(on_policy, compute_advantage(data_of(on_policy, scores[:4], uid[:4]), adv_estimator="grpo").batch["advantages"])
+    put_back(
+        on_policy, compute_advantage(data_of(on_policy, scores[:4], uid[:4]), adv_estimator="grpo").batch["advantages"]
+    )
     alone = f_grpo_gradients(on_policy)
     for a, b in zip(hal[:4], alone, strict=True):
         torch.testing.assert_close(a, b, rtol=0, atol=1e-6)

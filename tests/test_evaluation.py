@@ -134,9 +134,7 @@ def test_maj_at_k_with_many_samples_stays_exact():
     assert maj_at_k([1000] + [1] * 1000, [1.0] + [0.0] * 1000, k) == pytest.approx(expected, abs=1e-9)
 
 
-@pytest.mark.parametrize(
-    "args", [([0], [1.0], 1), ([1], [], 1), ([2], [1.0], 3), ([2], [1.0], 0), ([1], [1.0], 1, -1)]
-)
+@pytest.mark.parametrize("args", [([0], [1.0], 1), ([1], [], 1), ([2], [1.0], 3), ([2], [1.0], 0), ([1], [1.0], 1, -1)])
 def test_maj_at_k_refuses(args):
     with pytest.raises(ValueError, match="maj_at_k"):
         maj_at_k(*args)
@@ -147,9 +145,7 @@ def test_confidence_interval_is_that_of_a_mean():
     values = np.stack([rng.normal(size=400), np.full(400, 0.25)], axis=1)
     low, high = confidence_interval(values, 0.95, resamples=4000, seed=3)
     half = 1.96 * values[:, 0].std() / 20
-    assert (low[0], high[0]) == pytest.approx(
-        (values[:, 0].mean() - half, values[:, 0].mean() + half), abs=0.15 * half
-    )
+    assert (low[0], high[0]) == pytest.approx((values[:, 0].mean() - half, values[:, 0].mean() + half), abs=0.15 * half)
     assert low[1] == pytest.approx(0.25) == high[1]
     again = confidence_interval(values, 0.95, resamples=4000, seed=3)
     assert np.array_equal(again[0], low) and np.array_equal(again[1], high)
@@ -231,9 +227,7 @@ def test_greedy_validation_is_noticed(tmp_path):
 @settings(max_examples=25, deadline=None)
 @given(st.lists(st.lists(st.booleans(), min_size=3, max_size=3), min_size=1, max_size=6), st.randoms())
 def test_order_of_samples_and_problems_does_not_matter(table, rng):
-    records = [
-        r for i, grades in enumerate(table) for r in graded(str(i), grades, [str(int(g)) for g in grades])
-    ]
+    records = [r for i, grades in enumerate(table) for r in graded(str(i), grades, [str(int(g)) for g in grades])]
     shuffled = rng.sample(records, len(records))
     first, second = summarize(records, resamples=5)[UNKNOWN], summarize(shuffled, resamples=5)[UNKNOWN]
     for name, metric in first["metrics"].items():
@@ -309,9 +303,7 @@ def test_a_dump_names_problems_by_prompt_and_ground_truth(tmp_path):
     assert [r.correct for r in records] == [True, False, False, True, False, False]
     assert {(r.data_source, r.step) for r in records} == {(UNKNOWN, 5)}
     # copies of a problem (--repeat) have other uids and are the same problem; so has a dump of another step
-    copies = read_records(
-        write(tmp_path / "c.jsonl", rows + [{**row, "uid": "again" + row["uid"]} for row in rows])
-    )
+    copies = read_records(write(tmp_path / "c.jsonl", rows + [{**row, "uid": "again" + row["uid"]} for row in rows]))
     assert {r.problem for r in copies} == {r.problem for r in records} and len(copies) == 12
     legacy = read_records(write(tmp_path / "l.jsonl", dump_rows(uid=False)))
     assert [(r.problem, r.correct) for r in legacy] == [(r.problem, r.correct) for r in records]
@@ -412,9 +404,7 @@ def test_what_verl_writes_is_read(tmp_path, trainer):
         "verify_timeout": [0, 0, 1, None],
         "uid": ["k-0_0_0", "k-0_1_0", "k-1_0_0", "k-1_1_0"],
     }
-    Trainer._write_generations(
-        inputs, ["o"] * 4, ["3", "3", "4", "4"], [1.0, 0.0, 0.0, 0.0], info, tmp_path, 20
-    )
+    Trainer._write_generations(inputs, ["o"] * 4, ["3", "3", "4", "4"], [1.0, 0.0, 0.0, 0.0], info, tmp_path, 20)
     records = read_records(tmp_path / "20.jsonl")
     assert [(r.correct, r.graded, r.pred, r.step) for r in records] == [
         (True, True, "3", 20),

@@ -26,9 +26,7 @@ F = {
     "js": lambda u: torch.special.xlogy(u, u) - (u + 1) * ((u + 1) / 2).log(),
     "total_variation": lambda u: (u - 1).abs() / 2,
 }
-U = torch.cat(
-    [torch.zeros(1, dtype=f64), torch.logspace(-9, 9, 400_001, dtype=f64), torch.ones(1, dtype=f64)]
-)
+U = torch.cat([torch.zeros(1, dtype=f64), torch.logspace(-9, 9, 400_001, dtype=f64), torch.ones(1, dtype=f64)])
 V = torch.linspace(-6.0, 6.0, 25, dtype=f64)
 
 
@@ -162,9 +160,7 @@ def test_parallel_to_grpo_for_any_rewards_where_both_slopes_agree(name):
     advantages = toy.reward - toy.reward.mean()
     terms = f_grpo_loss(log_prob, log_prob.detach(), log_prob.detach(), advantages, toy.mask, divergence=name)
     ours = gradient(terms.sequence_loss.sum(), table)
-    assert cosine(ours, gradient(-(advantages * toy.log_sequence(table)).sum(), table)) == pytest.approx(
-        1.0, abs=1e-12
-    )
+    assert cosine(ours, gradient(-(advantages * toy.log_sequence(table)).sum(), table)) == pytest.approx(1.0, abs=1e-12)
 
 
 def test_factor_is_the_gradient_of_the_statistic_with_gamma_one():
@@ -194,9 +190,7 @@ def test_two_answer_bandit_under_pearson(clamped):
     logit = torch.zeros((), dtype=f64, requires_grad=True)
     half = torch.full((2, 1), math.log(0.5), dtype=f64)
     for _ in range(600):
-        log_prob = torch.stack(
-            [torch.nn.functional.logsigmoid(-logit), torch.nn.functional.logsigmoid(logit)]
-        )
+        log_prob = torch.stack([torch.nn.functional.logsigmoid(-logit), torch.nn.functional.logsigmoid(logit)])
         if clamped:
             terms = f_grpo_loss(
                 log_prob[:, None],
@@ -350,9 +344,7 @@ def test_masked_positions_have_no_effect(name, length_normalize):
 
 def test_bf16_is_computed_in_float32():
     generator = torch.Generator().manual_seed(9)
-    tensors = [torch.randn(3, 5, generator=generator).bfloat16() for _ in range(3)] + [
-        torch.ones(3).bfloat16()
-    ]
+    tensors = [torch.randn(3, 5, generator=generator).bfloat16() for _ in range(3)] + [torch.ones(3).bfloat16()]
     mask = torch.ones(3, 5, dtype=torch.int64)
     half = f_grpo_loss(*tensors, mask).sequence_loss
     assert half.dtype == torch.float32

@@ -35,9 +35,7 @@ def test_group_advantages_literal_numbers():
     scores = torch.tensor([1.0, 0.0, 0.0, 1.0, 1.0, 1.0, 3.0, 0.0])
     groups = torch.tensor([0, 0, 0, 0, 1, 1, 2, 3])
     half = 0.5 / math.sqrt(1 / 3)
-    assert group_advantages(scores, groups).tolist() == pytest.approx(
-        [half, -half, -half, half, 0, 0, 3, 0], abs=1e-5
-    )
+    assert group_advantages(scores, groups).tolist() == pytest.approx([half, -half, -half, half, 0, 0, 3, 0], abs=1e-5)
     assert group_advantages(scores, groups, norm_by_std=False).tolist() == [0.5, -0.5, -0.5, 0.5, 0, 0, 3, 0]
     assert group_advantages(torch.zeros(0), torch.zeros(0, dtype=torch.int64)).shape == (0,)
 
@@ -48,9 +46,7 @@ def test_equal_rewards_give_no_noise():
 
 
 def test_position_baseline_literal_numbers():
-    delta = torch.tensor(
-        [[1.0, 2.0, 0.0], [4.0, 8.0, 16.0], [5.0, 0.0, 0.0], [7.0, 7.0, 7.0], [0.0, 0.0, 0.0]]
-    )
+    delta = torch.tensor([[1.0, 2.0, 0.0], [4.0, 8.0, 16.0], [5.0, 0.0, 0.0], [7.0, 7.0, 7.0], [0.0, 0.0, 0.0]])
     mask = torch.tensor([[1, 1, 0], [1, 1, 1], [1, 0, 0], [1, 1, 1], [0, 0, 0]])
     reg = torch.where(mask.bool(), delta.flip(-1).cumsum(-1).flip(-1), 0.0)
     subtract_position_baseline(reg, mask, torch.tensor([5, 5, 5, 2, 5]))

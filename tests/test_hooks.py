@@ -14,7 +14,12 @@ from frpo_verl.verl_plugin import checks, hooks
 
 def python(code: str, cwd=None, **env) -> subprocess.CompletedProcess:
     return subprocess.run(
-        [sys.executable, "-W", "ignore", "-c", code], capture_output=True, text=True, timeout=180, env={**os.environ, **env}, cwd=cwd,
+        [sys.executable, "-W", "ignore", "-c", code],
+        capture_output=True,
+        text=True,
+        timeout=180,
+        env={**os.environ, **env},
+        cwd=cwd,
     )
 
 
@@ -93,19 +98,30 @@ def test_a_plugin_that_does_not_load_says_so_at_start_and_on_use(tmp_path):
         [sys.executable, "-W", "ignore", "-m", "frpo_verl", "doctor"], capture_output=True, text=True, timeout=180,
         env={**os.environ, "PYTHONPATH": str(tmp_path)}, cwd=tmp_path,
     )  # fmt: skip
-    assert doctor.returncode == 1 and "problem: the plugin did not load: ImportError: broken on purpose" in doctor.stdout
+    assert (
+        doctor.returncode == 1 and "problem: the plugin did not load: ImportError: broken on purpose" in doctor.stdout
+    )
 
 
 def test_import_verl_loads_the_plugin_and_nothing_heavy():
     result = python("import sys, json, verl; print(json.dumps(sorted(m for m in sys.modules)))")
     modules = json.loads(result.stdout.splitlines()[-1])
     assert "frpo_verl.verl_plugin.seams" in modules
-    heavy = {"scipy", "matplotlib", "sympy", "rich", "math_verify", "verl.trainer.ppo.core_algos", "transformers.generation"}
+    heavy = {
+        "scipy",
+        "matplotlib",
+        "sympy",
+        "rich",
+        "math_verify",
+        "verl.trainer.ppo.core_algos",
+        "transformers.generation",
+    }
     ours = {m for m in modules if m.startswith("frpo_verl")}
     assert not ours & {"frpo_verl.verl_plugin.estimators", "frpo_verl.losses", "frpo_verl.report"}
     without = json.loads(
         python(
-            "import sys, json, verl; print(json.dumps(sorted(m for m in sys.modules)))", VERL_USE_EXTERNAL_PLUGINS="none"
+            "import sys, json, verl; print(json.dumps(sorted(m for m in sys.modules)))",
+            VERL_USE_EXTERNAL_PLUGINS="none",
         ).stdout.splitlines()[-1]
     )
     assert not (heavy & set(modules)) - set(without)
@@ -113,7 +129,9 @@ def test_import_verl_loads_the_plugin_and_nothing_heavy():
 
 @pytest.mark.parametrize("env", [{}, {"VERL_USE_EXTERNAL_PLUGINS": "none", "VERL_USE_EXTERNAL_MODULES": "frpo_verl"}])
 def test_both_doors_lead_in(env):
-    result = python("import verl; from verl.trainer.ppo.core_algos import ADV_ESTIMATOR_REGISTRY as r; print('frpo' in r)", **env)
+    result = python(
+        "import verl; from verl.trainer.ppo.core_algos import ADV_ESTIMATOR_REGISTRY as r; print('frpo' in r)", **env
+    )
     assert result.stdout.split()[-1] == "True"
 
 
@@ -130,7 +148,13 @@ def test_the_doctor_finds_nothing_wrong_here():
         [sys.executable, "-W", "ignore", "-m", "frpo_verl", "doctor"], capture_output=True, text=True, timeout=180
     )
     assert result.returncode == 0, result.stdout[-2000:]
-    for text in ("all good", "entry point verl.plugins", "adv_estimator=frpo", "loss_mode=atr_grpo", "known source (0.9.1)"):
+    for text in (
+        "all good",
+        "entry point verl.plugins",
+        "adv_estimator=frpo",
+        "loss_mode=atr_grpo",
+        "known source (0.9.1)",
+    ):
         assert text in result.stdout
 
 

@@ -91,9 +91,7 @@ def test_k3_is_equals_autograd_of_rho_times_k3():
     ours = local_kl(log_prob, ref_log_prob, "k3_is", old_log_prob=old_log_prob)
     assert torch.allclose(ours, reference, rtol=1e-10, atol=1e-14)
     close(gradient(ours.sum(), table), gradient(reference.sum(), table))
-    detached = (log_prob - old_log_prob).exp().detach() * (
-        u - 1 - u.log()
-    )  # the mistake: forward KL's direction
+    detached = (log_prob - old_log_prob).exp().detach() * (u - 1 - u.log())  # the mistake: forward KL's direction
     wrong = gradient(expectation(toy, old, detached), table)
     exact = gradient(divergence_at_visited_states(toy, "reverse_kl_k3", table, ref, old), table)
     assert (wrong - exact).norm() > 0.05 * exact.norm()

@@ -147,9 +147,7 @@ def test_added_pad_rows_change_nothing(case, pads, known_group):
         "group": label.expand(pads),
         "session": torch.arange(100, 100 + pads),
     }
-    padded_adv, padded_cost, padded_metrics = run(
-        {k: torch.cat([x, new[k]]) for k, x in batch.items()}, kind, more
-    )
+    padded_adv, padded_cost, padded_metrics = run({k: torch.cat([x, new[k]]) for k, x in batch.items()}, kind, more)
     same(padded_adv[:-pads], adv)
     same(padded_cost[:-pads], cost)
     assert (padded_adv[-pads:] == 0).all() and (padded_cost[-pads:] == 0).all()
@@ -173,6 +171,4 @@ def test_float32_follows_float64(case):
     exact = {k: x.double() if x.dtype == torch.float32 and k != "mask" else x for k, x in low.items()}
     low_adv, exact_adv = run(low, kind, more)[0], run(exact, kind, more)[0]
     assert low_adv.dtype == torch.float32
-    torch.testing.assert_close(
-        low_adv.double(), exact_adv, rtol=1e-4, atol=1e-5 * (1 + exact_adv.abs().max().item())
-    )
+    torch.testing.assert_close(low_adv.double(), exact_adv, rtol=1e-4, atol=1e-5 * (1 + exact_adv.abs().max().item()))

@@ -107,9 +107,7 @@ def test_token_level_is_the_exact_local_gradient_off_policy(variant, reinforce, 
     got = gradient((s.sampling[:, None] * terms.token_loss).sum(), s.table)
     rho = torch.where(s.toy.mask, s.log_prob - s.old, -inf).exp()
     objective = (s.sampling[:, None] * rho * s.toy.reward[:, None]).sum()
-    objective = objective - BETA * local_divergence(
-        s, variant, s.old_table if reference == "old" else s.ref_table
-    )
+    objective = objective - BETA * local_divergence(s, variant, s.old_table if reference == "old" else s.ref_table)
     close(got, -gradient(objective, s.table))
 
 
@@ -237,9 +235,7 @@ def test_clip_metrics():
     )
     m = {k: float(v) * 6 for k, v in terms.metrics.items()}
     assert m["actor/pg_clipfrac"] == pytest.approx(2.0)
-    assert m["actor/pg_clipfrac_at_low"] == pytest.approx(1.0) and m[
-        "actor/pg_clipfrac_at_high"
-    ] == pytest.approx(1.0)
+    assert m["actor/pg_clipfrac_at_low"] == pytest.approx(1.0) and m["actor/pg_clipfrac_at_high"] == pytest.approx(1.0)
     assert m["actor/pg_clipfrac_lower"] == pytest.approx(1.0)
     assert m["actor/ppo_kl"] == pytest.approx(-float(w.log().sum()))
     assert m["actor/rpg_kl"] == pytest.approx(float((w * w.log() - w + 1).sum()))
@@ -280,9 +276,7 @@ def test_masked_positions_have_no_effect(variant, reinforce, level, reference):
 def test_huge_ratios_are_finite_and_the_kl_keeps_its_pull(variant, reinforce, log_ratio):
     log_prob = torch.full((1, 1), log_ratio, requires_grad=True)
     zero = torch.zeros(1, 1)
-    terms = rpg_loss(
-        log_prob, zero, zero, torch.ones(1, 1), variant=variant, reinforce=reinforce, kl_coef=1.0, **OPEN
-    )
+    terms = rpg_loss(log_prob, zero, zero, torch.ones(1, 1), variant=variant, reinforce=reinforce, kl_coef=1.0, **OPEN)
     (grad,) = torch.autograd.grad(terms.token_loss.sum(), log_prob)
     assert grad.isfinite().all() and terms.token_loss.isfinite().all()
     # a token that pi has lost is pulled up; one that it prefers is pulled down (fkl: by the others only)

@@ -55,9 +55,7 @@ def test_step_starts_are_exact_for_every_length_and_divergence(name, order, step
 def test_step_ends_are_biased_for_every_length_above_one():
     for seed in range(4):
         toy = Toy(seed)
-        errors = [
-            toy.error(prl_step_ends(toy.delta, toy.mask, n), DIVERGENCES["reverse_kl"]) for n in range(1, 6)
-        ]
+        errors = [toy.error(prl_step_ends(toy.delta, toy.mask, n), DIVERGENCES["reverse_kl"]) for n in range(1, 6)]
         assert errors[0] < 1e-10 and min(errors[1:]) > 0.1
 
 
@@ -79,9 +77,7 @@ def test_every_token_of_a_step_takes_the_suffix_at_its_start():
     starts = step_starts_by_length(mask, 2)
     assert starts.tolist() == [[0, 0, 2, 2, 4, 5]]
     assert kl_to_go(delta, mask, step_start=starts).tolist() == [[31.0, 31.0, 28.0, 28.0, 16.0, 0.0]]
-    assert torch.equal(
-        kl_to_go(delta, mask, step_start=step_starts_by_length(mask, 1)), kl_to_go(delta, mask)
-    )
+    assert torch.equal(kl_to_go(delta, mask, step_start=step_starts_by_length(mask, 1)), kl_to_go(delta, mask))
     whole = regularizer(delta, mask, placement="sequence")
     assert torch.equal(kl_to_go(delta, mask, step_start=step_starts_by_length(mask, 6)), whole)
 
@@ -112,9 +108,7 @@ def test_newline_steps_on_merged_tokens_texts_and_ids():
         return TEXTS[i]
 
     assert step_starts_by_newline(tokens, mask, decode).tolist() == expected
-    assert sorted(asked) == sorted(
-        set(tokens[mask.bool()].tolist())
-    )  # once for each id, never for masked ones
+    assert sorted(asked) == sorted(set(tokens[mask.bool()].tolist()))  # once for each id, never for masked ones
     texts = [[TEXTS[i] for i in row] for row in tokens.tolist()]
     assert step_starts_by_newline(texts, mask).tolist() == expected
 

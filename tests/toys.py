@@ -105,9 +105,7 @@ def gradient(value: torch.Tensor, logits: torch.Tensor) -> torch.Tensor:
 def policy_gradient(toy: Trajectories, logits: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
     """E_{y~pi} sum_t weight_t * grad log pi(a_t|s_t) for given (N, T) weights, enumerated."""
     weight = torch.where(toy.mask, weight, 0.0).detach()
-    return gradient(
-        (probability(toy, logits).detach()[:, None] * weight * log_prob(toy, logits)).sum(), logits
-    )
+    return gradient((probability(toy, logits).detach()[:, None] * weight * log_prob(toy, logits)).sum(), logits)
 
 
 def garbage(toy: Trajectories, x: torch.Tensor) -> torch.Tensor:

@@ -167,9 +167,7 @@ def add_missing_problems(results: dict, records: Sequence, sources: Sources) -> 
     for name, result in results.items():
         missing = len(sources.problems.get(name, set()) - seen[name])
         if missing:
-            result["notes"].append(
-                f"{missing} problems of the --data files have no sample and are not counted"
-            )
+            result["notes"].append(f"{missing} problems of the --data files have no sample and are not counted")
 
 
 def print_tables(reports: Sequence[dict[str, Any]], confidence: float, console=None) -> None:

@@ -66,9 +66,7 @@ class Sources:
     def find(self, prompt: str, ground_truth: Any) -> tuple[str, str] | None:
         """(data source, id) of the longest user message found in `prompt` with this ground truth, or None."""
         prompt = _squeeze(prompt)
-        found = [
-            entry for entry in self._by_answer.get(_ground_truth(ground_truth), ()) if entry[0] in prompt
-        ]
+        found = [entry for entry in self._by_answer.get(_ground_truth(ground_truth), ()) if entry[0] in prompt]
         if not found:
             return None
         _, data_source, own = max(found, key=lambda entry: len(entry[0]))
@@ -166,9 +164,7 @@ def read_records(
             if sources is not None and problem not in labels:
                 labels[problem] = sources.find(row["input"], row.get("gts"))
         else:
-            raise DumpError(
-                f"{path}, line {number}: no problem: neither 'input' nor one of {', '.join(ID_KEYS)}"
-            )
+            raise DumpError(f"{path}, line {number}: no problem: neither 'input' nor one of {', '.join(ID_KEYS)}")
         uid = split_uid(row.get("uid"))
         if uid is not None:
             prompt, session, index = uid
@@ -180,9 +176,7 @@ def read_records(
         rows.append((number, content, problem))
     if not rows:
         raise DumpError(f"{path}: no sample in it")
-    key = correct_key or next(
-        (k for k in CORRECT_KEYS if any(row.get(k) is not None for _, row, _ in rows)), None
-    )
+    key = correct_key or next((k for k in CORRECT_KEYS if any(row.get(k) is not None for _, row, _ in rows)), None)
     if key is None or all(row.get(key) is None for _, row, _ in rows):
         raise DumpError(f"{path}: no grade: no line has {correct_key or ' or '.join(CORRECT_KEYS)}")
     has_pred = any(row.get("pred") is not None for _, row, _ in rows)
@@ -197,11 +191,7 @@ def read_records(
         try:
             grade = is_correct(row.get(key), threshold)
         except ValueError:
-            hint = (
-                "a number"
-                if threshold is not None
-                else "0, 1 or -1; --threshold T counts values >= T as correct"
-            )
+            hint = "a number" if threshold is not None else "0, 1 or -1; --threshold T counts values >= T as correct"
             raise DumpError(f"{path}, line {number}: {key}={row.get(key)!r}; allowed: {hint}") from None
         label = labels.get(problem)
         data_source = row.get("data_source") or (label[0] if label else UNKNOWN)

@@ -26,9 +26,7 @@ def pass_at_k(n: int, c: int, k: int) -> float:
     if n < 1 or not 0 <= c <= n:
         raise ValueError(f"pass_at_k: n={n}, c={c}; need n >= 1 and 0 <= c <= n")
     if not 1 <= k <= n:
-        raise ValueError(
-            f"pass_at_k: k={k} with n={n} samples; need 1 <= k <= n (draw more samples or lower k)"
-        )
+        raise ValueError(f"pass_at_k: k={k} with n={n} samples; need 1 <= k <= n (draw more samples or lower k)")
     total = math.comb(n, k)
     return (total - math.comb(n - c, k)) / total
 
@@ -112,9 +110,7 @@ def maj_at_k(votes: Sequence[int], correct: Sequence[float], k: int, abstain: in
             f"maj_at_k: votes={list(votes)}, correct={list(correct)}: one count >= 1 and one value an answer"
         )
     if not 1 <= k <= n:
-        raise ValueError(
-            f"maj_at_k: k={k} with n={n} samples; need 1 <= k <= n (draw more samples or lower k)"
-        )
+        raise ValueError(f"maj_at_k: k={k} with n={n} samples; need 1 <= k <= n (draw more samples or lower k)")
     p = k / n  # thin every answer independently with probability p, then condition on k samples in all
     thinned = [_thinned(v, p) for v in votes]
     silent = _thinned(abstain, p)
@@ -151,13 +147,9 @@ def confidence_interval(
     """
     values = np.asarray(values, dtype=np.float64)
     if values.ndim != 2 or len(values) == 0:
-        raise ValueError(
-            f"confidence_interval: values has shape {values.shape}; need (problems >= 1, metrics)"
-        )
+        raise ValueError(f"confidence_interval: values has shape {values.shape}; need (problems >= 1, metrics)")
     if not 0.0 < confidence < 1.0 or resamples < 1:
-        raise ValueError(
-            f"confidence_interval: confidence={confidence}, resamples={resamples}; need (0, 1) and >= 1"
-        )
+        raise ValueError(f"confidence_interval: confidence={confidence}, resamples={resamples}; need (0, 1) and >= 1")
     rng = np.random.default_rng(seed)
     problems = len(values)
     uniform = np.full(problems, 1.0 / problems)

@@ -90,21 +90,15 @@ def _summarize_source(source, problems, ks, *, samples, bootstrap, confidence, r
     ungraded = sum(not sample.graded for p in problems.values() for sample in p)
     if ungraded:
         notes.append(f"{ungraded} samples without a grade counted as wrong")
-    if largest > 1 and all(
-        len({s.output for s in p}) == 1 and p[0].output is not None for p in problems.values()
-    ):
-        notes.append(
-            "all responses to a problem are the same text: greedy? (val_kwargs.temperature is 0 by default)"
-        )
+    if largest > 1 and all(len({s.output for s in p}) == 1 and p[0].output is not None for p in problems.values()):
+        notes.append("all responses to a problem are the same text: greedy? (val_kwargs.temperature is 0 by default)")
     ks = default_ks(smallest) if ks is None else sorted(set(ks))
     for k in ks:
         if not 1 <= k <= smallest:
             raise ValueError(
                 f"{source}: k={k}, but a problem has only {smallest} samples; allowed: 1 <= k <= {smallest}"
             )
-    columns = {
-        f"mean@{largest}" if smallest == largest else "mean": [a / b for a, b in zip(c, n, strict=True)]
-    }
+    columns = {f"mean@{largest}" if smallest == largest else "mean": [a / b for a, b in zip(c, n, strict=True)]}
     for k in ks:
         columns[f"pass@{k}"] = [pass_at_k(a, b, k) for a, b in zip(n, c, strict=True)]
     if all(sample.pred is not None for p in problems.values() for sample in p):
@@ -132,7 +126,5 @@ def _summarize_source(source, problems, ks, *, samples, bootstrap, confidence, r
             expected = float(np.mean([bootstrap_pass_at_k(a, b, k) for a, b in zip(n, c, strict=True)]))
             result["bootstrap"][f"pass@{k}"] = {"mean": mean, "std": std, "expected": expected}
     if source == UNKNOWN:
-        notes.append(
-            "data source neither in the file nor found through --data FILE.parquet: these problems are pooled"
-        )
+        notes.append("data source neither in the file nor found through --data FILE.parquet: these problems are pooled")
     return result

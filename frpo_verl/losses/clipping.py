@@ -84,13 +84,9 @@ def ratio_bounds(measure: str, delta: float | tuple[float, float]) -> tuple[floa
         raise ValueError(f"clip.measure={measure!r}: expected one of {', '.join(MEASURES)}")
     pair = tuple(delta) if isinstance(delta, (tuple, list)) else (delta, delta)
     if isinstance(delta, (tuple, list)) and (measure != "ratio" or len(pair) != 2):
-        raise ValueError(
-            f"clip.delta={delta!r} with measure {measure}: expected one number (a pair goes with ratio)"
-        )
+        raise ValueError(f"clip.delta={delta!r} with measure {measure}: expected one number (a pair goes with ratio)")
     if not all(isinstance(d, (int, float)) and not isinstance(d, bool) and d > 0 for d in pair):
-        raise ValueError(
-            f"clip.delta={delta!r}: expected a number above 0" + (" or two" * (measure == "ratio"))
-        )
+        raise ValueError(f"clip.delta={delta!r}: expected a number above 0" + (" or two" * (measure == "ratio")))
     low, high = float(pair[0]), float(pair[1])
     if measure == "ratio":
         return max(0.0, 1 - low), 1 + high
@@ -111,9 +107,7 @@ def signed_clamp(
 
     sign not negative: live for w <= upper;   sign negative: live for lower <= w <= dual_clip_c
     """
-    zero, lower, upper, c = (
-        ratio.new_full((), x) for x in (0.0, lower, upper, dual_clip_c)
-    )  # in the ratio's dtype
+    zero, lower, upper, c = (ratio.new_full((), x) for x in (0.0, lower, upper, dual_clip_c))  # in the ratio's dtype
     floor, ceiling = torch.where(negative, lower, zero), torch.where(negative, c, upper)
     return torch.clamp(ratio, floor, ceiling)
 

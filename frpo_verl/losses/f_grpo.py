@@ -90,9 +90,7 @@ LINKS = {
         lambda v: torch.sigmoid(_bounded(v)),
     ),
     # f(u) = |u - 1| / 2, g(v) = tanh(v) / 2, f*(t) = t for |t| <= 1/2
-    "total_variation": Link(
-        lambda v: torch.tanh(v) / 2, _half_sech2, lambda v: torch.tanh(v) / 2, _half_sech2
-    ),
+    "total_variation": Link(lambda v: torch.tanh(v) / 2, _half_sech2, lambda v: torch.tanh(v) / 2, _half_sech2),
 }
 DIVERGENCES = tuple(LINKS)
 
@@ -167,9 +165,7 @@ def f_grpo_loss(
         if weights == "softmax":
             if group_ids is None or rewards is None:
                 raise ValueError("f_grpo.weights=softmax: needs group_ids and rewards of every response")
-            weight = weight * softmax_weights(
-                rewards, masked_sum(old_log_prob, mask, dim=-1), weight, group_ids
-            )
+            weight = weight * softmax_weights(rewards, masked_sum(old_log_prob, mask, dim=-1), weight, group_ids)
         good = weight > 0
         size = (1 + 1 / beta) * weight.abs()
         value = size * torch.where(good, -link.good(v), link.bad(v))

@@ -48,14 +48,10 @@ def local_kl(
     Source: arXiv 2601.10201 theorem 4.1 (the local coefficient); arXiv 2505.17508 section 2.2 (k3_is).
     """
     if name == "k3_is" and old_log_prob is None:
-        raise ValueError(
-            "local KL k3_is: needs old_log_prob, the log-probabilities of the policy that was sampled"
-        )
+        raise ValueError("local KL k3_is: needs old_log_prob, the log-probabilities of the policy that was sampled")
     for label, x in {"ref_log_prob": ref_log_prob, "old_log_prob": old_log_prob}.items():
         if x is not None and x.shape != log_prob.shape:
-            raise ValueError(
-                f"{label} has shape {tuple(x.shape)}; expected log_prob's {tuple(log_prob.shape)}"
-            )
+            raise ValueError(f"{label} has shape {tuple(x.shape)}; expected log_prob's {tuple(log_prob.shape)}")
     divergence = get_divergence("reverse_kl_k3" if name == "k3_is" else name, alpha)
     log_prob = upcast(log_prob)
     with torch.no_grad():

@@ -59,9 +59,7 @@ def check_token_tensors(mask: torch.Tensor, **tensors: torch.Tensor) -> None:
         raise ValueError(f"mask has shape {tuple(mask.shape)}; expected (responses, tokens)")
     for name, tensor in tensors.items():
         if tensor.shape != mask.shape:
-            raise ValueError(
-                f"{name} has shape {tuple(tensor.shape)}; expected the mask's {tuple(mask.shape)}"
-            )
+            raise ValueError(f"{name} has shape {tuple(tensor.shape)}; expected the mask's {tuple(mask.shape)}")
 
 
 def row_value(x: torch.Tensor, mask: torch.Tensor, name: str) -> torch.Tensor:
@@ -90,11 +88,7 @@ def row_value(x: torch.Tensor, mask: torch.Tensor, name: str) -> torch.Tensor:
 
 def group_index(group_ids, rows: int) -> torch.Tensor:
     """Relabels group ids (tensor, array or sequence of any hashable kind, length B) as int64 (B,) from 0."""
-    ids = (
-        list(group_ids.tolist() if hasattr(group_ids, "tolist") else group_ids)
-        if group_ids is not None
-        else []
-    )
+    ids = list(group_ids.tolist() if hasattr(group_ids, "tolist") else group_ids) if group_ids is not None else []
     if len(ids) != rows:
         raise ValueError(f"group_ids has length {len(ids)}; expected one id for each of the {rows} responses")
     labels: dict = {}

@@ -77,7 +77,7 @@ def make_data(console: Console) -> None:
 def make_model(console: Console) -> None:
     from . import tiny_model
 
-    console.print(f"[2/4] model    a tiny Qwen, warmed up by supervised learning, in {BUILD / 'model'}")
+    console.print(f"[2/4] model    a tiny Qwen, warmed up by supervised learning, in {BUILD / 'model'}", soft_wrap=True)
     stamp = tiny_model.build(BUILD / "model", BUILD / "data")
     if stamp.get("reused"):
         console.print("               up to date, reused")
@@ -123,7 +123,14 @@ def train(run: Path, steps: int, overrides: list[str], console: Console) -> int:
     scratch = Path("build/ray").absolute()
     ray_folder = scratch if len(str(scratch)) <= RAY_PATH_LIMIT else Path(tempfile.mkdtemp(prefix="frpo-"))
     ray_folder.mkdir(parents=True, exist_ok=True)
-    columns = (TextColumn("               "), BarColumn(24), MofNCompleteColumn(), TimeElapsedColumn(), TimeRemainingColumn(), TextColumn("{task.description}"))
+    columns = (
+        TextColumn("               "),
+        BarColumn(24),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+        TimeRemainingColumn(),
+        TextColumn("{task.description}"),
+    )
     try:
         with open(log, "ab") as out:
             process = subprocess.Popen(
@@ -173,7 +180,9 @@ def main(argv: list[str] | None = None) -> int:
     make_data(console)
     make_model(console)
     if checkpoint_step(args.run) >= args.steps:
-        console.print(f"[3/4] training reusing {args.run}, finished at step {checkpoint_step(args.run)} (FRESH=1 starts over)")
+        console.print(
+            f"[3/4] training reusing {args.run}, finished at step {checkpoint_step(args.run)} (FRESH=1 starts over)"
+        )
     else:
         status = train(args.run, args.steps, args.overrides, console)
         if status:

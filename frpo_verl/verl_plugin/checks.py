@@ -174,7 +174,9 @@ def _check_losses(config, settings: FrpoConfig | None) -> None:
     if _estimator(config) == "f_hal":
         _check_f_hal(config, mode)
     if "k3_is" in _local_kl_names(config).values() and _select(config, "algorithm.kl_penalty") == "k3_is":
-        raise ConfigError("algorithm.kl_penalty=k3_is: importance weights exist in the loss only; use actor.kl_loss_type")
+        raise ConfigError(
+            "algorithm.kl_penalty=k3_is: importance weights exist in the loss only; use actor.kl_loss_type"
+        )
 
 
 def _check_f_hal(config, mode: str) -> None:
@@ -234,7 +236,9 @@ def _check_files(config) -> None:
         value = _select(config, key)
         for path in [value] if isinstance(value, str) else list(value or []):
             if "://" not in str(path) and not os.path.exists(os.path.expanduser(str(path))):
-                raise ConfigError(f"{key}={path}: no such file; write it with a script in data_preprocess/ or correct it")
+                raise ConfigError(
+                    f"{key}={path}: no such file; write it with a script in data_preprocess/ or correct it"
+                )
     model = str(_select(config, "actor_rollout_ref.model.path", ""))
     local = model.startswith(("/", "./", "../", "~")) or model.count("/") > 1
     if local and "://" not in model and not os.path.isdir(os.path.expanduser(model)):

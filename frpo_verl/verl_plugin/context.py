@@ -10,20 +10,20 @@ from collections.abc import Callable
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, field
-from typing import Any, Optional
+from typing import Any
 
 
 @dataclass
 class AdvantageCall:
     data: Any  # verl's DataProto
-    batch_keys: Optional[list[str]] = None  # "{uid}_{session}_{index}" of each row, in the V1 trainer
-    multi_trajectories: Optional[Callable] = None  # verl's own function for the outcome term of such a batch
-    fetch: Optional[Callable[[list[str]], dict]] = None  # more columns of the batch, padded, by name
-    fetch_objects: Optional[Callable[[str], list]] = None  # a column of Python objects
+    batch_keys: list[str] | None = None  # "{uid}_{session}_{index}" of each row, in the V1 trainer
+    multi_trajectories: Callable | None = None  # verl's own function for the outcome term of such a batch
+    fetch: Callable[[list[str]], dict] | None = None  # more columns of the batch, padded, by name
+    fetch_objects: Callable[[str], list] | None = None  # a column of Python objects
     tokenizer: Any = None
 
 
-_advantage_call: ContextVar[Optional[AdvantageCall]] = ContextVar("frpo_verl_advantage_call", default=None)
+_advantage_call: ContextVar[AdvantageCall | None] = ContextVar("frpo_verl_advantage_call", default=None)
 _trainer_call: ContextVar[dict] = ContextVar("frpo_verl_trainer_call", default={})  # noqa: B039 - never mutated
 _loss_call: ContextVar[Any] = ContextVar("frpo_verl_loss_call", default=None)
 
@@ -39,7 +39,7 @@ class Process:
 PROCESS = Process()
 
 
-def current_advantage_call() -> Optional[AdvantageCall]:
+def current_advantage_call() -> AdvantageCall | None:
     return _advantage_call.get()
 
 

@@ -13,7 +13,19 @@ from importlib import metadata
 
 from .. import names
 
-PACKAGES = ("frpo-verl", "verl", "torch", "transformers", "ray", "vllm", "hydra-core", "omegaconf", "wrapt", "math-verify", "pebble")
+PACKAGES = (
+    "frpo-verl",
+    "verl",
+    "torch",
+    "transformers",
+    "ray",
+    "vllm",
+    "hydra-core",
+    "omegaconf",
+    "wrapt",
+    "math-verify",
+    "pebble",
+)
 _PROBE = (
     "import sys, verl; loaded = 'frpo_verl' in sys.modules; "
     "from verl.trainer.ppo.core_algos import ADV_ESTIMATOR_REGISTRY as r; "
@@ -69,7 +81,9 @@ def main(argv: list[str] | None = None) -> int:
 
     door, ok = _door()
     print(f"\ndoor               {door}")
-    print(f"platform           {'cpu (VERL_PLATFORM=cpu)' if os.getenv('VERL_PLATFORM', '').lower() == 'cpu' else 'as verl detects it'}")
+    print(
+        f"platform           {'cpu (VERL_PLATFORM=cpu)' if os.getenv('VERL_PLATFORM', '').lower() == 'cpu' else 'as verl detects it'}"
+    )
     if not ok:
         problems.append(f"door: {door}")
 

@@ -87,4 +87,3 @@ def apply_softmax_weights(data) -> None:
     with context.advantage_call(context.AdvantageCall(data=data)):
         weights = _softmax(data.batch["token_level_rewards"], rows, mask, data.non_tensor_batch["uid"])
     data.batch["advantages"] = _spread(rows * weights, mask).to(data.batch["advantages"].dtype)
-

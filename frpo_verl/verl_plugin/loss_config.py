@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, Optional
+from typing import Any
 
 from omegaconf import DictConfig, ListConfig, OmegaConf
 from verl.workers.config import PolicyLossConfig as VerlPolicyLossConfig
@@ -29,9 +29,9 @@ class RpgConfig:
     kl_coef: float = 1.0e-4
     reference: str = "old"
     level: str = "token"
-    clip_low: Optional[float] = 0.2
-    clip_high: Optional[float] = 0.28
-    dual_clip_c: Optional[float] = 10.0
+    clip_low: float | None = 0.2
+    clip_high: float | None = 0.28
+    dual_clip_c: float | None = 10.0
 
     def __post_init__(self):
         _number(f"{PREFIX}.rpg.kl_coef", self.kl_coef, "a finite number >= 0", lambda v: v >= 0)
@@ -90,7 +90,7 @@ class FrpoLossConfig:
 
     kl_coef: float = 0.01
     divergence: str = "reverse_kl"
-    alpha: Optional[float] = None
+    alpha: float | None = None
     log_ratio_clip: float = 20.0
 
     def __post_init__(self):
@@ -99,7 +99,9 @@ class FrpoLossConfig:
         if self.divergence == "alpha":
             _number(f"{PREFIX}.frpo.alpha", self.alpha, "a number other than 0 and 1", lambda v: v not in (0, 1))
         elif self.alpha is not None:
-            raise ConfigError(f"{PREFIX}.frpo.alpha={self.alpha!r}: only read by divergence=alpha, remove it or set that")
+            raise ConfigError(
+                f"{PREFIX}.frpo.alpha={self.alpha!r}: only read by divergence=alpha, remove it or set that"
+            )
         _number(f"{PREFIX}.frpo.log_ratio_clip", self.log_ratio_clip, "a number in (0, 80]", lambda v: 0 < v <= 80)
 
 

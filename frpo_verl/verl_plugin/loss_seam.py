@@ -22,7 +22,9 @@ def local_kl_term(log_prob: torch.Tensor, ref_log_prob: torch.Tensor, kl_type: s
     old = None
     if name == "k3_is":
         if data is None:
-            raise ValueError("kl_penalty=k3_is: importance weights exist in the loss only; use actor.kl_loss_type=k3_is")
+            raise ValueError(
+                "kl_penalty=k3_is: importance weights exist in the loss only; use actor.kl_loss_type=k3_is"
+            )
         old = data.select("old_log_probs").to_padded_tensor()["old_log_probs"]
     value = local_kl(log_prob, ref_log_prob, name, alpha, old)
     if data is not None and "response_mask" in data.keys():

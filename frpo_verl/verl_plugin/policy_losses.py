@@ -158,9 +158,7 @@ def frpo_policy_loss(
             metrics["frpo/loss_log_ratio_clip_frac"] = float(clipped)
     with torch.no_grad():
         ratio = (log_prob.detach().float() - old_log_prob.float()).clamp(-20, 20).exp()
-        fractions = CLIP_FRACTIONS | policy_clip_fractions(
-            ratio, advantages, response_mask, *clip_widths(config)
-        )
+        fractions = CLIP_FRACTIONS | policy_clip_fractions(ratio, advantages, response_mask, *clip_widths(config))
     loss, vanilla = core_algos.get_policy_loss_fn("vanilla")(
         old_log_prob=old_log_prob,
         log_prob=log_prob,
@@ -178,6 +176,8 @@ def register_policy_losses(module) -> None:
     for name in names.POLICY_LOSSES:
         if getattr(module.POLICY_LOSS_REGISTRY.get(name), "frpo_verl", False):
             continue
-        function = functools.partial(policy_loss, loss_mode=name) if name != "frpo" else functools.partial(frpo_policy_loss)
+        function = (
+            functools.partial(policy_loss, loss_mode=name) if name != "frpo" else functools.partial(frpo_policy_loss)
+        )
         function.frpo_verl = True
         module.register_policy_loss(name)(function)

@@ -42,7 +42,9 @@ def register_policy_losses(module):
     reason="agent_name=recorded_response: recorded preference pairs in place of generated answers (f-HAL)",
 )
 def register_agent_loops(module):
-    module._agent_loop_registry["recorded_response"] = {"_target_": "frpo_verl.verl_plugin.agent_loops.RecordedResponse"}
+    module._agent_loop_registry["recorded_response"] = {
+        "_target_": "frpo_verl.verl_plugin.agent_loops.RecordedResponse"
+    }
 
 
 @step(
@@ -289,4 +291,3 @@ def register_engines(module):
 def unpin_offload(module):
     policy = module.CPUOffloadPolicy
     module.CPUOffloadPolicy = lambda pin_memory=False: policy(pin_memory=False)
-

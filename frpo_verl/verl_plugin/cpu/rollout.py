@@ -33,7 +33,7 @@ class HFReplica(RolloutReplica):
                 f"rollout.name=hf runs one model on one device, got a replica of {self.world_size} ranks: set "
                 "actor_rollout_ref.rollout.tensor_model_parallel_size=1 (and data/pipeline parallel sizes to 1)"
             )
-        (node_id, accelerators), = await asyncio.gather(
+        ((node_id, accelerators),) = await asyncio.gather(
             self.workers[0].__ray_call__.remote(
                 lambda self: (
                     ray.get_runtime_context().get_node_id(),
@@ -41,7 +41,10 @@ class HFReplica(RolloutReplica):
                 )
             )
         )
-        env_vars = {"RAY_EXPERIMENTAL_NOSET_CUDA_VISIBLE_DEVICES": "1", get_visible_devices_keyword(): ",".join(accelerators)}
+        env_vars = {
+            "RAY_EXPERIMENTAL_NOSET_CUDA_VISIBLE_DEVICES": "1",
+            get_visible_devices_keyword(): ",".join(accelerators),
+        }
         server = (
             ray.remote(HFServer)
             .options(
@@ -83,7 +86,9 @@ class HFAdapter(BaseRollout):
     async def release(self):
         await self._handle().sleep.remote()
 
-    async def update_weights(self, weights, global_steps: int | None = None, wire_format: str = "named_tensors", **kwargs):
+    async def update_weights(
+        self, weights, global_steps: int | None = None, wire_format: str = "named_tensors", **kwargs
+    ):
         """Send every named tensor to the server in buckets of `update_weights_bucket_megabytes`."""
         if wire_format != "named_tensors":
             raise ValueError(f"rollout.name=hf takes wire_format='named_tensors', got {wire_format!r}")

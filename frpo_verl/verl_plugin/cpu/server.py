@@ -12,7 +12,7 @@ import logging
 import os
 from collections import Counter
 from dataclasses import dataclass
-from typing import Any, Optional
+from typing import Any
 
 import torch
 
@@ -98,14 +98,14 @@ class HFServer:
     def __init__(self, config, model_config, replica_rank: int, threads: int | None = None):
         self.config = config
         self.replica_rank = replica_rank
-        self.global_steps: Optional[int] = None
+        self.global_steps: int | None = None
         self._occurrences: Counter = Counter()
         self._queue: list[Request] = []
         self._wake = asyncio.Event()
         self._idle = asyncio.Event()
         self._idle.set()
-        self._fatal: Optional[BaseException] = None
-        self._worker: Optional[asyncio.Task] = None
+        self._fatal: BaseException | None = None
+        self._worker: asyncio.Task | None = None
         if threads:
             torch.set_num_threads(threads)
         self._load(model_config)
@@ -132,9 +132,7 @@ class HFServer:
 
     # ------------------------------------------------------------------ generation
 
-    async def generate(
-        self, prompt_ids: list[int], sampling_params: dict[str, Any], request_id: str, **kwargs: Any
-    ):
+    async def generate(self, prompt_ids: list[int], sampling_params: dict[str, Any], request_id: str, **kwargs: Any):
         """Token-in, token-out generation, as verl's `LLMServerClient.generate` calls it."""
         from verl.utils import normalize_token_ids
         from verl.workers.rollout.replica import TokenOutput
@@ -271,7 +269,7 @@ class HFServer:
     async def sleep(self) -> None:
         await self._idle.wait()
 
-    async def wake_up(self, tags: Optional[list[str]] = None) -> None:
+    async def wake_up(self, tags: list[str] | None = None) -> None:
         self._raise_if_dead()
 
     async def clear_kv_cache(self) -> None:
