@@ -27,7 +27,7 @@ HOSTILE = {
     "dots": "." * 200_000, "root index": r"\sqrt[1000000]{2^{999999}+1}",
 }  # fmt: skip
 
-# Made to get past the pre-filters of frpo_verl.rewards.guard: only the deadline stops them.
+# Made to get past the pre-filters of frpo_verl.rewards.guard.
 STUBBORN = {
     "product of powers": r"(x^2+\sqrt{2})^{60}(x^3-\sqrt{5})^{60}(x^5+x+7)^{60}",
     "trigonometric powers": r"\tan(x)^{70}+\sin(x)^{64}\cos(y)^{62}-\sec(x)^{60}",

@@ -145,7 +145,7 @@ def compute_score(
     failed_share = _window.add(timed_out or error)
     if failed_share is not None:
         logger.warning(
-            "%.0f %% of the last %d answers could not be verified (last one: %s); they were scored as wrong. "
+            "%.0f %% of the last answers (at most %d) could not be verified (last one: %s); they were scored as wrong. "
             "See verify_timeout and verify_error, and reward_kwargs deadline, memory_gb and max_answer_chars.",
             100 * failed_share, _window.size, "deadline" if timed_out else error or "none",
         )  # fmt: skip
