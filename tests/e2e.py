@@ -34,7 +34,7 @@ SMALL = [
 
 
 def make_inputs(folder: Path) -> Path:
-    """A random two-layer model and eight rows of arithmetic in `folder`."""
+    """A random two-layer model and eight rows of arithmetic to train on and to validate with in `folder`."""
     model = folder / "model"
     model.mkdir(parents=True)
     tiny_model.write_tokenizer(model)
@@ -46,24 +46,25 @@ def make_inputs(folder: Path) -> Path:
         eos_token_id=tokenizer.eos_token_id, pad_token_id=tokenizer.pad_token_id, initializer_range=0.2,
     )  # fmt: skip
     Qwen3ForCausalLM(config).save_pretrained(model)
-    rows = [
-        {
-            "data_source": "arithmetic",
-            "prompt": [{"role": "user", "content": f"{i}+{i}="}],
-            "ability": "math",
-            "reward_model": {"style": "rule", "ground_truth": str(2 * i)},
-            "extra_info": {"split": "train", "index": i},
-        }
-        for i in range(1, 9)
-    ]
-    pq.write_table(pa.Table.from_pylist(rows), folder / "rows.parquet")
+    for name, first in (("train", 1), ("val", 21)):  # apart: an answer's random stream depends on its prompt
+        rows = [
+            {
+                "data_source": "arithmetic",
+                "prompt": [{"role": "user", "content": f"{i}+{i}="}],
+                "ability": "math",
+                "reward_model": {"style": "rule", "ground_truth": str(2 * i)},
+                "extra_info": {"split": name, "index": i},
+            }
+            for i in range(first, first + 8)
+        ]
+        pq.write_table(pa.Table.from_pylist(rows), folder / f"{name}.parquet")
     return folder
 
 
 def command(inputs: Path, run: Path, *overrides: str, recipe: str = "quickstart_cpu") -> list[str]:
     return [
         sys.executable, "-m", "verl.trainer.main_ppo", f"+recipe={recipe}", f"run_dir={run}", f"hydra.run.dir={run}/hydra",
-        f"data.train_files={inputs}/rows.parquet", f"data.val_files={inputs}/rows.parquet",
+        f"data.train_files={inputs}/train.parquet", f"data.val_files={inputs}/val.parquet",
         f"actor_rollout_ref.model.path={inputs}/model", *SMALL, *overrides,
     ]  # fmt: skip
 

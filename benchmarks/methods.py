@@ -1,0 +1,97 @@
+"""Methods beside each other on the quickstart's model: the same data, the same seeds, verl's main_ppo on a CPU.
+
+    python benchmarks/methods.py --methods frpo --seeds 1 2 3
+    python benchmarks/methods.py --methods frpo frpo_local frpo_sequence frpo_reward --steps 40 --picture placements.png
+
+Needs the quickstart's data and model (`make quickstart`). Each run is a folder below --out and can be looked at with
+`python -m frpo_verl report`; a finished one is not run again, a broken one resumes. The table gives means over the seeds.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import statistics
+import subprocess
+import sys
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+from rich.console import Console
+from rich.table import Table
+
+from frpo_verl.report import cli
+from frpo_verl.report.collect import as_json, load_run, metric_files, read_metrics
+
+COLUMNS = ("held-out reward", "held-out pass@8", "entropy", "KL to reference")
+
+
+def train(folder: Path, method: str, seed: int, steps: int, overrides: list[str]) -> str | None:
+    """Run one method; returns None, or the last error line of a run that failed."""
+    tracker = folder / "checkpoints" / "latest_checkpointed_iteration.txt"
+    if tracker.exists() and int(tracker.read_text() or 0) >= steps:
+        return None
+    folder.mkdir(parents=True, exist_ok=True)
+    command = [sys.executable, "-m", "verl.trainer.main_ppo", "+recipe=quickstart_cpu", f"method={method}",
+               f"run_dir={folder}", f"hydra.run.dir={folder}/hydra", f"trainer.total_training_steps={steps}",
+               f"trainer.test_freq={steps}", f"trainer.save_freq={steps}", f"data.seed={seed}",
+               f"actor_rollout_ref.rollout.seed={seed}", *overrides]  # fmt: skip
+    env = {**os.environ, "VERL_PLATFORM": "cpu", "OMP_NUM_THREADS": "1", "RAY_worker_niceness": "0"}
+    with open(folder / "train.log", "ab") as log:
+        status = subprocess.run(command, stdout=log, stderr=subprocess.STDOUT, env=env).returncode
+    if status == 0:
+        return None
+    lines = (folder / "train.log").read_text(errors="replace").splitlines()
+    return next((line for line in reversed(lines) if "Error" in line), f"exit status {status}")
+
+
+def figures(folder: Path) -> dict[str, tuple[float, float]]:
+    """label -> (before, after), and the median step time under "step"."""
+    rows = {r["label"]: (r["before"], r["after"]) for r in as_json(load_run(folder))["table"]}
+    steps = [m["timing_s/step"] for m in read_metrics(metric_files(folder)).values() if "timing_s/step" in m]
+    return {**rows, "step": (statistics.median(steps),) * 2}
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
+    parser.add_argument("--methods", nargs="+", required=True, help="names of recipes/method")
+    parser.add_argument("--seeds", nargs="+", type=int, default=[1])
+    parser.add_argument("--steps", type=int, default=60)
+    parser.add_argument("--jobs", type=int, default=1, help="runs at the same time")
+    parser.add_argument("--out", type=Path, default=Path("runs/methods"))
+    parser.add_argument("--picture", type=Path, default=None, help="curves of the first seed over each other")
+    parser.add_argument("--override", nargs="*", default=[], help="overrides for every run")
+    args = parser.parse_args()
+    jobs = [(m, s, args.out / f"{m}-seed{s}") for m in args.methods for s in args.seeds]
+    with ThreadPoolExecutor(args.jobs) as pool:
+        errors = list(pool.map(lambda j: train(j[2], j[0], j[1], args.steps, args.override), jobs))
+    table = Table(title=f"{args.steps} steps, means over {len(args.seeds)} seed(s): before -> after")
+    for column in ("method", *COLUMNS, "step"):
+        table.add_column(column)
+    result, failed = {}, 0
+    for method in args.methods:
+        mine = [(j, e) for j, e in zip(jobs, errors, strict=True) if j[0] == method]
+        bad = [e for _, e in mine if e]
+        if bad:
+            failed += 1
+            table.add_row(method, bad[0])
+            continue
+        found = {j[1]: figures(j[2]) for j, _ in mine}
+        result[method] = found
+        cells = []
+        for column in COLUMNS:
+            pairs = [f[column] for f in found.values() if column in f]
+            cells.append(" -> ".join(f"{statistics.mean(x):.3f}" for x in zip(*pairs, strict=True)) if pairs else "-")
+        table.add_row(method, *cells, f"{statistics.median(f['step'][0] for f in found.values()):.2f} s")
+    Console(width=130).print(table)
+    (args.out / "methods.json").write_text(json.dumps(result, indent=1) + "\n")
+    if args.picture and not failed:
+        first = [str(j[2]) for j in jobs if j[1] == args.seeds[0]]
+        names = [x for m in args.methods for x in ("--name", m)]
+        cli.main([*first, *names, "--out", str(args.picture)])
+    return 1 if failed else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
