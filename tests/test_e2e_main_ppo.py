@@ -5,6 +5,8 @@ import subprocess
 import sys
 
 import e2e
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 pytestmark = pytest.mark.e2e
@@ -74,6 +76,25 @@ def test_two_ranks_and_pad_rows_with_a_sequence_loss(inputs, tmp_path):
     assert status == 0, output[-5000:]
     assert "synthetic padding samples" in output
     assert metrics[2]["actor/grad_norm"] > 0 and "actor/f_grpo/margin" in metrics[2]
+
+
+def test_recorded_pairs_train_beside_the_policys_own_answers(inputs, tmp_path):
+    """f-HAL: half of the prompts of a batch carry a recorded pair; with n=4 each answer of a pair is replayed twice."""
+    rows = pq.read_table(inputs / "train.parquet").to_pylist()
+    for i, row in enumerate(rows):
+        recorded = i % 2 == 1
+        row["agent_name"] = "recorded_response" if recorded else "single_turn_agent"
+        row["extra_info"] |= {"chosen": "12" if recorded else "", "rejected": "a" if recorded else ""}
+    pq.write_table(pa.Table.from_pylist(rows), tmp_path / "mixed.parquet")
+    status, metrics, output = e2e.train(
+        inputs, tmp_path / "run", "method=f_hal", "trainer.total_training_steps=2", "data.shuffle=false",
+        f"data.train_files={tmp_path}/mixed.parquet",
+    )  # fmt: skip
+    assert status == 0, output[-5000:]
+    for step in (1, 2):
+        counts = [metrics[step][f"frpo/f_hal/{kind}_rows"] for kind in ("on_policy", "chosen", "rejected")]
+        assert counts == [8, 4, 4]
+    assert metrics[2]["actor/f_grpo/margin"] > metrics[1]["actor/f_grpo/margin"]  # chosen answers leave rejected ones
 
 
 def test_a_wrong_setting_stops_the_command_with_one_line(inputs, tmp_path):
