@@ -1,12 +1,12 @@
 # make quickstart   a tiny model learns arithmetic with FRPO inside verl's main_ppo, and a picture of it
 # make test         the whole test suite
 #
-# STEPS=120   longer quickstart        FRESH=1     start its run over
+# STEPS=60    longer quickstart         FRESH=1     start its run over
 # PYTHON=...  another interpreter      TORCH=...   another torch (it goes in first, so that nothing pulls in a GPU build)
 
 PYTHON ?= python3
 TORCH  ?= torch==2.13.0
-STEPS  ?= 60
+STEPS  ?= 20
 VENV   := .venv
 BIN    := $(VENV)/bin
 
@@ -27,13 +27,13 @@ $(VENV)/bin/python:
 	$(PYTHON) -m venv $(VENV)
 
 $(VENV)/.ready: pyproject.toml | $(VENV)/bin/python
-	@echo "[0/4] environment in $(VENV): torch, verl, ray, transformers (about two minutes the first time)"
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check "$(TORCH)"
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[cpu]'
+	@echo "[0/4] environment in $(VENV): torch, verl, ray, transformers (some minutes the first time)"
+	@$(BIN)/python -m pip install --quiet --no-compile --disable-pip-version-check "$(TORCH)"
+	@$(BIN)/python -m pip install --quiet --no-compile --disable-pip-version-check -e '.[cpu]'
 	@touch $@
 
 $(VENV)/.ready-test: $(VENV)/.ready
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[cpu,test]'
+	@$(BIN)/python -m pip install --quiet --no-compile --disable-pip-version-check -e '.[cpu,test]'
 	@touch $@
 
 clean:

@@ -167,7 +167,7 @@ def train(run: Path, steps: int, overrides: list[str], console: Console) -> int:
 def main(argv: list[str] | None = None) -> int:
     """Run the four parts; the exit status is that of the part that failed, or 0."""
     parser = argparse.ArgumentParser(prog="python -m frpo_verl.quickstart", description=__doc__.split("\n\n")[0])
-    parser.add_argument("--steps", type=int, default=60, help="training steps (60)")
+    parser.add_argument("--steps", type=int, default=20, help="training steps (20)")
     parser.add_argument("--run", type=Path, default=Path("runs/quickstart"), help="folder of the run (runs/quickstart)")
     parser.add_argument("--fresh", action="store_true", help="throw the run's folder away and start over")
     parser.add_argument("overrides", nargs="*", help="overrides for main_ppo, such as algorithm.frpo.kl_coef=0.1")
