@@ -44,3 +44,10 @@ def test_an_estimator_of_one_divergence_fixes_it():
     assert FrpoConfig.parse({"divergence": "js"}, "frpo_js").divergence == "js"
     with pytest.raises(ConfigError, match="adv_estimator=frpo_js fixes it to 'js'"):
         FrpoConfig.parse({"divergence": "reverse_kl"}, "frpo_js")
+
+
+def test_the_typed_names_are_those_of_the_core():
+    from frpo_verl import advantages, divergences, names
+
+    assert set(names.DIVERGENCES) == set(divergences.DIVERGENCES)
+    assert set(names.PLACEMENTS) == set(advantages.PLACEMENTS) and set(names.BASELINES) == set(advantages.BASELINES)

@@ -102,7 +102,7 @@ def main(argv: list[str] | None = None) -> int:
         print("\nnames")
         for key, known, registry in (
             ("algorithm.adv_estimator", names.ESTIMATORS, core_algos.ADV_ESTIMATOR_REGISTRY),
-            ("policy_loss.loss_mode", getattr(names, "POLICY_LOSSES", ()), core_algos.POLICY_LOSS_REGISTRY),
+            ("policy_loss.loss_mode", names.POLICY_LOSSES, core_algos.POLICY_LOSS_REGISTRY),
         ):
             for name in known:
                 there = name in registry

@@ -13,5 +13,5 @@ def register_stubs(core_algos, reason: str) -> None:
 
     for name in names.ESTIMATORS:
         core_algos.ADV_ESTIMATOR_REGISTRY.setdefault(name, refuse)
-    for name in getattr(names, "POLICY_LOSSES", ()):
+    for name in names.POLICY_LOSSES:
         core_algos.POLICY_LOSS_REGISTRY.setdefault(name, refuse)
