@@ -77,6 +77,21 @@ def test_survives_a_worker_and_the_template_killed_from_outside(pool):
     assert pool.verify(GOLD, WRONG, 60.0) == (False, False, "")
 
 
+def test_an_answer_is_judged_though_all_idle_workers_are_about_to_end(monkeypatch):
+    """Between the kill and its arrival a worker still looks alive; the second attempt must not take such a one."""
+    pool = Pool(2)
+    try:
+        workers = [pool._take(GOLD) for _ in range(2)]
+        for worker in workers:
+            os.kill(worker.pid, signal.SIGKILL)
+            pool._leave(worker)
+        monkeypatch.setattr(pool_module._Worker, "is_alive", lambda self: True)
+        assert pool.verify(GOLD, RIGHT, 60.0) == (True, False, "")
+        assert pool._count == len(pool._free) == 1
+    finally:
+        pool.close()
+
+
 def test_worker_is_replaced_after_its_share_of_tasks(pool, monkeypatch):
     monkeypatch.setattr(pool_module, "TASKS_PER_WORKER", 3)
     before = pool.killed

@@ -172,11 +172,16 @@ class Pool:
 
     # -- workers
 
-    def _take(self, gold):
-        """Wait for a free worker; the one that has parsed this ground truth before if it is free."""
+    def _take(self, gold, fresh=False):
+        """Wait for a free worker; the one that has parsed this ground truth before if it is free. With `fresh` the
+        idle ones are replaced instead: they may be ending for the reason for which the last one did."""
         dead = []
         with self._changed:
             while True:
+                if fresh and self._free:
+                    self._count -= len(self._free)
+                    dead += self._free
+                    self._free = []
                 if self._free:
                     wanted = zlib.crc32(gold.encode("utf-8", "replace")) % self.workers
                     worker = self._free.pop(min(wanted, len(self._free) - 1))
@@ -217,7 +222,7 @@ class Pool:
           RuntimeError: when no verification process can be started (math-verify is not installed, for instance).
         """
         for attempt in range(2):
-            worker = self._take(gold)
+            worker = self._take(gold, fresh=attempt > 0)
             keep = None
             try:
                 answer = worker.ask({"gold": gold, "pred": pred, "deadline": deadline}, deadline)
