@@ -15,7 +15,7 @@ import pyarrow.parquet as pq
 import torch
 from transformers import Qwen3Config, Qwen3ForCausalLM
 
-from frpo_verl.quickstart import tiny_model
+from frpo_verl.quickstart.tokenizer import load_tokenizer, write_tokenizer
 from frpo_verl.report.collect import metric_files, read_metrics
 
 SMALL = [
@@ -37,8 +37,8 @@ def make_inputs(folder: Path) -> Path:
     """A random two-layer model and eight rows of arithmetic to train on and to validate with in `folder`."""
     model = folder / "model"
     model.mkdir(parents=True)
-    tiny_model.write_tokenizer(model)
-    tokenizer = tiny_model.load_tokenizer(model)
+    write_tokenizer(model)
+    tokenizer = load_tokenizer(model)
     torch.manual_seed(0)
     config = Qwen3Config(
         vocab_size=len(tokenizer), hidden_size=32, intermediate_size=64, num_hidden_layers=2, num_attention_heads=2,

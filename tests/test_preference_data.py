@@ -16,7 +16,8 @@ from test_data_preprocess import card_of, load, main, rlhf_dataset, rows_of, wri
 from verl.experimental.agent_loop.agent_loop import AgentLoopBase, AgentLoopOutput
 
 from frpo_verl.quickstart import arithmetic
-from frpo_verl.quickstart.tiny_model import load_tokenizer, with_slip, write_tokenizer
+from frpo_verl.quickstart.tiny_model import with_slip
+from frpo_verl.quickstart.tokenizer import load_tokenizer, write_tokenizer
 from frpo_verl.rewards import math as math_reward
 from frpo_verl.verl_plugin.agent_loops import RecordedResponse
 

@@ -1,4 +1,4 @@
-"""The quickstart's model: its tokenizer, the figures its warm-up stops by, and the folder it leaves behind."""
+"""The quickstart's model: the figures its warm-up stops by, and the folder it leaves behind."""
 
 import json
 import math
@@ -14,6 +14,7 @@ import pytest
 import torch
 
 from frpo_verl.quickstart import arithmetic, tiny_model
+from frpo_verl.quickstart.tokenizer import load_tokenizer, write_tokenizer
 
 pa = pytest.importorskip("pyarrow")
 pq = pytest.importorskip("pyarrow.parquet")
@@ -37,8 +38,8 @@ SMALL = tiny_model.Settings(
 @pytest.fixture(scope="module")
 def tokenizer(tmp_path_factory):
     folder = tmp_path_factory.mktemp("tokenizer")
-    tiny_model.write_tokenizer(folder)
-    return tiny_model.load_tokenizer(folder)
+    write_tokenizer(folder)
+    return load_tokenizer(folder)
 
 
 @pytest.fixture(scope="module")
@@ -48,44 +49,6 @@ def data(tmp_path_factory):
         rows = [{"extra_info": {"question": p.question, "level": str(p.level)}} for p in problems]
         pq.write_table(pa.Table.from_pylist(rows), folder / f"{name}.parquet")
     return folder
-
-
-# ---- tokenizer
-
-
-def test_a_byte_is_a_token_and_nothing_is_lost(tokenizer):
-    assert len(tokenizer) == 256 + len(tiny_model.SPECIAL)
-    for text in ("47+8+5+9=", "55\n60\n#### 69", "\n", "\n\n", " a  b\t'll 's\r\n", "Zoë’s π ≈ 3.14159…", "日本", "🙂"):
-        ids = tokenizer.encode(text, add_special_tokens=False)
-        assert len(ids) == len(text.encode()), text
-        assert tokenizer.decode(ids) == text
-    assert tokenizer.eos_token == "<|im_end|>" and tokenizer.pad_token == "<|endoftext|>"
-    assert tokenizer.pad_token_id != tokenizer.eos_token_id
-    for token in tiny_model.SPECIAL:
-        assert tokenizer.encode(token, add_special_tokens=False) == [tokenizer.convert_tokens_to_ids(token)]
-    assert tokenizer.decode(tokenizer.encode("<|user|>7<|im_end|>"), skip_special_tokens=True) == "7"
-
-
-def test_chat_template(tokenizer):
-    turns = [{"role": "user", "content": "1+2="}, {"role": "assistant", "content": "#### 3"}]
-    assert tokenizer.apply_chat_template(turns[:1], tokenize=False, add_generation_prompt=True) == (
-        "<|user|>1+2=<|im_end|>\n<|assistant|>"
-    )
-    assert tokenizer.apply_chat_template(turns, tokenize=False) == (
-        "<|user|>1+2=<|im_end|>\n<|assistant|>#### 3<|im_end|>\n"
-    )
-    assert tiny_model._template_parts(tokenizer) == ("<|user|>", "<|im_end|>\n<|assistant|>", "<|im_end|>")
-
-
-def test_verl_reads_the_tokenizer(tokenizer):
-    """Prompts and tool turns as verl's agent loop puts them together for model_type qwen3."""
-    verl_tokenizer = pytest.importorskip("verl.utils.tokenizer")
-    continuous = pytest.importorskip("verl.utils.tokenizer.continuous_token")
-    loaded = verl_tokenizer.hf_tokenizer(tokenizer.name_or_path)
-    builder = continuous.QwenContinuousTokenBuilder(loaded)
-    messages = [{"role": "user", "content": "1+2="}]
-    ids = builder.build_initial_tokens(messages)
-    assert loaded.decode(ids) == "<|user|>1+2=<|im_end|>\n<|assistant|>"
 
 
 # ---- figures
@@ -280,7 +243,7 @@ def test_the_default_warm_start_leaves_room_to_learn(tmp_path):
     from transformers import AutoModelForCausalLM
 
     model = AutoModelForCausalLM.from_pretrained(tmp_path / "model")
-    tokenizer = tiny_model.load_tokenizer(tmp_path / "model")
+    tokenizer = load_tokenizer(tmp_path / "model")
     test = tiny_model.read_problems(tmp_path / "test.parquet")
     pass_at_1 = tiny_model.sampled_pass_at_1(model, tokenizer, test, samples=8)
     assert 0.1 <= pass_at_1 <= 0.4

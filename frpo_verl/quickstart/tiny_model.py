@@ -23,24 +23,10 @@ from itertools import islice
 from pathlib import Path
 
 from frpo_verl.quickstart import arithmetic
+from frpo_verl.quickstart.tokenizer import load_tokenizer, write_tokenizer
 
 STAMP = "tiny_model.json"
 FORMAT = 1  # raise it when the same settings would give another model
-
-PAD, EOS = "<|endoftext|>", "<|im_end|>"
-ROLES = ("system", "user", "assistant", "tool")
-SPECIAL = (PAD, EOS, *(f"<|{role}|>" for role in ROLES))
-
-#: One token opens a turn, Qwen's ``<|im_end|>`` and a newline close it.
-CHAT_TEMPLATE = (
-    "{% for message in messages %}{{ '<|' + message['role'] + '|>' + message['content'] + '<|im_end|>\n' }}{% endfor %}"
-    "{% if add_generation_prompt %}{{ '<|assistant|>' }}{% endif %}"
-)
-
-# Qwen2's pre-tokenizer; with no merges every byte is a token whatever it splits.
-_SPLIT = (
-    r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
-)
 
 
 @dataclass(frozen=True)
@@ -71,64 +57,6 @@ class Settings:
             raise ValueError(f"target={self.target}: give a pass@1 between 0 and 1")
         if self.max_steps < 1:
             raise ValueError(f"max_steps={self.max_steps}: give a number >= 1")
-
-
-# ------------------------------------------------------------------------------------------------- tokenizer
-
-
-def write_tokenizer(folder: str | os.PathLike) -> None:
-    """Write a byte-level BPE tokenizer without merges: a byte is a token. transformers 4 and 5 both read the files."""
-    from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers
-
-    alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
-    vocab = {symbol: i for i, symbol in enumerate(alphabet)}
-    tokenizer = Tokenizer(models.BPE(vocab=vocab, merges=[]))
-    tokenizer.normalizer = normalizers.NFC()
-    tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
-        [
-            pre_tokenizers.Split(Regex(_SPLIT), behavior="isolated"),
-            pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False),
-        ]
-    )
-    tokenizer.decoder = decoders.ByteLevel()
-    tokenizer.add_special_tokens([AddedToken(token, special=True, normalized=False) for token in SPECIAL])
-    added = {
-        str(tokenizer.token_to_id(token)): {
-            "content": token,
-            "lstrip": False,
-            "normalized": False,
-            "rstrip": False,
-            "single_word": False,
-            "special": True,
-        }
-        for token in SPECIAL
-    }
-    config = {
-        "tokenizer_class": "Qwen2Tokenizer",
-        "model_max_length": 4096,
-        "add_prefix_space": False,
-        "bos_token": None,
-        "eos_token": EOS,
-        "pad_token": PAD,
-        "unk_token": None,
-        "errors": "replace",
-        "clean_up_tokenization_spaces": False,
-        "split_special_tokens": False,
-        "added_tokens_decoder": added,
-        "additional_special_tokens": [token for token in SPECIAL if token not in (PAD, EOS)],
-        "chat_template": CHAT_TEMPLATE,
-    }
-    folder = Path(folder)
-    tokenizer.save(str(folder / "tokenizer.json"))
-    (folder / "tokenizer_config.json").write_text(json.dumps(config, indent=2), encoding="utf-8")
-    (folder / "vocab.json").write_text(json.dumps(vocab, ensure_ascii=False), encoding="utf-8")
-    (folder / "merges.txt").write_text("#version: 0.2\n", encoding="utf-8")
-
-
-def load_tokenizer(folder: str | os.PathLike):
-    from transformers import AutoTokenizer
-
-    return AutoTokenizer.from_pretrained(str(folder), local_files_only=True)
 
 
 # ----------------------------------------------------------------------------------------------------- model
