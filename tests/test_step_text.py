@@ -1,0 +1,84 @@
+"""step: newline through verl's compute_advantage: where the token ids and the tokenizer come from."""
+
+import pytest
+import torch
+from omegaconf import OmegaConf
+from test_estimators import advantages, batch
+from verl.trainer.ppo.ray_trainer import compute_advantage
+
+from frpo_verl.quickstart.tokenizer import load_tokenizer, write_tokenizer
+from frpo_verl.verl_plugin import context
+
+TEXT = ["1+1\n", "=", "2\n\n", "#### ", "2"]  # what a token of the merged vocabulary stands for
+IDS = torch.tensor([[1, 0, 3, 2, 4, 9]])  # "=", "1+1\n", "#### ", "2\n\n", "2", padding
+MASK = torch.tensor([[1, 1, 1, 1, 1, 0]])
+LOG_RATIO = torch.tensor([[0.1, 0.2, 0.4, 0.8, 1.6, 50.0]], dtype=torch.float64)
+BY_LINE = torch.tensor([[3.1, 3.1, 2.8, 2.8, 1.6, 0.0]], dtype=torch.float64)  # each line takes its start's KL-to-go
+
+
+class Merged:
+    def decode(self, ids):
+        return "".join(TEXT[i] for i in ids)
+
+
+def data(ids=IDS):
+    made = batch(torch.zeros(1, 6, dtype=torch.float64), MASK, LOG_RATIO - 3, torch.full_like(LOG_RATIO, -3.0), ["u"])
+    if ids is not None:
+        made.batch["responses"] = ids
+    return made
+
+
+def check(result):
+    torch.testing.assert_close(result, -0.5 * BY_LINE, rtol=0, atol=1e-12)
+
+
+def test_the_trainers_tokenizer_splits_on_merged_tokens():
+    with context.trainer_call(tokenizer=Merged()):
+        check(advantages(data(), kl_coef=0.5, step="newline"))
+
+
+def test_responses_that_the_trainer_left_behind_are_fetched():
+    """The V1 trainer's batch lacks them, and what it hands out may be padded wider than the mask."""
+    asked = []
+
+    def fetch(columns):
+        asked.append(columns)
+        return {"responses": torch.cat([IDS, torch.full((1, 3), 9)], dim=1)}
+
+    with context.trainer_call(tokenizer=Merged(), fetch=fetch):
+        check(advantages(data(ids=None), kl_coef=0.5, step="newline"))
+    assert ["responses"] in asked
+
+
+def test_without_a_tokenizer_in_hand_the_models_own_is_loaded(tmp_path, monkeypatch):
+    write_tokenizer(tmp_path)
+    ids = torch.tensor([load_tokenizer(tmp_path).encode("a\nbc\nd", add_special_tokens=False)])
+    run = OmegaConf.create({"actor_rollout_ref": {"model": {"path": str(tmp_path)}}})
+    monkeypatch.setattr(context.PROCESS, "run_config", run)
+    made = data(ids)
+    made.batch["response_mask"] = torch.ones(1, 6)
+    made.batch["old_log_probs"] = torch.tensor([[0.1, 0.2, 0.4, 0.8, 1.6, 3.2]], dtype=torch.float64) - 3
+    expected = -0.5 * torch.tensor([[6.3, 6.3, 6.0, 6.0, 6.0, 3.2]], dtype=torch.float64)
+    torch.testing.assert_close(advantages(made, kl_coef=0.5, step="newline"), expected, rtol=0, atol=1e-12)
+
+
+@pytest.mark.parametrize("missing", ["tokenizer", "responses"])
+def test_what_is_missing_is_named_with_the_cure(missing, monkeypatch):
+    monkeypatch.setattr(context.PROCESS, "run_config", None)
+    tokenizer = None if missing == "tokenizer" else Merged()
+    with context.trainer_call(tokenizer=tokenizer):
+        with pytest.raises(RuntimeError, match=f"step=newline needs the {missing}.*use step=length"):
+            advantages(data(IDS if missing == "tokenizer" else None), kl_coef=0.5, step="newline")
+
+
+def test_a_line_per_token_is_the_plain_future():
+    class EveryTokenALine:
+        def decode(self, ids):
+            return "\n"
+
+    with context.trainer_call(tokenizer=EveryTokenALine()):
+        by_line = advantages(data(), kl_coef=0.5, step="newline")
+    plain = compute_advantage(
+        data(), adv_estimator="frpo", config=OmegaConf.create({"adv_estimator": "frpo", "frpo": {"kl_coef": 0.5}})
+    ).batch["advantages"]
+    torch.testing.assert_close(by_line, plain, rtol=0, atol=1e-12)
