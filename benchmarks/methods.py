@@ -5,6 +5,9 @@
 
 Needs the quickstart's data and model (`make quickstart`). Each run is a folder below --out and can be looked at with
 `python -m frpo_verl report`; a finished one is not run again, a broken one resumes. The table gives means over the seeds.
+
+Methods that know no reference get one at coefficient 0, to measure the distance from it; its pass is left out of their
+step time. f_hal gets a quarter of its prompts as recorded pairs: a right answer, and one with a wrong digit.
 """
 
 from __future__ import annotations
@@ -12,19 +15,56 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import random
 import statistics
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
+from itertools import islice
 from pathlib import Path
 
 from rich.console import Console
 from rich.table import Table
 
+from frpo_verl.quickstart import arithmetic
+from frpo_verl.quickstart.tiny_model import read_problems, with_slip
 from frpo_verl.report import cli
 from frpo_verl.report.collect import as_json, load_run, metric_files, read_metrics
 
+ROOT = Path(__file__).resolve().parents[1]
+QUICKSTART = Path("build/quickstart")
+PAIRS = 1024
 COLUMNS = ("held-out reward", "held-out pass@8", "entropy", "KL to reference")
+
+
+def has_no_reference(method: str) -> bool:
+    return method in ("grpo", "atr_grpo") or method.startswith("rpg_")
+
+
+def mixed_data(out: Path) -> Path:
+    """The quickstart's problems with recorded pairs among them, for f-HAL."""
+    target = out / "mixed"
+    if (target / "train.parquet").exists():
+        return target / "train.parquet"
+    target.mkdir(parents=True, exist_ok=True)
+    rng, test = random.Random(0), {p.key for p in read_problems(QUICKSTART / "data/test.parquet")}
+    with open(target / "pairs.jsonl", "w") as file:
+        for p in islice(arithmetic.stream(0, arithmetic.DEFAULT_LEVELS, exclude=test), PAIRS):
+            pair = {"prompt": p.question, "chosen": p.solution, "rejected": with_slip(p, rng, 1.0)}
+            file.write(json.dumps(pair) + "\n")
+    command = [sys.executable, ROOT / "data_preprocess/preference.py", "--local_dataset_path", target / "pairs.jsonl",
+               "--local_save_dir", target, "--mix", QUICKSTART / "data/train.parquet", "--ratio", "0.25",
+               "--tokenizer", QUICKSTART / "model", "--max_tokens", "24"]  # fmt: skip
+    subprocess.run(command, check=True)
+    return target / "train.parquet"
+
+
+def extra_settings(method: str, out: Path) -> list[str]:
+    if has_no_reference(method):
+        return ["algorithm.use_kl_in_reward=true", "algorithm.kl_ctrl.kl_coef=0.0"]
+    if method == "f_hal":
+        return [f"data.train_files={mixed_data(out)}", "data.shuffle=false"]
+    return []
 
 
 def train(folder: Path, method: str, seed: int, steps: int, overrides: list[str]) -> str | None:
@@ -36,7 +76,7 @@ def train(folder: Path, method: str, seed: int, steps: int, overrides: list[str]
     command = [sys.executable, "-m", "verl.trainer.main_ppo", "+recipe=quickstart_cpu", f"method={method}",
                f"run_dir={folder}", f"hydra.run.dir={folder}/hydra", f"trainer.total_training_steps={steps}",
                f"trainer.test_freq={steps}", f"trainer.save_freq={steps}", f"data.seed={seed}",
-               f"actor_rollout_ref.rollout.seed={seed}", *overrides]  # fmt: skip
+               f"actor_rollout_ref.rollout.seed={seed}", *extra_settings(method, folder.parent), *overrides]  # fmt: skip
     env = {**os.environ, "VERL_PLATFORM": "cpu", "OMP_NUM_THREADS": "1", "RAY_worker_niceness": "0"}
     with open(folder / "train.log", "ab") as log:
         status = subprocess.run(command, stdout=log, stderr=subprocess.STDOUT, env=env).returncode
@@ -46,10 +86,14 @@ def train(folder: Path, method: str, seed: int, steps: int, overrides: list[str]
     return next((line for line in reversed(lines) if "Error" in line), f"exit status {status}")
 
 
-def figures(folder: Path) -> dict[str, tuple[float, float]]:
-    """label -> (before, after), and the median step time under "step"."""
+def figures(folder: Path, method: str) -> dict[str, tuple[float, float]]:
+    """label -> (before, after), and the median time of a training step under "step"."""
     rows = {r["label"]: (r["before"], r["after"]) for r in as_json(load_run(folder))["table"]}
-    steps = [m["timing_s/step"] for m in read_metrics(metric_files(folder)).values() if "timing_s/step" in m]
+    steps = []
+    for m in read_metrics(metric_files(folder)).values():
+        if "timing_s/step" in m:
+            besides = ["timing_s/save_checkpoint"] + ["timing_s/ref"] * has_no_reference(method)
+            steps.append(m["timing_s/step"] - sum(m.get(name, 0.0) for name in besides))
     return {**rows, "step": (statistics.median(steps),) * 2}
 
 
@@ -77,7 +121,7 @@ def main() -> int:
             failed += 1
             table.add_row(method, bad[0])
             continue
-        found = {j[1]: figures(j[2]) for j, _ in mine}
+        found = {j[1]: figures(j[2], method) for j, _ in mine}
         result[method] = found
         cells = []
         for column in COLUMNS:

@@ -110,8 +110,13 @@ def test_rows_are_counted_and_the_trainer_is_checked(mixed):
     rows, scores, uid, weights = mixed
     context.take_metrics()
     weights(0.5)
-    counted = {k.rsplit("/", 1)[1]: v for k, v in context.take_metrics().items()}
+    found = context.take_metrics()
+    counted = {k.rsplit("/", 1)[1]: v for k, v in found.items() if k.startswith("frpo/f_hal/")}
     assert counted == {"on_policy_rows": 4, "chosen_rows": 2, "rejected_rows": 2}
+    tensors = data_of(rows[:4], scores[:4], uid[:4]).batch  # recorded answers are no sample of the policy
+    mask = tensors["response_mask"].double()
+    k1 = ((tensors["old_log_probs"] - tensors["ref_log_prob"]) * mask).sum() / mask.sum()
+    assert found["frpo/kl_to_ref/k1"] == pytest.approx(float(k1), abs=1e-7)
     with pytest.raises(RuntimeError, match="V1 trainer only"):
         compute_advantage(data_of(rows, scores, uid), adv_estimator="f_hal", config=OmegaConf.create({}))
 

@@ -11,6 +11,7 @@ from ..masking import keep, masked_sum
 from . import context
 from .checks import loss_section_of, refuse_if_troubled
 from .estimators import group_ids, outcome_advantage
+from .reference_metrics import log_reference
 
 
 def _preference_sign(rows: int) -> torch.Tensor:
@@ -55,6 +56,7 @@ def f_hal_advantage(token_level_rewards, response_mask, config=None, index=None,
             "frpo/f_hal/rejected_rows": int((valid & (sign < 0)).sum()),
         }
     )
+    log_reference(context.current_advantage_call().data, rows=sign == 0)  # recorded answers say nothing of the policy
     advantages = _spread(weights, mask).to(token_level_rewards.dtype)
     return advantages, advantages
 

@@ -77,11 +77,13 @@ def register_rollout_replica(module):
     "verl.trainer.ppo.ray_trainer",
     "compute_advantage",
     upstream="trainer/ppo/ray_trainer.py:187",
-    reason="a registered estimator gets rewards and mask only; the batch has old_log_probs and ref_log_prob",
+    reason="a registered estimator gets rewards and mask only; the batch has old_log_probs and ref_log_prob. Other "
+    "estimators' batches are looked at afterwards, for the distance from the reference",
     known={"314695381c755264": "0.9.1"},
 )
 def compute_advantage(original, data, adv_estimator, *args, **kwargs):
     from .checks import softmax_weights_wanted
+    from .reference_metrics import already_logged, log_reference
 
     call = context.current_advantage_call()
     if adv_estimator not in names.ESTIMATORS:
@@ -90,11 +92,16 @@ def compute_advantage(original, data, adv_estimator, *args, **kwargs):
             from .estimators_rest import apply_softmax_weights
 
             apply_softmax_weights(data)
+        if call is None:
+            log_reference(data)
         return data
     if call is not None and call.data is data:
         return original(data, adv_estimator, *args, **kwargs)
     with context.advantage_call(context.AdvantageCall(data=data, **context.trainer_facts())):
-        return original(data, adv_estimator, *args, **kwargs)
+        data = original(data, adv_estimator, *args, **kwargs)
+    if not already_logged():
+        log_reference(data)
+    return data
 
 
 @seam(
@@ -105,13 +112,20 @@ def compute_advantage(original, data, adv_estimator, *args, **kwargs):
     known={"d973cc8aec79bc3d": "0.9.1"},
 )
 def compute_advantage_for_multi_trajectories(original, data, batch_keys, adv_estimator, *args, **kwargs):
+    from .reference_metrics import already_logged, log_reference
+
     if adv_estimator not in names.ESTIMATORS:
-        return original(data, batch_keys, adv_estimator, *args, **kwargs)
+        data = original(data, batch_keys, adv_estimator, *args, **kwargs)
+        log_reference(data)  # again: verl's rule asked for the advantages of each session's last output only
+        return data
     call = context.AdvantageCall(
         data=data, batch_keys=list(batch_keys), multi_trajectories=original, **context.trainer_facts()
     )
     with context.advantage_call(call):
-        return original(data, batch_keys, adv_estimator, *args, **kwargs)
+        data = original(data, batch_keys, adv_estimator, *args, **kwargs)
+    if not already_logged():
+        log_reference(data)
+    return data
 
 
 @seam(
