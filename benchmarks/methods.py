@@ -13,6 +13,7 @@ step time. f_hal gets a quarter of its prompts as recorded pairs: a right answer
 from __future__ import annotations
 
 import argparse
+import functools
 import json
 import os
 import random
@@ -23,18 +24,22 @@ from concurrent.futures import ThreadPoolExecutor
 from itertools import islice
 from pathlib import Path
 
+import torch
 from rich.console import Console
 from rich.table import Table
+from transformers import AutoModelForCausalLM
 
 from frpo_verl.quickstart import arithmetic
-from frpo_verl.quickstart.tiny_model import read_problems, with_slip
+from frpo_verl.quickstart.tiny_model import read_problems, sampled_pass_at_1, with_slip
+from frpo_verl.quickstart.tokenizer import load_tokenizer
 from frpo_verl.report import cli
 from frpo_verl.report.collect import as_json, load_run, metric_files, read_metrics
 
 ROOT = Path(__file__).resolve().parents[1]
 QUICKSTART = Path("build/quickstart")
 PAIRS = 1024
-COLUMNS = ("held-out reward", "held-out pass@8", "entropy", "KL to reference")
+SAMPLES = 16
+COLUMNS = ("pass@1, all test problems", "held-out pass@8", "entropy", "KL to reference")
 
 
 def has_no_reference(method: str) -> bool:
@@ -86,15 +91,34 @@ def train(folder: Path, method: str, seed: int, steps: int, overrides: list[str]
     return next((line for line in reversed(lines) if "Error" in line), f"exit status {status}")
 
 
-def figures(folder: Path, method: str) -> dict[str, tuple[float, float]]:
+@functools.cache
+def pass_at_1(model: Path) -> float:
+    """Over every problem of the test set, SAMPLES answers each; verl's validation draws 32 problems by the seed."""
+    tokenizer, problems = load_tokenizer(model), read_problems(QUICKSTART / "data/test.parquet")
+    made = AutoModelForCausalLM.from_pretrained(model, dtype=torch.float32)
+    return sampled_pass_at_1(made, tokenizer, problems, samples=SAMPLES)
+
+
+def merged(folder: Path, steps: int) -> Path:
+    """The checkpoint as an ordinary transformers folder, by verl's own merger."""
+    target = folder / f"model-{steps}"
+    if not (target / "config.json").exists():
+        command = [sys.executable, "-m", "verl.model_merger", "merge", "--backend", "fsdp", "--local_dir",
+                   folder / f"checkpoints/global_step_{steps}/actor", "--target_dir", target]  # fmt: skip
+        subprocess.run(command, check=True, capture_output=True, env={**os.environ, "VERL_PLATFORM": "cpu"})
+    return target
+
+
+def figures(folder: Path, method: str, steps: int) -> dict[str, tuple[float, float]]:
     """label -> (before, after), and the median time of a training step under "step"."""
     rows = {r["label"]: (r["before"], r["after"]) for r in as_json(load_run(folder))["table"]}
-    steps = []
+    times = []
     for m in read_metrics(metric_files(folder)).values():
         if "timing_s/step" in m:
             besides = ["timing_s/save_checkpoint"] + ["timing_s/ref"] * has_no_reference(method)
-            steps.append(m["timing_s/step"] - sum(m.get(name, 0.0) for name in besides))
-    return {**rows, "step": (statistics.median(steps),) * 2}
+            times.append(m["timing_s/step"] - sum(m.get(name, 0.0) for name in besides))
+    learnt = pass_at_1(QUICKSTART / "model"), pass_at_1(merged(folder, steps))
+    return {**rows, COLUMNS[0]: learnt, "step": (statistics.median(times),) * 2}
 
 
 def main() -> int:
@@ -121,7 +145,7 @@ def main() -> int:
             failed += 1
             table.add_row(method, bad[0])
             continue
-        found = {j[1]: figures(j[2], method) for j, _ in mine}
+        found = {j[1]: figures(j[2], method, args.steps) for j, _ in mine}
         result[method] = found
         cells = []
         for column in COLUMNS:
