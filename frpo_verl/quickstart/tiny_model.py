@@ -162,8 +162,8 @@ def exact_pass_at_1(model, tokenizer, problems) -> float:
         return token_nll(model, ids, mask).sum(-1).neg().exp().mean().item()
 
 
-def sampled_pass_at_1(model, tokenizer, problems, samples: int = 1, seed: int = 0, max_new_tokens: int = 24) -> float:
-    """Share of right final answers among ``samples`` answers a problem from ``generate`` at temperature 1."""
+def count_right(model, tokenizer, problems, samples: int = 1, seed: int = 0, max_new_tokens: int = 24) -> list[int]:
+    """Right final answers of each problem among ``samples`` from ``generate`` at temperature 1."""
     import torch
 
     before, between, _ = _template_parts(tokenizer)
@@ -184,8 +184,13 @@ def sampled_pass_at_1(model, tokenizer, problems, samples: int = 1, seed: int = 
             pad_token_id=tokenizer.pad_token_id,
         )
     texts = tokenizer.batch_decode(out[:, width:], skip_special_tokens=True)
-    wanted = [p.answer for p in problems for _ in range(samples)]
-    return sum(t.rpartition("#### ")[2] == w for t, w in zip(texts, wanted, strict=True)) / len(wanted)
+    right = [t.rpartition("#### ")[2] == problems[i // samples].answer for i, t in enumerate(texts)]
+    return [sum(right[i : i + samples]) for i in range(0, len(right), samples)]
+
+
+def sampled_pass_at_1(model, tokenizer, problems, samples: int = 1, **options) -> float:
+    """Share of right final answers, see ``count_right``."""
+    return sum(count_right(model, tokenizer, problems, samples, **options)) / (samples * len(problems))
 
 
 def warm_up(model, tokenizer, settings: Settings, levels, exclude, progress: bool = True) -> dict:
