@@ -135,7 +135,7 @@ def clip_widths(config) -> tuple[float, float]:
 def frpo_policy_loss(
     old_log_prob, log_prob, advantages, response_mask, loss_agg_mode="token-mean", config=None, rollout_is_weights=None
 ):
-    """`loss_mode: frpo`: verl's vanilla loss on A - beta * KL-to-go of the current policy .
+    """`loss_mode: frpo`: verl's vanilla loss on A - beta * KL-to-go of the current policy.
 
         A_t = sg[ A_outcome - beta * reg_t(pi_theta, ref) ],  then PPO's clipped surrogate with rho = pi_theta/pi_old
 
