@@ -134,7 +134,7 @@ def test_hostile_answers_are_bounded():
         start = time.monotonic()
         result = compute_score("math", boxed(text), gold, deadline=deadline)
         taken = time.monotonic() - start
-        if taken > deadline + 5.0:  # generous: the machine may be busy
+        if taken > deadline + 20.0:  # the machine may be busy; unbounded they take minutes or for ever
             slow[name] = taken
         assert result["acc"] == 0.0 and {key: type(value) for key, value in result.items()} == KEYS, name
         json.dumps(result).encode("utf-8")

@@ -119,7 +119,7 @@ time.sleep(600)
 
 
 def test_no_process_left_after_kill_9_of_the_parent():
-    """The workers are inside a C call that never returns to the interpreter; all are gone 5 s later."""
+    """The workers are inside a C call that never returns to the interpreter; all end with it."""
     script = PARENT.format(stuck=STUCK)
     env = _environment(FRPO_VERL_VERIFY_WORKERS="2")
     parent = subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE, text=True, env=env)
@@ -130,7 +130,7 @@ def test_no_process_left_after_kill_9_of_the_parent():
     finally:
         parent.kill()
         parent.wait()
-    _, alive = psutil.wait_procs(family, timeout=5)
+    _, alive = psutil.wait_procs(family, timeout=30)
     assert alive == []
 
 
@@ -143,7 +143,7 @@ def test_no_process_left_after_normal_exit():
     out = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, env=_environment(), check=True)
     pids = [int(pid) for pid in out.stdout.split()]
     assert len(pids) == 2 and out.stderr == ""
-    deadline = time.monotonic() + 5
+    deadline = time.monotonic() + 30
     while any(psutil.pid_exists(pid) for pid in pids) and time.monotonic() < deadline:
         time.sleep(0.1)
     assert not any(psutil.pid_exists(pid) for pid in pids)
