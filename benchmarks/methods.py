@@ -109,10 +109,21 @@ def held_out(model: Path) -> tuple[float, float]:
 def merged(folder: Path, steps: int) -> Path:
     """The checkpoint as an ordinary transformers folder, by verl's own merger."""
     target = folder / f"model-{steps}"
-    if not (target / "config.json").exists():
-        command = [sys.executable, "-m", "verl.model_merger", "merge", "--backend", "fsdp", "--local_dir",
-                   folder / f"checkpoints/global_step_{steps}/actor", "--target_dir", target]  # fmt: skip
-        subprocess.run(command, check=True, capture_output=True, env={**os.environ, "VERL_PLATFORM": "cpu"})
+    if not (target / "model.safetensors").exists():
+        os.environ["VERL_PLATFORM"] = "cpu"
+        from verl.model_merger.base_model_merger import ModelMergerConfig
+        from verl.model_merger.fsdp_model_merger import FSDPModelMerger
+
+        checkpoint = folder / f"checkpoints/global_step_{steps}/actor"
+        target.mkdir(exist_ok=True)
+        merger = FSDPModelMerger(
+            ModelMergerConfig(
+                operation="merge", backend="fsdp", local_dir=str(checkpoint), target_dir=str(target),
+                hf_model_config_path=str(checkpoint / "huggingface"),
+            )
+        )  # fmt: skip
+        merger.merge_and_save()
+        merger.cleanup()
     return target
 
 
