@@ -188,9 +188,9 @@ def count_right(model, tokenizer, problems, samples: int = 1, seed: int = 0, max
     return [sum(right[i : i + samples]) for i in range(0, len(right), samples)]
 
 
-def sampled_pass_at_1(model, tokenizer, problems, samples: int = 1, **options) -> float:
+def sampled_pass_at_1(model, tokenizer, problems, samples: int = 1, seed: int = 0) -> float:
     """Share of right final answers, see ``count_right``."""
-    return sum(count_right(model, tokenizer, problems, samples, **options)) / (samples * len(problems))
+    return sum(count_right(model, tokenizer, problems, samples, seed)) / (samples * len(problems))
 
 
 def warm_up(model, tokenizer, settings: Settings, levels, exclude, progress: bool = True) -> dict:
