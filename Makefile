@@ -30,6 +30,7 @@ $(VENV)/.ready: pyproject.toml | $(VENV)/bin/python
 	@echo "[0/4] environment in $(VENV): torch, verl, ray, transformers (some minutes the first time)"
 	@$(BIN)/python -m pip install --quiet --no-compile --disable-pip-version-check "$(TORCH)"
 	@$(BIN)/python -m pip install --quiet --no-compile --disable-pip-version-check -e '.[cpu]'
+	@$(BIN)/python -m compileall -q -j 0 $(VENV)/lib > /dev/null 2>&1 || true # on all cores; a dozen processes import it soon
 	@touch $@
 
 $(VENV)/.ready-test: $(VENV)/.ready
