@@ -7,6 +7,15 @@ neither verl nor torch itself.
 from ._version import __version__
 from .verl_plugin import register
 
-__all__ = ["__version__", "register"]
+__all__ = ["PolicyLossConfig", "__version__", "register"]
+
+
+def __getattr__(name: str):
+    if name == "PolicyLossConfig":  # a subclass of verl's: Hydra's `_target_: frpo_verl.PolicyLossConfig`
+        from .verl_plugin.policy_loss_config import PolicyLossConfig
+
+        return PolicyLossConfig
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
 
 register()

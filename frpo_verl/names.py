@@ -1,8 +1,9 @@
-"""Every name that a user can type, in one place."""
+"""Every name that a user types, once; importable without torch, and the core imports its choices from here."""
 
 from __future__ import annotations
 
 import difflib
+from collections.abc import Iterable
 
 DIVERGENCES = (
     "reverse_kl",
@@ -22,38 +23,32 @@ BASELINES = ("none", "position")
 STEPS = ("token", "length", "newline")
 ON_NONFINITE = ("raise", "zero_row")
 
-FRPO_ESTIMATORS = ("frpo", *(f"frpo_{name}" for name in DIVERGENCES))
-ESTIMATORS = (*FRPO_ESTIMATORS, "f_hal", "rpg_batch_mean")
+RPG_VARIANTS = ("fkl", "ufkl", "rkl", "urkl")
+RPG_REFERENCES = ("old", "ref")
+LEVELS = ("token", "sequence")
+CLIP_MEASURES = ("ratio", "kl1", "kl2", "kl3", "tv")
+F_GRPO_DIVERGENCES = (
+    "kl",
+    "reverse_kl",
+    "pearson",
+    "squared_hellinger",
+    "squared_hellinger_half",
+    "js",
+    "total_variation",
+)
+F_GRPO_ALIASES = {
+    "forward_kl": "kl",
+    "pearson_chi2": "pearson",
+    "chi2": "pearson",
+    "hellinger": "squared_hellinger",
+    "hellinger_half": "squared_hellinger_half",
+    "jensen_shannon": "js",
+    "tv": "total_variation",
+}
+F_GRPO_WEIGHTS = ("none", "softmax")
 
 
-def nearest(name: object, known) -> str:
+def nearest(name: object, known: Iterable[object]) -> str:
     """` (did you mean 'x'?)` for the known name most like `name`, or an empty string."""
     close = difflib.get_close_matches(str(name), [str(k) for k in known], n=1, cutoff=0.5)
     return f" (did you mean {close[0]!r}?)" if close else ""
-
-
-RPG_VARIANTS = ("fkl", "ufkl", "rkl", "urkl")
-RPG_LOSSES = (*(f"rpg_{v}" for v in RPG_VARIANTS), *(f"rpg_rf_{v}" for v in RPG_VARIANTS))
-CLIP_LOSSES = ("divergence_clip", "atr_grpo")
-POLICY_LOSSES = (*RPG_LOSSES, *CLIP_LOSSES, "f_grpo", "frpo")
-LOCAL_KL = (*(name for name in DIVERGENCES if name != "alpha"), "k3_is")  # and alpha:ORDER
-
-
-def section_of_loss(loss_mode: str) -> str | None:
-    """The section of `actor.policy_loss` that a loss of ours reads, None for verl's losses."""
-    if loss_mode in RPG_LOSSES:
-        return "rpg"
-    if loss_mode in CLIP_LOSSES:
-        return "clip"
-    return loss_mode if loss_mode in POLICY_LOSSES else None
-
-
-def local_kl_name(kl_type: str) -> tuple[str, float | None] | None:
-    """(divergence, alpha) for a `kl_loss_type`/`kl_penalty` of ours (`alpha:ORDER` for alpha), else None."""
-    name, _, order = str(kl_type).removesuffix("+").partition(":")
-    if name == "alpha":
-        try:
-            return name, float(order)
-        except ValueError:
-            raise ValueError(f"{kl_type!r}: write the order of the alpha divergence behind it, alpha:0.5") from None
-    return (name, None) if name in LOCAL_KL and not order else None

@@ -52,7 +52,7 @@ def actor_config(**overrides):
         "rollout_n": 2,
         "ppo_micro_batch_size_per_gpu": 4,
         "use_kl_loss": False,
-        "policy_loss": {"_target_": "frpo_verl.config.PolicyLossConfig", "loss_mode": "vanilla"},
+        "policy_loss": {"_target_": "frpo_verl.PolicyLossConfig", "loss_mode": "vanilla"},
     }
     return omega_conf_to_dataclass(OmegaConf.merge(base, overrides))
 

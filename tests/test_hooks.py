@@ -9,7 +9,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from frpo_verl.verl_plugin import checks, hooks
+from frpo_verl.verl_plugin import hooks
 
 
 def python(code: str, cwd=None, **env) -> subprocess.CompletedProcess:
@@ -59,9 +59,9 @@ def test_unknown_source_stops_our_runs_and_can_be_allowed(monkeypatch):
     assert entry.status == "unknown source"
     monkeypatch.delenv(hooks.ALLOW_UNTESTED, raising=False)
     with pytest.raises(RuntimeError, match=f"m.target.*untested verl version.*{hooks.ALLOW_UNTESTED}=1"):
-        checks.refuse_if_troubled()
+        hooks.require()
     monkeypatch.setenv(hooks.ALLOW_UNTESTED, "1")
-    checks.refuse_if_troubled()
+    hooks.require()
     entry.known = {entry.source_hash: "9.9"}
     entry.status = "pending"
     monkeypatch.delenv(hooks.ALLOW_UNTESTED)
@@ -75,7 +75,7 @@ def test_a_seam_that_cannot_be_applied_is_heard(monkeypatch, capsys):
     hooks._apply(entry, SimpleNamespace(__name__="m"))
     assert entry.status.startswith("failed: AttributeError") and "m.gone" in capsys.readouterr().err
     with pytest.raises(RuntimeError, match="m.gone"):
-        checks.refuse_if_troubled()
+        hooks.require()
 
 
 def test_a_plugin_that_does_not_load_says_so_at_start_and_on_use(tmp_path):

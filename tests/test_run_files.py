@@ -1,15 +1,27 @@
 """Files of a run that verl writes in place: metrics survive a resume, a broken checkpoint tracker is mended."""
 
+import pytest
+from omegaconf import OmegaConf
 from verl.utils.checkpoint.checkpoint_manager import find_latest_ckpt_path
 from verl.utils.tracking import FileLogger
 
-from frpo_verl.verl_plugin import context
+from frpo_verl.verl_plugin import run
 from frpo_verl.verl_plugin.run_files import repair_checkpoint_tracker, rotate_metrics
 
 
-def test_a_resumed_run_keeps_its_earlier_metrics(tmp_path, monkeypatch):
+@pytest.fixture
+def ours(monkeypatch):
+    monkeypatch.setattr(run, "_current", run.Run(OmegaConf.create({"composed_by": "frpo_verl"})))
+
+
+@pytest.fixture(params=["no run", "grpo"])
+def not_ours(request, monkeypatch):
+    known = run.Run(OmegaConf.create({"algorithm": {"adv_estimator": "grpo"}}))
+    monkeypatch.setattr(run, "_current", None if request.param == "no run" else known)
+
+
+def test_a_resumed_run_keeps_its_earlier_metrics(tmp_path, monkeypatch, ours):
     monkeypatch.setenv("VERL_FILE_LOGGER_ROOT", str(tmp_path))
-    monkeypatch.setattr(context.PROCESS, "run_config", object())
     for step in range(3):
         logger = FileLogger("run", "metrics")
         logger.log({"x": step}, step)
@@ -19,13 +31,18 @@ def test_a_resumed_run_keeps_its_earlier_metrics(tmp_path, monkeypatch):
     assert '"step":0' in texts["metrics.1.jsonl"] and '"step":2' in texts["metrics.jsonl"]
 
 
-def test_runs_that_are_not_ours_are_left_alone(tmp_path, monkeypatch):
+def test_runs_that_are_not_ours_are_left_alone(tmp_path, monkeypatch, not_ours):
     monkeypatch.setenv("VERL_FILE_LOGGER_ROOT", str(tmp_path))
-    monkeypatch.setattr(context.PROCESS, "run_config", None)
     for _ in range(2):
         FileLogger("run", "metrics").log({}, 0)
     assert [p.name for p in (tmp_path / "run").iterdir()] == ["metrics.jsonl"]
     rotate_metrics("run", "nothing-there")
+    tracker = tmp_path / "latest_checkpointed_iteration.txt"
+    tracker.touch()
+    checkpoint(tmp_path, 4)
+    with pytest.raises(ValueError):  # verl's own failure on an empty tracker
+        find_latest_ckpt_path(str(tmp_path))
+    assert tracker.read_text() == ""
 
 
 def checkpoint(folder, step, complete=True):
@@ -35,7 +52,7 @@ def checkpoint(folder, step, complete=True):
         (path / "data.pt").touch()
 
 
-def test_an_empty_tracker_points_to_the_last_complete_checkpoint(tmp_path):
+def test_an_empty_tracker_points_to_the_last_complete_checkpoint(tmp_path, ours):
     checkpoint(tmp_path, 4)
     checkpoint(tmp_path, 12)
     checkpoint(tmp_path, 20, complete=False)
@@ -47,7 +64,7 @@ def test_an_empty_tracker_points_to_the_last_complete_checkpoint(tmp_path):
     assert find_latest_ckpt_path(str(tmp_path)) == str(tmp_path / "global_step_4")  # a readable one is obeyed
 
 
-def test_without_a_complete_checkpoint_the_run_starts_over(tmp_path):
+def test_without_a_complete_checkpoint_the_run_starts_over(tmp_path, ours):
     (tmp_path / "latest_checkpointed_iteration.txt").touch()
     checkpoint(tmp_path, 4, complete=False)
     assert find_latest_ckpt_path(str(tmp_path)) is None

@@ -1,256 +1,285 @@
-"""Settings that are refused before anything starts, each with one line that names the cure."""
+"""Settings of a run of ours that are refused before anything starts, each with one line that names the cure.
+
+What a method needs, obeys and refuses stands in the table of methods; here is how that is compared with a run's
+configuration. A run that is not ours is not looked at.
+"""
 
 from __future__ import annotations
 
+import dataclasses
 import os
-from collections.abc import Iterable
+import sys
+from collections.abc import Iterator
+from typing import Any
 
-from omegaconf import OmegaConf
+from omegaconf import OmegaConf, open_dict
 
-from .. import names
-from ..config import ConfigError, FHalConfig, FrpoConfig, from_mapping
+from .. import methods, names
+from ..methods import ACTOR, KINDS, Method
+from ..settings import POLICY_LOSS, ConfigError, FrpoLossSettings, FrpoSettings, Section
 from . import hooks
+from .run import Run, section_keys
+
+VERL_KL_TERMS = ("kl", "k1", "abs", "mse", "k2", "low_var_kl", "k3", "full")
+VERL_PER_TOKEN = ("gae", "optimal_token_baseline", "tir_optimal_token_baseline")
+LOSS_KEYS = (
+    "clip_ratio",
+    "clip_ratio_low",
+    "clip_ratio_high",
+    "clip_ratio_c",
+    "loss_agg_mode",
+    "loss_scale_factor",
+    "tau_pos",
+    "tau_neg",
+)
+ESTIMATOR_KEYS = ("gamma", "lam", "norm_adv_by_std_in_grpo", "use_pf_ppo", "gdpo_reward_keys", "gdpo_reward_weights")
 
 
-def _select(config, key: str, default=None):
-    value = OmegaConf.select(config, key, default=default)
-    return default if value is None else value
+def check_config(config: Any) -> None:
+    """Stop a run of ours that would fail later or silently do something else.
 
-
-def _estimator(config) -> str:
-    value = _select(config, "algorithm.adv_estimator", "gae")
-    return str(getattr(value, "value", value))
-
-
-def frpo_settings(config) -> FrpoConfig | None:
-    """The parsed `algorithm.frpo` of a run whose estimator is one of ours, else None."""
-    estimator = _estimator(config)
-    if estimator not in names.FRPO_ESTIMATORS:
-        return None
-    section = _select(config, "algorithm.frpo")
-    return FrpoConfig.parse(OmegaConf.to_container(section, resolve=True) if section is not None else None, estimator)
-
-
-ACTOR = "actor_rollout_ref.actor"
-
-
-def _loss_mode(config) -> str:
-    return str(_select(config, f"{ACTOR}.policy_loss.loss_mode", "vanilla"))
-
-
-def _loss_section(config):
-    """The typed section that the run's loss reads, None for verl's own losses."""
-    from .loss_config import parse_section
-
-    name = names.section_of_loss(_loss_mode(config))
-    return None if name is None else parse_section(name, _select(config, f"{ACTOR}.policy_loss.{name}"))
-
-
-loss_section_of = _loss_section  # for the estimators, which share beta and weights with the loss
-
-
-def softmax_weights_wanted(config) -> bool:
-    """Whether the run's f-GRPO loss asks for softmax weights, which only the driver can compute."""
-    return config is not None and _loss_mode(config) == "f_grpo" and _loss_section(config).weights == "softmax"
-
-
-def _local_kl_names(config) -> dict[str, str]:
-    """The KL terms of verl's that carry a name of ours and are switched on: key -> name."""
-    used = {}
-    for key, on in (
-        (f"{ACTOR}.kl_loss_type", _select(config, f"{ACTOR}.use_kl_loss", False)),
-        ("algorithm.kl_penalty", _select(config, "algorithm.use_kl_in_reward", False)),
-    ):
-        name = str(_select(config, key, ""))
-        if on and names.local_kl_name(name) is not None:
-            used[key] = name
-    return used
-
-
-def uses_ours(config) -> bool:
-    """Whether the run uses a name of ours."""
-    return (
-        _estimator(config) in names.ESTIMATORS
-        or _loss_mode(config) in names.POLICY_LOSSES
-        or bool(_local_kl_names(config))
-    )
-
-
-def needs_reference(config) -> bool:
-    """Whether the run needs a reference model beyond what verl itself asks for."""
-    settings, loss = frpo_settings(config), _loss_section(config)
-    return (
-        (settings is not None and settings.kl_coef > 0)
-        or _loss_mode(config) == "f_grpo"
-        or getattr(loss, "reference", None) == "ref"
-        or (_loss_mode(config) == "frpo" and loss.kl_coef > 0)
-    )
-
-
-def refuse_if_troubled() -> None:
-    """Raise with the first reason why the plugin cannot be relied upon in this process."""
-    troubles = hooks.troubles()
-    if troubles:
-        raise RuntimeError(f"frpo_verl: {troubles[0]}. Run `python -m frpo_verl doctor`.")
-
-
-def check_config(config) -> None:
-    """Stop a run of ours that would fail later or silently do something else (raises ConfigError)."""
-    _refuse_near_misses(config)
-    settings = frpo_settings(config)
-    _refuse_unread(config, settings)
-    if not (uses_ours(config) or hooks.cpu_mode()):
-        return
-    refuse_if_troubled()
-    if settings is not None:
-        _check_frpo(config, settings)
-    _check_losses(config, settings)
-    _check_files(config)
+    Raises:
+        ConfigError: one line: the key, the value, what to do.
+        RuntimeError: the plugin does not know the verl it runs in.
+    """
+    run = Run(config)
     if hooks.cpu_mode():
-        _check_cpu(config)
+        _check_cpu(run)
+    if not run.ours:
+        return
+    hooks.require()
+    _check_names(run)
+    _check_sections(run)
+    for method, settings in run.chosen:
+        _check_needs(run, method, settings)
+        _check_refusals(run, method)
+        _check_obeyed(run, method, settings)
+        _check_divergence(method, settings)
+    _check_one_value(run)
+    _check_kl_counted_once(run)
+    _check_files(run)
 
 
-def _refuse_near_misses(config) -> None:
-    """A misspelt name of ours passes verl's own validation and dies after the first rollout: stop it here."""
+def prepare(config: Any) -> None:
+    """Give a run of ours the class that knows our sections of `policy_loss`; workers know the run by it."""
+    from .policy_loss_config import TARGET
+
+    key = f"{POLICY_LOSS}._target_"
+    if Run(config).ours and OmegaConf.select(config, key) == "verl.workers.config.PolicyLossConfig":
+        with open_dict(config):
+            OmegaConf.update(config, key, TARGET)
+
+
+# ------------------------------------------------------------------------------------------------ names and sections
+
+
+def _check_names(run: Run) -> None:
+    """A misspelt name passes verl's own validation and dies after the first rollout."""
     from verl.trainer.ppo.core_algos import ADV_ESTIMATOR_REGISTRY, POLICY_LOSS_REGISTRY
 
-    for key, value, registry, ours in (
-        ("algorithm.adv_estimator", _estimator(config), ADV_ESTIMATOR_REGISTRY, names.ESTIMATORS),
-        (f"{ACTOR}.policy_loss.loss_mode", _loss_mode(config), POLICY_LOSS_REGISTRY, names.POLICY_LOSSES),
+    for kind, value, registry in (
+        ("estimator", run.estimator_name, ADV_ESTIMATOR_REGISTRY),
+        ("policy_loss", run.loss_name, POLICY_LOSS_REGISTRY),
     ):
-        hint = "" if value in registry else names.nearest(value, ours)
-        if hint:
-            raise ConfigError(f"{key}={value!r}: not registered{hint}; known: {', '.join(sorted(registry))}")
-    for key, on in (
-        (f"{ACTOR}.kl_loss_type", _select(config, f"{ACTOR}.use_kl_loss", False)),
-        ("algorithm.kl_penalty", _select(config, "algorithm.use_kl_in_reward", False)),
-    ):
-        value = str(_select(config, key, "kl"))
-        known = ("kl", "k1", "abs", "mse", "k2", "low_var_kl", "k3", "full")
-        if on and value.removesuffix("+") not in known and names.local_kl_name(value) is None:
-            both = (*known, *names.LOCAL_KL, "alpha:ORDER")
-            raise ConfigError(f"{key}={value!r}: not a KL term{names.nearest(value, both)}; known: {', '.join(both)}")
+        if value not in registry:
+            hint = names.nearest(value, registry)
+            raise ConfigError(f"{KINDS[kind]}={value!r}: not registered{hint}; known: {', '.join(sorted(registry))}")
+    known = (*VERL_KL_TERMS, *methods.of_kind("local_kl"), "alpha:ORDER")
+    for key, value in run.local_kl_keys.items():
+        if value.removesuffix("+") not in VERL_KL_TERMS and key not in run.local_kls:
+            raise ConfigError(f"{key}={value!r}: not a KL term{names.nearest(value, known)}; known: {', '.join(known)}")
+    if run.local_kls.get("algorithm.kl_penalty") is not None and "old" in run.local_kls["algorithm.kl_penalty"].needs:
+        name = run.local_kls["algorithm.kl_penalty"].name
+        raise ConfigError(f"algorithm.kl_penalty={name}: importance weights exist in the loss only; use actor.kl_loss_type")
 
 
-def _refuse_unread(config, settings: FrpoConfig | None) -> None:
+def _check_sections(run: Run) -> None:
     """A section of ours that the chosen estimator and loss do not read would be accepted and ignored."""
-    for key, read, estimator in (
-        ("algorithm.frpo", settings is not None, "frpo"),
-        ("algorithm.f_hal", _estimator(config) == "f_hal", "f_hal"),
-    ):
-        if not read and _select(config, key) is not None:
+    read = {method.section.KEY for method, _ in run.chosen if method.section is not None}
+    for key in section_keys():
+        if key in read or run.section(key) in (None, {}):
+            continue
+        readers = [m for m in methods.METHODS.values() if m.section is not None and m.section.KEY == key]
+        cure = " or ".join(f"{KINDS[m.kind].rsplit('.', 1)[1]}={m.name}" for m in readers[:1])
+        raise ConfigError(
+            f"{key} is set and nobody reads it: adv_estimator={run.estimator_name}, loss_mode={run.loss_name}; "
+            f"set {cure} or remove {key}"
+        )
+
+
+# ------------------------------------------------------------------------------------------------ the table's facts
+
+
+def _typed(method: Method) -> str:
+    return f"{KINDS[method.kind].rsplit('.', 1)[1]}={method.name}"
+
+
+def _check_needs(run: Run, method: Method, settings: Section | None) -> None:
+    needs = method.all_needs(settings)
+    n = int(run.get("actor_rollout_ref.rollout.n", 1))
+    if "groups" in needs and n < 2:
+        raise ConfigError(
+            f"actor_rollout_ref.rollout.n={n}: {_typed(method)} compares a prompt's answers; set it to 2 or more"
+        )
+    if "v1" in needs and not run.get("trainer.use_v1", True):
+        raise ConfigError(f"trainer.use_v1=false: {_typed(method)} runs in verl's V1 trainer only; set it to true")
+    if method.with_loss not in (None, run.loss_name):
+        raise ConfigError(
+            f"{POLICY_LOSS}.loss_mode={run.loss_name}: {_typed(method)} makes weights for {method.with_loss} only; set "
+            f"loss_mode={method.with_loss}"
+        )
+
+
+def _check_refusals(run: Run, method: Method) -> None:
+    for refusal in method.refuses:
+        value = OmegaConf.select(run.config, refusal.key)
+        if value not in refusal.allowed:
+            allowed = "null" if refusal.allowed[0] is None else str(refusal.allowed[0]).lower()
             raise ConfigError(
-                f"{key} is set and nobody reads it: adv_estimator={_estimator(config)}; "
-                f"set algorithm.adv_estimator={estimator} or remove {key}"
-            )
-    mode = _loss_mode(config)
-    for name in ("rpg", "clip", "f_grpo", "frpo"):
-        if name != names.section_of_loss(mode) and _select(config, f"{ACTOR}.policy_loss.{name}") not in (None, {}):
-            raise ConfigError(
-                f"{ACTOR}.policy_loss.{name} is set and nobody reads it: loss_mode={mode}; remove the section or set a "
-                "loss_mode that reads it"
+                f"{refusal.key}={str(value).lower()} {refusal.why}: {_typed(method)} cannot work with it; set it to {allowed}"
             )
 
 
-def _check_losses(config, settings: FrpoConfig | None) -> None:
-    mode, loss = _loss_mode(config), _loss_section(config)
-    mine = names.section_of_loss(mode)
-    if mode == "atr_grpo" and loss.measure != "kl3":
-        raise ConfigError(
-            f"{ACTOR}.policy_loss.clip.measure={loss.measure!r}: loss_mode=atr_grpo is the kl3 measure; remove the key "
-            "or set loss_mode=divergence_clip"
-        )
-    if mode == "frpo" and settings is not None and settings.kl_coef > 0:
-        raise ConfigError(
-            f"loss_mode=frpo beside adv_estimator={_estimator(config)} with algorithm.frpo.kl_coef={settings.kl_coef} "
-            "counts the KL twice: set algorithm.adv_estimator=grpo (or kl_coef=0)"
-        )
-    if mode == "frpo" or mine in ("rpg", "f_grpo"):
-        if _select(config, "algorithm.rollout_correction.bypass_mode", False):
-            raise ConfigError(
-                f"algorithm.rollout_correction.bypass_mode=true replaces loss_mode={mode} by a loss of verl's own and "
-                "takes the engine's log-probs for pi_old; set it to false"
-            )
-    if _estimator(config) == "f_hal":
-        _check_f_hal(config, mode)
-    if "k3_is" in _local_kl_names(config).values() and _select(config, "algorithm.kl_penalty") == "k3_is":
-        raise ConfigError(
-            "algorithm.kl_penalty=k3_is: importance weights exist in the loss only; use actor.kl_loss_type"
-        )
-
-
-def _check_f_hal(config, mode: str) -> None:
-    section = _select(config, "algorithm.f_hal")
-    from_mapping(FHalConfig, OmegaConf.to_container(section) if section is not None else None, "algorithm.f_hal")
-    if mode != "f_grpo":
-        raise ConfigError(
-            f"{ACTOR}.policy_loss.loss_mode={mode}: adv_estimator=f_hal makes weights for f_grpo only; set loss_mode=f_grpo"
-        )
-    if not _select(config, "trainer.use_v1", True):
-        raise ConfigError("trainer.use_v1=false: adv_estimator=f_hal runs in verl's V1 trainer only; set it to true")
-    n = int(_select(config, "actor_rollout_ref.rollout.n", 1))
-    if n < 2:
-        raise ConfigError(f"actor_rollout_ref.rollout.n={n}: a recorded pair takes two answers; set it to 2 or more")
-    if _select(config, "algorithm.filter_groups.enable", False):
-        raise ConfigError(
-            "algorithm.filter_groups.enable=true drops groups of one constant reward, and with adv_estimator=f_hal that is "
-            "every recorded pair: set it to false"
-        )
-    if _select(config, "algorithm.rollout_correction.rollout_is") is not None:
-        raise ConfigError(
-            "algorithm.rollout_correction.rollout_is: recorded answers have no log-probs of a rollout engine; set it to null"
-        )
-
-
-def _check_frpo(config, settings: FrpoConfig) -> None:
-    estimator = _estimator(config)
-    n = int(_select(config, "actor_rollout_ref.rollout.n", 1))
-    if n < 2:
-        raise ConfigError(
-            f"actor_rollout_ref.rollout.n={n}: adv_estimator={estimator} compares a prompt's answers; set it to 2 or more"
-        )
-    if settings.kl_coef == 0:
+def _check_obeyed(run: Run, method: Method, settings: Section | None) -> None:
+    """A key of verl's for the same purpose that the method does not read must keep its default."""
+    if method.kind == "local_kl":
         return
-    if not settings.allow_multiple_kl:
-        if _select(config, "algorithm.use_kl_in_reward", False):
-            raise ConfigError(
-                f"algorithm.use_kl_in_reward=true beside algorithm.frpo.kl_coef={settings.kl_coef} counts the KL twice: "
-                "set one of them to false/0, or algorithm.frpo.allow_multiple_kl=true"
-            )
-        coefficient = float(_select(config, "actor_rollout_ref.actor.kl_loss_coef", 0.0))
-        if _select(config, "actor_rollout_ref.actor.use_kl_loss", False) and coefficient != 0:
-            raise ConfigError(
-                f"actor_rollout_ref.actor.use_kl_loss=true with kl_loss_coef={coefficient} beside "
-                f"algorithm.frpo.kl_coef={settings.kl_coef} counts the KL twice: set use_kl_loss=false, or "
-                "algorithm.frpo.allow_multiple_kl=true"
-            )
-    if _select(config, "algorithm.rollout_correction.bypass_mode", False):
+    obeyed = method.obeys | set(method.from_verl.values())
+    for key, default in _verl_defaults(method.kind):
+        short, value = key.rsplit(".", 1)[1], run.get(key, default)
+        allowed = {str(default)}
+        if method.kind == "policy_loss" and "one_value" in method.all_needs(settings):
+            obeyed = obeyed - {"loss_agg_mode", "loss_scale_factor"}  # a mean over responses, whatever these say
+            allowed |= {"seq-mean-token-sum"} if short == "loss_agg_mode" else set()
+        if short not in obeyed and str(value) not in allowed:
+            own = f" (its own settings are {method.section.KEY}.*)" if method.section is not None else ""
+            raise ConfigError(f"{key}={value}: {_typed(method)} does not read it{own}; leave it at {default}")
+
+
+def _verl_defaults(kind: str) -> Iterator[tuple[str, Any]]:
+    """verl's keys for estimators or losses, with verl's own defaults."""
+    from verl.trainer.config.algorithm import AlgoConfig
+    from verl.workers.config import ActorConfig
+    from verl.workers.config import PolicyLossConfig as VerlPolicyLoss
+
+    if kind == "estimator":
+        yield from ((f"algorithm.{f.name}", f.default) for f in dataclasses.fields(AlgoConfig) if f.name in ESTIMATOR_KEYS)
+        return
+    yield from ((f"{ACTOR}.{f.name}", f.default) for f in dataclasses.fields(ActorConfig) if f.name in LOSS_KEYS)
+    for f in dataclasses.fields(VerlPolicyLoss):
+        if f.name not in ("loss_mode", "rollout_correction") and not f.name.startswith("_"):
+            yield f"{POLICY_LOSS}.{f.name}", f.default
+
+
+def _check_one_value(run: Run) -> None:
+    """A loss of whole responses has one weight for each: not an estimator, nor weights, that differ by token."""
+    if run.loss is None or "one_value" not in run.loss.all_needs(run.loss_settings):
+        return
+    level = f" with {run.loss.section.KEY}.level=sequence" if run.loss.name.startswith("rpg") and run.loss.section else ""
+    settings = run.estimator_settings
+    by_token = run.estimator_name in VERL_PER_TOKEN
+    if isinstance(settings, FrpoSettings):
+        by_token = not settings.one_value
+    elif run.estimator_name in ("reinforce_plus_plus", "remax"):  # sums of what is still to come
+        by_token = run.get("algorithm.gamma", 1.0) != 1.0 or run.get("algorithm.use_kl_in_reward", False)
+    if by_token:
         raise ConfigError(
-            "algorithm.rollout_correction.bypass_mode=true takes the log-probs of the inference engine: their numeric "
-            f"mismatch would be summed over the rest of every answer by adv_estimator={estimator}; set it to false"
+            f"algorithm.adv_estimator={run.estimator_name} gives each token its own advantage and {_typed(run.loss)}{level} "
+            "needs one for each response: set algorithm.adv_estimator=grpo, or a loss by token"
+        )
+    weights = run.get("algorithm.rollout_correction.rollout_is")
+    if weights not in (None, "sequence"):
+        raise ConfigError(
+            f"algorithm.rollout_correction.rollout_is={weights} gives each token its own weight and {_typed(run.loss)}{level} "
+            "needs one for each response: set it to sequence or null"
         )
 
 
-def _check_files(config) -> None:
+def _check_divergence(method: Method, settings: Section | None) -> None:
+    """The divergence can be had, and stays finite in float32 as far as log-ratios may go."""
+    if not isinstance(settings, (FrpoSettings, FrpoLossSettings)) or settings.kl_coef == 0:
+        return
+    from ..core.divergences import check_divergence, finite_up_to
+    from ..custom import load_divergence
+
+    try:
+        divergence = load_divergence(settings.divergence, settings.alpha)
+    except ValueError as error:
+        raise ConfigError(f"{settings.KEY}.{error}") from None
+    if settings.divergence not in names.DIVERGENCES:
+        wrong = [finding for finding in check_divergence(divergence) if not finding.ok]
+        if wrong:
+            raise ConfigError(
+                f"{settings.KEY}.divergence={settings.divergence}: {wrong[0].name}: {wrong[0].text}; run "
+                f"`python -m frpo_verl check {settings.divergence}`"
+            )
+    bound = finite_up_to(divergence, settings.log_ratio_clip)
+    if bound < settings.log_ratio_clip:
+        raise ConfigError(
+            f"{settings.KEY}.log_ratio_clip={settings.log_ratio_clip:g}: {divergence.name} leaves float32's range beyond "
+            f"a log-ratio of {bound:.3g}; set it to {int(bound) or bound:g} or less (20 is the default)"
+        )
+
+
+def _check_kl_counted_once(run: Run) -> None:
+    """Two terms that hold the policy to the same reference count the KL twice."""
+    terms: list[tuple[str, float, str]] = []  # key, coefficient, cure
+    for method, s in run.chosen:
+        if s is not None and getattr(s, "kl_coef", 0) and "reference" in method.all_needs(s):
+            terms.append((f"{s.KEY}.kl_coef", s.kl_coef, f"{s.KEY}.kl_coef=0"))  # type: ignore[attr-defined]
+    if not terms or getattr(run.estimator_settings, "allow_multiple_kl", False):
+        return
+    if run.get("algorithm.use_kl_in_reward", False):
+        coefficient = float(run.get("algorithm.kl_ctrl.kl_coef", 0.0))
+        terms.append(("algorithm.use_kl_in_reward=true with kl_ctrl.kl_coef", coefficient, "use_kl_in_reward=false"))
+    if run.get(f"{ACTOR}.use_kl_loss", False) and float(run.get(f"{ACTOR}.kl_loss_coef", 0.0)) != 0:
+        terms.append((f"{ACTOR}.use_kl_loss=true with kl_loss_coef", run.get(f"{ACTOR}.kl_loss_coef"), "use_kl_loss=false"))
+    if len(terms) > 1:
+        (first, a, one), (second, b, other) = terms[0], terms[-1]
+        allow = ", or algorithm.frpo.allow_multiple_kl=true" if run.regularizes_advantage else ""
+        raise ConfigError(f"{second}={b} beside {first}={a} counts the KL twice: set {other} or {one}{allow}")
+
+
+# ------------------------------------------------------------------------------------------------ files, processor
+
+
+def _check_files(run: Run) -> None:
     for key in ("data.train_files", "data.val_files"):
-        value = _select(config, key)
+        value = run.get(key)
         for path in [value] if isinstance(value, str) else list(value or []):
             if "://" not in str(path) and not os.path.exists(os.path.expanduser(str(path))):
                 raise ConfigError(
                     f"{key}={path}: no such file; write it with a script in data_preprocess/ or correct it"
                 )
-    model = str(_select(config, "actor_rollout_ref.model.path", ""))
+    model = str(run.get("actor_rollout_ref.model.path", ""))
     local = model.startswith(("/", "./", "../", "~")) or model.count("/") > 1
     if local and "://" not in model and not os.path.isdir(os.path.expanduser(model)):
         raise ConfigError(f"actor_rollout_ref.model.path={model}: no such folder; correct it or give a model hub name")
 
 
-def _check_cpu(config) -> None:
-    wanted: Iterable[tuple[str, object, str]] = (
-        ("actor_rollout_ref.actor.strategy", "fsdp2", "FSDP1 and Megatron need an accelerator"),
-        ("actor_rollout_ref.rollout.name", "hf", "the other rollout engines need an accelerator"),
-    )
-    for key, value, why in wanted:
-        given = _select(config, key)
-        if given != value and not (key.endswith("rollout.name") and given == "vllm"):
-            raise ConfigError(f"{key}={given} with VERL_PLATFORM=cpu: {why}; set {key}={value}")
+def _check_cpu(run: Run) -> None:
+    """VERL_PLATFORM=cpu, a platform of ours: what it can run."""
+    strategy, rollout = run.get(f"{ACTOR}.strategy"), run.get("actor_rollout_ref.rollout.name")
+    if strategy != "fsdp2" and not _registered_on_cpu(strategy):
+        raise ConfigError(
+            f"{ACTOR}.strategy={strategy} with VERL_PLATFORM=cpu: FSDP1 and Megatron need an accelerator; set layout=cpu, or "
+            f"{ACTOR}.strategy=fsdp2"
+        )
+    if rollout not in ("hf", "vllm"):
+        raise ConfigError(
+            f"actor_rollout_ref.rollout.name={rollout} with VERL_PLATFORM=cpu: this engine needs an accelerator; set "
+            "layout=cpu, or actor_rollout_ref.rollout.name=hf"
+        )
+    mode = run.get("trainer.v1.trainer_mode", "sync")
+    if mode == "separate_async":
+        raise ConfigError(
+            f"trainer.v1.trainer_mode={mode} with VERL_PLATFORM=cpu: it wants a checkpoint engine that moves weights between "
+            "accelerators; set it to sync"
+        )
+
+
+def _registered_on_cpu(strategy: object) -> bool:
+    """Whether somebody has registered an engine of this kind for processors before the run."""
+    module = sys.modules.get("verl.workers.engine.base")
+    engines = getattr(getattr(module, "EngineRegistry", None), "_engines", {})
+    return "cpu" in engines.get("language_model", {}).get(strategy, {})

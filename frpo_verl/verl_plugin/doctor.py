@@ -11,7 +11,7 @@ import sys
 import warnings
 from importlib import metadata
 
-from .. import names
+from .. import methods
 
 PACKAGES = (
     "frpo-verl",
@@ -100,11 +100,12 @@ def main(argv: list[str] | None = None) -> int:
         from verl.trainer.ppo import core_algos
 
         print("\nnames")
-        for key, known, registry in (
-            ("algorithm.adv_estimator", names.ESTIMATORS, core_algos.ADV_ESTIMATOR_REGISTRY),
-            ("policy_loss.loss_mode", names.POLICY_LOSSES, core_algos.POLICY_LOSS_REGISTRY),
+        for kind, registry in (
+            ("estimator", core_algos.ADV_ESTIMATOR_REGISTRY),
+            ("policy_loss", core_algos.POLICY_LOSS_REGISTRY),
         ):
-            for name in known:
+            key = methods.KINDS[kind].rsplit(".", 1)[1]
+            for name in methods.of_kind(kind):
                 there = name in registry
                 print(f"  {'ok     ' if there else 'MISSING'} {key}={name}")
                 if not there:

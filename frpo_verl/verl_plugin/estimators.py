@@ -2,227 +2,228 @@
 
     A_t = A_outcome - beta * reg_t
 
-The outcome term is verl's own `grpo` (its group statistics, its rule for sessions with several outputs); the
-regulariser is `frpo_verl.advantages`. With `kl_coef: 0` verl's result is returned untouched.
+The outcome term is verl's own `grpo` (its group statistics, its rule for sessions with several outputs); the regulariser
+is `frpo_verl.core.advantages`. With `kl_coef: 0` verl's result is returned untouched.
 """
 
 from __future__ import annotations
 
 import functools
+from types import SimpleNamespace
+from typing import Any
 
-import numpy as np
 import torch
+from tensordict import TensorDict
+from verl import DataProto
 from verl.trainer.ppo import core_algos
 
-from .. import advantages as core
-from .. import diagnostics, names
-from ..config import FrpoConfig
-from ..masking import keep
-from . import context
-from .checks import refuse_if_troubled
+from .. import methods
+from ..core.advantages import Regularizer, Regularized, regularized_advantages, sequence_divergence
+from ..core.losses.f_grpo import signed_weights, softmax_weights
+from ..core.losses.rpg import baseline_advantage
+from ..core.losses.terms import row_value
+from ..core.tokens import dense_ids, first_nonfinite, keep, masked_sum
+from ..custom import load_divergence
+from ..settings import FGrpoSettings, FHalSettings, FrpoSettings
+from .batch import Batch, current_batch, refuse_placeholder
+from .hooks import require
+from .run import Run, plain
+from .steps import step_rule
 
 
-def group_ids(index) -> torch.Tensor:
-    """Prompt ids of any kind -> integers 0..n-1, shape (B,)."""
-    return torch.from_numpy(np.unique(np.asarray(index, dtype=str), return_inverse=True)[1].reshape(-1))
-
-
-def _columns(batch, non_tensor_batch):
-    """The batch that came with the call, or else the one that the wrap of `compute_advantage` keeps."""
-    call = context.current_advantage_call()
-    if batch is None and call is not None:
-        return call.data.batch, call.data.non_tensor_batch
-    return batch, non_tensor_batch
-
-
-def _log_probs(batch, estimator: str):
-    if batch is None:
-        raise RuntimeError(
-            f"adv_estimator={estimator} was called without the batch: the plugin is not loaded in this process "
-            "(run `python -m frpo_verl doctor`), or this trainer does not go through verl's compute_advantage"
-        )
-    for key, cure in (
-        ("old_log_probs", "recompute them (algorithm.rollout_correction.bypass_mode=false)"),
-        ("ref_log_prob", "the reference model is not running: the plugin must be loaded where the trainer starts"),
-    ):
-        if key not in batch.keys():
-            raise RuntimeError(f"adv_estimator={estimator} needs {key!r} in the batch and it is missing: {cure}")
-    return batch["old_log_probs"], batch["ref_log_prob"]
-
-
-def _refuse_placeholder(old, ref, mask, estimator: str) -> None:
-    valid_ref, valid_old = keep(ref, mask), keep(old, mask)
-    if not bool(valid_ref.any()) and bool(valid_old.any()):
-        raise RuntimeError(
-            f"adv_estimator={estimator}: ref_log_prob is 0 on every token, a placeholder and not a reference; "
-            "check that the reference model is loaded (actor_rollout_ref.ref)"
-        )
-
-
-def outcome_advantage(rewards, mask, index, config) -> torch.Tensor:
-    """verl's `grpo` advantage of these token rewards, session rule included, shape (B, T)."""
-    norm_by_std = config.get("norm_adv_by_std_in_grpo", True) if config is not None else True
-    call = context.current_advantage_call()
-    if call is not None and call.multi_trajectories is not None:
-        data = call.data.select(deepcopy=False)
-        data.batch = data.batch.clone(recurse=False)
-        data.batch["token_level_rewards"] = rewards
-        result = call.multi_trajectories(
-            data,
-            batch_keys=call.batch_keys,
-            adv_estimator=core_algos.AdvantageEstimator.GRPO,
-            norm_adv_by_std_in_grpo=norm_by_std,
-            config=config,
-        )
-        return result.batch["advantages"]
-    return core_algos.compute_grpo_outcome_advantage(
-        token_level_rewards=rewards, response_mask=mask, index=index, norm_adv_by_std_in_grpo=norm_by_std
-    )[0]
-
-
-def _nonfinite_rows(old, ref, mask, index, settings: FrpoConfig, estimator: str) -> torch.Tensor:
-    """Rows with NaN or inf on a valid token, (B,) bool; raises instead unless `on_nonfinite: zero_row`."""
-    found = core.find_nonfinite(old, ref, mask)
-    if settings.on_nonfinite == "raise":
-        name, row, position = found[0]
-        uid = "" if index is None else f", uid {index[row]}"
-        raise FloatingPointError(
-            f"adv_estimator={estimator}: {name} is not finite at row {row}{uid}, response position {position} "
-            f"({len(found)} such values); a reverse sum would spread it over the whole prefix. "
-            "Set algorithm.frpo.on_nonfinite=zero_row to drop such responses, or find the cause in the actor"
-        )
-    rows = torch.zeros(old.shape[0], dtype=torch.bool, device=old.device)
-    rows[[row for _, row, _ in found]] = True
-    return rows
-
-
-def _step_starts(settings: FrpoConfig, mask, batch):
-    if settings.step == "token":
-        return None
-    from .. import steps
-
-    if settings.step == "length":
-        return steps.step_starts_by_length(mask, int(settings.step_length))
-    from .step_text import response_ids
-
-    ids, decode = response_ids(batch, mask)
-    return steps.step_starts_by_newline(ids, mask, decode)
-
-
-def _session_ids() -> torch.Tensor | None:
-    """Rows of one session are one answer in several outputs: they may not be each other's baseline."""
-    call = context.current_advantage_call()
-    if call is None or call.batch_keys is None:
-        return None
-    return group_ids([key.rsplit("_", 1)[0] for key in call.batch_keys])
-
-
-def _entropy(batch):
-    call = context.current_advantage_call()
-    if "entropy" in batch.keys():
-        return batch["entropy"]
-    if call is not None and call.fetch is not None:
-        return call.fetch(["entropy"]).get("entropy")
-    return None
-
-
-def frpo_advantage(
+def estimate(
     token_level_rewards: torch.Tensor,
     response_mask: torch.Tensor,
-    config=None,
-    index=None,
-    batch=None,
-    non_tensor_batch=None,
+    config: Any = None,
+    index: Any = None,
+    batch: Any = None,
+    non_tensor_batch: Any = None,
     *,
-    estimator: str = "frpo",
-    **_unused,
+    method: methods.Method,
+    **_unused: Any,
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """Token advantages of `adv_estimator=frpo*`, registered in verl's `core_algos`.
-
-    token_level_rewards, response_mask: (B, T). Returns (advantages, returns), both (B, T), as verl expects.
-    Raises ConfigError for settings, RuntimeError for a batch without log-probs, FloatingPointError for NaN and inf.
-    Source: arXiv 2601.10201, Theorem 4.1 and Eq. 5.1.
-    """
-    refuse_if_troubled()
-    settings = FrpoConfig.parse((config or {}).get("frpo"), estimator)
-    if settings.kl_coef == 0:
-        outcome = outcome_advantage(token_level_rewards, response_mask, index, config)
-        return outcome, outcome
-    batch, non_tensor_batch = _columns(batch, non_tensor_batch)
-    old, ref = _log_probs(batch, estimator)
-    mask = response_mask.bool()
-    with torch.no_grad():
-        delta, clipped = core.log_ratio(old, ref, mask, clip=settings.log_ratio_clip)
-        bad_rows = None
-        if not bool(torch.isfinite(delta.sum())):  # log_ratio keeps a valid NaN or inf as NaN
-            bad_rows = _nonfinite_rows(old, ref, mask, index, settings, estimator)
-            mask = keep(mask, ~bad_rows.unsqueeze(-1).expand_as(mask))
-            delta, clipped = core.log_ratio(old, ref, mask, clip=settings.log_ratio_clip)
-        _refuse_placeholder(old, ref, mask, estimator)
-        groups = None if index is None else group_ids(index)
-        row = dict(divergence=settings.divergence, alpha=settings.alpha)
-        if settings.placement == "reward":
-            advantages, regularizer = _kl_in_reward(token_level_rewards, delta, mask, index, config, settings, row)
-            outcome = outcome_advantage(token_level_rewards, mask, index, config)
-        else:
-            outcome = outcome_advantage(token_level_rewards, mask, index, config)
-            regularizer = core.regularizer(
-                delta,
-                mask,
-                placement=settings.placement,
-                discount=settings.discount,
-                step_start=_step_starts(settings, mask, batch),
-                group_ids=groups,
-                baseline=settings.baseline,
-                session_ids=_session_ids(),
-                **row,
-            )
-        metrics = diagnostics.regularizer_metrics(
-            delta,
-            regularizer,
-            outcome,
-            mask,
-            beta=settings.kl_coef,
-            clip_frac=clipped,
-            scores=token_level_rewards.sum(dim=-1),
-            group_ids=groups,
-            entropy=_entropy(batch),
-        )
-        if settings.placement != "reward":
-            advantages = core.token_advantages(outcome, regularizer, mask, kl_coef=settings.kl_coef, out=regularizer)
-            advantages = advantages.to(outcome.dtype)
-        if settings.on_nonfinite == "zero_row":
-            metrics["frpo/nonfinite_rows"] = 0 if bad_rows is None else int(bad_rows.sum())
-        if "rollout_log_probs" in batch.keys():  # the engine's mismatch: what bypass mode would sum over every answer
-            difference = keep(old.float() - batch["rollout_log_probs"].float(), mask)
-            metrics["frpo/rollout_log_prob_diff_max"] = float(difference.abs().max())
-        context.log_metrics(metrics)
+    """An estimator of the table under verl's signature; returns (advantages, returns), both (B, T)."""
+    require()
+    settings = None
+    if method.section is not None:
+        settings = method.parse(plain((config or {}).get(method.section.KEY.rsplit(".", 1)[1])))
+    view = current_batch()
+    if view is None or batch is not None:  # called without the trainer's function, or by one that hands the batch over
+        columns = batch if batch is not None else {"response_mask": response_mask}
+        objects = non_tensor_batch if non_tensor_batch is not None else {} if index is None else {"uid": index}
+        view = Batch(SimpleNamespace(batch=columns, non_tensor_batch=objects), Run.of_algorithm(config))
+    norm = config.get("norm_adv_by_std_in_grpo", True) if config is not None else True
+    advantages = method.load_adapter()(view, token_level_rewards, response_mask, settings, norm)
     return advantages, advantages
 
 
-def _kl_in_reward(rewards, delta, mask, index, config, settings: FrpoConfig, row: dict):
-    """Placement `reward`: each response's divergence leaves its score before verl normalises the group."""
-    cost = core.sequence_divergence(delta, mask, **row).to(rewards.dtype)
-    last = mask.shape[-1] - 1 - mask.bool().flip(-1).to(torch.int8).argmax(dim=-1)
-    with_kl = rewards.clone()
-    rows = torch.arange(rewards.shape[0], device=rewards.device)
-    with_kl[rows, last] -= settings.kl_coef * cost
-    advantages = outcome_advantage(with_kl, mask, index, config)
-    return advantages, keep(cost.unsqueeze(-1).expand_as(mask), mask)
+def outcome(view: Batch, rewards: torch.Tensor, mask: torch.Tensor, norm_by_std: bool) -> torch.Tensor:
+    """verl's `grpo` advantage of token rewards, its rule for sessions included; (B, width of the rewards)."""
+    uid = view.data.non_tensor_batch.get("uid")
+    if view.session_rule is None:
+        return core_algos.compute_grpo_outcome_advantage(
+            token_level_rewards=rewards, response_mask=mask, index=uid, norm_adv_by_std_in_grpo=norm_by_std
+        )[0]
+    columns = TensorDict({"token_level_rewards": rewards, "response_mask": mask}, batch_size=len(mask))
+    data = DataProto(batch=columns, non_tensor_batch={"uid": uid})
+    return view.session_rule(
+        data,
+        batch_keys=view.row_keys,
+        adv_estimator=core_algos.AdvantageEstimator.GRPO,
+        norm_adv_by_std_in_grpo=norm_by_std,
+        config=None,
+    ).batch["advantages"]
 
 
-def register_estimators(module) -> None:
-    """Put every estimator of ours into verl's registry (again is harmless)."""
-    from .estimators_rest import f_hal_advantage, rpg_batch_mean_advantage
+def outcome_rows(view: Batch, scores: torch.Tensor, norm_by_std: bool) -> torch.Tensor:
+    """The same for one score a response, (B,): verl's function on a batch that is one token wide."""
+    ones = torch.ones(len(scores), 1, dtype=torch.int64, device=scores.device)
+    return outcome(view, scores.unsqueeze(-1), ones, norm_by_std).squeeze(-1)
 
-    functions = {name: functools.partial(frpo_advantage, estimator=name) for name in names.FRPO_ESTIMATORS}
-    functions["f_hal"] = functools.partial(f_hal_advantage)
-    functions["rpg_batch_mean"] = functools.partial(rpg_batch_mean_advantage)
-    for name, function in functions.items():
-        if getattr(module.ADV_ESTIMATOR_REGISTRY.get(name), "frpo_verl", False):
+
+def _spread(rows: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
+    return keep(rows.unsqueeze(-1).expand(mask.shape), mask)
+
+
+# ------------------------------------------------------------------------------------------------ frpo
+
+
+def frpo(view: Batch, rewards: torch.Tensor, mask: torch.Tensor, s: FrpoSettings, norm: bool) -> torch.Tensor:
+    """`adv_estimator=frpo*`: A - beta * reg_t, see `frpo_verl.core.advantages`; (B, T).
+
+    Source: arXiv 2601.10201v2, Theorem 4.1 and Eq. 5.1. Raises RuntimeError for a batch without log-probs,
+    FloatingPointError for NaN and inf under `on_nonfinite: raise`.
+    """
+    if s.kl_coef == 0:
+        return outcome(view, rewards, mask, norm)
+    old, ref = view.column("old_log_probs"), view.column("ref_log_prob")
+    refuse_placeholder(ref, mask, f"adv_estimator={view.run.estimator_name}")
+    divergence = load_divergence(s.divergence, s.alpha)
+    scores = rewards.sum(dim=-1)
+    result = regularized_advantages(
+        outcome_rows(view, scores, norm),
+        old,
+        ref,
+        mask,
+        kl_coef=s.kl_coef,
+        regularizer=Regularizer(
+            divergence=divergence,
+            placement="sequence" if s.placement == "reward" else s.placement,
+            discount=s.discount,
+            baseline=s.baseline,
+        ),
+        steps=step_rule(view, s),
+        group_ids=view.groups,
+        session_ids=view.sessions,
+        log_ratio_clip=s.log_ratio_clip,
+        entropy=_entropy(view, mask),
+        scores=scores,
+        other_log_prob=view.optional("rollout_log_probs"),  # the engine's mismatch: bypass mode would add it up
+    )
+    bad = _nonfinite(view, old, ref, mask, s, result)
+    view.metrics.update(result.metrics)
+    if s.placement != "reward":
+        return result.advantages.to(rewards.dtype)
+    cost, _ = sequence_divergence(old, ref, mask, divergence=divergence, log_ratio_clip=s.log_ratio_clip)
+    kept = mask if bad is None else keep(mask, ~bad.unsqueeze(-1).expand_as(mask))
+    return _spread(outcome_rows(view, scores - s.kl_coef * cost.to(scores.dtype), norm), kept)
+
+
+def _entropy(view: Batch, mask: torch.Tensor) -> torch.Tensor | None:
+    entropy = view.optional("entropy", fetch=True)
+    if entropy is None or entropy.shape[1] < mask.shape[1]:
+        return None
+    return entropy[:, : mask.shape[1]]
+
+
+def _nonfinite(
+    view: Batch, old: torch.Tensor, ref: torch.Tensor, mask: torch.Tensor, s: FrpoSettings, result: Regularized
+) -> torch.Tensor | None:
+    """Rows with NaN or inf on a response token, (B,) bool or None; raises unless `on_nonfinite: zero_row`."""
+    bad = result.bad_rows
+    if s.on_nonfinite == "zero_row":
+        view.metrics["frpo/nonfinite_rows"] = 0 if bad is None else int(bad.sum())
+    elif bad is not None:
+        found = first_nonfinite(old, ref, mask)
+        assert found is not None, "rows were reported as not finite"
+        name, row, position, rows = found
+        column = {"log_prob": "old_log_probs", "ref_log_prob": "ref_log_prob"}[name]
+        raise FloatingPointError(
+            f"adv_estimator={view.run.estimator_name}: {column} is not finite at row {row}{view.uid(row)}, response "
+            f"position {position} ({rows} such rows); a reverse sum would spread it over the whole prefix. Set "
+            "algorithm.frpo.on_nonfinite=zero_row to drop such responses, or find the cause in the actor"
+        )
+    return bad
+
+
+# ------------------------------------------------------------------------------------------------ f-HAL, RPG, f-GRPO
+
+
+def f_hal(view: Batch, rewards: torch.Tensor, mask: torch.Tensor, s: FHalSettings, norm: bool) -> torch.Tensor:
+    """`adv_estimator=f_hal`: signed weights for `loss_mode=f_grpo`, see `signed_weights`; (B, T).
+
+    On-policy rows: verl's grpo advantage times 1 - lambda. Recorded pairs: +lambda (chosen), -lambda (rejected).
+    Source: arXiv 2602.05946.
+    """
+    if view.source is None:
+        raise RuntimeError("adv_estimator=f_hal runs in verl's V1 trainer only: set trainer.use_v1=true")
+    fields = view.source.objects("extra_fields")
+    if len(fields) != len(mask):
+        raise RuntimeError(f"adv_estimator=f_hal: {len(fields)} rows of extra_fields for {len(mask)} responses")
+    sign = torch.tensor([int((f or {}).get("preference", 0) or 0) for f in fields])
+    # pad rows have no token and a group of their own; a pad row copies a real row's fields, its mask tells
+    valid = mask.bool().any(dim=-1)
+    rows = keep(outcome_rows(view, rewards.sum(dim=-1), norm), valid)
+    loss = view.run.loss_settings
+    if view.run.softmax_weights:
+        rows = rows * _softmax(view, rewards, rows, mask)
+    beta = loss.beta if isinstance(loss, FGrpoSettings) else FGrpoSettings().beta
+    weights = signed_weights(rows, keep(sign, valid), s.preference_weight, beta, valid=valid)
+    for name, of_kind in (("on_policy", sign == 0), ("chosen", sign > 0), ("rejected", sign < 0)):
+        view.metrics[f"frpo/f_hal/{name}_rows"] = int((valid & of_kind).sum())
+    view.policy_rows = sign == 0  # recorded answers say nothing of the policy
+    return _spread(weights, mask).to(rewards.dtype)
+
+
+def rpg_batch_mean(view: Batch, rewards: torch.Tensor, mask: torch.Tensor, _: None, norm: bool) -> torch.Tensor:
+    """`adv_estimator=rpg_batch_mean`: R minus the mean of R over the batch (RPG's algorithm boxes); (B, T).
+
+    The group mean of the authors' scripts is verl's `grpo` with `norm_adv_by_std_in_grpo=false`.
+    """
+    rows = baseline_advantage(rewards.sum(dim=-1), None, "batch_mean", valid=mask.bool().any(dim=-1))
+    return _spread(rows, mask).to(rewards.dtype)
+
+
+def _softmax(view: Batch, rewards: torch.Tensor, rows: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
+    old = masked_sum(view.column("old_log_probs"), mask, dim=-1)
+    return softmax_weights(rewards.sum(dim=-1), old, rows, view.groups)
+
+
+def apply_softmax_weights(data: Any) -> None:
+    """f-GRPO's `weights: softmax` on the advantages of a batch of whole groups, in place of its loss.
+
+    The weights compare the answers of a group; a micro-batch in a worker may hold half of it.
+    """
+    view = current_batch()
+    assert view is not None, "called while the batch's advantages are computed"
+    part = Batch(data, view.run)  # verl's session rule looks at a part of the rows
+    mask = part.mask
+    rows = row_value(data.batch["advantages"], mask.bool(), "advantages")
+    weights = _softmax(part, data.batch["token_level_rewards"], rows, mask)
+    data.batch["advantages"] = _spread(rows * weights, mask).to(data.batch["advantages"].dtype)
+
+
+# ------------------------------------------------------------------------------------------------ registration
+
+
+def register(module: Any) -> None:
+    """Put every estimator of the table into verl's registry (again is harmless)."""
+    for method in methods.of_kind("estimator").values():
+        if getattr(module.ADV_ESTIMATOR_REGISTRY.get(method.name), "frpo_verl", False):
             continue
-        function.frpo_verl = True
-        module.register_adv_est(name)(function)
+        function = functools.partial(estimate, method=method)
+        function.frpo_verl = True  # type: ignore[attr-defined]
+        module.register_adv_est(method.name)(function)
 
 
-__all__ = ["frpo_advantage", "group_ids", "register_estimators"]
+__all__ = ["estimate", "f_hal", "frpo", "register", "rpg_batch_mean"]

@@ -55,6 +55,20 @@ SEAMS: list[Seam] = []
 _installed = False
 
 
+def arguments(original: Callable, args: tuple, kwargs: dict, *needed: str) -> dict[str, Any] | None:
+    """The arguments of a call by their names in verl's function; None for a call that is not understood.
+
+    A wrap that gets None calls the original untouched: another verl may have renamed an argument, and a run that is not
+    ours must not notice.
+    """
+    try:
+        bound = inspect.signature(original).bind(*args, **kwargs)
+    except TypeError:
+        return None
+    bound.apply_defaults()
+    return dict(bound.arguments) if all(name in bound.arguments for name in needed) else None
+
+
 def cpu_mode() -> bool:
     """Whether the user chose verl's trainer on a processor."""
     return os.getenv("VERL_PLATFORM", "").strip().lower() == "cpu"
@@ -138,6 +152,13 @@ def install() -> None:
 def troubles() -> list[str]:
     """One line for each seam of this process that cannot be relied upon."""
     return [entry.trouble for entry in SEAMS if entry.trouble]
+
+
+def require() -> None:
+    """Raise with the first reason why the plugin cannot be relied upon in this process."""
+    found = troubles()
+    if found:
+        raise RuntimeError(f"frpo_verl: {found[0]}. Run `python -m frpo_verl doctor`.")
 
 
 def import_all() -> None:

@@ -1,10 +1,34 @@
-"""Files of a run that verl writes in place, made safe against a kill."""
+"""Files that verl writes in place, made safe against a kill; for runs of ours only."""
 
 from __future__ import annotations
 
 import os
 import re
+from collections.abc import Callable
 from pathlib import Path
+
+from ..files import write_atomically
+from .hooks import arguments
+from .run import current
+
+
+def _ours() -> bool:
+    run = current()
+    return run is not None and run.ours
+
+
+def keep_metrics(original: Callable, logger: object, args: tuple, kwargs: dict) -> None:
+    """Before verl's `file` logger opens its file: move what an earlier start of the run wrote aside."""
+    call = arguments(original, (logger, *args), kwargs, "project_name", "experiment_name")
+    if call is not None and _ours():
+        rotate_metrics(call["project_name"], call["experiment_name"])
+
+
+def mend_tracker(original: Callable, args: tuple, kwargs: dict) -> None:
+    """Before verl looks for its latest checkpoint: rewrite a tracker that a kill has left empty."""
+    call = arguments(original, args, kwargs, "path")
+    if call is not None and _ours():
+        repair_checkpoint_tracker(call["path"])
 
 
 def metrics_path(project_name: str, experiment_name: str) -> Path:
@@ -44,8 +68,6 @@ def repair_checkpoint_tracker(folder: str | None) -> None:
         if (p / "data.pt").exists() and p.name.removeprefix("global_step_").isdigit()
     ]
     if steps:
-        temporary = tracker.with_suffix(".tmp")
-        temporary.write_text(str(max(steps)))
-        os.replace(temporary, tracker)
+        write_atomically(tracker, str(max(steps)))
     else:
         tracker.unlink()

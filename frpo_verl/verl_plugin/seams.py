@@ -1,14 +1,12 @@
 """Every place of verl that frpo_verl touches.
 
-Line numbers are those of verl 0.9.1. The hex strings are hashes of the wrapped function's source, see `hooks.py`; a
-function whose source is not listed is still wrapped, but a run that uses one of our names stops unless
-`FRPO_VERL_ALLOW_UNTESTED=1`.
+A wrap is three lines: what it does stands in the module that it calls, and a call that it does not understand, or a run
+that is not ours, goes to verl's function untouched. Line numbers are those of verl 0.9.1. The hex strings are hashes of
+the wrapped function's source, see `hooks.py`.
 """
 
 from __future__ import annotations
 
-from .. import names
-from . import context
 from .hooks import seam, step
 
 # ---------------------------------------------------------------------------------------------- registrations
@@ -20,9 +18,9 @@ from .hooks import seam, step
     reason="the registry that algorithm.adv_estimator reads",
 )
 def register_estimators(module):
-    from .estimators import register_estimators
+    from . import estimators
 
-    register_estimators(module)
+    estimators.register(module)
 
 
 @step(
@@ -31,9 +29,9 @@ def register_estimators(module):
     reason="the registry that actor.policy_loss.loss_mode reads",
 )
 def register_policy_losses(module):
-    from .policy_losses import register_policy_losses
+    from . import losses
 
-    register_policy_losses(module)
+    losses.register(module)
 
 
 @step(
@@ -53,7 +51,7 @@ def register_agent_loops(module):
     reason="rollout.name=hf: the adapter in the workers",
 )
 def register_rollout_adapter(module):
-    module._ROLLOUT_REGISTRY[("hf", "async")] = "frpo_verl.verl_plugin.cpu.rollout.HFAdapter"
+    module._ROLLOUT_REGISTRY[("hf", "async")] = "frpo_verl.verl_plugin.rollout_hf.rollout.HFAdapter"
 
 
 @step(
@@ -63,7 +61,7 @@ def register_rollout_adapter(module):
 )
 def register_rollout_replica(module):
     def load():
-        from .cpu.rollout import HFReplica
+        from .rollout_hf.rollout import HFReplica
 
         return HFReplica
 
@@ -77,31 +75,13 @@ def register_rollout_replica(module):
     "verl.trainer.ppo.ray_trainer",
     "compute_advantage",
     upstream="trainer/ppo/ray_trainer.py:187",
-    reason="a registered estimator gets rewards and mask only; the batch has old_log_probs and ref_log_prob. Other "
-    "estimators' batches are looked at afterwards, for the distance from the reference",
+    reason="a registered estimator gets rewards and mask only; the batch has old_log_probs and ref_log_prob",
     known={"314695381c755264": "0.9.1"},
 )
-def compute_advantage(original, data, adv_estimator, *args, **kwargs):
-    from .checks import softmax_weights_wanted
-    from .reference_metrics import already_logged, log_reference
+def compute_advantage(original, *args, **kwargs):
+    from . import advantages
 
-    call = context.current_advantage_call()
-    if adv_estimator not in names.ESTIMATORS:
-        data = original(data, adv_estimator, *args, **kwargs)
-        if call is None and softmax_weights_wanted(context.PROCESS.run_config):
-            from .estimators_rest import apply_softmax_weights
-
-            apply_softmax_weights(data)
-        if call is None:
-            log_reference(data)
-        return data
-    if call is not None and call.data is data:
-        return original(data, adv_estimator, *args, **kwargs)
-    with context.advantage_call(context.AdvantageCall(data=data, **context.trainer_facts())):
-        data = original(data, adv_estimator, *args, **kwargs)
-    if not already_logged():
-        log_reference(data)
-    return data
+    return advantages.compute(original, args, kwargs)
 
 
 @seam(
@@ -111,21 +91,10 @@ def compute_advantage(original, data, adv_estimator, *args, **kwargs):
     reason="only the literal `grpo` gets the rule for sessions with several outputs; it needs the rows' batch keys",
     known={"d973cc8aec79bc3d": "0.9.1"},
 )
-def compute_advantage_for_multi_trajectories(original, data, batch_keys, adv_estimator, *args, **kwargs):
-    from .reference_metrics import already_logged, log_reference
+def compute_advantage_for_multi_trajectories(original, *args, **kwargs):
+    from . import advantages
 
-    if adv_estimator not in names.ESTIMATORS:
-        data = original(data, batch_keys, adv_estimator, *args, **kwargs)
-        log_reference(data)  # again: verl's rule asked for the advantages of each session's last output only
-        return data
-    call = context.AdvantageCall(
-        data=data, batch_keys=list(batch_keys), multi_trajectories=original, **context.trainer_facts()
-    )
-    with context.advantage_call(call):
-        data = original(data, batch_keys, adv_estimator, *args, **kwargs)
-    if not already_logged():
-        log_reference(data)
-    return data
+    return advantages.compute_by_session(original, args, kwargs)
 
 
 @seam(
@@ -136,19 +105,9 @@ def compute_advantage_for_multi_trajectories(original, data, batch_keys, adv_est
     known={"2a4a2aa4a475b228": "0.9.1"},
 )
 def v1_compute_advantage(original, self, batch, *args, **kwargs):
-    import transfer_queue as tq
+    from . import advantages
 
-    def fetch(columns: list[str]) -> dict:
-        data = tq.kv_batch_get(keys=batch.keys, partition_id=batch.partition_id, select_fields=columns)
-        return dict(data.to_padded_tensor().items())
-
-    def fetch_objects(column: str) -> list:
-        data = tq.kv_batch_get(keys=batch.keys, partition_id=batch.partition_id, select_fields=[column])
-        return [getattr(item, "data", item) for item in list(data[column])]
-
-    tokenizer = getattr(self, "tokenizer", None)
-    with context.trainer_call(fetch=fetch, fetch_objects=fetch_objects, tokenizer=tokenizer):
-        return original(self, batch, *args, **kwargs)
+    return advantages.open_queue(original, self, batch, args, kwargs)
 
 
 @seam(
@@ -159,7 +118,9 @@ def v1_compute_advantage(original, self, batch, *args, **kwargs):
     known={"081d0a19a8270ad7": "0.9.1"},
 )
 def compute_data_metrics(original, *args, **kwargs):
-    return {**original(*args, **kwargs), **context.take_metrics()}
+    from . import metrics
+
+    return {**original(*args, **kwargs), **metrics.take()}
 
 
 # ---------------------------------------------------------------------------------------------- losses
@@ -173,12 +134,10 @@ def compute_data_metrics(original, *args, **kwargs):
     "FSDP, Megatron and VeOmni engines all call this one",
     known={"d7c0f8772b444f55": "0.9.1"},
 )
-def ppo_loss(original, config, model_output, data, dp_group=None):
-    from .loss_seam import with_clip_fractions
+def ppo_loss(original, *args, **kwargs):
+    from . import losses
 
-    with context.loss_call(data):
-        loss, metrics = original(config, model_output, data, dp_group)
-    return loss, with_clip_fractions(metrics, config, model_output, data)
+    return losses.around_ppo_loss(original, args, kwargs)
 
 
 @seam(
@@ -188,12 +147,10 @@ def ppo_loss(original, config, model_output, data, dp_group=None):
     reason="a module global that kl_penalty looks up: kl_loss_type and kl_penalty learn the names of our divergences",
     known={"acef8c2d2e49688f": "0.9.1"},
 )
-def kl_penalty_forward(original, logprob, ref_logprob, kl_penalty):
-    if names.local_kl_name(kl_penalty) is None:
-        return original(logprob, ref_logprob, kl_penalty)
-    from .loss_seam import local_kl_term
+def kl_penalty_forward(original, *args, **kwargs):
+    from . import losses
 
-    return local_kl_term(logprob, ref_logprob, kl_penalty)
+    return losses.around_kl_penalty(original, args, kwargs)
 
 
 # ---------------------------------------------------------------------------------------------- configuration
@@ -206,11 +163,10 @@ def kl_penalty_forward(original, logprob, ref_logprob, kl_penalty):
     reason="verl loads the reference for its own two KL terms only",
     known={"b8a793a391c04714": "0.9.1"},
 )
-def need_reference_policy(original, config):
-    from .checks import needs_reference
+def need_reference_policy(original, config, *args, **kwargs):
+    from .run import Run
 
-    context.PROCESS.run_config = config
-    return bool(original(config)) or needs_reference(config)
+    return bool(original(config, *args, **kwargs)) or Run(config).needs_reference
 
 
 @seam(
@@ -221,10 +177,39 @@ def need_reference_policy(original, config):
     known={"ab4096deecfec745": "0.9.1"},
 )
 def validate_config(original, config, *args, **kwargs):
-    from .checks import check_config
+    from . import checks
 
-    check_config(config)
+    checks.check_config(config)
+    checks.prepare(config)
     return original(config, *args, **kwargs)
+
+
+@seam(
+    "verl.trainer.ppo.v1.trainer_base",
+    "PPOTrainer.__init__",
+    upstream="trainer/ppo/v1/trainer_base.py:120",
+    reason="the process that trains learns its run: the wraps of files below act for runs of ours only",
+    known={"V1INIT": "0.9.1"},
+)
+def v1_trainer(original, self, config, *args, **kwargs):
+    from . import run
+
+    run.remember(config)
+    return original(self, config, *args, **kwargs)
+
+
+@seam(
+    "verl.trainer.ppo.ray_trainer",
+    "RayPPOTrainer.__init__",
+    upstream="trainer/ppo/ray_trainer.py:300",
+    reason="the same in the legacy trainer",
+    known={"V0INIT": "0.9.1"},
+)
+def legacy_trainer(original, self, config, *args, **kwargs):
+    from . import run
+
+    run.remember(config)
+    return original(self, config, *args, **kwargs)
 
 
 # ---------------------------------------------------------------------------------------------- files of a run
@@ -238,10 +223,9 @@ def validate_config(original, config, *args, **kwargs):
     known={"6f4fe3e1c5afbc69": "0.9.1"},
 )
 def keep_metrics_history(original, self, *args, **kwargs):
-    from .run_files import rotate_metrics
+    from . import run_files
 
-    if context.PROCESS.run_config is not None:
-        rotate_metrics(*args, **kwargs)
+    run_files.keep_metrics(original, self, args, kwargs)
     return original(self, *args, **kwargs)
 
 
@@ -252,11 +236,11 @@ def keep_metrics_history(original, self, *args, **kwargs):
     reason="the tracker file is written in place; a run killed in that moment leaves it empty and could not resume",
     known={"ef7c06afc10f04da": "0.9.1"},
 )
-def find_latest_ckpt_path(original, path, *args, **kwargs):
-    from .run_files import repair_checkpoint_tracker
+def find_latest_ckpt_path(original, *args, **kwargs):
+    from . import run_files
 
-    repair_checkpoint_tracker(path)
-    return original(path, *args, **kwargs)
+    run_files.mend_tracker(original, args, kwargs)
+    return original(*args, **kwargs)
 
 
 # ---------------------------------------------------------------------------------------------- verl on a processor

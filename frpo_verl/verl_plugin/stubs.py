@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from .. import names
+from .. import methods
 
 
 def register_stubs(core_algos, reason: str) -> None:
@@ -11,7 +11,7 @@ def register_stubs(core_algos, reason: str) -> None:
     def refuse(*args, **kwargs):
         raise RuntimeError(f"frpo_verl did not load: {reason}. Run `python -m frpo_verl doctor`.")
 
-    for name in names.ESTIMATORS:
+    for name in methods.of_kind("estimator"):
         core_algos.ADV_ESTIMATOR_REGISTRY.setdefault(name, refuse)
-    for name in names.POLICY_LOSSES:
+    for name in methods.of_kind("policy_loss"):
         core_algos.POLICY_LOSS_REGISTRY.setdefault(name, refuse)

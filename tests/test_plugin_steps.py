@@ -3,11 +3,12 @@
 import pytest
 import torch
 from omegaconf import OmegaConf
-from test_estimators import advantages, batch
+from test_plugin_estimators import advantages, batch
 from verl.trainer.ppo.ray_trainer import compute_advantage
 
 from frpo_verl.quickstart.tokenizer import load_tokenizer, write_tokenizer
-from frpo_verl.verl_plugin import context
+from frpo_verl.verl_plugin import batch as views
+from frpo_verl.verl_plugin import run
 
 TEXT = ["1+1\n", "=", "2\n\n", "#### ", "2"]  # what a token of the merged vocabulary stands for
 IDS = torch.tensor([[1, 0, 3, 2, 4, 9]])  # "=", "1+1\n", "#### ", "2\n\n", "2", padding
@@ -33,28 +34,29 @@ def check(result):
 
 
 def test_the_trainers_tokenizer_splits_on_merged_tokens():
-    with context.trainer_call(tokenizer=Merged()):
+    with views.open_source([], None, Merged()):
         check(advantages(data(), kl_coef=0.5, step="newline"))
 
 
-def test_responses_that_the_trainer_left_behind_are_fetched():
+def test_responses_that_the_trainer_left_behind_are_fetched(monkeypatch):
     """The V1 trainer's batch lacks them, and what it hands out may be padded wider than the mask."""
     asked = []
 
-    def fetch(columns):
-        asked.append(columns)
-        return {"responses": torch.cat([IDS, torch.full((1, 3), 9)], dim=1)}
+    def padded(self, column):
+        asked.append(column)
+        return torch.cat([IDS, torch.full((1, 3), 9)], dim=1) if column == "responses" else None
 
-    with context.trainer_call(tokenizer=Merged(), fetch=fetch):
+    monkeypatch.setattr(views.Source, "padded", padded)
+    with views.open_source([], None, Merged()):
         check(advantages(data(ids=None), kl_coef=0.5, step="newline"))
-    assert ["responses"] in asked
+    assert "responses" in asked
 
 
 def test_without_a_tokenizer_in_hand_the_models_own_is_loaded(tmp_path, monkeypatch):
     write_tokenizer(tmp_path)
     ids = torch.tensor([load_tokenizer(tmp_path).encode("a\nbc\nd", add_special_tokens=False)])
-    run = OmegaConf.create({"actor_rollout_ref": {"model": {"path": str(tmp_path)}}})
-    monkeypatch.setattr(context.PROCESS, "run_config", run)
+    known = OmegaConf.create({"actor_rollout_ref": {"model": {"path": str(tmp_path)}}})
+    monkeypatch.setattr(run, "_current", run.Run(known))
     made = data(ids)
     made.batch["response_mask"] = torch.ones(1, 6)
     made.batch["old_log_probs"] = torch.tensor([[0.1, 0.2, 0.4, 0.8, 1.6, 3.2]], dtype=torch.float64) - 3
@@ -64,9 +66,10 @@ def test_without_a_tokenizer_in_hand_the_models_own_is_loaded(tmp_path, monkeypa
 
 @pytest.mark.parametrize("missing", ["tokenizer", "responses"])
 def test_what_is_missing_is_named_with_the_cure(missing, monkeypatch):
-    monkeypatch.setattr(context.PROCESS, "run_config", None)
+    monkeypatch.setattr(run, "_current", None)
+    monkeypatch.setattr(views.Source, "padded", lambda self, column: None)
     tokenizer = None if missing == "tokenizer" else Merged()
-    with context.trainer_call(tokenizer=tokenizer):
+    with views.open_source([], None, tokenizer):
         with pytest.raises(RuntimeError, match=f"step=newline needs the {missing}.*use step=length"):
             advantages(data(IDS if missing == "tokenizer" else None), kl_coef=0.5, step="newline")
 
@@ -76,7 +79,7 @@ def test_a_line_per_token_is_the_plain_future():
         def decode(self, ids):
             return "\n"
 
-    with context.trainer_call(tokenizer=EveryTokenALine()):
+    with views.open_source([], None, EveryTokenALine()):
         by_line = advantages(data(), kl_coef=0.5, step="newline")
     plain = compute_advantage(
         data(), adv_estimator="frpo", config=OmegaConf.create({"adv_estimator": "frpo", "frpo": {"kl_coef": 0.5}})

@@ -8,7 +8,7 @@ import torch
 from transformers import Qwen3Config, Qwen3ForCausalLM
 
 from frpo_verl.verl_plugin.cpu import server as module
-from frpo_verl.verl_plugin.cpu.server import HFServer
+from frpo_verl.verl_plugin.rollout_hf.server import HFServer
 
 EOS, PAD, VOCABULARY = 1, 0, 20
 

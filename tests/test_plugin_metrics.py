@@ -3,21 +3,36 @@
 import pytest
 import torch
 from omegaconf import OmegaConf
-from test_estimators import batch, by_session, random_batch, session_batch
+from test_plugin_estimators import batch, random_batch, session_batch
 from verl.trainer.ppo.ray_trainer import compute_advantage
+from verl.trainer.ppo.v1.utils import compute_advantage_for_multi_trajectories
 
-from frpo_verl.verl_plugin import context
-from frpo_verl.verl_plugin.reference_metrics import OF_THE_REGULARIZER
+from frpo_verl.verl_plugin import metrics
+
+OF_THE_REGULARIZER = ("frpo/regularizer_share", "frpo/sign_flip_frac")
+OURS = {"composed_by": "frpo_verl"}  # what every recipe sets
 
 
 def metrics_of(estimator, change=None, **settings):
-    context.take_metrics()
+    metrics.take()
     data = batch(*random_batch())
     if change is not None:
         change(data.batch)
-    config = OmegaConf.create({"adv_estimator": estimator, "gamma": 1.0, **settings})
-    compute_advantage(data, adv_estimator=estimator, config=config)
-    return context.take_metrics()
+    compute_advantage(data, adv_estimator=estimator, config=algorithm_of_a_run(estimator, OURS, **settings))
+    return metrics.take()
+
+
+def algorithm_of_a_run(estimator, root, **settings):
+    """The section that verl's trainers hand over, hanging in a run's configuration."""
+    section = {"adv_estimator": estimator, "gamma": 1.0, **settings}
+    return OmegaConf.create({"algorithm": section, "actor_rollout_ref": {"actor": {}}, **root}).algorithm
+
+
+@pytest.mark.parametrize("estimator", ["grpo", "rloo"])
+def test_a_run_that_is_not_ours_logs_nothing(estimator):
+    metrics.take()
+    compute_advantage(batch(*random_batch()), adv_estimator=estimator, config=algorithm_of_a_run(estimator, {}))
+    assert metrics.take() == {}
 
 
 @pytest.mark.parametrize("estimator", ["grpo", "rloo", "reinforce_plus_plus", "rpg_batch_mean"])
@@ -47,7 +62,8 @@ def test_without_a_usable_reference_nothing_is_logged_and_nothing_stops(what):
 
 def test_every_output_of_a_session_counts():
     data, keys, old, ref, mask = session_batch()
-    context.take_metrics()
-    by_session(data, keys, "grpo")
-    found = context.take_metrics()
+    metrics.take()
+    config = algorithm_of_a_run("grpo", OURS)
+    compute_advantage_for_multi_trajectories(data, batch_keys=keys, adv_estimator="grpo", config=config)
+    found = metrics.take()
     assert found["frpo/kl_to_ref/k1"] == pytest.approx(float(((old - ref) * mask).sum() / mask.sum()), rel=1e-12)

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from frpo_verl.verl_plugin.cpu.sampling import build_processors, row_seed, row_uniforms
+from frpo_verl.verl_plugin.rollout_hf.sampling import build_processors, row_seed, row_uniforms
 
 
 def draw(logits, uniforms, **kwargs):

@@ -3,7 +3,6 @@
 import numpy as np
 import pytest
 import torch
-import toys
 from omegaconf import OmegaConf
 from tensordict import TensorDict
 from verl import DataProto
@@ -11,10 +10,11 @@ from verl.trainer.ppo.ray_trainer import compute_advantage
 from verl.trainer.ppo.v1.utils import compute_advantage_for_multi_trajectories
 
 import frpo_verl
-from frpo_verl import names
-from frpo_verl.config import ConfigError
-from frpo_verl.divergences import get_divergence
-from frpo_verl.verl_plugin import context
+from frpo_verl import methods, names
+from frpo_verl.core import enumeration as toys
+from frpo_verl.core.divergences import get_divergence
+from frpo_verl.settings import ConfigError
+from frpo_verl.verl_plugin import metrics, run
 
 ALPHA = {"alpha": 0.5}
 
@@ -161,7 +161,7 @@ def test_equal_rewards_leave_only_the_kl():
     rewards.zero_()
     ours = advantages(batch(rewards, mask, old, ref, uid), kl_coef=0.2)
     torch.testing.assert_close(ours, -0.2 * reverse_cumsum((old - ref) * mask) * mask, rtol=0, atol=1e-12)
-    assert context.take_metrics()["frpo/zero_variance_groups"] == 1.0
+    assert metrics.take()["frpo/zero_variance_groups"] == 1.0
 
 
 # ---------------------------------------------------------------------------------------- sessions with several outputs
@@ -236,7 +236,7 @@ def test_a_nonfinite_log_prob_raises_with_its_place(value):
         advantages(batch(rewards, mask, old, ref, uid), kl_coef=0.1)
     ours = advantages(batch(rewards, mask, old, ref, uid), kl_coef=0.1, on_nonfinite="zero_row")
     assert torch.isfinite(ours).all() and not ours[4].any() and ours[5].any()
-    assert context.take_metrics()["frpo/nonfinite_rows"] == 1
+    assert metrics.take()["frpo/nonfinite_rows"] == 1
 
 
 @pytest.mark.parametrize("placement", ["future", "reward"])
@@ -283,15 +283,15 @@ def test_metrics_reach_verls_own():
 
     rewards, mask, old, ref, uid = random_batch()
     data = batch(rewards, mask, old, ref, uid)
-    context.take_metrics()
+    metrics.take()
     compute_advantage(data, adv_estimator="frpo", config=algorithm(kl_coef=0.1))
     data.batch["prompts"] = torch.zeros(12, 3, dtype=torch.long)
     data.batch["responses"] = torch.zeros(12, 7, dtype=torch.long)
     data.batch["attention_mask"] = torch.cat([torch.ones(12, 3, dtype=torch.long), mask], -1)
-    metrics = compute_data_metrics(data, use_critic=False)
+    found = compute_data_metrics(data, use_critic=False)
     d = (old - ref)[mask.bool()]
-    assert metrics["frpo/kl_to_ref/k1"] == pytest.approx(float(d.mean()), abs=1e-6)
-    assert "critic/score/mean" in metrics and "frpo/regularizer_share" in metrics
+    assert found["frpo/kl_to_ref/k1"] == pytest.approx(float(d.mean()), abs=1e-6)
+    assert "critic/score/mean" in found and "frpo/regularizer_share" in found
     assert not any(k.startswith("frpo/") for k in compute_data_metrics(data, use_critic=False))
 
 
@@ -307,8 +307,8 @@ def test_registering_again_changes_nothing():
 
     before = dict(core_algos.ADV_ESTIMATOR_REGISTRY)
     frpo_verl.register()
-    from frpo_verl.verl_plugin.estimators import register_estimators
+    from frpo_verl.verl_plugin import estimators
 
-    register_estimators(core_algos)
+    estimators.register(core_algos)
     assert core_algos.ADV_ESTIMATOR_REGISTRY == before
-    assert set(names.ESTIMATORS) <= set(before)
+    assert set(methods.of_kind("estimator")) <= set(before)

@@ -1,5 +1,7 @@
 """f-HAL's signed weights, RPG's batch mean, f-GRPO's softmax weights: through verl's compute_advantage and ppo_loss."""
 
+import contextlib
+
 import numpy as np
 import pytest
 import torch
@@ -9,8 +11,8 @@ from tensordict import TensorDict
 from verl import DataProto
 from verl.trainer.ppo.ray_trainer import compute_advantage
 
-from frpo_verl.losses import softmax_weights
-from frpo_verl.verl_plugin import context
+from frpo_verl.core.losses.f_grpo import softmax_weights
+from frpo_verl.verl_plugin import batch, metrics, run
 
 
 def data_of(rows, scores, uid):
@@ -22,7 +24,7 @@ def data_of(rows, scores, uid):
     mask = pad("response_mask").long()
     rewards = torch.zeros(len(rows), width, dtype=torch.float64)
     rewards[:, 0] = torch.tensor(scores, dtype=torch.float64)
-    batch = TensorDict(
+    columns = TensorDict(
         {
             "response_mask": mask,
             "old_log_probs": pad("old_log_probs"),
@@ -32,16 +34,24 @@ def data_of(rows, scores, uid):
         },
         batch_size=len(rows),
     )
-    data = DataProto(batch=batch)
+    data = DataProto(batch=columns)
     data.non_tensor_batch["uid"] = np.array(uid, dtype=object)
     return data
 
 
-def run_config(**policy_loss):
+def run_config(estimator="f_hal", **policy_loss):
     loss = {"loss_mode": "f_grpo", **policy_loss}
     return OmegaConf.create(
-        {"algorithm": {"adv_estimator": "f_hal"}, "actor_rollout_ref": {"actor": {"policy_loss": loss}}}
+        {"algorithm": {"adv_estimator": estimator}, "actor_rollout_ref": {"actor": {"policy_loss": loss}}}
     )
+
+
+@contextlib.contextmanager
+def queue(monkeypatch, fields):
+    """The V1 trainer's queue, holding `extra_fields` and nothing else."""
+    monkeypatch.setattr(batch.Source, "objects", lambda self, column: fields)
+    with batch.open_source([], None, None):
+        yield
 
 
 def put_back(rows, advantages):
@@ -56,14 +66,14 @@ def mixed(monkeypatch):
     scores = [1.0, 0.0, 0.0, 1.0, 0.0, 0.0, 0.0, 0.0]
     uid = ["a"] * 4 + ["p", "p", "q", "q"]
     signs = [0, 0, 0, 0, 1, -1, 1, -1]
-    monkeypatch.setattr(context.PROCESS, "run_config", run_config(f_grpo={"beta": 0.1}))
+    monkeypatch.setattr(run, "_current", run.Run(run_config(f_grpo={"beta": 0.1})))
 
     def weights(preference_weight, subset=range(8)):
         chosen = list(subset)
         data = data_of([rows[i] for i in chosen], [scores[i] for i in chosen], [uid[i] for i in chosen])
         fields = [{"preference": signs[i]} if signs[i] else {} for i in chosen]
         config = OmegaConf.create({"f_hal": {"preference_weight": preference_weight}})
-        with context.trainer_call(fetch_objects=lambda column: fields):
+        with queue(monkeypatch, fields):
             return compute_advantage(data, adv_estimator="f_hal", config=config).batch["advantages"]
 
     return rows, scores, uid, weights
@@ -108,9 +118,9 @@ def test_lambda_one_is_the_preference_loss_alone(mixed):
 
 def test_rows_are_counted_and_the_trainer_is_checked(mixed):
     rows, scores, uid, weights = mixed
-    context.take_metrics()
+    metrics.take()
     weights(0.5)
-    found = context.take_metrics()
+    found = metrics.take()
     counted = {k.rsplit("/", 1)[1]: v for k, v in found.items() if k.startswith("frpo/f_hal/")}
     assert counted == {"on_policy_rows": 4, "chosen_rows": 2, "rejected_rows": 2}
     tensors = data_of(rows[:4], scores[:4], uid[:4]).batch  # recorded answers are no sample of the policy
@@ -125,7 +135,7 @@ def test_softmax_weights_are_applied_in_the_driver(monkeypatch):
     rows = make_rows(n=6, seed=5)
     scores, uid = [1.0, 0.5, 0.0, 1.0, 1.0, 0.0], ["a"] * 3 + ["b"] * 3
     plain = compute_advantage(data_of(rows, scores, uid), adv_estimator="grpo").batch["advantages"]
-    monkeypatch.setattr(context.PROCESS, "run_config", run_config(f_grpo={"weights": "softmax"}))
+    monkeypatch.setattr(run, "_current", run.Run(run_config(f_grpo={"weights": "softmax"}, estimator="grpo")))
     weighted = compute_advantage(data_of(rows, scores, uid), adv_estimator="grpo").batch["advantages"]
     data = data_of(rows, scores, uid)
     mask = data.batch["response_mask"]

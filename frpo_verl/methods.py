@@ -1,0 +1,341 @@
+"""The table of methods: what is true of an estimator, a policy loss or a local KL term is said here, once.
+
+Everything else is derived from it: what is registered with verl, which runs need a reference model, which settings are
+refused, what `doctor` and `paths` print, the list of names in the docs. A row of another package joins by `add`.
+"""
+
+from __future__ import annotations
+
+import functools
+import importlib
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from . import names, ranges
+from .settings import (
+    POLICY_LOSS,
+    ClipSettings,
+    ConfigError,
+    FGrpoSettings,
+    FHalSettings,
+    FrpoLossSettings,
+    FrpoSettings,
+    RpgSettings,
+    Section,
+)
+
+__all__ = ["KINDS", "METHODS", "NEEDS", "Method", "Refusal", "add", "find", "local_kl", "markdown", "of_kind"]
+
+KINDS = {
+    "estimator": "algorithm.adv_estimator",
+    "policy_loss": f"{POLICY_LOSS}.loss_mode",
+    "local_kl": "actor_rollout_ref.actor.kl_loss_type",
+}
+NEEDS = {
+    "reference": "log-probs of a reference model",
+    "old": "log-probs of the rollout's policy from the trainer, not from the inference engine",
+    "groups": "several answers to a prompt, all of them in one batch",
+    "one_value": "one advantage for each response, the same on all its tokens",
+    "v1": "verl's V1 trainer",
+}
+ACTOR = "actor_rollout_ref.actor"
+
+
+@dataclass(frozen=True)
+class Refusal:
+    """A key of verl's that a method cannot live with: any value but those in `allowed` is refused."""
+
+    key: str
+    allowed: tuple[Any, ...]
+    why: str
+
+
+@dataclass(frozen=True)
+class Method:
+    """One row.
+
+    Attributes:
+        name: what is typed.
+        kind: estimator | policy_loss | local_kl (KINDS has the key under which it is typed).
+        function: `module:function` of what it computes.
+            policy_loss: function(inputs: LossInputs, **settings) -> LossTerms, or with `then` -> (advantages, metrics).
+            estimator: the core's function; the plugin's adapter of the same family calls it.
+        adapter: `module:function` for an estimator: (batch, rewards, mask, settings) -> (B, T) advantages.
+        section: the class of its settings, None if it has none.
+        fixes: settings that the name decides.
+        needs: what it always needs (NEEDS); its settings may add to that.
+        obeys: verl's keys, below the actor (policy losses) or below `algorithm` (estimators), that it reads. Any other
+            key that verl has for this purpose must keep its default.
+        from_verl: keyword of the function -> verl's key whose value it is given (these are obeyed too).
+        then: a loss of verl's that goes on with the advantages that `function` returns.
+        with_loss: the loss that an estimator makes advantages for, None if any.
+        refuses: keys of verl's that it cannot live with.
+        page: its page in docs/. recipe: what to type for it beside a recipe. test: where it is proved exact.
+    """
+
+    name: str
+    kind: str
+    function: str
+    page: str = ""
+    recipe: tuple[str, ...] = ()
+    test: str = ""
+    adapter: str = ""
+    section: type[Section] | None = None
+    fixes: Mapping[str, Any] = field(default_factory=dict)
+    needs: frozenset[str] = frozenset()
+    obeys: frozenset[str] = frozenset()
+    from_verl: Mapping[str, str] = field(default_factory=dict)
+    then: str | None = None
+    with_loss: str | None = None
+    refuses: tuple[Refusal, ...] = ()
+
+    def parse(self, values: Mapping | None) -> Section | None:
+        """Its settings from what stands in its section."""
+        if self.section is None:
+            return None
+        fields = self.section.__dataclass_fields__
+        return self.section.parse(values, **{key: v for key, v in self.fixes.items() if key in fields})
+
+    def all_needs(self, settings: Section | None) -> frozenset[str]:
+        """What it needs with these settings."""
+        return self.needs | (settings.needs if settings is not None else frozenset())
+
+    def keywords(self, settings: Section | None) -> dict[str, Any]:
+        """Keyword arguments of its function: the settings and what its name decides."""
+        return {**(settings.keywords() if settings is not None else {}), **self.fixes}
+
+    def load(self) -> Callable:
+        """Its function."""
+        return _import(self.function)
+
+    def load_adapter(self) -> Callable:
+        """Its adapter."""
+        return _import(self.adapter)
+
+
+@functools.cache
+def _import(path: str) -> Callable:
+    module, _, name = path.partition(":")
+    return getattr(importlib.import_module(module), name)
+
+
+# ------------------------------------------------------------------------------------------------ the rows
+
+_ENGINE_LOG_PROBS = Refusal(
+    "algorithm.rollout_correction.bypass_mode",
+    (False, None),
+    "takes the log-probs of the inference engine for those of the policy, and replaces the loss by one of verl's",
+)
+_NORM = frozenset({"norm_adv_by_std_in_grpo"})
+_AGGREGATION = frozenset({"loss_agg_mode", "loss_scale_factor"})
+_CLIP = frozenset({"clip_ratio", "clip_ratio_low", "clip_ratio_high", "clip_ratio_c"})
+
+
+def _frpo_rows() -> Iterator[Method]:
+    for name in ("frpo", *(f"frpo_{divergence}" for divergence in names.DIVERGENCES)):
+        divergence = name.removeprefix("frpo").removeprefix("_")
+        order = ("+algorithm.frpo.alpha=0.5",) if divergence == "alpha" else ()
+        yield Method(
+            name,
+            "estimator",
+            "frpo_verl.core.advantages:regularized_advantages",
+            page="frpo.md" if name == "frpo" else "divergences.md",
+            recipe=("method=frpo",) if name == "frpo" else ("method=frpo", f"algorithm.adv_estimator={name}", *order),
+            test="test_core_advantages.py",
+            adapter="frpo_verl.verl_plugin.estimators:frpo",
+            section=FrpoSettings,
+            fixes={"divergence": divergence} if divergence else {},
+            needs=frozenset({"groups"}),
+            obeys=_NORM,
+            refuses=(_ENGINE_LOG_PROBS,),
+        )
+
+
+def _rpg_rows() -> Iterator[Method]:
+    for prefix in ("rpg_", "rpg_rf_"):
+        for variant in names.RPG_VARIANTS:
+            yield Method(
+                prefix + variant,
+                "policy_loss",
+                "frpo_verl.core.losses.rpg:rpg_loss",
+                page="rpg.md",
+                recipe=(f"method={prefix}{variant}",),
+                test="test_core_rpg.py",
+                section=RpgSettings,
+                fixes={"variant": variant, "reinforce": prefix == "rpg_rf_"},
+                needs=frozenset({"old"}),
+                obeys=_AGGREGATION,
+                refuses=(_ENGINE_LOG_PROBS,),
+            )
+
+
+def _clip_rows() -> Iterator[Method]:
+    for name, fixes, recipe in (
+        ("divergence_clip", {}, ("method=atr_grpo", f"{POLICY_LOSS}.loss_mode=divergence_clip")),
+        ("atr_grpo", {"measure": "kl3"}, ("method=atr_grpo",)),
+    ):
+        yield Method(
+            name,
+            "policy_loss",
+            "frpo_verl.core.losses.clipping:divergence_clip_loss",
+            page="clipping.md",
+            recipe=recipe,
+            test="test_core_clipping.py",
+            section=ClipSettings,
+            fixes=fixes,
+            obeys=_AGGREGATION,
+            from_verl={"dual_clip_c": "clip_ratio_c"},
+            refuses=(_ENGINE_LOG_PROBS,),
+        )
+
+
+def _local_kl_rows() -> Iterator[Method]:
+    for name in (*names.DIVERGENCES, "k3_is"):
+        typed = "alpha:0.5" if name == "alpha" else name
+        yield Method(
+            name,
+            "local_kl",
+            "frpo_verl.core.losses.local_kl:local_kl",
+            page="kl_placement.md",
+            recipe=("method=grpo_kl_loss", f"{KINDS['local_kl']}={typed}"),
+            test="test_core_local_kl.py",
+            needs=frozenset({"reference", "old"} if name == "k3_is" else {"reference"}),
+        )
+
+
+METHODS: dict[tuple[str, str], Method] = {}
+
+
+def add(method: Method) -> Method:
+    """Add a row; where verl is running already it is registered there at once.
+
+    Raises:
+        ValueError: the kind is unknown or the name is taken.
+    """
+    if method.kind not in KINDS:
+        raise ValueError(f"kind={method.kind!r}: not one of {', '.join(KINDS)}")
+    if (method.kind, method.name) in METHODS:
+        raise ValueError(f"{method.kind} {method.name!r} stands in the table already")
+    METHODS[method.kind, method.name] = method
+    for listener in _listeners:
+        listener(method)
+    return method
+
+
+_listeners: list[Callable[[Method], None]] = []
+
+
+def on_add(listener: Callable[[Method], None]) -> None:
+    """Call `listener` with every row that is added from now on."""
+    _listeners.append(listener)
+
+
+def of_kind(kind: str) -> dict[str, Method]:
+    """The rows of one kind by name."""
+    return {name: method for (k, name), method in METHODS.items() if k == kind}
+
+
+def find(kind: str, name: object) -> Method | None:
+    """The row, or None for a name that is not ours."""
+    return METHODS.get((kind, str(name)))
+
+
+def local_kl(typed: object) -> tuple[Method, float | None] | None:
+    """(row, order) of a `kl_loss_type` or `kl_penalty` of ours; None for verl's own.
+
+    `alpha:ORDER` carries its order behind a colon; a `+` at the end is verl's straight-through form.
+
+    Raises:
+        ConfigError: an order that is missing, no number or outside its range.
+    """
+    name, _, order = str(typed).removesuffix("+").partition(":")
+    method = find("local_kl", name)
+    if method is None or (order and name != "alpha"):
+        return None
+    if name != "alpha":
+        return method, None
+    try:
+        number = float(order)
+    except ValueError:
+        number = None
+    if number not in ranges.ALPHA:
+        raise ConfigError(
+            f"kl_loss_type={typed}: write the order of the alpha divergence behind it, {ranges.ALPHA}, as in alpha:0.5"
+        )
+    return method, number
+
+
+def _rows() -> Iterator[Method]:
+    yield from _frpo_rows()
+    yield Method(
+        "f_hal",
+        "estimator",
+        "frpo_verl.core.losses.f_grpo:signed_weights",
+        page="f_hal.md",
+        recipe=("method=f_hal",),
+        test="test_core_f_grpo.py",
+        adapter="frpo_verl.verl_plugin.estimators:f_hal",
+        section=FHalSettings,
+        needs=frozenset({"groups", "v1"}),
+        obeys=_NORM,
+        with_loss="f_grpo",
+        refuses=(
+            Refusal("algorithm.filter_groups.enable", (False, None), "drops every recorded pair: its reward is constant"),
+            Refusal("algorithm.rollout_correction.rollout_is", (None,), "recorded answers have no rollout log-probs"),
+        ),
+    )
+    yield Method(
+        "rpg_batch_mean",
+        "estimator",
+        "frpo_verl.core.losses.rpg:baseline_advantage",
+        page="rpg.md",
+        recipe=("method=rpg_urkl", "algorithm.adv_estimator=rpg_batch_mean"),
+        test="test_core_rpg.py",
+        adapter="frpo_verl.verl_plugin.estimators:rpg_batch_mean",
+    )
+    yield from _rpg_rows()
+    yield from _clip_rows()
+    yield Method(
+        "f_grpo",
+        "policy_loss",
+        "frpo_verl.core.losses.f_grpo:f_grpo_loss",
+        page="f_grpo.md",
+        recipe=("method=f_grpo",),
+        test="test_core_f_grpo.py",
+        section=FGrpoSettings,
+        needs=frozenset({"reference", "one_value"}),
+        refuses=(_ENGINE_LOG_PROBS,),
+    )
+    yield Method(
+        "frpo",
+        "policy_loss",
+        "frpo_verl.core.losses.frpo:frpo_loss_advantages",
+        page="frpo.md",
+        recipe=("method=frpo_loss",),
+        test="test_core_losses_frpo.py",
+        section=FrpoLossSettings,
+        needs=frozenset({"old"}),
+        obeys=_AGGREGATION | _CLIP,
+        then="vanilla",
+        refuses=(_ENGINE_LOG_PROBS,),
+    )
+    yield from _local_kl_rows()
+
+
+for _method in _rows():
+    add(_method)
+
+
+def markdown() -> str:
+    """The table of the docs: every row with what is typed for it, what it needs, and its page."""
+    lines = ["| typed | beside a recipe | settings | always needs | obeys | page |", "|---|---|---|---|---|---|"]
+    for method in METHODS.values():
+        key = KINDS[method.kind].rsplit(".", 1)[1]
+        section = f"`{method.section.KEY.removeprefix(ACTOR + '.')}`" if method.section else ""
+        obeys = ", ".join(f"`{k}`" for k in sorted(method.obeys | set(method.from_verl.values())))
+        lines.append(
+            f"| `{key}={method.name}` | `{' '.join(method.recipe)}` | {section} | {', '.join(sorted(method.needs))} "
+            f"| {obeys} | [{method.page}]({method.page}) |"
+        )
+    return "\n".join(lines) + "\n"

@@ -1,0 +1,297 @@
+"""The typed sections of a run's configuration: what may stand in them, said once, beside the field.
+
+A section is a frozen dataclass. Each field names its choices or its range; what only counts beside another setting says
+so with `only_with`. `SECTION.parse(values)` builds one from a plain mapping and refuses what it does not know.
+Every error is one line: the key, the value, what is allowed, what to do.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, ClassVar, TypeVar
+
+from . import names, ranges
+from .ranges import Range
+
+__all__ = [
+    "ConfigError",
+    "ClipSettings",
+    "FGrpoSettings",
+    "FHalSettings",
+    "FrpoLossSettings",
+    "FrpoSettings",
+    "POLICY_LOSS",
+    "RpgSettings",
+    "Section",
+]
+
+POLICY_LOSS = "actor_rollout_ref.actor.policy_loss"
+
+
+class ConfigError(ValueError):
+    """A setting that would fail later or silently do something else."""
+
+
+def _number(default: float | None, allowed: Range, *, optional: bool = False, **facts) -> Any:
+    return dataclasses.field(default=default, metadata={"range": allowed, "optional": optional, **facts})
+
+
+def _choice(default: str, allowed: tuple[str, ...], **facts) -> Any:
+    return dataclasses.field(default=default, metadata={"choices": allowed, **facts})
+
+
+def _divergence() -> Any:
+    """A row of the divergence table, or `some.module:NAME`."""
+    return dataclasses.field(
+        default="reverse_kl", metadata={"choices": (*names.DIVERGENCES, "package.module:NAME"), "or_import": True}
+    )
+
+
+def _alpha() -> Any:
+    return _number(None, ranges.ALPHA, optional=True, only_with=("divergence", ("alpha",)))
+
+
+def _is_import(value: object) -> bool:
+    module, _, name = str(value).partition(":")
+    return all(part.isidentifier() for part in module.split(".")) and name.isidentifier()
+
+
+S = TypeVar("S", bound="Section")
+
+
+@dataclass(frozen=True)
+class Section:
+    """One section; subclasses add fields and, where two fields bear on each other, `_relations`."""
+
+    KEY: ClassVar[str] = ""
+
+    @classmethod
+    def parse(cls: type[S], values: Mapping | None, **fixed: Any) -> S:
+        """Build the section from what stands in the configuration.
+
+        Args:
+            values: a plain mapping, or None for the defaults.
+            fixed: settings that the method's name decides; another value in `values` is refused.
+
+        Raises:
+            ConfigError: an unknown key (the nearest known one is named), a value that is not allowed, or one that
+                nothing would read.
+        """
+        if values is not None and not isinstance(values, Mapping):
+            raise ConfigError(f"{cls.KEY}={values!r}: must be a mapping of {', '.join(cls._known())}")
+        values = dict(values or {})
+        known = cls._known()
+        for key in values:
+            if key not in known:
+                raise ConfigError(f"{cls.KEY}.{key}: unknown key{names.nearest(key, known)}; known: {', '.join(known)}")
+        for key, value in fixed.items():
+            if values.get(key, value) != value:
+                raise ConfigError(
+                    f"{cls.KEY}.{key}={values[key]!r}: the chosen method fixes it to {value!r}; remove the key"
+                )
+        return cls(**{**values, **fixed})
+
+    @classmethod
+    def _known(cls) -> list[str]:
+        return sorted(f.name for f in dataclasses.fields(cls))
+
+    def __post_init__(self) -> None:
+        for field in dataclasses.fields(self):
+            self._check(field)
+            self._refuse_unread(field)
+        self._relations()
+
+    def _check(self, field: dataclasses.Field) -> None:
+        key, value, facts = f"{self.KEY}.{field.name}", getattr(self, field.name), field.metadata
+        if "range" in facts and not (facts["optional"] and value is None) and value not in facts["range"]:
+            null = ", or null" if facts["optional"] and "only_with" not in facts else ""
+            raise ConfigError(f"{key}={value!r}: must be {facts['range']}{null}")
+        if "choices" in facts and value not in facts["choices"][: -1 if facts.get("or_import") else None]:
+            if not (facts.get("or_import") and _is_import(value)):
+                raise ConfigError(
+                    f"{key}={value!r}: not one of {', '.join(facts['choices'])}{names.nearest(value, facts['choices'])}"
+                )
+        if isinstance(field.default, bool) and not isinstance(value, bool):
+            raise ConfigError(f"{key}={value!r}: must be true or false")
+
+    def _refuse_unread(self, field: dataclasses.Field) -> None:
+        """A field that is only read beside certain values of another one must keep its default elsewhere."""
+        if "only_with" not in field.metadata or getattr(self, field.name) == field.default:
+            return
+        other, values = field.metadata["only_with"]
+        given = getattr(self, other)
+        if given not in values:
+            raise ConfigError(
+                f"{self.KEY}.{field.name}={getattr(self, field.name)!r}: only read by {other}={' or '.join(values)}, got "
+                f"{other}={given}; remove it or set that"
+            )
+
+    def _relations(self) -> None:
+        """Settings that bear on each other."""
+
+    def _need_alpha(self) -> None:
+        if getattr(self, "divergence", None) == "alpha" and getattr(self, "alpha", 0.5) is None:
+            raise ConfigError(f"{self.KEY}.alpha=None: must be {ranges.ALPHA}, because divergence=alpha")
+
+    @property
+    def needs(self) -> frozenset[str]:
+        """What these settings need beyond what the method always needs (see `methods.NEEDS`)."""
+        return frozenset()
+
+    def keywords(self) -> dict[str, Any]:
+        """The settings as keyword arguments of the method's function."""
+        return {f.name: getattr(self, f.name) for f in dataclasses.fields(self)}
+
+
+@dataclass(frozen=True)
+class FrpoSettings(Section):
+    """`algorithm.frpo`: the regulariser of the advantage.
+
+    kl_coef: beta; 0 gives verl's `grpo`, bit for bit, and loads no reference model.
+    divergence: a row of the divergence table, or `some.module:NAME` for one of your own.
+    alpha: the order of divergence alpha.
+    placement: where the divergence enters: future (FRPO), local, sequence, reward.
+    baseline: none, or position (leave-one-out mean of the KL-to-go at the same position in the group).
+    discount: of the future sum, per response token; 1 is exact, 0 is local.
+    step: token, length or newline: tokens of a step share the KL-to-go at the step's start.
+    step_length: response tokens in a step of step=length.
+    log_ratio_clip: bound of a token's |log pi/ref| before any exp or sum.
+    on_nonfinite: raise, or zero_row (the response gets advantage 0 and is counted).
+    allow_multiple_kl: permit a KL term of verl's beside this one.
+    """
+
+    KEY: ClassVar[str] = "algorithm.frpo"
+
+    kl_coef: float = _number(0.01, ranges.KL_COEF)
+    divergence: str = _divergence()
+    alpha: float | None = _alpha()
+    placement: str = _choice("future", names.PLACEMENTS)
+    baseline: str = _choice("none", names.BASELINES, only_with=("placement", ("future", "local", "sequence")))
+    discount: float = _number(1.0, ranges.DISCOUNT, only_with=("placement", ("future",)))
+    step: str = _choice("token", names.STEPS, only_with=("placement", ("future",)))
+    step_length: int = _number(256, ranges.STEP_LENGTH, only_with=("step", ("length",)))  # type: ignore[assignment]
+    log_ratio_clip: float = _number(20.0, ranges.LOG_RATIO_CLIP)
+    on_nonfinite: str = _choice("raise", names.ON_NONFINITE)
+    allow_multiple_kl: bool = False
+
+    def _relations(self) -> None:
+        self._need_alpha()
+        if self.step != "token" and self.discount != 1.0:
+            raise ConfigError(
+                f"{self.KEY}.discount={self.discount!r}: steps are exact for discount=1 only; remove one of them"
+            )
+
+    @property
+    def needs(self) -> frozenset[str]:
+        return frozenset({"reference", "old"}) if self.kl_coef > 0 else frozenset()
+
+    @property
+    def one_value(self) -> bool:
+        """Whether the advantage is the same number on every token of a response."""
+        whole = self.placement == "sequence" and self.divergence == "reverse_kl" and self.baseline == "none"
+        return self.kl_coef == 0 or self.placement == "reward" or whole
+
+
+@dataclass(frozen=True)
+class FHalSettings(Section):
+    """`algorithm.f_hal`: preference_weight is the paper's lambda, 0 = f-GRPO alone, 1 = the recorded pairs alone."""
+
+    KEY: ClassVar[str] = "algorithm.f_hal"
+
+    preference_weight: float = _number(0.5, ranges.PREFERENCE_WEIGHT)
+
+
+@dataclass(frozen=True)
+class RpgSettings(Section):
+    """`policy_loss.rpg`: arXiv 2505.17508.
+
+    kl_coef: beta. reference: old (the paper) or ref. level: token or sequence.
+    clip_low, clip_high: PPO's interval [1 - low, 1 + high]. dual_clip_c: ceiling of the ratio for A < 0. Null: off.
+    """
+
+    KEY: ClassVar[str] = f"{POLICY_LOSS}.rpg"
+
+    kl_coef: float = _number(1.0e-4, ranges.KL_COEF)
+    reference: str = _choice("old", names.RPG_REFERENCES)
+    level: str = _choice("token", names.LEVELS)
+    clip_low: float | None = _number(0.2, ranges.CLIP_LOW, optional=True)
+    clip_high: float | None = _number(0.28, ranges.CLIP_HIGH, optional=True)
+    dual_clip_c: float | None = _number(10.0, ranges.DUAL_CLIP, optional=True)
+
+    @property
+    def needs(self) -> frozenset[str]:
+        found = {"reference"} if self.reference == "ref" else set()
+        return frozenset(found | ({"one_value"} if self.level == "sequence" else set()))
+
+
+@dataclass(frozen=True)
+class ClipSettings(Section):
+    """`policy_loss.clip`: arXiv 2602.05494. delta: nats for the kl measures; a number, or a pair for measure=ratio."""
+
+    KEY: ClassVar[str] = f"{POLICY_LOSS}.clip"
+
+    measure: str = _choice("kl3", names.CLIP_MEASURES)
+    delta: float | tuple[float, float] = 0.0231
+
+    def _relations(self) -> None:
+        pair = isinstance(self.delta, (list, tuple))
+        if pair:
+            object.__setattr__(self, "delta", tuple(self.delta))  # type: ignore[arg-type]
+        values = self.delta if isinstance(self.delta, tuple) else (self.delta,)
+        if any(value not in ranges.CLIP_DELTA for value in values) or (
+            pair and (self.measure != "ratio" or len(values) != 2)
+        ):
+            also = " or a pair of such numbers" if self.measure == "ratio" else ""
+            raise ConfigError(f"{self.KEY}.delta={self.delta!r}: must be {ranges.CLIP_DELTA}{also}")
+
+
+@dataclass(frozen=True)
+class FGrpoSettings(Section):
+    """`policy_loss.f_grpo`: arXiv 2602.05946.
+
+    divergence: the one whose bound is raised. beta: scale of the implicit reward. weights: none or softmax.
+    length_normalize: the mean of a response's log-ratios in place of their sum.
+    """
+
+    KEY: ClassVar[str] = f"{POLICY_LOSS}.f_grpo"
+
+    divergence: str = _choice("js", (*names.F_GRPO_DIVERGENCES, *names.F_GRPO_ALIASES))
+    beta: float = _number(0.1, ranges.BETA)
+    weights: str = _choice("none", names.F_GRPO_WEIGHTS)
+    length_normalize: bool = False
+
+    @property
+    def needs(self) -> frozenset[str]:
+        return frozenset({"old", "groups"}) if self.weights == "softmax" else frozenset()
+
+    def keywords(self) -> dict[str, Any]:
+        """Without `weights`: they compare the answers of a group, so the driver puts them into the advantages."""
+        return {key: value for key, value in super().keywords().items() if key != "weights"}
+
+
+@dataclass(frozen=True)
+class FrpoLossSettings(Section):
+    """`policy_loss.frpo`: FRPO with the KL-to-go of the current policy in every update; fields as in `algorithm.frpo`."""
+
+    KEY: ClassVar[str] = f"{POLICY_LOSS}.frpo"
+
+    kl_coef: float = _number(0.01, ranges.KL_COEF)
+    divergence: str = _divergence()
+    alpha: float | None = _alpha()
+    log_ratio_clip: float = _number(20.0, ranges.LOG_RATIO_CLIP)
+
+    def _relations(self) -> None:
+        self._need_alpha()
+
+    @property
+    def needs(self) -> frozenset[str]:
+        return frozenset({"reference"}) if self.kl_coef > 0 else frozenset()
+
+    def keywords(self) -> dict[str, Any]:
+        """The divergence as the row itself, its order included."""
+        from .custom import load_divergence
+
+        row = load_divergence(self.divergence, self.alpha)
+        return {"kl_coef": self.kl_coef, "divergence": row, "log_ratio_clip": self.log_ratio_clip}

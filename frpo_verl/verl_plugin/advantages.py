@@ -1,0 +1,75 @@
+"""What the wraps of verl's advantage functions do: open a view of the batch, and report on it afterwards."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from . import metrics, run
+from .batch import current_batch, open_batch, open_source
+from .hooks import arguments
+
+
+def _name(estimator: Any) -> str:
+    return str(getattr(estimator, "value", estimator))
+
+
+def compute(original: Callable, args: tuple, kwargs: dict) -> Any:
+    """Around verl's `compute_advantage`: the batch is at hand while the estimator runs."""
+    call = arguments(original, args, kwargs, "data", "adv_estimator", "config")
+    if call is None:
+        return original(*args, **kwargs)
+    if current_batch() is not None:  # verl's session rule, or our estimator asking for the outcome
+        return _weighted(original(*args, **kwargs), call)
+    with open_batch(call["data"], call["config"]) as view:
+        if not view.run.ours:
+            return original(*args, **kwargs)
+        _check_once(view.run)
+        data = _weighted(original(*args, **kwargs), call)
+        metrics.after_advantage(view)
+    return data
+
+
+def compute_by_session(original: Callable, args: tuple, kwargs: dict) -> Any:
+    """Around the V1 trainer's function: the rows' keys and verl's rule for sessions are at hand too."""
+    call = arguments(original, args, kwargs, "data", "batch_keys", "adv_estimator", "config")
+    if call is None:
+        return original(*args, **kwargs)
+    with open_batch(
+        call["data"], call["config"], row_keys=list(call["batch_keys"]), session_rule=original
+    ) as view:
+        if not view.run.ours:
+            return original(*args, **kwargs)
+        _check_once(view.run)
+        data = original(*args, **kwargs)
+        metrics.after_advantage(view)
+    return data
+
+
+def open_queue(original: Callable, trainer: Any, batch: Any, args: tuple, kwargs: dict) -> Any:
+    """Around `PPOTrainer._compute_advantage`: what the trainer left in its queue can be fetched."""
+    if not run.Run(trainer.config).ours:
+        return original(trainer, batch, *args, **kwargs)
+    with open_source(batch.keys, batch.partition_id, getattr(trainer, "tokenizer", None)):
+        return original(trainer, batch, *args, **kwargs)
+
+
+def _weighted(data: Any, call: dict) -> Any:
+    """The batch with f-GRPO's softmax weights in its advantages, where the run's own estimator has just made them."""
+    view = current_batch()
+    if view is not None and view.run.softmax_weights and _name(call["adv_estimator"]) == view.run.estimator_name:
+        if view.run.estimator is None or view.run.estimator.with_loss is None:  # f_hal puts them in itself
+            from .estimators import apply_softmax_weights
+
+            apply_softmax_weights(data)
+    return data
+
+
+def _check_once(seen: run.Run) -> None:
+    """A trainer that never called `validate_config` is checked at its first advantage."""
+    known = run.current()
+    if (known is None or known.config is not seen.config) and seen.get("trainer") is not None:
+        from .checks import check_config
+
+        check_config(seen.config)
+        run.remember(seen.config)

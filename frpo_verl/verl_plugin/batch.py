@@ -1,0 +1,184 @@
+"""Typed views of what verl holds but does not pass on: the batch of an advantage, the micro-batch of a loss.
+
+verl calls a registered estimator with rewards and mask, a registered loss with old log-probs and mask. The columns that
+are missing stand in the batch that the caller holds; the seams open one of these views for the length of the call.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import torch
+
+from ..core.tokens import dense_ids, keep
+from .run import Run, current
+
+MISSING = {
+    "old_log_probs": "recompute them (algorithm.rollout_correction.bypass_mode=false)",
+    "ref_log_prob": "the reference model is not running: the plugin must be loaded where the trainer starts",
+}
+
+
+@dataclass(frozen=True)
+class Source:
+    """The V1 trainer's queue behind a batch: columns that the trainer left there."""
+
+    keys: list[str]
+    partition: Any
+    tokenizer: Any = None
+
+    def padded(self, column: str) -> torch.Tensor | None:
+        """A column as a padded tensor; None if the queue has none of this name."""
+        return dict(self._get(column).to_padded_tensor().items()).get(column)
+
+    def objects(self, column: str) -> list[Any]:
+        """A column of Python objects."""
+        return [getattr(item, "data", item) for item in list(self._get(column)[column])]
+
+    def _get(self, column: str) -> Any:
+        import transfer_queue
+
+        return transfer_queue.kv_batch_get(keys=self.keys, partition_id=self.partition, select_fields=[column])
+
+
+@dataclass
+class Batch:
+    """The batch of one advantage call.
+
+    data: verl's DataProto. run: the run it belongs to. source: the V1 trainer's queue behind it.
+    row_keys: `{uid}_{session}_{index}` of each row, in the V1 trainer; session_rule: verl's function that gives the
+    outputs of one session one outcome. policy_rows: (B,) bool, rows that the policy sampled (None: all).
+    """
+
+    data: Any
+    run: Run
+    source: Source | None = None
+    row_keys: list[str] | None = None
+    session_rule: Callable | None = None
+    policy_rows: torch.Tensor | None = None
+    metrics: dict[str, float] = field(default_factory=dict)
+
+    def __contains__(self, column: str) -> bool:
+        return column in self.data.batch.keys()
+
+    def column(self, name: str) -> torch.Tensor:
+        """A column that the estimator cannot do without.
+
+        Raises:
+            RuntimeError: it is missing, with what to do.
+        """
+        if name not in self:
+            raise RuntimeError(
+                f"adv_estimator={self.run.estimator_name} needs {name!r} in the batch and it is missing: {MISSING[name]}"
+            )
+        return self.data.batch[name]
+
+    def optional(self, name: str, fetch: bool = False) -> torch.Tensor | None:
+        """A column if the batch has it, or (with `fetch`) the queue behind it."""
+        if name in self:
+            return self.data.batch[name]
+        return self.source.padded(name) if fetch and self.source is not None else None
+
+    @property
+    def mask(self) -> torch.Tensor:
+        """(B, T) verl's response mask, of whatever dtype."""
+        return self.data.batch["response_mask"]
+
+    @property
+    def groups(self) -> torch.Tensor | None:
+        """(B,) integers, equal for the answers to one prompt."""
+        uid = self.data.non_tensor_batch.get("uid")
+        return None if uid is None else dense_ids(uid, len(self.mask))
+
+    @property
+    def sessions(self) -> torch.Tensor | None:
+        """(B,) integers, equal for the outputs of one session; None where each row is a session."""
+        if self.row_keys is None:
+            return None
+        return dense_ids([key.rsplit("_", 1)[0] for key in self.row_keys], len(self.row_keys))
+
+    def uid(self, row: int) -> str:
+        """The prompt's id of a row, for messages."""
+        uid = self.data.non_tensor_batch.get("uid")
+        return "" if uid is None else f", uid {np.asarray(uid)[row]}"
+
+
+@dataclass(frozen=True)
+class MicroBatch:
+    """The micro-batch of one loss call, as a worker holds it (verl's TensorDict with nested columns)."""
+
+    data: Any
+
+    def __contains__(self, column: str) -> bool:
+        return column in self.data.keys()
+
+    def column(self, name: str, reader: str) -> torch.Tensor:
+        """A padded column that `reader` (`key=name`, for the message) cannot do without.
+
+        Raises:
+            RuntimeError: it is missing, with what to do.
+        """
+        if name not in self:
+            raise RuntimeError(
+                f"{reader} needs {name!r} in the micro-batch and it is missing: the plugin must be loaded in the workers "
+                "and where the trainer starts (run `python -m frpo_verl doctor`)"
+            )
+        return self.data.select(name).to_padded_tensor()[name]
+
+
+def refuse_placeholder(ref: torch.Tensor, mask: torch.Tensor, reader: str) -> None:
+    """Raise if the reference is 0 on every response token: a placeholder, and zeros are never assumed."""
+    if bool(mask.any()) and not bool(keep(ref, mask).any()):
+        raise RuntimeError(
+            f"{reader}: ref_log_prob is 0 on every token, a placeholder and not a reference; check that the reference "
+            "model is loaded (actor_rollout_ref.ref)"
+        )
+
+
+# ------------------------------------------------------------------------------------------------ what is open now
+
+_batch: ContextVar[Batch | None] = ContextVar("frpo_verl_batch", default=None)
+_source: ContextVar[Source | None] = ContextVar("frpo_verl_source", default=None)
+_micro_batch: ContextVar[MicroBatch | None] = ContextVar("frpo_verl_micro_batch", default=None)
+
+
+@contextmanager
+def _opened(variable: ContextVar, value: Any) -> Iterator[Any]:
+    token = variable.set(value)
+    try:
+        yield value
+    finally:
+        variable.reset(token)
+
+
+def open_batch(data: Any, algorithm: Any = None, **facts: Any):
+    """Open a view of `data` for the length of an advantage call; `algorithm` is the configuration that verl passes."""
+    run = Run.of_algorithm(algorithm) if algorithm is not None else None
+    if run is None or run.get("actor_rollout_ref") is None:  # a section alone: the run that this process trains
+        run = current() or run or Run.of_algorithm(None)
+    return _opened(_batch, Batch(data=data, run=run, source=_source.get(), **facts))
+
+
+def open_source(keys: list[str], partition: Any, tokenizer: Any):
+    """Open the V1 trainer's queue for the length of its advantage step."""
+    return _opened(_source, Source(keys, partition, tokenizer))
+
+
+def open_micro_batch(data: Any):
+    """Open a view of a micro-batch for the length of a loss call."""
+    return _opened(_micro_batch, MicroBatch(data))
+
+
+def current_batch() -> Batch | None:
+    """The batch whose advantages are being computed."""
+    return _batch.get()
+
+
+def current_micro_batch() -> MicroBatch | None:
+    """The micro-batch whose loss is being computed."""
+    return _micro_batch.get()

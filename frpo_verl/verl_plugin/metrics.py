@@ -1,0 +1,58 @@
+"""Metrics of the driver: kept until verl assembles its own, and the distance from the reference for every run of ours."""
+
+from __future__ import annotations
+
+import torch
+
+from .batch import Batch
+
+_pending: dict[str, float] = {}
+
+
+def log(found: dict[str, float]) -> None:
+    """Keep metrics until verl next assembles its own (`compute_data_metrics`)."""
+    _pending.update(found)
+
+
+def take() -> dict[str, float]:
+    """The metrics kept so far, which are forgotten."""
+    found = dict(_pending)
+    _pending.clear()
+    return found
+
+
+def after_advantage(view: Batch) -> None:
+    """Hand over what an estimator of ours reported; log the reference where the estimator does not do so itself."""
+    if not view.run.regularizes_advantage:
+        view.metrics.update(reference(view))
+    log(view.metrics)
+
+
+@torch.no_grad()
+def reference(view: Batch) -> dict[str, float]:
+    """`frpo/kl_to_ref/*`, KL by position and zero-variance groups of a batch that carries a reference.
+
+    Rows that the policy did not sample (f-HAL's recorded answers) are left out. Empty where log-probs are missing, a
+    placeholder (all 0) or not finite: for an estimator of verl's that is no reason to stop.
+    """
+    from ..core.advantages import reference_metrics
+    from ..core.tokens import keep
+
+    old, ref = view.optional("old_log_probs"), view.optional("ref_log_prob")
+    mask = view.mask
+    if old is None or ref is None or old.shape != mask.shape or ref.shape != mask.shape or not bool(ref.any()):
+        return {}
+    if view.policy_rows is not None:
+        mask = keep(mask, view.policy_rows.unsqueeze(-1).expand_as(mask))
+    valid = mask.bool()
+    if not bool(torch.isfinite(keep(old, valid).sum() + keep(ref, valid).sum())):
+        return {}
+    scores = view.optional("token_level_scores")
+    groups = view.groups
+    return reference_metrics(
+        old,
+        ref,
+        mask,
+        scores=None if scores is None else scores.sum(dim=-1),
+        group_ids=None if scores is None else groups,
+    )

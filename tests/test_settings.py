@@ -1,0 +1,108 @@
+"""Settings: what is refused, and that the line says which key, which value and what to do."""
+
+import pytest
+
+from frpo_verl import settings
+from frpo_verl.settings import ConfigError, FrpoSettings
+
+
+@pytest.mark.parametrize(
+    "values, line",
+    [
+        ({"kl_coeff": 0.1}, "algorithm.frpo.kl_coeff: unknown key (did you mean 'kl_coef'?)"),
+        ({"kl_coef": -1}, "algorithm.frpo.kl_coef=-1: must be a finite number >= 0"),
+        ({"kl_coef": float("nan")}, "algorithm.frpo.kl_coef=nan: must be"),
+        ({"kl_coef": True}, "algorithm.frpo.kl_coef=True: must be"),
+        ({"kl_coef": "0.1"}, "algorithm.frpo.kl_coef='0.1': must be"),
+        ({"divergence": "foo"}, "algorithm.frpo.divergence='foo': not one of reverse_kl,"),
+        ({"divergence": "forwad_kl"}, "(did you mean 'forward_kl'?)"),
+        ({"divergence": "alpha"}, "algorithm.frpo.alpha=None: must be a number in [-2, 4] other than 0 and 1, because"),
+        ({"divergence": "alpha", "alpha": 1}, "algorithm.frpo.alpha=1: must be"),
+        ({"alpha": 0.5}, "algorithm.frpo.alpha=0.5: only read by divergence=alpha"),
+        ({"placement": "futur"}, "algorithm.frpo.placement='futur': not one of future,"),
+        ({"discount": 1.5}, "algorithm.frpo.discount=1.5: must be a number in [0, 1]"),
+        ({"divergence": "alpha", "alpha": 7}, "algorithm.frpo.alpha=7: must be a number in [-2, 4]"),
+        ({"step_length": 64}, "algorithm.frpo.step_length=64: only read by step=length, got step=token"),
+        ({"step": "length", "discount": 0.5}, "steps are exact for discount=1 only"),
+        ({"placement": "local", "discount": 0.5}, "only read by placement=future"),
+        ({"step": "length", "step_length": 0}, "algorithm.frpo.step_length=0: must be a whole number >= 1"),
+        ({"placement": "reward", "baseline": "position"}, "algorithm.frpo.baseline='position': only read by placement=future or local or sequence, got"),
+        ({"on_nonfinite": "ignore"}, "algorithm.frpo.on_nonfinite='ignore': not one of raise, zero_row"),
+        ({"log_ratio_clip": 0}, "algorithm.frpo.log_ratio_clip=0: must be"),
+        ({"allow_multiple_kl": 1}, "algorithm.frpo.allow_multiple_kl=1: must be true or false"),
+    ],
+)
+def test_one_line_says_what_is_wrong(values, line):
+    with pytest.raises(ConfigError) as error:
+        FrpoSettings.parse(values)
+    assert line in str(error.value) and "\n" not in str(error.value)
+
+
+def test_defaults_are_the_papers():
+    found = FrpoSettings.parse(None)
+    assert (found.kl_coef, found.divergence, found.placement) == (0.01, "reverse_kl", "future")
+
+
+def test_the_documented_defaults_can_be_typed_in_full():
+    fields = FrpoSettings.__dataclass_fields__.values()
+    assert FrpoSettings.parse({f.name: f.default for f in fields}) == FrpoSettings()
+
+
+def test_what_the_name_fixes_cannot_be_typed_otherwise():
+    assert FrpoSettings.parse({"kl_coef": 0.1}, divergence="js").divergence == "js"
+    assert FrpoSettings.parse({"divergence": "js"}, divergence="js").divergence == "js"
+    with pytest.raises(ConfigError, match="algorithm.frpo.divergence='reverse_kl': the chosen method fixes it to 'js'"):
+        FrpoSettings.parse({"divergence": "reverse_kl"}, divergence="js")
+
+
+@pytest.mark.parametrize(
+    "section, values, line",
+    [
+        ("RpgSettings", {"clip_low": 2}, "policy_loss.rpg.clip_low=2: must be a number in (0, 1], or null"),
+        ("RpgSettings", {"reference": "rf"}, "policy_loss.rpg.reference='rf': not one of old, ref (did you mean 'ref'?)"),
+        ("ClipSettings", {"delta": 0}, "policy_loss.clip.delta=0: must be a number in (0, 700]"),
+        ("ClipSettings", {"measure": "tv", "delta": [0.1, 0.2]}, "policy_loss.clip.delta=(0.1, 0.2): must be"),
+        ("ClipSettings", {"measure": "ratio", "delta": [0.1]}, "or a pair of such numbers"),
+        ("FGrpoSettings", {"beta": 0}, "policy_loss.f_grpo.beta=0: must be a finite number > 0"),
+        ("FGrpoSettings", {"divergence": "jss"}, "policy_loss.f_grpo.divergence='jss': not one of"),
+        ("FrpoLossSettings", {"divergence": "alpha"}, "policy_loss.frpo.alpha=None: must be"),
+        ("FHalSettings", {"preference_weight": 2}, "algorithm.f_hal.preference_weight=2: must be a number in [0, 1]"),
+        ("FHalSettings", 3, "algorithm.f_hal=3: must be a mapping of preference_weight"),
+    ],
+)
+def test_every_section_says_what_is_wrong(section, values, line):
+    with pytest.raises(ConfigError) as error:
+        getattr(settings, section).parse(values)
+    assert line in str(error.value) and "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("alpha", [-2.001, -2, -1, 0, 0.5, 1, 2, 4, 4.001, None, float("nan"), True])
+def test_the_settings_accept_what_the_core_accepts(alpha):
+    from frpo_verl.core.divergences import get_divergence
+
+    def accepts(build):
+        try:
+            build()
+        except ValueError:
+            return False
+        return True
+
+    typed = accepts(lambda: FrpoSettings.parse({"divergence": "alpha", "alpha": alpha}))
+    assert typed == accepts(lambda: get_divergence("alpha", alpha))
+
+
+def test_the_typed_names_are_those_of_the_core():
+    from frpo_verl import names
+    from frpo_verl.core import divergences
+    from frpo_verl.core.losses import f_grpo
+
+    assert set(names.DIVERGENCES) == set(divergences.DIVERGENCES)
+    assert set(names.F_GRPO_DIVERGENCES) == set(f_grpo.LINKS)
+
+
+def test_settings_and_table_need_no_torch():
+    import subprocess
+    import sys
+
+    code = "import sys; sys.modules['torch'] = None; import frpo_verl.names, frpo_verl.settings, frpo_verl.methods"
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True).returncode == 0
