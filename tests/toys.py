@@ -1,111 +1,19 @@
-"""Tiny policies whose every trajectory can be written down, so that expectations are sums and not samples.
-
-A policy over `vocabulary` tokens, token 0 = EOS, is a table of logits with one row for each prefix without
-EOS. Trajectories end with EOS or at `horizon` (then without it). Everything is float64. What stands on padded
-positions is up to the test: `garbage` fills them with NaN, infinities and large numbers.
-"""
+"""What the tests add to `frpo_verl.core.enumeration`: garbage on padding, and the local objective."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import torch
 
-EOS = 0
-
-
-@dataclass(frozen=True)
-class Trajectories:
-    """Every trajectory of a toy. N rows, T columns.
-
-    tokens: (N, T) int64, 0 after the end.
-    state: (N, T) int64, row of the logits table before each token, 0 after the end.
-    mask: (N, T) bool, True on tokens including EOS.
-    """
-
-    tokens: torch.Tensor
-    state: torch.Tensor
-    mask: torch.Tensor
-    states: int
-    vocabulary: int
-
-    @property
-    def count(self) -> int:
-        return self.tokens.shape[0]
-
-    @property
-    def length(self) -> torch.Tensor:
-        return self.mask.sum(-1)
-
-
-def enumerate_trajectories(vocabulary: int = 3, horizon: int = 4, eos: bool = True) -> Trajectories:
-    """All trajectories; without `eos` token 0 is an ordinary token and all have `horizon` tokens."""
-    rows: list[tuple[list[int], list[int]]] = []
-    index: dict[tuple[int, ...], int] = {}
-
-    def walk(prefix: tuple[int, ...], states: list[int]) -> None:
-        states = [*states, index.setdefault(prefix, len(index))]
-        for token in range(vocabulary):
-            text = (*prefix, token)
-            if (eos and token == EOS) or len(text) == horizon:
-                rows.append((list(text), states))
-            else:
-                walk(text, states)
-
-    walk((), [])
-    tokens = torch.zeros(len(rows), horizon, dtype=torch.int64)
-    state = torch.zeros_like(tokens)
-    mask = torch.zeros_like(tokens, dtype=torch.bool)
-    for i, (text, states) in enumerate(rows):
-        tokens[i, : len(text)] = torch.tensor(text)
-        state[i, : len(text)] = torch.tensor(states)
-        mask[i, : len(text)] = True
-    return Trajectories(tokens, state, mask, len(index), vocabulary)
-
-
-def random_logits(toy: Trajectories, seed: int, scale: float = 1.0) -> torch.Tensor:
-    """(states, V) float64 logits."""
-    generator = torch.Generator().manual_seed(seed)
-    return scale * torch.randn(toy.states, toy.vocabulary, generator=generator, dtype=torch.float64)
-
-
-def log_prob(toy: Trajectories, logits: torch.Tensor) -> torch.Tensor:
-    """(N, T) log-probability of each token, 0 after the end; differentiable in the logits."""
-    lp = torch.log_softmax(logits, -1)[toy.state, toy.tokens]
-    return torch.where(toy.mask, lp, 0.0)
-
-
-def probability(toy: Trajectories, logits: torch.Tensor) -> torch.Tensor:
-    """(N,) probability of each trajectory; differentiable in the logits."""
-    return log_prob(toy, logits).sum(-1).exp()
-
-
-def state_divergence(logits: torch.Tensor, ref_logits: torch.Tensor, f) -> torch.Tensor:
-    """(states,) D_f(pi||ref)(s) = sum_a ref f(pi/ref), f given as a function of log w; differentiable."""
-    lp, lr = torch.log_softmax(logits, -1), torch.log_softmax(ref_logits, -1)
-    return (lr.exp() * f(lp - lr)).sum(-1)
-
-
-def objective(toy: Trajectories, logits: torch.Tensor, ref_logits: torch.Tensor, f) -> torch.Tensor:
-    """E_{y~pi} sum_t D_f(pi||ref)(s_t), enumerated; differentiable in the logits."""
-    per_state = state_divergence(logits, ref_logits, f)[toy.state]
-    return (probability(toy, logits) * torch.where(toy.mask, per_state, 0.0).sum(-1)).sum()
+from frpo_verl.core.advantages import regularized_advantages
+from frpo_verl.core.divergences import get_divergence
+from frpo_verl.core.enumeration import Trajectories, probability, state_divergence
+from frpo_verl.core.regularizers import Regularizer
 
 
 def local_objective(toy: Trajectories, logits: torch.Tensor, ref_logits: torch.Tensor, f) -> torch.Tensor:
-    """The same with the visited states held fixed: only the divergence at each state carries a gradient."""
+    """The objective with the visited states held fixed: only the divergence at each state carries a gradient."""
     per_state = state_divergence(logits, ref_logits, f)[toy.state]
     return (probability(toy, logits).detach() * torch.where(toy.mask, per_state, 0.0).sum(-1)).sum()
-
-
-def gradient(value: torch.Tensor, logits: torch.Tensor) -> torch.Tensor:
-    return torch.autograd.grad(value, logits)[0]
-
-
-def policy_gradient(toy: Trajectories, logits: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
-    """E_{y~pi} sum_t weight_t * grad log pi(a_t|s_t) for given (N, T) weights, enumerated."""
-    weight = torch.where(toy.mask, weight, 0.0).detach()
-    return gradient((probability(toy, logits).detach()[:, None] * weight * log_prob(toy, logits)).sum(), logits)
 
 
 def garbage(toy: Trajectories, x: torch.Tensor) -> torch.Tensor:
@@ -114,6 +22,29 @@ def garbage(toy: Trajectories, x: torch.Tensor) -> torch.Tensor:
     return torch.where(toy.mask, x, junk[torch.arange(x.numel()).reshape(x.shape) % len(junk)])
 
 
-def relative_error(estimate: torch.Tensor, truth: torch.Tensor) -> float:
-    """|estimate - truth| / |truth| in the Euclidean norm."""
-    return float((estimate - truth).norm() / truth.norm())
+def regularize(
+    delta: torch.Tensor,
+    mask: torch.Tensor,
+    *,
+    divergence: str = "reverse_kl",
+    alpha: float | None = None,
+    step_start: torch.Tensor | None = None,
+    group_ids=None,
+    session_ids=None,
+    log_ratio_clip: float = 20.0,
+    **kind,
+) -> torch.Tensor:
+    """What beta multiplies, (B, T), by way of the advantages: outcome 0 and beta 1 give minus that."""
+    result = regularized_advantages(
+        torch.zeros(mask.shape[0]),
+        delta,
+        torch.zeros_like(delta),
+        mask,
+        kl_coef=1.0,
+        regularizer=Regularizer(get_divergence(divergence, alpha), **kind),
+        steps=None if step_start is None else lambda rows, valid: step_start[rows],
+        group_ids=group_ids,
+        session_ids=session_ids,
+        log_ratio_clip=log_ratio_clip,
+    )
+    return -result.advantages

@@ -1,12 +1,25 @@
 """Clipped surrogates whose trust region bounds a divergence estimate; ATR-GRPO is the `kl3` measure."""
 
+from __future__ import annotations
+
 import math
 
 import torch
 from scipy.special import lambertw
 
-from frpo_verl.losses.terms import LOG_RATIO_CLIP, LossTerms, attach_gradient, check_token_tensors, upcast
-from frpo_verl.masking import keep
+from frpo_verl import ranges
+from frpo_verl.core.losses.terms import LOG_RATIO_CLIP, LossInputs, LossTerms, attach_gradient
+
+__all__ = [
+    "MEASURES",
+    "clip_metrics",
+    "divergence_clip_loss",
+    "kl3_bounds",
+    "kl3_delta_for_lower",
+    "kl3_delta_for_upper",
+    "ratio_bounds",
+    "signed_clamp",
+]
 
 MEASURES = ("ratio", "kl1", "kl2", "kl3", "tv")
 
@@ -20,13 +33,12 @@ def kl3_bounds(delta: float) -> tuple[float, float]:
     KL3(w) <= delta exactly for l <= w <= u, and u - 1 > 1 - l always.
 
     Args:
-        delta: bound on the estimate, nats; 0 < delta <= 700.
+        delta: bound on the estimate, nats, in (0, 700].
     Returns: (l, u) with 0 < l < 1 < u.
     Raises: ValueError outside that range.
     Source: arXiv 2602.05494.
     """
-    if not (isinstance(delta, (int, float)) and 0 < delta <= 700):
-        raise ValueError(f"clip.delta={delta!r} with measure kl3: expected a number in (0, 700] nats")
+    ranges.CLIP_DELTA.check("delta", delta)
     if delta < 1e-3:  # W loses half its digits near its branch point; the series error here is below 1e-15
         s = math.sqrt(2 * delta)
         return _kl3_series(-s), _kl3_series(s)
@@ -74,19 +86,19 @@ def ratio_bounds(measure: str, delta: float | tuple[float, float]) -> tuple[floa
 
     Args:
         measure: one of MEASURES.
-        delta: > 0, nats for the kl measures; a pair only for ratio.
+        delta: in (0, 700], nats for the kl measures; a pair only for ratio.
     Returns: (lower, upper) with 0 <= lower < 1 < upper.
-    Raises: ValueError for an unknown measure, a delta that is not positive, or a pair with another measure.
+    Raises: ValueError for an unknown measure, a delta out of its range, or a pair with another measure.
     Source: arXiv 2602.05494 (ratio and kl3). Differs from the paper in kl1, where the absolute value is
     taken: the raw estimate -log w is negative above 1 and would leave that side unclipped.
     """
     if measure not in MEASURES:
-        raise ValueError(f"clip.measure={measure!r}: expected one of {', '.join(MEASURES)}")
+        raise ValueError(f"measure={measure!r}: expected one of {', '.join(MEASURES)}")
     pair = tuple(delta) if isinstance(delta, (tuple, list)) else (delta, delta)
     if isinstance(delta, (tuple, list)) and (measure != "ratio" or len(pair) != 2):
-        raise ValueError(f"clip.delta={delta!r} with measure {measure}: expected one number (a pair goes with ratio)")
-    if not all(isinstance(d, (int, float)) and not isinstance(d, bool) and d > 0 for d in pair):
-        raise ValueError(f"clip.delta={delta!r}: expected a number above 0" + (" or two" * (measure == "ratio")))
+        raise ValueError(f"delta={delta!r} with measure {measure}: expected one number (a pair goes with ratio)")
+    for number in pair:
+        ranges.CLIP_DELTA.check("delta", number)
     low, high = float(pair[0]), float(pair[1])
     if measure == "ratio":
         return max(0.0, 1 - low), 1 + high
@@ -95,8 +107,6 @@ def ratio_bounds(measure: str, delta: float | tuple[float, float]) -> tuple[floa
     if measure == "kl3":
         return kl3_bounds(low)
     width = low if measure == "kl1" else math.sqrt(2 * low)
-    if width > 700:
-        raise ValueError(f"clip.delta={delta!r} with measure {measure}: too large, the ratio bound overflows")
     return math.exp(-width), math.exp(width)
 
 
@@ -112,20 +122,16 @@ def signed_clamp(
     return torch.clamp(ratio, floor, ceiling)
 
 
-def check_dual_clip(dual_clip_c: float | None) -> float:
-    """Returns the dual clip's constant (inf for None); raises ValueError unless it is above 1."""
+def dual_clip_ceiling(dual_clip_c: float | None) -> float:
+    """The dual clip's constant, inf for None; raises ValueError unless it is above 1."""
     if dual_clip_c is None:
         return math.inf
-    if not dual_clip_c > 1:
-        raise ValueError(f"dual_clip_c={dual_clip_c!r}: expected a number above 1, or null to switch it off")
+    ranges.DUAL_CLIP.check("dual_clip_c", dual_clip_c)
     return float(dual_clip_c)
 
 
 def divergence_clip_loss(
-    log_prob: torch.Tensor,
-    old_log_prob: torch.Tensor,
-    advantages: torch.Tensor,
-    mask: torch.Tensor,
+    inputs: LossInputs,
     *,
     measure: str = "kl3",
     delta: float | tuple[float, float] = 0.0231,
@@ -138,33 +144,30 @@ def divergence_clip_loss(
         A <  0: loss = -A min(max(w, l), c)          gradient -A w, 0 for w < l and w > c (dual clip)
 
     Args:
-        log_prob, old_log_prob: (B, T) of the sampled tokens, nats; only log_prob carries gradient.
-        advantages: (B, T).
-        mask: (B, T), non-zero on response tokens; other positions have no effect whatever they hold.
+        inputs: from `read_loss_inputs`.
         measure, delta: the trust region, see `ratio_bounds`.
         dual_clip_c: verl's `clip_ratio_c`; None switches the dual clip off.
-    Returns: LossTerms with token_loss (B, T).
-    Raises: ValueError on shapes, measure, delta or dual_clip_c.
-    Source: arXiv 2602.05494; dual clip: arXiv 1912.09729. With `ratio` it is verl's `vanilla`, value and
+
+    Returns:
+        LossTerms with token_loss (B, T).
+
+    Raises:
+        ValueError: an unknown measure, delta or dual_clip_c out of their ranges.
+
+    Source: arXiv 2602.05494; dual clip: arXiv 1912.09729. With `ratio` it is verl's `vanilla`, value and gradient.
+    Differs from the paper in the constant reported in the clipped region (the nearest bound, as PPO's), not in any
     gradient.
-    Differs from the paper in the constant reported in the clipped region (the nearest bound, as PPO's), not
-    in any gradient.
     """
-    check_token_tensors(mask, log_prob=log_prob, old_log_prob=old_log_prob, advantages=advantages)
     lower, upper = ratio_bounds(measure, delta)
-    ceiling = check_dual_clip(dual_clip_c)
-    mask = mask.bool()
-    log_prob = upcast(log_prob)
+    ceiling = dual_clip_ceiling(dual_clip_c)
     with torch.no_grad():
-        log_ratio = keep(log_prob - upcast(old_log_prob), mask)
-        log_ratio = log_ratio.clamp_(-LOG_RATIO_CLIP, LOG_RATIO_CLIP)
-        advantage = keep(upcast(advantages), mask)
-        ratio = torch.exp(log_ratio)
+        log_ratio = (inputs.log_prob - inputs.old_log_prob).clamp_(-LOG_RATIO_CLIP, LOG_RATIO_CLIP)
+        ratio, advantage = torch.exp(log_ratio), inputs.advantages
         clipped = signed_clamp(ratio, advantage < 0, lower, upper, ceiling)
         value = -advantage * clipped
-        stopped, metrics = clip_metrics(ratio, log_ratio, clipped, advantage, mask)
+        stopped, metrics = clip_metrics(ratio, log_ratio, clipped, advantage, inputs.mask)
         coefficient = value.masked_fill(stopped, 0.0)
-    return LossTerms(attach_gradient(value, coefficient, log_prob), None, metrics)
+    return LossTerms(attach_gradient(value, coefficient, inputs.log_prob), None, metrics)
 
 
 def clip_metrics(

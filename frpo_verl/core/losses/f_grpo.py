@@ -1,25 +1,21 @@
 """f-GRPO: raise a bound on the divergence between good and bad answers; f-HAL adds recorded preferences."""
 
+from __future__ import annotations
+
 import math
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 import torch.nn.functional as F
 
-from frpo_verl.losses.terms import (
-    LOG_RATIO_CLIP,
-    LossTerms,
-    attach_gradient,
-    check_token_tensors,
-    group_index,
-    row_value,
-    upcast,
-)
-from frpo_verl.masking import keep, masked_sum
+from frpo_verl import names, ranges
+from frpo_verl.core.losses.terms import LOG_RATIO_CLIP, LossInputs, LossTerms, attach_gradient, row_value
+from frpo_verl.core.tokens import dense_ids, float_dtype, keep
+
+__all__ = ["ALIASES", "DIVERGENCES", "Link", "f_grpo_loss", "get_link", "signed_weights", "softmax_weights"]
 
 LOG_2 = math.log(2.0)
-WEIGHTS = ("none", "softmax")
 ALIASES = {
     "forward_kl": "kl",
     "pearson_chi2": "pearson",
@@ -100,81 +96,64 @@ def get_link(divergence: str) -> Link:
     name = ALIASES.get(divergence, divergence)
     if name not in LINKS:
         raise ValueError(
-            f"f_grpo.divergence={divergence!r}: expected one of {', '.join(LINKS)} (or {', '.join(ALIASES)})"
+            f"divergence={divergence!r}{names.nearest(divergence, (*LINKS, *ALIASES))}: "
+            f"expected one of {', '.join(LINKS)} (or {', '.join(ALIASES)})"
         )
     return LINKS[name]
 
 
 def f_grpo_loss(
-    log_prob: torch.Tensor,
-    old_log_prob: torch.Tensor,
-    ref_log_prob: torch.Tensor,
-    advantages: torch.Tensor,
-    mask: torch.Tensor,
-    *,
-    divergence: str = "js",
-    beta: float = 0.1,
-    weights: str = "none",
-    group_ids=None,
-    rewards: torch.Tensor | None = None,
-    length_normalize: bool = False,
+    inputs: LossInputs, *, divergence: str = "js", beta: float = 0.1, length_normalize: bool = False
 ) -> LossTerms:
     """One loss for each response, from its log-ratio to the reference and its signed weight a.
 
         v_i = beta sum_t log(pi/ref)                    (length_normalize: mean over t)
-        a_i > 0:  loss_i = -(1 + 1/beta) w_i |a_i| g(v_i)
-        else   :  loss_i = +(1 + 1/beta) w_i |a_i| f*(g(v_i))
+        a_i > 0:  loss_i = -(1 + 1/beta) |a_i| g(v_i)
+        else   :  loss_i = +(1 + 1/beta) |a_i| f*(g(v_i))
 
-    f* is the conjugate and g the link of `divergence` (`LINKS`; u there is the ratio of the good to the bad
-    answers' density, not the pi/ref of the FRPO table). Aggregate as the mean over responses. Preference rows
-    come in through a signed weight too, see `signed_weights`.
+    f* is the conjugate and g the link of `divergence` (`LINKS`; u there is the ratio of the good to the bad answers'
+    density, not the pi/ref of the FRPO table). Aggregate as the mean over responses. The paper's importance weights
+    (`softmax_weights`) and preference rows (`signed_weights`) come in through a.
 
     Args:
-        log_prob, old_log_prob, ref_log_prob: (B, T) of the sampled tokens, nats; log_prob
-            carries gradient, old_log_prob is read by weights: softmax and by the drift metric.
-        advantages: (B,) or (B, T) with one value on all valid tokens of a response.
-        mask: (B, T), non-zero on response tokens; other positions have no effect whatever they hold.
+        inputs: from `read_loss_inputs`, with ref_log_prob; advantages hold one value for each response, a.
+            old_log_prob is read by the drift metric alone.
         divergence: a key of LINKS or of ALIASES.
         beta: > 0, scale of the implicit reward.
-        weights: none (w = 1) or softmax (`softmax_weights` over this batch: whole groups must be present;
-            where micro-batches may split them, multiply those weights into the advantages before and leave
-            none here).
-        group_ids: length B; rewards: (B,) outcome rewards. Both are needed by weights: softmax.
-    Returns: LossTerms with sequence_loss (B,); 0 for a response without valid tokens.
-    Raises: ValueError on shapes, names, beta, and advantages that vary within a response.
+        length_normalize: the mean over a response's tokens in place of the sum.
+
+    Returns:
+        LossTerms with sequence_loss (B,); 0 for a response without valid tokens.
+
+    Raises:
+        ValueError: an unknown divergence, beta out of its range, no reference, advantages that vary within a response.
+
     Source: arXiv 2602.05946. Differs from the paper in the conjugate of pearson (clamped: the raw one pulls a
-    suppressed bad answer up again for v < -2) and in bounding exponents at 20, so that v in the hundreds
-    stays finite in float32.
+    suppressed bad answer up again for v < -2) and in bounding exponents at 20, so that v in the hundreds stays finite
+    in float32.
     """
     link = get_link(divergence)
-    check_token_tensors(mask, log_prob=log_prob, old_log_prob=old_log_prob, ref_log_prob=ref_log_prob)
-    if not 0 < beta < math.inf:
-        raise ValueError(f"f_grpo.beta={beta!r}: expected a finite number above 0")
-    if weights not in WEIGHTS:
-        raise ValueError(f"f_grpo.weights={weights!r}: expected one of {', '.join(WEIGHTS)}")
-    mask = mask.bool()
-    log_prob, old_log_prob, ref_log_prob = upcast(log_prob), upcast(old_log_prob), upcast(ref_log_prob)
-    weight = row_value(upcast(advantages), mask, "advantages")
+    ranges.BETA.check("beta", beta)
+    log_prob, old_log_prob, advantages, mask, ref_log_prob = inputs
+    if ref_log_prob is None:
+        raise ValueError("ref_log_prob is missing: the loss compares the policy with a reference")
+    weight = row_value(advantages, mask, "advantages")
     scale = torch.full_like(weight, beta)
     if length_normalize:
         scale = scale / mask.sum(dim=-1).clamp(min=1)
-    reward = scale * masked_sum(log_prob, mask, dim=-1)  # carries the gradient; a constant short of v
+    reward = scale * log_prob.sum(-1)  # carries the gradient; a constant short of v
     with torch.no_grad():
-        log_ratio = masked_sum(log_prob - ref_log_prob, mask, dim=-1)
-        v = scale * log_ratio
-        if weights == "softmax":
-            if group_ids is None or rewards is None:
-                raise ValueError("f_grpo.weights=softmax: needs group_ids and rewards of every response")
-            weight = weight * softmax_weights(rewards, masked_sum(old_log_prob, mask, dim=-1), weight, group_ids)
-        good = weight > 0
+        v = scale * (log_prob - ref_log_prob).sum(-1)
         size = (1 + 1 / beta) * weight.abs()
-        value = size * torch.where(good, -link.good(v), link.bad(v))
-        slope = size * torch.where(good, -link.good_slope(v), link.bad_slope(v))
+        value = size * torch.where(weight > 0, -link.good(v), link.bad(v))
+        slope = size * torch.where(weight > 0, -link.good_slope(v), link.bad_slope(v))
         metrics = _metrics(v, weight, log_prob - old_log_prob, mask)
     return LossTerms(None, attach_gradient(value, slope, reward), metrics)
 
 
-def _metrics(v, weight, log_ratio_old, mask) -> dict[str, torch.Tensor]:
+def _metrics(
+    v: torch.Tensor, weight: torch.Tensor, log_ratio_old: torch.Tensor, mask: torch.Tensor
+) -> dict[str, torch.Tensor]:
     """Means over responses with tokens; margin: mean v of the pushed-up minus mean v of the pushed-down."""
     rows = mask.any(dim=-1)
     count = rows.sum().clamp(min=1)
@@ -182,7 +161,7 @@ def _metrics(v, weight, log_ratio_old, mask) -> dict[str, torch.Tensor]:
     mean_good = keep(v, good).sum() / good.sum().clamp(min=1)
     mean_bad = keep(v, bad).sum() / bad.sum().clamp(min=1)
     return {
-        "actor/ppo_kl": -masked_sum(log_ratio_old, mask) / mask.sum().clamp(min=1),
+        "actor/ppo_kl": -log_ratio_old.sum() / mask.sum().clamp(min=1),
         "actor/f_grpo/v_good": mean_good,
         "actor/f_grpo/v_bad": mean_bad,
         "actor/f_grpo/margin": mean_good - mean_bad,
@@ -192,7 +171,7 @@ def _metrics(v, weight, log_ratio_old, mask) -> dict[str, torch.Tensor]:
 
 
 def softmax_weights(
-    scores: torch.Tensor, old_sequence_log_prob: torch.Tensor, advantages: torch.Tensor, group_ids
+    scores: torch.Tensor, old_sequence_log_prob: torch.Tensor, advantages: torch.Tensor, group_ids: Any
 ) -> torch.Tensor:
     """Importance weights of the reward-tilted good and bad answers of each group, computed in log space.
 
@@ -207,8 +186,14 @@ def softmax_weights(
         scores: (B,) outcome rewards.
         old_sequence_log_prob: (B,) sums over the response, nats.
         advantages: (B,), read for their sign.
-        group_ids: length B.
-    Returns: (B,) weights >= 0. Raises: ValueError on shapes.
+        group_ids: (B,) ids of any kind.
+
+    Returns:
+        (B,) weights >= 0.
+
+    Raises:
+        ValueError: shapes that do not fit.
+
     Source: arXiv 2602.05946; the scale n+/n- is ours, the paper's normalisation is not known to us.
     """
     rows = scores.shape[0]
@@ -220,9 +205,9 @@ def softmax_weights(
         if x.shape != (rows,):
             raise ValueError(f"{name} has shape {tuple(x.shape)}; expected ({rows},)")
     good = advantages > 0
-    side = 2 * group_index(group_ids, rows).to(scores.device) + good
-    sign = good.to(upcast(scores).dtype) * 2 - 1
-    logits = sign * upcast(scores) - upcast(old_sequence_log_prob)
+    side = 2 * dense_ids(group_ids, rows).to(scores.device) + good
+    dtype = float_dtype(scores, old_sequence_log_prob)
+    logits = torch.where(good, scores, -scores).to(dtype) - old_sequence_log_prob.to(dtype)
     sides = int(side.max()) + 1 if rows else 0
     highest = logits.new_full((sides,), -torch.inf).scatter_reduce_(0, side, logits, "amax")
     unnormalised = torch.exp(logits - highest[side])
@@ -265,7 +250,13 @@ def signed_weights(
         beta: the same as the loss's.
         valid: (B,) bool, rows that count (default all); others get weight 0.
         n_total: number of rows the mean divides by (default B).
-    Returns: (B,) float32 or better. Raises: ValueError on shapes and ranges.
+
+    Returns:
+        (B,) float32 or better.
+
+    Raises:
+        ValueError: shapes that do not fit, numbers out of their ranges.
+
     Source: arXiv 2602.05946.
     """
     if advantages.dim() != 1 or preference_sign.shape != advantages.shape:
@@ -273,16 +264,14 @@ def signed_weights(
             f"advantages {tuple(advantages.shape)} and preference_sign {tuple(preference_sign.shape)}: "
             f"both must be (B,)"
         )
-    if not 0 <= preference_weight <= 1:
-        raise ValueError(f"f_hal.preference_weight={preference_weight!r}: expected a number in [0, 1]")
-    if not 0 < beta < math.inf:
-        raise ValueError(f"f_grpo.beta={beta!r}: expected a finite number above 0")
+    ranges.PREFERENCE_WEIGHT.check("preference_weight", preference_weight)
+    ranges.BETA.check("beta", beta)
     valid = torch.ones_like(preference_sign, dtype=torch.bool) if valid is None else valid.bool()
     n_total = advantages.shape[0] if n_total is None else n_total
     chosen, rejected = valid & (preference_sign > 0), valid & (preference_sign < 0)
     on_policy = valid & (preference_sign == 0)
     share = preference_weight / (1 + 1 / beta)
-    out = keep(upcast(advantages), on_policy)
+    out = keep(advantages.to(float_dtype(advantages)), on_policy)
 
     def scale(rows: torch.Tensor) -> torch.Tensor:
         return n_total / rows.sum().clamp(min=1).to(out.dtype)

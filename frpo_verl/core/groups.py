@@ -1,0 +1,117 @@
+"""Statistics over the responses of one prompt: GRPO's normalised advantage, the leave-one-out baseline."""
+
+from __future__ import annotations
+
+from bisect import bisect_right
+from collections.abc import Iterator
+from typing import Any
+
+import torch
+
+from frpo_verl.core.tokens import chunk_elements, dense_ids, keep
+
+__all__ = ["group_advantages", "group_chunks", "independent_units", "position_baseline"]
+
+
+@torch.no_grad()
+def group_advantages(
+    scores: torch.Tensor, group_ids: Any, *, norm_by_std: bool = True, eps: float = 1e-6
+) -> torch.Tensor:
+    """GRPO's outcome advantage of each response (the A of arXiv 2601.10201v2, Eq. 5.1).
+
+        A_i = (r_i - mean r) / (std r + eps)        over the group; without norm_by_std: r_i - mean r
+
+    Args:
+        scores: (B,) rewards of the verifier.
+        group_ids: (B,) ids of any kind, equal for the responses of one prompt.
+        norm_by_std: divide by the sample standard deviation (1/(G-1)).
+        eps: added to the standard deviation, in the units of the reward.
+
+    Returns:
+        (B,) float32 (float64 for float64). A group of equal rewards gets 0 up to rounding; a group of one keeps its
+        reward, divided by 1 + eps, as in verl's `grpo`.
+
+    Raises:
+        ValueError: scores is not (B,), or not one id for each response.
+
+    Differs from the paper, which writes the standard deviation with 1/G: verl's `grpo` takes 1/(G-1), and so does this.
+    """
+    if scores.dim() != 1:
+        raise ValueError(f"scores must be (B,), got shape {tuple(scores.shape)}")
+    group = dense_ids(group_ids, scores.shape[0]).to(scores.device)
+    r = scores.double()
+    count = torch.bincount(group).double()
+    mean = torch.zeros_like(count).index_add_(0, group, r) / count
+    mean = torch.where(count > 1, mean, 0.0)
+    centered = r - mean[group]
+    if norm_by_std:
+        variance = torch.zeros_like(count).index_add_(0, group, centered.square()) / (count - 1)
+        centered = centered / (torch.where(count > 1, variance.sqrt(), 1.0) + eps)[group]
+    return centered.to(torch.float64 if scores.dtype == torch.float64 else torch.float32)
+
+
+def independent_units(group: torch.Tensor, session_ids: Any = None) -> torch.Tensor:
+    """What a baseline leaves out together: the row alone, or all rows of its session within the group.
+
+    Args:
+        group: (B,) dense group ids.
+        session_ids: (B,) ids of any kind or None; rows that share one are outputs of one conversation.
+
+    Returns:
+        (B,) int64 ids.
+    """
+    rows = group.shape[0]
+    if session_ids is None:
+        return torch.arange(rows, device=group.device)
+    return group * rows + dense_ids(session_ids, rows, "session_ids").to(group.device)
+
+
+def group_chunks(group: torch.Tensor, columns: int) -> Iterator[torch.Tensor]:
+    """Row indices of whole groups, as many as make a chunk, at least one.
+
+    Args:
+        group: (B,) dense group ids.
+        columns: width of the tensor that is worked through.
+    """
+    order = torch.argsort(group, stable=True)
+    ends = torch.bincount(group).cumsum(0).tolist()  # of the groups, in that order
+    budget = max(1, chunk_elements(group.device) // max(1, columns))
+    start = 0
+    while start < len(order):
+        stop = ends[max(bisect_right(ends, start), bisect_right(ends, start + budget) - 1)]
+        yield order[start:stop]
+        start = stop
+
+
+@torch.no_grad()
+def position_baseline(
+    reg: torch.Tensor, valid: torch.Tensor, group: torch.Tensor, unit: torch.Tensor | None = None
+) -> torch.Tensor:
+    """Mean over the group's other responses at the same position, 0 where none of them reaches it.
+
+        b_{i,p} = mean { reg_{k,p} : k in the group of i, k not in the unit of i, T_k >= p }
+
+    Position p counts response tokens. The baseline depends on other, independent responses only, so subtracting it
+    does not change the expected gradient; one that contains the response's own value, or its own length, would bias it.
+
+    Args:
+        reg: (R, T) floating, 0 off `valid`; whole groups.
+        valid: (R, T) bool, True on response tokens.
+        group: (R,) integers, equal for the responses of one prompt.
+        unit: (R,) from `independent_units`; by default each row is alone.
+
+    Returns:
+        (R, T) of the dtype of reg, 0 off `valid`.
+    """
+    unit = independent_units(group) if unit is None else unit
+    position = (valid.cumsum(-1) - 1).clamp(min=0)
+    packed = torch.zeros_like(reg).scatter_add_(1, position, reg)  # masked entries add 0
+    present = torch.zeros_like(reg).scatter_add_(1, position, valid.to(reg.dtype))
+
+    def sum_over(ids: torch.Tensor, x: torch.Tensor) -> torch.Tensor:
+        ids = torch.unique(ids, return_inverse=True)[1]
+        return x.new_zeros(int(ids.max()) + 1, x.shape[1]).index_add_(0, ids, x)[ids]
+
+    count = sum_over(group, present) - sum_over(unit, present)
+    mean = (sum_over(group, packed) - sum_over(unit, packed)) / count.clamp(min=1)
+    return keep(keep(mean, count).gather(1, position), valid)
