@@ -30,7 +30,6 @@ from collections.abc import Callable
 
 import numpy as np
 import torch
-
 from frpo_verl.advantages import log_ratio, regularizer, token_advantages
 from frpo_verl.divergences import DIVERGENCES
 from frpo_verl.groups import group_advantages

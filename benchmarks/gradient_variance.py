@@ -24,7 +24,6 @@ import json
 import os
 
 import torch
-
 from frpo_verl.advantages import regularizer
 from frpo_verl.groups import subtract_position_baseline
 

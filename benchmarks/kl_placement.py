@@ -24,7 +24,6 @@ import json
 import os
 
 import torch
-
 from frpo_verl.advantages import kl_to_go, regularizer
 from frpo_verl.steps import step_starts_by_length
 

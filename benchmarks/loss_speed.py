@@ -29,10 +29,9 @@ def tensors(rows: int, columns: int, device: str) -> dict[str, torch.Tensor]:
 
 def losses():
     """name -> function of the tensors that returns (scalar loss, metrics)."""
+    from frpo_verl.losses import divergence_clip_loss, local_kl, rpg_loss
     from verl.trainer.ppo.core_algos import agg_loss, compute_policy_loss_vanilla
     from verl.workers.config import ActorConfig
-
-    from frpo_verl.losses import divergence_clip_loss, local_kl, rpg_loss
 
     config = ActorConfig(strategy="fsdp", rollout_n=1, ppo_mini_batch_size=1, ppo_micro_batch_size_per_gpu=1)
 

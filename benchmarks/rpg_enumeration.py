@@ -14,9 +14,8 @@ from pathlib import Path
 import torch
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests"))
-from loss_toys import Toy, cosine, gradient  # noqa: E402
-
 from frpo_verl.losses import local_kl, rpg_loss  # noqa: E402
+from loss_toys import Toy, cosine, gradient  # noqa: E402
 
 OPEN = dict(clip_low=None, clip_high=None, dual_clip_c=None)
 SEEDS = range(8)

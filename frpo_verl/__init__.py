@@ -7,7 +7,7 @@ neither verl nor torch itself.
 from ._version import __version__
 from .verl_plugin import register
 
-__all__ = ["PolicyLossConfig", "__version__", "register"]
+__all__ = ["__version__", "register"]
 
 
 def __getattr__(name: str):

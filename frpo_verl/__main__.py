@@ -11,7 +11,10 @@ COMMANDS = {
         "check that verl knows the plugin: versions, names, every touched function",
     ),
     "paths": ("frpo_verl.verl_plugin.paths", "where the recipes and the reward function are, as one types them"),
-    "check": ("frpo_verl.check", "prove a divergence of your own: its three functions, its expected gradient, its range"),
+    "check": (
+        "frpo_verl.check",
+        "prove a divergence of your own: its three functions, its expected gradient, its range",
+    ),
     "report": ("frpo_verl.report.cli", "a table and a picture of one run, or of several beside each other"),
     "passk": ("frpo_verl.evaluation.cli", "mean@k, pass@k and maj@k from validation dumps or jsonl"),
 }

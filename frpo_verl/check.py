@@ -12,12 +12,14 @@ from . import names
 def main(argv: list[str] | None = None) -> int:
     """Prove a divergence by enumeration; exit status 1 when something does not fit, 2 when it cannot be loaded."""
     parser = argparse.ArgumentParser(prog="python -m frpo_verl check", description=main.__doc__)
-    parser.add_argument("divergence", help=f"package.module:NAME, or a row of the table: {', '.join(names.DIVERGENCES)}")
+    parser.add_argument(
+        "divergence", help=f"package.module:NAME, or a row of the table: {', '.join(names.DIVERGENCES)}"
+    )
     parser.add_argument("--alpha", type=float, help="the order of row alpha")
     arguments = parser.parse_args(argv)
     sys.path.insert(0, os.getcwd())  # as `python -m verl.trainer.main_ppo` finds modules
 
-    from .core.divergences import check_divergence
+    from .core.proof import check_divergence
     from .custom import load_divergence
 
     try:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from .settings import ConfigError
 
-__all__ = ["ConfigError", "PolicyLossConfig"]
+__all__ = ["ConfigError"]
 
 
 def __getattr__(name: str):

@@ -281,7 +281,9 @@ def _rows() -> Iterator[Method]:
         obeys=_NORM,
         with_loss="f_grpo",
         refuses=(
-            Refusal("algorithm.filter_groups.enable", (False, None), "drops every recorded pair: its reward is constant"),
+            Refusal(
+                "algorithm.filter_groups.enable", (False, None), "drops every recorded pair: its reward is constant"
+            ),
             Refusal("algorithm.rollout_correction.rollout_is", (None,), "recorded answers have no rollout log-probs"),
         ),
     )

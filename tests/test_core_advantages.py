@@ -4,6 +4,16 @@ from functools import partial
 
 import pytest
 import torch
+from frpo_verl.advantages import (
+    find_nonfinite,
+    kl_to_go,
+    log_ratio,
+    regularizer,
+    rows_with_nonfinite,
+    sequence_divergence,
+    token_advantages,
+)
+from frpo_verl.divergences import DIVERGENCES, get_divergence
 from torch.utils._python_dispatch import TorchDispatchMode
 from toys import (
     enumerate_trajectories,
@@ -17,17 +27,6 @@ from toys import (
     random_logits,
     relative_error,
 )
-
-from frpo_verl.advantages import (
-    find_nonfinite,
-    kl_to_go,
-    log_ratio,
-    regularizer,
-    rows_with_nonfinite,
-    sequence_divergence,
-    token_advantages,
-)
-from frpo_verl.divergences import DIVERGENCES, get_divergence
 
 ROWS = [(name, None) for name in DIVERGENCES if name != "alpha"] + [("alpha", 0.5), ("alpha", 2.5)]
 IDS = [name if order is None else f"{name}{order:g}" for name, order in ROWS]

@@ -3,7 +3,6 @@ import math
 import numpy as np
 import pytest
 import torch
-
 from frpo_verl.losses.clipping import (
     MEASURES,
     divergence_clip_loss,

@@ -1,9 +1,8 @@
 import mpmath
 import pytest
 import torch
-from mpmath import mpf
-
 from frpo_verl.divergences import ALPHA_MAX, ALPHA_MIN, DIVERGENCES, get_divergence
+from mpmath import mpf
 
 PLAIN = [name for name in DIVERGENCES if name != "alpha"]
 ORDERS = [ALPHA_MIN, -0.5, 0.5, 1.5, 2.0, ALPHA_MAX]

@@ -2,8 +2,6 @@ import math
 
 import pytest
 import torch
-from loss_toys import Toy, close, cosine, gradient
-
 from frpo_verl.losses.f_grpo import (
     ALIASES,
     DIVERGENCES,
@@ -12,6 +10,7 @@ from frpo_verl.losses.f_grpo import (
     signed_weights,
     softmax_weights,
 )
+from loss_toys import Toy, close, cosine, gradient
 
 nan, inf = float("nan"), float("inf")
 f64 = torch.float64

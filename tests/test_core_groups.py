@@ -2,7 +2,6 @@ import math
 
 import pytest
 import torch
-
 from frpo_verl.groups import group_advantages, subtract_position_baseline
 
 

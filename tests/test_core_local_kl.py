@@ -1,9 +1,8 @@
 import pytest
 import torch
-from loss_toys import Toy, close, gradient
-
 from frpo_verl.divergences import DIVERGENCES
 from frpo_verl.losses.local_kl import local_kl
+from loss_toys import Toy, close, gradient
 
 nan, inf = float("nan"), float("inf")
 f64 = torch.float64

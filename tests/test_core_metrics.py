@@ -2,7 +2,6 @@ import math
 
 import pytest
 import torch
-
 from frpo_verl.advantages import kl_to_go, log_ratio
 from frpo_verl.diagnostics import METRIC_NAMES, policy_clip_fractions, regularizer_metrics
 

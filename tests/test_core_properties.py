@@ -3,13 +3,12 @@
 import math
 
 import torch
-from hypothesis import given, settings
-from hypothesis import strategies as st
-
 from frpo_verl.advantages import log_ratio, regularizer, sequence_divergence, token_advantages
 from frpo_verl.diagnostics import regularizer_metrics
 from frpo_verl.divergences import DIVERGENCES
 from frpo_verl.steps import step_starts_by_length, step_starts_by_newline
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 JUNK = torch.tensor([math.nan, math.inf, -math.inf, 1e30], dtype=torch.float64)
 EVERY = settings(deadline=None, max_examples=60)

@@ -2,9 +2,8 @@ import math
 
 import pytest
 import torch
-from loss_toys import Toy, close, gradient
-
 from frpo_verl.losses.rpg import VARIANTS, baseline_advantage, rpg_loss
+from loss_toys import Toy, close, gradient
 
 nan, inf = float("nan"), float("inf")
 f64 = torch.float64

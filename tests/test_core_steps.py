@@ -1,5 +1,8 @@
 import pytest
 import torch
+from frpo_verl.advantages import kl_to_go, log_ratio, regularizer
+from frpo_verl.divergences import DIVERGENCES, get_divergence
+from frpo_verl.steps import step_starts_by_length, step_starts_by_newline
 from toys import (
     enumerate_trajectories,
     gradient,
@@ -9,10 +12,6 @@ from toys import (
     random_logits,
     relative_error,
 )
-
-from frpo_verl.advantages import kl_to_go, log_ratio, regularizer
-from frpo_verl.divergences import DIVERGENCES, get_divergence
-from frpo_verl.steps import step_starts_by_length, step_starts_by_newline
 
 HORIZON = 5
 NAMES = [(name, 0.5 if name == "alpha" else None) for name in DIVERGENCES]

@@ -2,7 +2,6 @@ import math
 
 import pytest
 import torch
-
 from frpo_verl.masking import keep, masked_mean, masked_sum, reverse_cumsum, row_chunks, valid_positions
 
 JUNK = [math.nan, math.inf, -math.inf, 3e38]

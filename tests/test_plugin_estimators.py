@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 import torch
+import toys
 from omegaconf import OmegaConf
 from tensordict import TensorDict
 from verl import DataProto
@@ -11,10 +12,10 @@ from verl.trainer.ppo.v1.utils import compute_advantage_for_multi_trajectories
 
 import frpo_verl
 from frpo_verl import methods, names
-from frpo_verl.core import enumeration as toys
+from frpo_verl.core import enumeration as exact
 from frpo_verl.core.divergences import get_divergence
 from frpo_verl.settings import ConfigError
-from frpo_verl.verl_plugin import metrics, run
+from frpo_verl.verl_plugin import metrics
 
 ALPHA = {"alpha": 0.5}
 
@@ -46,15 +47,15 @@ def random_batch(rows=12, width=7, groups=3, seed=0, dtype=torch.float32):
     return rewards, mask, old, ref, uid
 
 
-def algorithm(**frpo):
+def algorithm(estimator="frpo", **frpo):
     norm = frpo.pop("norm", True)
-    return OmegaConf.create({"adv_estimator": "frpo", "norm_adv_by_std_in_grpo": norm, "frpo": frpo})
+    return OmegaConf.create({"adv_estimator": estimator, "norm_adv_by_std_in_grpo": norm, "frpo": frpo})
 
 
 def advantages(data, estimator="frpo", **frpo):
     norm = frpo.get("norm", True)
     return compute_advantage(
-        data, adv_estimator=estimator, norm_adv_by_std_in_grpo=norm, config=algorithm(**frpo)
+        data, adv_estimator=estimator, norm_adv_by_std_in_grpo=norm, config=algorithm(estimator, **frpo)
     ).batch["advantages"]
 
 
@@ -67,11 +68,11 @@ def reverse_cumsum(x):
 
 def toy_gradient(estimator: str, placement: str, junk: bool, **frpo):
     """The expected gradient of the estimator's regulariser over every trajectory, and its logits."""
-    toy = toys.enumerate_trajectories(vocabulary=3, horizon=4)
-    logits = toys.random_logits(toy, 0).requires_grad_()
-    ref_logits = toys.random_logits(toy, 1)
-    old = toys.log_prob(toy, logits).detach()
-    ref = toys.log_prob(toy, ref_logits)
+    toy = exact.enumerate_trajectories(vocabulary=3, horizon=4)
+    logits = exact.random_logits(toy, 0).requires_grad_()
+    ref_logits = exact.random_logits(toy, 1)
+    old = exact.log_prob(toy, logits).detach()
+    ref = exact.log_prob(toy, ref_logits)
     if junk:
         old, ref = toys.garbage(toy, old), toys.garbage(toy, ref)
     data = batch(
@@ -83,7 +84,7 @@ def toy_gradient(estimator: str, placement: str, junk: bool, **frpo):
     )
     weight = advantages(data, estimator, kl_coef=0.3, placement=placement, **frpo)
     assert torch.isfinite(weight).all() and not weight[~toy.mask].any()
-    return toys.policy_gradient(toy, logits, weight), toy, logits, ref_logits
+    return exact.policy_gradient(toy, logits, weight), toy, logits, ref_logits
 
 
 @pytest.mark.parametrize("placement", ["future", "sequence", "local"])
@@ -92,15 +93,15 @@ def test_expected_gradient_is_exact_for_every_divergence(name, placement):
     extra = ALPHA if name == "alpha" else {}
     estimate, toy, logits, ref_logits = toy_gradient(f"frpo_{name}", placement, junk=True, **extra)
     f = get_divergence(name, extra.get("alpha")).value
-    target = toys.local_objective if placement == "local" else toys.objective
-    truth = toys.gradient(-0.3 * target(toy, logits, ref_logits, f), logits)
-    assert toys.relative_error(estimate, truth) < 1e-10
+    target = toys.local_objective if placement == "local" else exact.objective
+    truth = exact.gradient(-0.3 * target(toy, logits, ref_logits, f), logits)
+    assert exact.relative_error(estimate, truth) < 1e-10
 
 
 def test_local_placement_is_not_the_full_gradient():
     estimate, toy, logits, ref_logits = toy_gradient("frpo", "local", junk=False)
-    truth = toys.gradient(-0.3 * toys.objective(toy, logits, ref_logits, get_divergence("reverse_kl").value), logits)
-    assert toys.relative_error(estimate, truth) > 0.05
+    truth = exact.gradient(-0.3 * exact.objective(toy, logits, ref_logits, get_divergence("reverse_kl").value), logits)
+    assert exact.relative_error(estimate, truth) > 0.05
 
 
 # ---------------------------------------------------------------------------------------- agreement with others

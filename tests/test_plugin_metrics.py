@@ -39,7 +39,9 @@ def test_a_run_that_is_not_ours_logs_nothing(estimator):
 def test_other_estimators_log_what_frpo_logs(estimator):
     ours = metrics_of("frpo", frpo={"kl_coef": 0.1})
     theirs = metrics_of(estimator)
-    assert {"frpo/kl_to_ref/k1", "frpo/kl_to_ref/k3", "frpo/kl_by_position/q4", "frpo/zero_variance_groups"} <= set(theirs)
+    assert {"frpo/kl_to_ref/k1", "frpo/kl_to_ref/k3", "frpo/kl_by_position/q4", "frpo/zero_variance_groups"} <= set(
+        theirs
+    )
     assert theirs == {k: v for k, v in ours.items() if k not in OF_THE_REGULARIZER}
 
 

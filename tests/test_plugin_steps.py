@@ -17,6 +17,11 @@ LOG_RATIO = torch.tensor([[0.1, 0.2, 0.4, 0.8, 1.6, 50.0]], dtype=torch.float64)
 BY_LINE = torch.tensor([[3.1, 3.1, 2.8, 2.8, 1.6, 0.0]], dtype=torch.float64)  # each line takes its start's KL-to-go
 
 
+@pytest.fixture(autouse=True)
+def nothing_in_the_queue(monkeypatch):
+    monkeypatch.setattr(views.Source, "padded", lambda self, column: None)
+
+
 class Merged:
     def decode(self, ids):
         return "".join(TEXT[i] for i in ids)
@@ -67,7 +72,6 @@ def test_without_a_tokenizer_in_hand_the_models_own_is_loaded(tmp_path, monkeypa
 @pytest.mark.parametrize("missing", ["tokenizer", "responses"])
 def test_what_is_missing_is_named_with_the_cure(missing, monkeypatch):
     monkeypatch.setattr(run, "_current", None)
-    monkeypatch.setattr(views.Source, "padded", lambda self, column: None)
     tokenizer = None if missing == "tokenizer" else Merged()
     with views.open_source([], None, tokenizer):
         with pytest.raises(RuntimeError, match=f"step=newline needs the {missing}.*use step=length"):

@@ -1,5 +1,7 @@
 """Settings: what is refused, and that the line says which key, which value and what to do."""
 
+import dataclasses
+
 import pytest
 
 from frpo_verl import settings
@@ -26,7 +28,10 @@ from frpo_verl.settings import ConfigError, FrpoSettings
         ({"step": "length", "discount": 0.5}, "steps are exact for discount=1 only"),
         ({"placement": "local", "discount": 0.5}, "only read by placement=future"),
         ({"step": "length", "step_length": 0}, "algorithm.frpo.step_length=0: must be a whole number >= 1"),
-        ({"placement": "reward", "baseline": "position"}, "algorithm.frpo.baseline='position': only read by placement=future or local or sequence, got"),
+        (
+            {"placement": "reward", "baseline": "position"},
+            "algorithm.frpo.baseline='position': only read by placement=future or local or sequence, got",
+        ),
         ({"on_nonfinite": "ignore"}, "algorithm.frpo.on_nonfinite='ignore': not one of raise, zero_row"),
         ({"log_ratio_clip": 0}, "algorithm.frpo.log_ratio_clip=0: must be"),
         ({"allow_multiple_kl": 1}, "algorithm.frpo.allow_multiple_kl=1: must be true or false"),
@@ -44,7 +49,7 @@ def test_defaults_are_the_papers():
 
 
 def test_the_documented_defaults_can_be_typed_in_full():
-    fields = FrpoSettings.__dataclass_fields__.values()
+    fields = dataclasses.fields(FrpoSettings)
     assert FrpoSettings.parse({f.name: f.default for f in fields}) == FrpoSettings()
 
 
@@ -59,7 +64,11 @@ def test_what_the_name_fixes_cannot_be_typed_otherwise():
     "section, values, line",
     [
         ("RpgSettings", {"clip_low": 2}, "policy_loss.rpg.clip_low=2: must be a number in (0, 1], or null"),
-        ("RpgSettings", {"reference": "rf"}, "policy_loss.rpg.reference='rf': not one of old, ref (did you mean 'ref'?)"),
+        (
+            "RpgSettings",
+            {"reference": "rf"},
+            "policy_loss.rpg.reference='rf': not one of old, ref (did you mean 'ref'?)",
+        ),
         ("ClipSettings", {"delta": 0}, "policy_loss.clip.delta=0: must be a number in (0, 700]"),
         ("ClipSettings", {"measure": "tv", "delta": [0.1, 0.2]}, "policy_loss.clip.delta=(0.1, 0.2): must be"),
         ("ClipSettings", {"measure": "ratio", "delta": [0.1]}, "or a pair of such numbers"),

@@ -35,9 +35,7 @@ def compute_by_session(original: Callable, args: tuple, kwargs: dict) -> Any:
     call = arguments(original, args, kwargs, "data", "batch_keys", "adv_estimator", "config")
     if call is None:
         return original(*args, **kwargs)
-    with open_batch(
-        call["data"], call["config"], row_keys=list(call["batch_keys"]), session_rule=original
-    ) as view:
+    with open_batch(call["data"], call["config"], row_keys=list(call["batch_keys"]), session_rule=original) as view:
         if not view.run.ours:
             return original(*args, **kwargs)
         _check_once(view.run)

@@ -52,7 +52,8 @@ class Batch:
 
     data: verl's DataProto. run: the run it belongs to. source: the V1 trainer's queue behind it.
     row_keys: `{uid}_{session}_{index}` of each row, in the V1 trainer; session_rule: verl's function that gives the
-    outputs of one session one outcome. policy_rows: (B,) bool, rows that the policy sampled (None: all).
+    outputs of one session one outcome. policy_rows: (B,) bool, rows that the policy sampled (None: all). from_trainer: False
+    where an estimator was called with rewards and mask alone.
     """
 
     data: Any
@@ -61,6 +62,7 @@ class Batch:
     row_keys: list[str] | None = None
     session_rule: Callable | None = None
     policy_rows: torch.Tensor | None = None
+    from_trainer: bool = True
     metrics: dict[str, float] = field(default_factory=dict)
 
     def __contains__(self, column: str) -> bool:
@@ -72,6 +74,11 @@ class Batch:
         Raises:
             RuntimeError: it is missing, with what to do.
         """
+        if not self.from_trainer:
+            raise RuntimeError(
+                f"adv_estimator={self.run.estimator_name} was called without the batch: the plugin is not loaded in this "
+                "process (run `python -m frpo_verl doctor`), or this trainer does not go through verl's compute_advantage"
+            )
         if name not in self:
             raise RuntimeError(
                 f"adv_estimator={self.run.estimator_name} needs {name!r} in the batch and it is missing: {MISSING[name]}"

@@ -90,7 +90,9 @@ def _check_names(run: Run) -> None:
             raise ConfigError(f"{key}={value!r}: not a KL term{names.nearest(value, known)}; known: {', '.join(known)}")
     if run.local_kls.get("algorithm.kl_penalty") is not None and "old" in run.local_kls["algorithm.kl_penalty"].needs:
         name = run.local_kls["algorithm.kl_penalty"].name
-        raise ConfigError(f"algorithm.kl_penalty={name}: importance weights exist in the loss only; use actor.kl_loss_type")
+        raise ConfigError(
+            f"algorithm.kl_penalty={name}: importance weights exist in the loss only; use actor.kl_loss_type"
+        )
 
 
 def _check_sections(run: Run) -> None:
@@ -163,7 +165,9 @@ def _verl_defaults(kind: str) -> Iterator[tuple[str, Any]]:
     from verl.workers.config import PolicyLossConfig as VerlPolicyLoss
 
     if kind == "estimator":
-        yield from ((f"algorithm.{f.name}", f.default) for f in dataclasses.fields(AlgoConfig) if f.name in ESTIMATOR_KEYS)
+        yield from (
+            (f"algorithm.{f.name}", f.default) for f in dataclasses.fields(AlgoConfig) if f.name in ESTIMATOR_KEYS
+        )
         return
     yield from ((f"{ACTOR}.{f.name}", f.default) for f in dataclasses.fields(ActorConfig) if f.name in LOSS_KEYS)
     for f in dataclasses.fields(VerlPolicyLoss):
@@ -175,7 +179,9 @@ def _check_one_value(run: Run) -> None:
     """A loss of whole responses has one weight for each: not an estimator, nor weights, that differ by token."""
     if run.loss is None or "one_value" not in run.loss.all_needs(run.loss_settings):
         return
-    level = f" with {run.loss.section.KEY}.level=sequence" if run.loss.name.startswith("rpg") and run.loss.section else ""
+    level = (
+        f" with {run.loss.section.KEY}.level=sequence" if run.loss.name.startswith("rpg") and run.loss.section else ""
+    )
     settings = run.estimator_settings
     by_token = run.estimator_name in VERL_PER_TOKEN
     if isinstance(settings, FrpoSettings):
@@ -199,7 +205,8 @@ def _check_divergence(method: Method, settings: Section | None) -> None:
     """The divergence can be had, and stays finite in float32 as far as log-ratios may go."""
     if not isinstance(settings, (FrpoSettings, FrpoLossSettings)) or settings.kl_coef == 0:
         return
-    from ..core.divergences import check_divergence, finite_up_to
+    from ..core.divergences import finite_up_to
+    from ..core.proof import check_divergence
     from ..custom import load_divergence
 
     try:
@@ -233,7 +240,9 @@ def _check_kl_counted_once(run: Run) -> None:
         coefficient = float(run.get("algorithm.kl_ctrl.kl_coef", 0.0))
         terms.append(("algorithm.use_kl_in_reward=true with kl_ctrl.kl_coef", coefficient, "use_kl_in_reward=false"))
     if run.get(f"{ACTOR}.use_kl_loss", False) and float(run.get(f"{ACTOR}.kl_loss_coef", 0.0)) != 0:
-        terms.append((f"{ACTOR}.use_kl_loss=true with kl_loss_coef", run.get(f"{ACTOR}.kl_loss_coef"), "use_kl_loss=false"))
+        terms.append(
+            (f"{ACTOR}.use_kl_loss=true with kl_loss_coef", run.get(f"{ACTOR}.kl_loss_coef"), "use_kl_loss=false")
+        )
     if len(terms) > 1:
         (first, a, one), (second, b, other) = terms[0], terms[-1]
         allow = ", or algorithm.frpo.allow_multiple_kl=true" if run.regularizes_advantage else ""

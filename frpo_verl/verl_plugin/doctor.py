@@ -24,7 +24,6 @@ PACKAGES = (
     "omegaconf",
     "wrapt",
     "math-verify",
-
 )
 _PROBE = (
     "import sys, verl; loaded = 'frpo_verl' in sys.modules; "

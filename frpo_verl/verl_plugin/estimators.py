@@ -18,11 +18,12 @@ from verl import DataProto
 from verl.trainer.ppo import core_algos
 
 from .. import methods
-from ..core.advantages import Regularizer, Regularized, regularized_advantages, sequence_divergence
+from ..core.advantages import Regularized, regularized_advantages, sequence_divergence
 from ..core.losses.f_grpo import signed_weights, softmax_weights
 from ..core.losses.rpg import baseline_advantage
 from ..core.losses.terms import row_value
-from ..core.tokens import dense_ids, first_nonfinite, keep, masked_sum
+from ..core.regularizers import Regularizer
+from ..core.tokens import first_nonfinite, keep, masked_sum
 from ..custom import load_divergence
 from ..settings import FGrpoSettings, FHalSettings, FrpoSettings
 from .batch import Batch, current_batch, refuse_placeholder
@@ -51,7 +52,8 @@ def estimate(
     if view is None or batch is not None:  # called without the trainer's function, or by one that hands the batch over
         columns = batch if batch is not None else {"response_mask": response_mask}
         objects = non_tensor_batch if non_tensor_batch is not None else {} if index is None else {"uid": index}
-        view = Batch(SimpleNamespace(batch=columns, non_tensor_batch=objects), Run.of_algorithm(config))
+        data = SimpleNamespace(batch=columns, non_tensor_batch=objects)
+        view = Batch(data, Run.of_algorithm(config), from_trainer=batch is not None)
     norm = config.get("norm_adv_by_std_in_grpo", True) if config is not None else True
     advantages = method.load_adapter()(view, token_level_rewards, response_mask, settings, norm)
     return advantages, advantages
