@@ -1,25 +1,21 @@
 import math
 import weakref
-from functools import partial
 
 import pytest
 import torch
-from frpo_verl.advantages import (
-    find_nonfinite,
-    kl_to_go,
-    log_ratio,
-    regularizer,
-    rows_with_nonfinite,
-    sequence_divergence,
-    token_advantages,
-)
-from frpo_verl.divergences import DIVERGENCES, get_divergence
 from torch.utils._python_dispatch import TorchDispatchMode
-from toys import (
+from toys import garbage, local_objective, regularize
+
+from frpo_verl.core.advantages import (
+    Regularizer,
+    reference_metrics,
+    regularized_advantages,
+    sequence_divergence,
+)
+from frpo_verl.core.divergences import DIVERGENCES, Divergence, get_divergence
+from frpo_verl.core.enumeration import (
     enumerate_trajectories,
-    garbage,
     gradient,
-    local_objective,
     log_prob,
     objective,
     policy_gradient,
@@ -27,6 +23,10 @@ from toys import (
     random_logits,
     relative_error,
 )
+from frpo_verl.core.groups import position_baseline
+from frpo_verl.core.regularizers import regularizer
+from frpo_verl.core.steps import step_starts_by_length
+from frpo_verl.core.tokens import read_tokens
 
 ROWS = [(name, None) for name in DIVERGENCES if name != "alpha"] + [("alpha", 0.5), ("alpha", 2.5)]
 IDS = [name if order is None else f"{name}{order:g}" for name, order in ROWS]
@@ -42,8 +42,9 @@ class Toy:
         self.mask = self.all.mask
         self.lp, self.lr = log_prob(self.all, self.logits).detach(), log_prob(self.all, self.ref)
         self.p = probability(self.all, self.logits).detach()
-        self.delta, clipped = log_ratio(garbage(self.all, self.lp), garbage(self.all, self.lr), self.mask)
-        assert clipped == 0 and self.delta.dtype == torch.float64
+        tokens = read_tokens(garbage(self.all, self.lp), garbage(self.all, self.lr), self.mask)
+        self.delta = tokens.delta
+        assert tokens.clipped == 0 and self.delta.dtype == torch.float64
 
     def truth(self, divergence, which=objective):
         return gradient(which(self.all, self.logits, self.ref, divergence.value), self.logits)
@@ -63,34 +64,37 @@ def toy(request):
 @pytest.mark.parametrize("placement", ["future", "sequence"])
 @pytest.mark.parametrize("name, order", ROWS, ids=IDS)
 def test_expected_gradient_is_that_of_the_enumerated_objective(toy, name, order, placement):
-    reg = regularizer(toy.delta, toy.mask, divergence=name, alpha=order, placement=placement)
+    reg = regularize(toy.delta, toy.mask, divergence=name, alpha=order, placement=placement)
     assert relative_error(toy.estimate(reg), toy.truth(get_divergence(name, order))) < 1e-10
 
 
 @pytest.mark.parametrize("name, order", ROWS, ids=IDS)
 def test_local_placement_is_the_local_part_and_not_the_whole(toy, name, order):
     row = get_divergence(name, order)
-    estimate = toy.estimate(regularizer(toy.delta, toy.mask, divergence=name, alpha=order, placement="local"))
+    estimate = toy.estimate(regularize(toy.delta, toy.mask, divergence=name, alpha=order, placement="local"))
     assert relative_error(estimate, toy.truth(row, local_objective)) < 1e-10
     assert relative_error(estimate, toy.truth(row)) > 0.02
 
 
 @pytest.mark.parametrize("name, order", ROWS, ids=IDS)
 def test_reward_placement_before_normalisation_is_the_whole_gradient(toy, name, order):
-    cost = sequence_divergence(toy.delta, toy.mask, name, order)
+    cost, bad = sequence_divergence(
+        garbage(toy.all, toy.lp), garbage(toy.all, toy.lr), toy.mask, divergence=get_divergence(name, order)
+    )
+    assert bad is None
     torch.testing.assert_close(
         (toy.p * cost).sum(), objective(toy.all, toy.logits, toy.ref, get_divergence(name, order).value)
     )
     # the score-function part misses the derivative of the cost itself: (f' - f/w) * score on each token
     row = get_divergence(name, order)
-    own = regularizer(toy.delta, toy.mask, divergence=name, alpha=order, placement="local") - row.future(toy.delta)
+    own = regularize(toy.delta, toy.mask, divergence=name, alpha=order, placement="local") - row.cost(toy.delta)
     assert relative_error(toy.estimate(cost[:, None] + own), toy.truth(row)) < 1e-10
 
 
 def test_the_exclusive_sum_is_wrong():
     toy = Toy()
     truth = toy.truth(DIVERGENCES["reverse_kl"])
-    inclusive = kl_to_go(toy.delta, toy.mask)
+    inclusive = regularize(toy.delta, toy.mask)
     assert relative_error(toy.estimate(inclusive), truth) < 1e-10
     assert relative_error(toy.estimate(inclusive - toy.delta), truth) > 0.2
 
@@ -108,13 +112,13 @@ def test_discount_is_a_bias_that_vanishes_at_one():
         per_seed = []
         for seed in range(8):
             toy = Toy(seed=10 * seed)
-            reg = regularizer(toy.delta, toy.mask, discount=discount)
+            reg = regularize(toy.delta, toy.mask, discount=discount)
             per_seed.append(relative_error(toy.estimate(reg), toy.truth(DIVERGENCES["reverse_kl"])))
         errors.append(sum(per_seed) / len(per_seed))
     assert errors[0] < 1e-10
     assert errors[1:] == pytest.approx(DISCOUNT_BIAS, abs=5e-3)
-    zero = regularizer(toy.delta, toy.mask, discount=0.0)
-    assert torch.equal(zero, regularizer(toy.delta, toy.mask, placement="local"))
+    zero = regularize(toy.delta, toy.mask, discount=0.0)
+    assert torch.equal(zero, regularize(toy.delta, toy.mask, placement="local"))
 
 
 DISCOUNT_BIAS = [0.058, 0.243, 0.397]  # relative error at discount 0.9, 0.5 and 0, mean over the eight toys
@@ -143,18 +147,18 @@ def test_position_baseline_leaves_the_gradient_of_enumerated_pairs_unchanged(nam
     toy = Toy(3, 3)
     rows, ids, p = grouped(toy, 2)
     kind = {"divergence": name, "alpha": order, "placement": placement}
-    with_baseline = regularizer(toy.delta[rows], toy.mask[rows], baseline="position", group_ids=ids, **kind)
-    without = toy.estimate(regularizer(toy.delta, toy.mask, **kind))
+    with_baseline = regularize(toy.delta[rows], toy.mask[rows], baseline="position", group_ids=ids, **kind)
+    without = toy.estimate(regularize(toy.delta, toy.mask, **kind))
     assert relative_error(grouped_gradient(toy, rows, with_baseline, p, 2), without) < 1e-10
-    assert not torch.allclose(with_baseline, regularizer(toy.delta[rows], toy.mask[rows], **kind))
+    assert not torch.allclose(with_baseline, regularize(toy.delta[rows], toy.mask[rows], **kind))
 
 
 def test_position_baseline_on_triples_and_the_biased_ways_to_do_it():
     toy = Toy(3, 2)
     rows, ids, p = grouped(toy, 3)
-    mask, reg = toy.mask[rows], kl_to_go(toy.delta, toy.mask)[rows]
+    mask, reg = toy.mask[rows], regularize(toy.delta, toy.mask)[rows]
     truth = toy.truth(DIVERGENCES["reverse_kl"])
-    ours = regularizer(toy.delta[rows], mask, baseline="position", group_ids=ids)
+    ours = regularize(toy.delta[rows], mask, baseline="position", group_ids=ids)
     assert relative_error(grouped_gradient(toy, rows, ours, p, 3), truth) < 1e-10
     by_group, there = reg.reshape(-1, 3, 2), mask.reshape(-1, 3, 2)
     own_included = (by_group - by_group.sum(1, keepdim=True) / there.sum(1, keepdim=True).clamp(min=1)).reshape(-1, 2)
@@ -174,8 +178,8 @@ def test_position_baseline_leaves_out_the_whole_session():
     mask = torch.ones_like(delta)
     group = torch.arange(n * n).repeat_interleave(2 * size)
     kind = {"baseline": "position", "group_ids": group}
-    by_session = regularizer(delta, mask, session_ids=sessions.repeat_interleave(2), **kind).reshape(-1, 2)
-    by_row = regularizer(delta, mask, **kind).reshape(-1, 2)
+    by_session = regularize(delta, mask, session_ids=sessions.repeat_interleave(2), **kind).reshape(-1, 2)
+    by_row = regularize(delta, mask, **kind).reshape(-1, 2)
     truth = toy.estimate(toy.delta)  # each output carries its own divergence
     assert relative_error(grouped_gradient(toy, rows, by_session, p, size), truth) < 1e-10
     assert relative_error(grouped_gradient(toy, rows, by_row, p, size), truth) > 0.01
@@ -212,8 +216,8 @@ def test_agrees_with_openrlhf_group_norm_and_k1_in_the_reward():
         for t in reversed(range(n)):
             running += -beta * (lp[i, t] - lr[i, t]) + (normalised[i] if t == n - 1 else 0.0)
             expected[i, t] = running
-    delta, _ = log_ratio(lp, lr, mask)
-    torch.testing.assert_close(token_advantages(normalised, kl_to_go(delta, mask), mask, kl_coef=beta), expected)
+    result = regularized_advantages(normalised, lp, lr, mask, kl_coef=beta)
+    torch.testing.assert_close(result.advantages, expected)
 
 
 def test_agrees_with_roll_grpo_and_token_level_kl():
@@ -224,8 +228,8 @@ def test_agrees_with_roll_grpo_and_token_level_kl():
     last = torch.nn.functional.one_hot((mask.sum(-1) - 1).clamp(min=0), columns) * mask
     token_rewards = normalised[:, None] * last - beta * torch.where(mask.bool(), lp - lr, 0.0)
     expected = torch.where(mask.bool(), token_rewards @ torch.ones(columns, columns, dtype=torch.float64).tril(), 0.0)
-    delta, _ = log_ratio(lp, lr, mask)
-    torch.testing.assert_close(token_advantages(normalised, kl_to_go(delta, mask), mask, kl_coef=beta), expected)
+    result = regularized_advantages(normalised, lp, lr, mask, kl_coef=beta)
+    torch.testing.assert_close(result.advantages, expected)
 
 
 def test_agrees_with_prl_for_steps_of_one_token():
@@ -238,14 +242,13 @@ def test_agrees_with_prl_for_steps_of_one_token():
         n = int(mask[i].sum())
         for t in range(n):
             expected[i, t] = normalised[i] - (lp[i, t:n] - lr[i, t:n]).sum() / eta
-    delta, _ = log_ratio(lp, lr, mask)
-    torch.testing.assert_close(token_advantages(normalised, kl_to_go(delta, mask), mask, kl_coef=1 / eta), expected)
+    result = regularized_advantages(normalised, lp, lr, mask, kl_coef=1 / eta)
+    torch.testing.assert_close(result.advantages, expected)
 
 
 def test_first_and_last_token_and_equal_rewards():
     lp, lr, mask, _, _ = random_batch(seed=3)
-    delta, _ = log_ratio(lp, lr, mask)
-    adv = token_advantages(torch.zeros(12, dtype=torch.float64), kl_to_go(delta, mask), mask, kl_coef=0.5)
+    adv = regularized_advantages(torch.zeros(12), lp, lr, mask, kl_coef=0.5).advantages
     torch.testing.assert_close(adv[:, 0], -0.5 * torch.where(mask.bool(), lp - lr, 0.0).sum(-1))
     for i, n in enumerate(mask.sum(-1).tolist()):
         if n:
@@ -255,64 +258,36 @@ def test_first_and_last_token_and_equal_rewards():
 
 def test_outcome_may_be_per_row_or_per_token():
     lp, lr, mask, scores, _ = random_batch(seed=4)
-    reg = kl_to_go(log_ratio(lp, lr, mask)[0], mask)
     per_token = scores[:, None].expand_as(lp).masked_fill(mask == 0, math.nan)
-    a, b = (token_advantages(x, reg, mask, kl_coef=0.1) for x in (scores, per_token))
-    assert torch.equal(a, b) and torch.equal(token_advantages(scores, reg, mask, kl_coef=0.0), scores[:, None] * mask)
-    assert token_advantages(scores, reg, mask, kl_coef=0.1, out=reg) is reg and torch.equal(reg, a)
+    a, b = (regularized_advantages(x, lp, lr, mask, kl_coef=0.1) for x in (scores, per_token))
+    assert torch.equal(a.advantages, b.advantages) and a.metrics == b.metrics
+    plain = regularized_advantages(scores, lp, lr, mask, kl_coef=0.0).advantages
+    assert torch.equal(plain, scores[:, None] * mask)
     with pytest.raises(ValueError, match="outcome"):
-        token_advantages(scores[:3], reg, mask, kl_coef=0.1)
+        regularized_advantages(scores[:3], lp, lr, mask, kl_coef=0.1)
 
 
-# -- log ratios --------------------
-
-
-@pytest.mark.parametrize("mask_dtype", [torch.bool, torch.int64, torch.int32, torch.float32, torch.bfloat16])
-def test_log_ratio_ignores_what_is_masked_and_clips_what_is_not(mask_dtype):
-    nan, inf = math.nan, math.inf
-    lp = torch.tensor([[-1.0, nan, -30.0, -inf], [-0.5, inf, -2.0, nan]], requires_grad=True)
-    lr = torch.tensor([[-2.0, nan, -1.0, -inf], [-29.0, -inf, nan, -1.0]])
-    mask = torch.tensor([[1, 0, 1, 0], [1, 0, 0, 0]]).to(mask_dtype)
-    delta, clipped = log_ratio(lp, lr, mask)
-    assert delta.tolist() == [[1.0, 0.0, -20.0, 0.0], [20.0, 0.0, 0.0, 0.0]] and not delta.requires_grad
-    assert clipped == pytest.approx(2 / 3)
-    assert log_ratio(lp, lr, mask, clip=inf)[0].tolist()[0][2] == -29.0
-    assert log_ratio(lp, lr, mask, clip=28.75)[1] == pytest.approx(1 / 3)
-    assert not rows_with_nonfinite(lp, lr, mask).any() and find_nonfinite(lp, lr, mask) == []
-
-
-def test_log_ratio_dtypes_and_empty_batches():
-    half = torch.full((2, 3), -1.5, dtype=torch.bfloat16)
-    mask = torch.ones(2, 3)
-    assert log_ratio(half, half, mask)[0].dtype == torch.float32
-    assert log_ratio(half, half.double(), mask)[0].dtype == torch.float64
-    assert log_ratio(half, half, torch.zeros(2, 3))[1] == 0.0
-    for shape in ((0, 3), (3, 0)):
-        empty = torch.zeros(shape)
-        delta, clipped = log_ratio(empty, empty, empty)
-        assert delta.shape == shape and clipped == 0.0 and regularizer(delta, empty).shape == shape
-        assert regularizer(delta, empty, discount=0.5).shape == shape
-
-
-def test_a_nonfinite_valid_token_is_named_and_never_clipped_into_a_number():
-    lp, lr, mask, _, _ = random_batch(rows=5, columns=6)
-    mask = torch.ones_like(mask)
-    mask[3, 4:] = 0
-    lp[1, 2], lr[1, 4], lr[3, 1], lp[3, 5], lr[4, 0] = math.nan, math.inf, -math.inf, math.nan, math.inf
-    lp[4, 0] = math.inf  # the difference of two infinities
-    assert rows_with_nonfinite(lp, lr, mask).tolist() == [False, True, False, True, True]
-    assert find_nonfinite(lp, lr, mask) == [
-        ("log_prob", 1, 2),
-        ("ref_log_prob", 1, 4),
-        ("ref_log_prob", 3, 1),
-        ("log_prob", 4, 0),
-        ("ref_log_prob", 4, 0),
-    ]
-    delta, _ = log_ratio(lp, lr, mask)
-    assert delta.isnan().nonzero().tolist() == [[1, 2], [1, 4], [3, 1], [4, 0]]
-    keep_row = ~rows_with_nonfinite(lp, lr, mask)
-    cleaned = mask * keep_row[:, None]
-    assert torch.isfinite(kl_to_go(log_ratio(lp, lr, cleaned)[0], cleaned)).all()
+@pytest.mark.parametrize("baseline", ["none", "position"])
+@pytest.mark.parametrize("per_token", [False, True])
+def test_a_row_that_is_not_finite_is_dropped_and_leaves_the_others_alone(baseline, per_token):
+    lp, lr, mask, scores, groups = random_batch(seed=5)
+    mask[4, :3] = 1
+    kind = {"kl_coef": 0.1, "regularizer": Regularizer(baseline=baseline)}
+    outcome = scores[:, None].expand_as(lp) if per_token else scores
+    others = torch.arange(12) != 4
+    expected = regularized_advantages(
+        outcome[others], lp[others], lr[others], mask[others], group_ids=groups[others], **kind
+    )
+    lr[4, 1] = math.nan
+    result = regularized_advantages(outcome, lp, lr, mask, group_ids=groups, **kind)
+    assert result.bad_rows.tolist() == (~others).tolist() and expected.bad_rows is None
+    assert (result.advantages[4] == 0).all()
+    torch.testing.assert_close(result.advantages[others], expected.advantages)
+    assert result.metrics == pytest.approx(expected.metrics)
+    cost, bad = sequence_divergence(lp, lr, mask, divergence=DIVERGENCES["js"])
+    assert torch.equal(bad, ~others) and cost[4] == 0 and cost.isfinite().all()
+    alone = sequence_divergence(lp[others], lr[others], mask[others], divergence=DIVERGENCES["js"])
+    assert torch.equal(cost[others], alone[0]) and alone[1] is None
 
 
 # -- discount and masks --------------------
@@ -321,13 +296,13 @@ def test_a_nonfinite_valid_token_is_named_and_never_clipped_into_a_number():
 def loop_reference(delta, mask, row, discount, starts=None):
     """One token at a time: local part, rest of the own step undiscounted, later steps (tokens) discounted."""
     out = torch.zeros_like(delta)
-    cost = row.future(delta)
+    cost = row.cost(delta)
     for i in range(delta.shape[0]):
         valid = [t for t in range(delta.shape[1]) if mask[i, t]]
         step = {t: (k if starts is None else int(starts[i, t])) for k, t in enumerate(valid)}
         order = {s: k for k, s in enumerate(sorted(set(step.values())))}
         for t in valid:
-            total = row.centered_local(delta[i, t])
+            total = row.slope(delta[i, t])
             for j in valid:
                 if j != t and step[j] >= step[t] and (starts is not None or j > t):
                     total = total + discount ** (order[step[j]] - order[step[t]]) * cost[i, j]
@@ -351,7 +326,7 @@ def test_discounted_sum_against_a_loop_with_gaps_in_the_mask(discount, name, ste
         starts = torch.where(mask, torch.where(begins, column, 0).cummax(-1).values, column)
     delta = torch.where(mask, delta, math.nan)
     expected = loop_reference(torch.where(mask, delta, 0.0), mask, DIVERGENCES[name], discount, starts)
-    got = regularizer(delta, mask, divergence=name, discount=discount, step_start=starts)
+    got = regularize(delta, mask, divergence=name, discount=discount, step_start=starts)
     torch.testing.assert_close(got, expected, rtol=1e-12, atol=1e-12)
     assert (got[~mask] == 0).all()
 
@@ -365,8 +340,10 @@ def test_thirty_two_thousand_tokens_stay_within_1e5_of_float64(dtype, discount):
     lp, lr = lp.to(dtype), lr.to(dtype)
     mask = torch.ones(2, 32768)
     mask[1, 30000:] = 0
-    low = regularizer(log_ratio(lp, lr, mask)[0], mask, discount=discount)
-    exact = regularizer(log_ratio(lp.float().double(), lr.float().double(), mask)[0], mask, discount=discount)
+    kind = {"kl_coef": 1.0, "regularizer": Regularizer(discount=discount)}
+    low = regularized_advantages(torch.zeros(2), lp, lr, mask, **kind).advantages
+    lp, lr = lp.float().double(), lr.float().double()
+    exact = regularized_advantages(torch.zeros(2), lp, lr, mask, **kind).advantages
     assert low.dtype == torch.float32
     torch.testing.assert_close(low.double(), exact, rtol=1e-5, atol=1e-5)
 
@@ -379,7 +356,7 @@ def test_finite_at_the_bounds_and_exactly_zero_off_the_mask(name, order, placeme
     mask = torch.ones(4, 64)
     mask[:, 50:] = 0
     delta[:, 50:] = math.nan
-    reg = regularizer(delta, mask, divergence=name, alpha=order, placement=placement)
+    reg = regularize(delta, mask, divergence=name, alpha=order, placement=placement)
     assert torch.isfinite(reg).all() and (reg[:, 50:] == 0).all() and reg.dtype == torch.float32
 
 
@@ -420,82 +397,134 @@ def _tensors(tree):
     [
         {},
         {"placement": "sequence"},
-        {"divergence": "js"},
-        {"divergence": "alpha", "alpha": 0.5},
         {"discount": 0.9},
         {"baseline": "position"},
+        {"steps": True},
+        {"everything": True},
+        *({"divergence": name, "alpha": order} for name, order in ROWS),
     ],
-    ids=lambda x: "-".join(map(str, x.values())) or "default",
+    ids=lambda x: "-".join(str(v) for v in x.values() if v) or "default",
 )
-def test_at_most_three_extra_tensors_of_the_size_of_the_advantage(what):
-    rows, columns = 2048, 4096
+def test_at_most_half_a_tensor_beside_the_advantage(what):
+    rows, columns = 2048, 2048
     lp, lr = torch.zeros(rows, columns), torch.full((rows, columns), -0.01)
     mask = torch.ones(rows, columns, dtype=torch.int64)
+    steps = (lambda rows, valid: step_starts_by_length(valid, 7)) if what.pop("steps", False) else None
+    more = {"entropy": lp, "other_log_prob": lr} if what.pop("everything", False) else {}
+    row = get_divergence(what.pop("divergence", "reverse_kl"), what.pop("alpha", None))
     groups = torch.arange(rows) // 8
-    if what.get("baseline"):
-        what = {**what, "group_ids": groups}
     with PeakMemory() as memory:
-        delta, _ = log_ratio(lp, lr, mask)
-        reg = regularizer(delta, mask, **what)
-        token_advantages(torch.zeros(rows), reg, mask, kl_coef=0.1)
-    assert 2 * lp.nbytes < memory.peak < 3.5 * lp.nbytes  # delta, reg and the advantage itself, plus chunks
+        regularized_advantages(
+            torch.zeros(rows), lp, lr, mask, kl_coef=0.1, regularizer=Regularizer(row, **what), steps=steps,
+            group_ids=groups, **more,
+        )  # fmt: skip
+    assert lp.nbytes < memory.peak < 1.5 * lp.nbytes
+
+
+def test_a_sequence_divergence_allocates_no_tensor_of_full_size():
+    lp = torch.zeros(2048, 2048)
+    with PeakMemory() as memory:
+        sequence_divergence(lp, lp, torch.ones(2048, 2048), divergence=DIVERGENCES["js"])
+        reference_metrics(lp, lp, torch.ones(2048, 2048))
+    assert memory.peak - 2 * lp.nbytes < 0.5 * lp.nbytes  # the two masks are made inside
+
+
+@pytest.mark.parametrize("columns", [5, 3000, 2**17 + 3])
+@pytest.mark.parametrize("baseline", ["none", "position"])
+def test_the_chunks_change_nothing(columns, baseline):
+    generator = torch.Generator().manual_seed(7)
+    rows = 60 if columns < 10**5 else 4
+    lp, lr = -torch.rand(2, rows, columns, generator=generator, dtype=torch.float64)
+    mask = torch.rand(rows, columns, generator=generator) < 0.9
+    scores = torch.randn(rows, generator=generator, dtype=torch.float64)
+    groups = torch.randint(0, 4, (rows,), generator=generator)
+    kind = Regularizer(get_divergence("js"), baseline=baseline)
+    steps = lambda rows, valid: step_starts_by_length(valid, 3)  # noqa: E731
+    result = regularized_advantages(scores, lp, lr, mask, kl_coef=0.2, regularizer=kind, steps=steps, group_ids=groups)
+    tokens = read_tokens(lp, lr, mask)
+    reg = regularizer(tokens, kind, step_starts_by_length(mask, 3))
+    if baseline == "position":
+        reg = reg - position_baseline(reg, mask, groups)
+    expected = torch.where(mask, scores[:, None] - 0.2 * reg, 0.0)
+    torch.testing.assert_close(result.advantages, expected)
+    assert result.metrics["frpo/kl_to_ref/k1"] == pytest.approx(float((lp - lr)[mask].mean()))
 
 
 @pytest.mark.parametrize(
     "arguments, says",
     [
-        ({"divergence": "revers_kl"}, "reverse_kl"),
-        ({"divergence": "js", "alpha": 2.0}, "alpha"),
         ({"placement": "reward"}, "sequence_divergence"),
-        ({"placement": "futur"}, "future, local or sequence"),
+        ({"placement": "futur"}, "future, local, sequence (did you mean 'future'?)"),
         ({"discount": 1.5}, "[0, 1]"),
         ({"discount": math.nan}, "[0, 1]"),
         ({"placement": "local", "discount": 0.9}, "placement=future"),
         ({"placement": "sequence", "step_start": torch.zeros(2, 3, dtype=torch.int64)}, "placement=future"),
-        ({"step_start": torch.zeros(2, 3)}, "int64"),
         ({"baseline": "mean"}, "none, position"),
         ({"baseline": "position"}, "group_ids"),
-        ({"baseline": "position", "group_ids": torch.zeros(3, dtype=torch.int64)}, "group_ids must be (2,)"),
-        ({"baseline": "position", "group_ids": torch.zeros(2)}, "integers"),
+        ({"baseline": "position", "group_ids": torch.zeros(3, dtype=torch.int64)}, "each of the 2 responses"),
+        ({"baseline": "position", "group_ids": [0, 1], "session_ids": [0]}, "session_ids"),
+        ({"log_ratio_clip": 0.0}, "log_ratio_clip=0.0"),
+        ({"log_ratio_clip": math.inf}, "log_ratio_clip=inf"),
     ],
 )
 def test_errors_name_the_argument_and_what_is_allowed(arguments, says):
     with pytest.raises(ValueError) as error:
-        regularizer(torch.zeros(2, 3), torch.ones(2, 3), **arguments)
+        regularize(torch.zeros(2, 3), torch.ones(2, 3), **arguments)
     assert says in str(error.value) and "\n" not in str(error.value)
 
 
-def test_shapes_and_dtypes_are_asserted():
-    x, mask = torch.zeros(2, 3), torch.ones(2, 3)
+def test_shapes_dtypes_and_numbers_are_asserted():
+    x, mask, a = torch.zeros(2, 3), torch.ones(2, 3), torch.zeros(2)
     for bad in (torch.zeros(2, 4), torch.zeros(3), torch.zeros(2, 3, dtype=torch.int64)):
-        for function, arguments in (
-            (log_ratio, (bad, x, mask)),
-            (log_ratio, (x, bad, mask)),
-            (regularizer, (bad, mask)),
-            (sequence_divergence, (bad, mask)),
-            (rows_with_nonfinite, (bad, x, mask)),
-            (partial(token_advantages, kl_coef=0.1), (torch.zeros(2), bad, mask)),
-        ):
+        for arguments in ((bad, x, mask), (x, bad, mask)):
             with pytest.raises(ValueError, match=r"\(B, T\)"):
-                function(*arguments)
-    for clip in (0.0, -1.0, math.nan):
-        with pytest.raises(ValueError, match="clip="):
-            log_ratio(x, x, mask, clip=clip)
+                regularized_advantages(a, *arguments, kl_coef=0.1)
+            with pytest.raises(ValueError, match=r"\(B, T\)"):
+                sequence_divergence(*arguments, divergence=DIVERGENCES["js"])
+            with pytest.raises(ValueError, match=r"\(B, T\)"):
+                reference_metrics(*arguments)
+        for name in ("entropy", "other_log_prob"):
+            with pytest.raises(ValueError, match=name):
+                regularized_advantages(a, x, x, mask, kl_coef=0.1, **{name: bad})
+    for kl_coef in (-0.1, math.nan, math.inf):
+        with pytest.raises(ValueError, match="kl_coef="):
+            regularized_advantages(a, x, x, mask, kl_coef=kl_coef)
+
+
+@pytest.mark.parametrize("shape", [(0, 3), (3, 0), (2, 3)])
+@pytest.mark.parametrize("baseline", ["none", "position"])
+def test_batches_without_a_token(shape, baseline):
+    empty, ids = torch.zeros(shape), list(range(shape[0]))
+    for kind in ({}, {"discount": 0.5}, {"placement": "sequence"}, {"divergence": DIVERGENCES["js"]}):
+        result = regularized_advantages(
+            torch.ones(shape[0]), empty, empty, empty, kl_coef=0.1, group_ids=ids,
+            regularizer=Regularizer(baseline=baseline, **kind), entropy=empty,
+        )  # fmt: skip
+        assert result.advantages.shape == shape and not result.advantages.any()
+        assert result.metrics == {"frpo/log_ratio_clip_frac": 0.0} and result.bad_rows is None
+
+
+def test_a_divergence_of_ones_own_goes_all_the_way():
+    lp, lr, mask, scores, groups = random_batch(seed=6)
+    row = DIVERGENCES["jeffreys"]
+    own = Divergence("own", row.formula, row.value)
+    a, b = (
+        regularized_advantages(scores, lp, lr, mask, kl_coef=0.1, regularizer=Regularizer(f)).advantages
+        for f in (row, own)
+    )
+    torch.testing.assert_close(a, b)
 
 
 def test_inputs_are_left_alone():
-    lp, lr, mask, _, groups = random_batch()
-    before = lp.clone(), lr.clone(), mask.clone()
-    delta, _ = log_ratio(lp, lr, mask)
-    kept = delta.clone()
-    for kind in (
-        {},
-        {"discount": 0.5},
-        {"placement": "local"},
-        {"placement": "sequence"},
-        {"divergence": "js"},
-    ):
-        reg = regularizer(delta, mask, baseline="position", group_ids=groups, **kind)
-        assert reg.data_ptr() != delta.data_ptr()
-    token_advantages(torch.zeros(12), delta, mask, kl_coef=0.5)
-    assert all(torch.equal(a, b) for a, b in zip((lp, lr, mask, delta), (*before, kept), strict=True))
+    lp, lr, mask, scores, groups = random_batch()
+    lp[0, 0] = 40.0  # beyond the bound
+    given = (scores, lp, lr, mask.bool())
+    before = [x.clone() for x in given]
+    for kind in ({}, {"discount": 0.5}, {"placement": "local"}, {"placement": "sequence"}):
+        for divergence in (DIVERGENCES["reverse_kl"], DIVERGENCES["js"]):
+            with_baseline = Regularizer(divergence, baseline="position", **kind)
+            result = regularized_advantages(
+                *given, kl_coef=0.5, regularizer=with_baseline, group_ids=groups, entropy=lp
+            )
+            assert result.advantages.data_ptr() not in {x.data_ptr() for x in given}
+    assert all(torch.equal(a, b) for a, b in zip(given, before, strict=True))

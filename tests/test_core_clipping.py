@@ -3,7 +3,8 @@ import math
 import numpy as np
 import pytest
 import torch
-from frpo_verl.losses.clipping import (
+
+from frpo_verl.core.losses.clipping import (
     MEASURES,
     divergence_clip_loss,
     kl3_bounds,
@@ -11,6 +12,7 @@ from frpo_verl.losses.clipping import (
     kl3_delta_for_upper,
     ratio_bounds,
 )
+from frpo_verl.core.losses.terms import read_loss_inputs
 
 nan, inf = float("nan"), float("inf")
 f64 = torch.float64
@@ -39,12 +41,15 @@ def estimate(measure: str, w: torch.Tensor) -> torch.Tensor:
     }[measure]()
 
 
+def clip_loss(log_prob, old_log_prob, advantages, mask, **kwargs):
+    inputs = read_loss_inputs(log_prob=log_prob, old_log_prob=old_log_prob, advantages=advantages, mask=mask)
+    return divergence_clip_loss(inputs, **kwargs)
+
+
 def one_token(ratios: torch.Tensor, advantages: torch.Tensor, **kwargs):
     """Loss and d loss / d log pi of each (ratio, advantage) pair as a response of one token."""
     log_prob = ratios.log()[:, None].requires_grad_()
-    terms = divergence_clip_loss(
-        log_prob, torch.zeros_like(log_prob), advantages[:, None], torch.ones_like(log_prob), **kwargs
-    )
+    terms = clip_loss(log_prob, torch.zeros_like(log_prob), advantages[:, None], torch.ones_like(log_prob), **kwargs)
     (grad,) = torch.autograd.grad(terms.token_loss.sum(), log_prob)
     return terms.token_loss[:, 0], grad[:, 0], terms.metrics
 
@@ -181,7 +186,7 @@ def test_same_as_verls_vanilla_in_value_gradient_and_metrics():
     mask = torch.rand(16, 33, generator=generator) < 0.8
     loss, metrics = core_algos.compute_policy_loss_vanilla(old, log_prob, advantages, mask, "token-mean", config)
     (expected,) = torch.autograd.grad(loss, log_prob)
-    terms = divergence_clip_loss(log_prob, old, advantages, mask, measure="ratio", delta=(0.2, 0.28), dual_clip_c=3.0)
+    terms = clip_loss(log_prob, old, advantages, mask, measure="ratio", delta=(0.2, 0.28), dual_clip_c=3.0)
     ours = core_algos.agg_loss(terms.token_loss, mask, "token-mean")
     (grad,) = torch.autograd.grad(ours, log_prob)
     assert torch.allclose(ours, loss, rtol=1e-5)
@@ -199,7 +204,7 @@ def test_masked_positions_have_no_effect_and_bf16_is_upcast():
     def run(garbage, dtype=torch.float32):
         tensors = [torch.where(mask.bool(), x, garbage).to(dtype) for x in (log_prob, old, advantages)]
         tensors[0].requires_grad_()
-        terms = divergence_clip_loss(*tensors, mask, measure="kl3", delta=0.0231)
+        terms = clip_loss(*tensors, mask, measure="kl3", delta=0.0231)
         (grad,) = torch.autograd.grad(terms.token_loss.sum(), tensors[0])
         return terms, grad
 
@@ -212,13 +217,13 @@ def test_masked_positions_have_no_effect_and_bf16_is_upcast():
     half, _ = run(0.0, torch.bfloat16)
     assert half.token_loss.dtype == torch.float32
     rounded = [x.bfloat16().float() for x in (log_prob, old, advantages)]
-    expected = divergence_clip_loss(*rounded, mask, measure="kl3", delta=0.0231).token_loss
+    expected = clip_loss(*rounded, mask, measure="kl3", delta=0.0231).token_loss
     assert torch.equal(half.token_loss, expected)
 
 
 def test_nan_on_a_valid_token_is_not_hidden():
     log_prob = torch.tensor([[nan, -1.0]], requires_grad=True)
-    terms = divergence_clip_loss(log_prob, torch.zeros(1, 2), torch.ones(1, 2), torch.ones(1, 2))
+    terms = clip_loss(log_prob, torch.zeros(1, 2), torch.ones(1, 2), torch.ones(1, 2))
     (grad,) = torch.autograd.grad(terms.token_loss.sum(), log_prob)
     assert terms.token_loss.isnan().tolist() == grad.isnan().tolist() == [[True, False]]
 
@@ -226,28 +231,29 @@ def test_nan_on_a_valid_token_is_not_hidden():
 @pytest.mark.parametrize(
     "kwargs, words",
     [
-        (dict(measure="kl4"), "clip.measure='kl4'"),
-        (dict(measure="kl3", delta=0.0), "clip.delta=0.0"),
-        (dict(measure="kl3", delta=-1), "clip.delta=-1"),
-        (dict(measure="kl3", delta=nan), "clip.delta=nan"),
+        (dict(measure="kl4"), "measure='kl4'"),
+        (dict(measure="kl3", delta=0.0), "delta=0.0"),
+        (dict(measure="kl3", delta=-1), "delta=-1"),
+        (dict(measure="kl3", delta=nan), "delta=nan"),
         (dict(measure="kl3", delta=(0.1, 0.2)), "a pair goes with ratio"),
-        (dict(measure="ratio", delta=(0.1, 0.2, 0.3)), "clip.delta="),
-        (dict(measure="tv", delta=True), "clip.delta=True"),
+        (dict(measure="ratio", delta=(0.1, 0.2, 0.3)), "delta="),
+        (dict(measure="tv", delta=True), "delta=True"),
+        (dict(measure="kl1", delta=701.0), "delta=701.0"),
         (dict(dual_clip_c=1.0), "dual_clip_c=1.0"),
     ],
 )
 def test_refuses(kwargs, words):
     x = torch.zeros(2, 3)
     with pytest.raises(ValueError) as error:
-        divergence_clip_loss(x, x, x, torch.ones(2, 3), **kwargs)
+        clip_loss(x, x, x, torch.ones(2, 3), **kwargs)
     assert words in str(error.value) and "\n" not in str(error.value)
 
 
 def test_refuses_wrong_shapes():
     with pytest.raises(ValueError, match="advantages has shape"):
-        divergence_clip_loss(torch.zeros(2, 3), torch.zeros(2, 3), torch.zeros(2), torch.ones(2, 3))
-    with pytest.raises(ValueError, match="mask has shape"):
-        divergence_clip_loss(torch.zeros(3), torch.zeros(3), torch.zeros(3), torch.ones(3))
+        clip_loss(torch.zeros(2, 3), torch.zeros(2, 3), torch.zeros(3), torch.ones(2, 3))
+    with pytest.raises(ValueError, match="mask must be"):
+        clip_loss(torch.zeros(3), torch.zeros(3), torch.zeros(3), torch.ones(3))
 
 
 def test_numpy_numbers_are_accepted_as_delta():

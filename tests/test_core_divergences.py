@@ -1,11 +1,14 @@
 import mpmath
 import pytest
 import torch
-from frpo_verl.divergences import ALPHA_MAX, ALPHA_MIN, DIVERGENCES, get_divergence
 from mpmath import mpf
 
+from frpo_verl import ranges
+from frpo_verl.core.divergences import DIVERGENCES, Divergence, finite_up_to, get_divergence
+from frpo_verl.core.proof import check_divergence
+
 PLAIN = [name for name in DIVERGENCES if name != "alpha"]
-ORDERS = [ALPHA_MIN, -0.5, 0.5, 1.5, 2.0, ALPHA_MAX]
+ORDERS = [ranges.ALPHA.low, -0.5, 0.5, 1.5, 2.0, ranges.ALPHA.high]
 ROWS = [(name, None) for name in PLAIN] + [("alpha", order) for order in ORDERS]
 IDS = [name if order is None else f"{name}{order:g}" for name, order in ROWS]
 
@@ -48,11 +51,11 @@ def grid(dtype):
 def test_table_against_sixty_digits(name, order, dtype, tolerance):
     row, x = get_divergence(name, order), grid(dtype)
     truth = torch.tensor([exact(name, order, v) for v in x.tolist()], dtype=torch.float64).T
-    atol_of_local = 2 * torch.finfo(dtype).eps * abs(row.slope_at_one)  # -1/w is stored as (1 - 1/w) - 1
+    atol_of_whole = 2 * torch.finfo(dtype).eps * abs(row.slope_at_one)  # -1/w is stored as (1 - 1/w) - 1
     for got, want, atol in zip(
-        (row.value(x), row.future(x), row.local(x), row.centered_local(x)),
+        (row.value(x), row.cost(x), row.slope(x) + row.slope_at_one, row.slope(x)),
         truth,
-        (0, 0, atol_of_local, 0),
+        (0, 0, atol_of_whole, 0),
         strict=True,
     ):
         assert got.dtype == dtype and torch.isfinite(got).all()
@@ -64,27 +67,27 @@ def test_exactly_zero_where_the_policies_agree(name, order):
     row = get_divergence(name, order)
     for dtype in (torch.float32, torch.float64):
         zero = torch.zeros(3, dtype=dtype)
-        assert row.value(zero).abs().max() == row.future(zero).abs().max() == row.centered_local(zero).abs().max() == 0
+        assert row.value(zero).abs().max() == row.cost(zero).abs().max() == row.slope(zero).abs().max() == 0
 
 
 @pytest.mark.parametrize("name, order", ROWS, ids=IDS)
-def test_local_is_the_derivative_and_is_monotone(name, order):
+def test_slope_is_the_derivative_and_is_monotone(name, order):
     row = get_divergence(name, order)
     x = grid(torch.float64)
     x = x[(x.abs() > 0.01) & (x.abs() < 6)].sort().values.requires_grad_()
     slope = torch.autograd.grad(row.value(x).sum(), x)[0] / x.exp()  # df/dw = (df/dx) / (dw/dx)
     with torch.no_grad():
-        torch.testing.assert_close(row.local(x), slope, rtol=1e-9, atol=1e-12)
-        torch.testing.assert_close(row.future(x), row.value(x) / x.exp(), rtol=1e-11, atol=0)
-        assert (row.local(x).diff() >= 0).all()  # f is convex
+        torch.testing.assert_close(row.slope(x) + row.slope_at_one, slope, rtol=1e-9, atol=1e-12)
+        torch.testing.assert_close(row.cost(x), row.value(x) / x.exp(), rtol=1e-11, atol=0)
+        assert (row.slope(x).diff() >= 0).all()  # f is convex
 
 
 @pytest.mark.parametrize("name, order", ROWS, ids=IDS)
-def test_future_cost_is_an_unbiased_estimate_of_the_divergence(name, order):
+def test_cost_is_an_unbiased_estimate_of_the_divergence(name, order):
     row = get_divergence(name, order)
     p, q = torch.softmax(torch.randn(2, 6, dtype=torch.float64), -1)
     log_w = (p / q).log()
-    torch.testing.assert_close((p * row.future(log_w)).sum(), (q * row.value(log_w)).sum())
+    torch.testing.assert_close((p * row.cost(log_w)).sum(), (q * row.value(log_w)).sum())
     assert (q * row.value(log_w)).sum() > 0
 
 
@@ -118,8 +121,8 @@ def test_known_values():
 @pytest.mark.parametrize("name, order", ROWS, ids=IDS)
 def test_flags_say_what_the_functions_do(name, order):
     row, x = get_divergence(name, order), grid(torch.float64)
-    assert row.nonnegative_future == bool((row.future(x) >= 0).all())
-    assert row.future_equals_local == torch.equal(row.future(x), row.centered_local(x))
+    assert row.nonnegative_cost == bool((row.cost(x) >= 0).all())
+    assert row.cost_is_slope == torch.equal(row.cost(x), row.slope(x))
     assert row.name == name
 
 
@@ -135,7 +138,7 @@ def test_the_table_holds_the_eleven_rows():
     "name, alpha, says",
     [
         ("jefreys", None, "did you mean 'jeffreys'"),
-        ("foo", None, "Known: reverse_kl"),
+        ("foo", None, "known: reverse_kl"),
         ("js", 0.5, "only read by divergence 'alpha'"),
         ("alpha", None, "alpha=None"),
         ("alpha", 0, "other than 0 and 1"),
@@ -154,4 +157,74 @@ def test_errors_name_the_key_and_the_cure(name, alpha, says):
 
 def test_an_alpha_row_without_order_refuses_to_compute():
     with pytest.raises(ValueError, match="get_divergence"):
-        DIVERGENCES["alpha"].future(torch.zeros(2))
+        DIVERGENCES["alpha"].cost(torch.zeros(2))
+
+
+# -- a divergence of one's own --------------------
+
+
+@pytest.mark.parametrize("name, order", ROWS, ids=IDS)
+def test_f_alone_gives_cost_slope_and_the_constant(name, order):
+    row = get_divergence(name, order)
+    own = Divergence("own", row.formula, row.value)
+    x = torch.cat([torch.linspace(-6, 6, 121, dtype=torch.float64), torch.zeros(1037, dtype=torch.float64)])
+    torch.testing.assert_close(own.cost(x), row.cost(x), rtol=1e-9, atol=1e-12)
+    torch.testing.assert_close(own.slope(x), row.slope(x), rtol=1e-9, atol=1e-12)
+    assert own.slope_at_one == pytest.approx(row.slope_at_one, abs=1e-12)
+    for dtype in (torch.float32, torch.float64):
+        zero = torch.zeros(1037, dtype=dtype)
+        assert not own.cost(zero).any() and not own.slope(zero).any() and own.slope(zero).dtype == dtype
+    with torch.no_grad():
+        assert not own.slope(x.requires_grad_()).requires_grad
+
+
+@pytest.mark.parametrize("name, order", ROWS, ids=IDS)
+def test_every_row_passes_the_proof(name, order):
+    findings = check_divergence(get_divergence(name, order))
+    assert [f for f in findings if not f.ok] == [] and len(findings) == 9
+    assert all(f.name and f.text and "\n" not in f.text for f in findings)
+
+
+def failing(divergence):
+    return {f.name for f in check_divergence(divergence) if not f.ok}
+
+
+def test_the_proof_finds_what_is_wrong():
+    kl = DIVERGENCES["reverse_kl"]
+    k3 = DIVERGENCES["reverse_kl_k3"]
+    assert failing(Divergence("f alone", "w log w", kl.value)) == set()
+    # two rows of reverse KL mixed: the expected gradient is right, the cost is that of another f
+    assert failing(Divergence("mixed", "", k3.value, cost=kl.cost, slope=kl.slope)) == {"cost = f(w)/w"}
+    assert failing(Divergence("own slope", "", kl.value, slope=lambda x: x.exp() - 1)) == {
+        "slope = f'(w) - f'(1)",
+        "expected gradient, enumerated",
+    }
+    assert failing(Divergence("shifted", "w log w + 1", lambda x: x * x.exp() + 1)) == {
+        "f(1) = 0",
+        "exactly 0 where the policies agree",
+        "expected gradient, enumerated",
+    }
+    assert failing(Divergence("concave", "log w", lambda x: x)) == {"f is convex"}
+    assert failing(Divergence("signed", "w log w", kl.value, nonnegative_cost=True)) == {"sign of the cost"}
+    assert "dtype and shape are kept" in failing(Divergence("single", "", kl.value, cost=lambda x: x.float()))
+    assert failing(Divergence("broken", "", kl.value, cost=lambda x: x.nonsense)) == {
+        "cost = f(w)/w",
+        "exactly 0 where the policies agree",
+        "sign of the cost",
+        "dtype and shape are kept",
+        "expected gradient, enumerated",
+        "finite range",
+    }
+
+
+@pytest.mark.parametrize("name, order", ROWS, ids=IDS)
+def test_finite_up_to_is_where_float32_runs_out_of_room(name, order):
+    row = get_divergence(name, order)
+    bound = finite_up_to(row)
+    assert 20 < bound <= 80
+    inside = torch.tensor([bound, -bound])
+    assert torch.maximum(row.cost(inside).abs(), row.slope(inside).abs()).max() < 1e30
+    if bound < 80:
+        outside = torch.tensor([1.001 * bound, -1.001 * bound])
+        assert not torch.maximum(row.cost(outside).abs(), row.slope(outside).abs()).max() < 1e30
+    assert finite_up_to(row, bound=10.0) == 10.0

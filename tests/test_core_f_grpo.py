@@ -2,15 +2,11 @@ import math
 
 import pytest
 import torch
-from frpo_verl.losses.f_grpo import (
-    ALIASES,
-    DIVERGENCES,
-    f_grpo_loss,
-    get_link,
-    signed_weights,
-    softmax_weights,
-)
 from loss_toys import Toy, close, cosine, gradient
+
+from frpo_verl.core.losses.f_grpo import ALIASES, DIVERGENCES, get_link, signed_weights, softmax_weights
+from frpo_verl.core.losses.f_grpo import f_grpo_loss as loss_of_inputs
+from frpo_verl.core.losses.terms import read_loss_inputs
 
 nan, inf = float("nan"), float("inf")
 f64 = torch.float64
@@ -27,6 +23,14 @@ F = {
 }
 U = torch.cat([torch.zeros(1, dtype=f64), torch.logspace(-9, 9, 400_001, dtype=f64), torch.ones(1, dtype=f64)])
 V = torch.linspace(-6.0, 6.0, 25, dtype=f64)
+
+
+def f_grpo_loss(log_prob, old_log_prob, ref_log_prob, advantages, mask, **kwargs):
+    """The loss through its door."""
+    inputs = read_loss_inputs(
+        log_prob=log_prob, old_log_prob=old_log_prob, advantages=advantages, mask=mask, ref_log_prob=ref_log_prob
+    )
+    return loss_of_inputs(inputs, **kwargs)
 
 
 @pytest.mark.parametrize("name", DIVERGENCES)
@@ -234,18 +238,17 @@ def test_softmax_weights_are_one_without_differences_and_finite_for_long_answers
     assert torch.equal(long, torch.tensor([0.0, 2.0, 0.0, 2.0]))
 
 
-def test_weights_softmax_equals_weights_multiplied_into_the_advantages():
+def test_softmax_weights_multiplied_into_the_advantages_scale_each_response():
     toy = Toy(6)
     table, old, ref = toy.table(0.7), toy.table(0.7), toy.table(0.7)
     ids = [i % 3 for i in range(toy.answers)]
     advantages = toy.reward - toy.reward.mean()
     tensors = [toy.log_prob(x) for x in (table, old, ref)]
-    inside = f_grpo_loss(*tensors, advantages, toy.mask, weights="softmax", group_ids=ids, rewards=toy.reward)
     weights = softmax_weights(toy.reward, toy.log_sequence(old), advantages, ids)
-    outside = f_grpo_loss(*tensors, advantages * weights, toy.mask)
-    assert torch.allclose(inside.sequence_loss, outside.sequence_loss, rtol=1e-12)
+    weighted = f_grpo_loss(*tensors, advantages * weights, toy.mask)
     plain = f_grpo_loss(*tensors, advantages, toy.mask)
-    assert not torch.allclose(inside.sequence_loss, plain.sequence_loss, rtol=1e-2)
+    assert torch.allclose(weighted.sequence_loss, weights * plain.sequence_loss, rtol=1e-12)
+    assert not torch.allclose(weighted.sequence_loss, plain.sequence_loss, rtol=1e-2)
 
 
 # --- f-HAL ----------------------------------------------------------------------------------------
@@ -369,11 +372,10 @@ def test_aliases(alias, name):
 @pytest.mark.parametrize(
     "kwargs, words",
     [
-        (dict(divergence="wasserstein"), "f_grpo.divergence='wasserstein'"),
-        (dict(beta=0.0), "f_grpo.beta=0.0"),
-        (dict(beta=inf), "f_grpo.beta=inf"),
-        (dict(weights="sigmoid"), "f_grpo.weights='sigmoid'"),
-        (dict(weights="softmax"), "needs group_ids and rewards"),
+        (dict(divergence="wasserstein"), "divergence='wasserstein'"),
+        (dict(beta=0.0), "beta=0.0"),
+        (dict(beta=inf), "beta=inf"),
+        (dict(divergence="hellingr"), "did you mean 'hellinger'"),
     ],
 )
 def test_refuses(kwargs, words):
@@ -387,6 +389,8 @@ def test_refuses_wrong_inputs():
     x, mask = torch.zeros(2, 3), torch.ones(2, 3)
     with pytest.raises(ValueError, match="ref_log_prob has shape"):
         f_grpo_loss(x, x, torch.zeros(2, 4), torch.ones(2), mask)
+    with pytest.raises(ValueError, match="ref_log_prob is missing"):
+        f_grpo_loss(x, x, None, torch.ones(2), mask)
     with pytest.raises(ValueError, match="advantages of response 0 varies"):
         f_grpo_loss(x, x, x, torch.tensor([[0.0, 1.0, 0.0], [1.0, 1.0, 1.0]]), mask)
     with pytest.raises(ValueError, match="preference_weight=1.5"):

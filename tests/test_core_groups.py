@@ -2,7 +2,9 @@ import math
 
 import pytest
 import torch
-from frpo_verl.groups import group_advantages, subtract_position_baseline
+
+from frpo_verl.core.groups import group_advantages, group_chunks, independent_units, position_baseline
+from frpo_verl.core.tokens import dense_ids
 
 
 def loop(scores, groups, norm_by_std, eps=1e-6):
@@ -48,7 +50,7 @@ def test_position_baseline_literal_numbers():
     delta = torch.tensor([[1.0, 2.0, 0.0], [4.0, 8.0, 16.0], [5.0, 0.0, 0.0], [7.0, 7.0, 7.0], [0.0, 0.0, 0.0]])
     mask = torch.tensor([[1, 1, 0], [1, 1, 1], [1, 0, 0], [1, 1, 1], [0, 0, 0]])
     reg = torch.where(mask.bool(), delta.flip(-1).cumsum(-1).flip(-1), 0.0)
-    subtract_position_baseline(reg, mask, torch.tensor([5, 5, 5, 2, 5]))
+    reg -= position_baseline(reg, mask.bool(), torch.tensor([5, 5, 5, 2, 5]))
     # suffix sums (3, 2, -), (28, 24, 16), (5, -, -); group of one (21, 14, 7) stays; a pad row counts nowhere
     expected = [[3 - 33 / 2, 2 - 24, 0], [28 - 8 / 2, 24 - 2, 16], [5 - 31 / 2, 0, 0], [21, 14, 7], [0, 0, 0]]
     assert reg.tolist() == expected
@@ -56,7 +58,7 @@ def test_position_baseline_literal_numbers():
 
 @pytest.mark.parametrize("columns", [3, 2**17])
 def test_position_baseline_against_a_loop_whatever_the_chunks(columns):
-    # 2^17 columns make chunks of two rows, fewer than a group has
+    # 2^17 columns make chunks of one row, fewer than a group has
     generator = torch.Generator().manual_seed(1)
     rows = 9
     mask = torch.zeros(rows, columns, dtype=torch.bool)
@@ -73,18 +75,24 @@ def test_position_baseline_against_a_loop_whatever_the_chunks(columns):
             if groups[k] == groups[i] and sessions[k] != sessions[i] and position[k, u] == position[i, t]
         ]
         expected[i, t] -= sum(others) / len(others) if others else 0.0
-    subtract_position_baseline(values, mask, groups, sessions)
+    group = dense_ids(groups, rows)
+    unit = independent_units(group, sessions)
+    seen = []
+    for chunk in group_chunks(group, columns):
+        values[chunk] -= position_baseline(values[chunk], mask[chunk], group[chunk], unit[chunk])
+        seen += chunk.tolist()
+        assert all(set(chunk.tolist()) >= set((group == g).nonzero().flatten().tolist()) for g in group[chunk])
     torch.testing.assert_close(values, expected)
+    assert sorted(seen) == list(range(rows))
 
 
-def test_ids_and_shapes_are_asserted():
-    reg, mask = torch.zeros(2, 3), torch.ones(2, 3)
-    good = torch.zeros(2, dtype=torch.int64)
+def test_any_kind_of_id_and_shapes_are_asserted():
+    scores = torch.tensor([1.0, 0.0, 3.0])
+    by_name = group_advantages(scores, ["p", "p", None])
+    assert torch.equal(by_name, group_advantages(scores, torch.tensor([4, 4, 2])))
     with pytest.raises(ValueError, match="scores"):
-        group_advantages(reg, good)
+        group_advantages(torch.zeros(2, 3), [0, 0])
     with pytest.raises(ValueError, match="group_ids"):
         group_advantages(torch.zeros(2), torch.zeros(3, dtype=torch.int64))
-    with pytest.raises(ValueError, match="group_ids"):
-        subtract_position_baseline(reg, mask, torch.zeros(2))
     with pytest.raises(ValueError, match="session_ids"):
-        subtract_position_baseline(reg, mask, good, torch.zeros(2))
+        independent_units(torch.zeros(2, dtype=torch.int64), [1])

@@ -1,8 +1,9 @@
 import pytest
 import torch
-from frpo_verl.divergences import DIVERGENCES
-from frpo_verl.losses.local_kl import local_kl
 from loss_toys import Toy, close, gradient
+
+from frpo_verl.core.divergences import DIVERGENCES, Divergence
+from frpo_verl.core.losses.local_kl import local_kl
 
 nan, inf = float("nan"), float("inf")
 f64 = torch.float64
@@ -160,3 +161,12 @@ def test_refuses():
         local_kl(x, x, "alpha")
     with pytest.raises(ValueError, match="unknown"):
         local_kl(x, x, "renyi")
+
+
+def test_a_divergence_of_ones_own():
+    log_prob = torch.tensor([-1.0, -3.0], requires_grad=True)
+    ref = torch.tensor([-2.0, -1.0])
+    own = local_kl(log_prob, ref, Divergence("own", "w log w", DIVERGENCES["reverse_kl"].value))
+    (grad,) = torch.autograd.grad(own.sum(), log_prob)
+    torch.testing.assert_close(own, torch.tensor([1.0, -2.0]))
+    torch.testing.assert_close(grad, torch.tensor([1.0, -2.0]))

@@ -2,8 +2,10 @@ import math
 
 import pytest
 import torch
-from frpo_verl.advantages import kl_to_go, log_ratio
-from frpo_verl.diagnostics import METRIC_NAMES, policy_clip_fractions, regularizer_metrics
+
+from frpo_verl.core.advantages import Regularizer, reference_metrics, regularized_advantages
+from frpo_verl.core.divergences import DIVERGENCES
+from frpo_verl.core.metrics import METRIC_NAMES, policy_clip_fractions
 
 
 def batch(seed=0, rows=8, columns=13, dtype=torch.float64):
@@ -17,16 +19,23 @@ def batch(seed=0, rows=8, columns=13, dtype=torch.float64):
 
 
 def metrics(lp, lr, entropy, mask, outcome, groups, beta=0.1, **more):
-    delta, clipped = log_ratio(lp, lr, mask)
-    reg = kl_to_go(delta, mask)
-    return regularizer_metrics(
-        delta, reg, outcome, mask, beta=beta, clip_frac=clipped, group_ids=groups, entropy=entropy, **more
-    )
+    more = {"group_ids": groups, "entropy": entropy, **more}
+    return regularized_advantages(outcome, lp, lr, mask, kl_coef=beta, **more).metrics
 
 
-def test_every_number_against_loops():
+def of_delta(delta, outcome, mask, **more):
+    return regularized_advantages(outcome, delta, torch.zeros_like(delta), mask, kl_coef=0.1, **more).metrics
+
+
+@pytest.mark.parametrize("gaps", [False, True])
+@pytest.mark.parametrize("divergence", ["reverse_kl", "reverse_kl_k3"])
+def test_every_number_against_loops(gaps, divergence):
     lp, lr, entropy, mask, outcome, groups = batch()
-    got = metrics(lp, lr, entropy, mask, outcome, groups)
+    row, wide = DIVERGENCES[divergence], (lp, lr, entropy, mask)
+    if gaps:  # the same tokens with masked ones between them
+        place = torch.rand(8, 20, generator=torch.Generator().manual_seed(9)).argsort(-1)[:, :13].sort(-1).values
+        wide = [torch.full((8, 20), 0, dtype=x.dtype).scatter(1, place, x) for x in wide]
+    got = metrics(*wide, outcome, groups, other_log_prob=wide[1], regularizer=Regularizer(row))
     k1, k3, ent, firsts, reg_size, out_size, flips = [], [], [], [], [], [], []
     quarter = {q: ([], []) for q in range(4)}
     for i in range(mask.shape[0]):
@@ -37,7 +46,7 @@ def test_every_number_against_loops():
             k1.append(delta[t].item())
             k3.append((torch.exp(-delta[t]) - 1 + delta[t]).item())
             ent.append(entropy[i, t].item())
-            to_go = 0.1 * delta[t:].sum().item()
+            to_go = 0.1 * (row.slope(delta[t]) + row.cost(delta[t + 1 :]).sum()).item()
             reg_size.append(abs(to_go))
             out_size.append(abs(outcome[i].item()))
             flips.append((outcome[i].item() - to_go) * outcome[i].item() < 0)
@@ -58,9 +67,15 @@ def test_every_number_against_loops():
         **{f"frpo/entropy_by_position/q{q + 1}": mean(quarter[q][1]) for q in range(4)},
         "frpo/log_ratio_clip_frac": 0.0,
         "frpo/zero_variance_groups": 0.0,
+        "frpo/rollout_log_prob_diff_max": max(abs(x) for x in k1),
     }
     assert got == pytest.approx(expected, rel=1e-9)
     assert all(type(v) is float for v in got.values())
+    of_the_regularizer = {"frpo/regularizer_share", "frpo/sign_flip_frac", "frpo/rollout_log_prob_diff_max"}
+    lp, lr, entropy, mask = wide
+    rest = reference_metrics(lp, lr, mask, group_ids=groups, scores=outcome, entropy=entropy)
+    assert rest == pytest.approx({k: v for k, v in expected.items() if k not in of_the_regularizer}, rel=1e-9)
+    assert "frpo/zero_variance_groups" not in reference_metrics(lp, lr, mask, group_ids=groups)
 
 
 def test_all_masked_rows_and_garbage_never_count():
@@ -77,11 +92,25 @@ def test_all_masked_rows_and_garbage_never_count():
 
 def test_nothing_valid_reports_only_the_clip_share():
     x, mask = torch.zeros(2, 3), torch.zeros(2, 3)
-    groups = torch.zeros(2, dtype=torch.int64)
-    kind = {"beta": 0.1, "clip_frac": 0.0, "group_ids": groups}
-    assert regularizer_metrics(x, x, torch.zeros(2), mask, **kind) == {"frpo/log_ratio_clip_frac": 0.0}
+    assert of_delta(x, torch.zeros(2), mask, group_ids=[0, 0]) == {"frpo/log_ratio_clip_frac": 0.0}
     empty = torch.zeros(2, 0)
-    assert list(regularizer_metrics(empty, empty, torch.zeros(2), empty, **kind)) == ["frpo/log_ratio_clip_frac"]
+    assert list(of_delta(empty, torch.zeros(2), empty, group_ids=[0, 0])) == ["frpo/log_ratio_clip_frac"]
+    assert reference_metrics(x, x, mask, group_ids=[0, 0], scores=torch.zeros(2)) == {"frpo/log_ratio_clip_frac": 0.0}
+
+
+def test_the_clipped_share_counts_response_tokens():
+    delta = torch.tensor([[21.0, 5.0, -30.0, 99.0], [20.0, -20.0, 0.0, 0.0]])
+    mask = torch.tensor([[1, 1, 1, 0], [1, 1, 1, 1]])
+    assert of_delta(delta, torch.zeros(2), mask)["frpo/log_ratio_clip_frac"] == pytest.approx(2 / 7)
+    assert of_delta(delta, torch.zeros(2), mask, log_ratio_clip=4.0)["frpo/log_ratio_clip_frac"] == pytest.approx(5 / 7)
+
+
+def test_a_nan_of_another_engine_shows():
+    x, other = torch.zeros(300, 1000), torch.zeros(300, 1000)
+    other[0, 3], other[299, 0] = math.nan, 5.0  # in the first and in the last chunk
+    assert math.isnan(of_delta(x, torch.zeros(300), torch.ones(300, 1000), other_log_prob=other)[
+        "frpo/rollout_log_prob_diff_max"
+    ])  # fmt: skip
 
 
 def test_zero_variance_groups_is_a_share_of_groups_of_two_or_more():
@@ -89,14 +118,14 @@ def test_zero_variance_groups_is_a_share_of_groups_of_two_or_more():
     mask[8] = 0
     groups = torch.tensor([4, 4, 4, 7, 7, 1, 2, 2, 2])  # row 8 is a pad row, group 1 has one response
     outcome = torch.tensor([0.3, 0.3, 0.3, -1.0, 1.0, 5.0, 2.0, 2.0, -9.0])
-    kind = {"beta": 0.1, "clip_frac": 0.0, "group_ids": groups}
-    assert regularizer_metrics(x, x, outcome, mask, **kind)["frpo/zero_variance_groups"] == pytest.approx(2 / 3)
+    kind = {"group_ids": groups}
+    assert of_delta(x, outcome, mask, **kind)["frpo/zero_variance_groups"] == pytest.approx(2 / 3)
     per_token = outcome[:, None].expand(9, 2)
-    assert regularizer_metrics(x, x, per_token, mask, **kind)["frpo/zero_variance_groups"] == pytest.approx(2 / 3)
+    assert of_delta(x, per_token, mask, **kind)["frpo/zero_variance_groups"] == pytest.approx(2 / 3)
     scores = torch.tensor([1.0, 1.0, 0.0, 0.0, 1.0, 1.0, 1.0, 1.0, 0.0])
-    got = regularizer_metrics(x, x, outcome, mask, scores=scores, **kind)
+    got = of_delta(x, outcome, mask, scores=scores, **kind)
     assert got["frpo/zero_variance_groups"] == pytest.approx(1 / 3)
-    alone = regularizer_metrics(x[:1], x[:1], outcome[:1], mask[:1], beta=0.1, clip_frac=0.0, group_ids=groups[:1])
+    alone = of_delta(x[:1], outcome[:1], mask[:1], group_ids=groups[:1])
     assert "frpo/zero_variance_groups" not in alone
 
 
@@ -112,12 +141,13 @@ def test_share_is_left_out_without_an_outcome_and_entropy_without_entropy():
 def test_quartiles_count_response_tokens_across_gaps():
     delta = torch.tensor([[0.0, 1.0, 9.0, 2.0, 9.0, 3.0, 4.0]])
     mask = torch.tensor([[0, 1, 0, 1, 0, 1, 1]])
-    got = regularizer_metrics(delta, delta, torch.ones(1), mask, beta=0.1, clip_frac=0.0)
+    got = of_delta(delta, torch.ones(1), mask)
     assert [got[f"frpo/kl_by_position/q{q}"] for q in (1, 2, 3, 4)] == [1.0, 2.0, 3.0, 4.0]
 
 
 def test_names_are_the_documented_ones():
-    got = metrics(*batch(3))
+    lp = batch(3)[0]
+    got = metrics(*batch(3), other_log_prob=lp)
     clip = policy_clip_fractions(torch.ones(1, 2), torch.tensor([[1.0, -1.0]]), torch.ones(1, 2), 0.2, 0.2)
     assert set(got) | set(clip) == set(METRIC_NAMES)
 
@@ -144,9 +174,5 @@ def test_clip_fractions_by_sign():
 
 def test_shapes_are_asserted():
     x, mask = torch.zeros(2, 3), torch.ones(2, 3)
-    with pytest.raises(ValueError, match="reg has shape"):
-        regularizer_metrics(x, x[:, :2], torch.zeros(2), mask, beta=0.1, clip_frac=0.0)
-    with pytest.raises(ValueError, match="outcome_adv"):
-        regularizer_metrics(x, x, torch.zeros(3), mask, beta=0.1, clip_frac=0.0)
     with pytest.raises(ValueError, match="ratio"):
         policy_clip_fractions(x, x[:1], mask, 0.2, 0.2)

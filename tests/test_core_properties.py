@@ -3,12 +3,12 @@
 import math
 
 import torch
-from frpo_verl.advantages import log_ratio, regularizer, sequence_divergence, token_advantages
-from frpo_verl.diagnostics import regularizer_metrics
-from frpo_verl.divergences import DIVERGENCES
-from frpo_verl.steps import step_starts_by_length, step_starts_by_newline
 from hypothesis import given, settings
 from hypothesis import strategies as st
+
+from frpo_verl.core.advantages import Regularizer, regularized_advantages, sequence_divergence
+from frpo_verl.core.divergences import DIVERGENCES, get_divergence
+from frpo_verl.core.steps import step_starts_by_length, step_starts_by_newline
 
 JUNK = torch.tensor([math.nan, math.inf, -math.inf, 1e30], dtype=torch.float64)
 EVERY = settings(deadline=None, max_examples=60)
@@ -38,8 +38,7 @@ def batches(draw):
     name = draw(st.sampled_from(sorted(DIVERGENCES)))
     placement = draw(st.sampled_from(["future", "future", "local", "sequence"]))
     kind = {
-        "divergence": name,
-        "alpha": 0.5 if name == "alpha" else None,
+        "divergence": get_divergence(name, 0.5 if name == "alpha" else None),
         "placement": placement,
         "baseline": draw(st.sampled_from(["none", "position"])),
     }
@@ -52,20 +51,18 @@ def batches(draw):
 
 def run(batch, kind, more):
     """(B, T) token advantages, (B,) sequence divergence and the metrics of a batch."""
-    mask = batch["mask"]
-    delta, clipped = log_ratio(batch["log_prob"], batch["ref_log_prob"], mask)
-    starts = None
+    lp, lr, mask = batch["log_prob"], batch["ref_log_prob"], batch["mask"]
+    steps = None
     if more["step"] == "length":
-        starts = step_starts_by_length(mask, 3)
+        steps = lambda rows, valid: step_starts_by_length(valid, 3)  # noqa: E731
     if more["step"] == "newline":
-        starts = step_starts_by_newline(batch["tokens"], mask, DECODE)
-    sessions = batch["session"] if more["sessions"] else None
-    reg = regularizer(delta, mask, step_start=starts, group_ids=batch["group"], session_ids=sessions, **kind)
-    adv = token_advantages(batch["outcome"], reg, mask, kl_coef=0.3)
-    cost = sequence_divergence(delta, mask, kind["divergence"], kind["alpha"])
-    metrics = regularizer_metrics(
-        delta, reg, batch["outcome"], mask, beta=0.3, clip_frac=clipped, group_ids=batch["group"]
-    )
+        steps = lambda rows, valid: step_starts_by_newline(batch["tokens"][rows], valid, DECODE)  # noqa: E731
+    adv, metrics, bad_rows = regularized_advantages(
+        batch["outcome"], lp, lr, mask, kl_coef=0.3, regularizer=Regularizer(**kind), steps=steps,
+        group_ids=batch["group"], session_ids=batch["session"] if more["sessions"] else None,
+    )  # fmt: skip
+    cost, _ = sequence_divergence(lp, lr, mask, divergence=kind["divergence"])
+    assert bad_rows is None
     assert torch.isfinite(adv).all() and (adv[~mask.bool()] == 0).all()
     assert all(math.isfinite(v) for v in metrics.values())
     return adv, cost, metrics

@@ -2,13 +2,24 @@ import math
 
 import pytest
 import torch
-from frpo_verl.losses.rpg import VARIANTS, baseline_advantage, rpg_loss
 from loss_toys import Toy, close, gradient
+
+from frpo_verl.core.losses.rpg import VARIANTS, baseline_advantage
+from frpo_verl.core.losses.rpg import rpg_loss as loss_of_inputs
+from frpo_verl.core.losses.terms import read_loss_inputs
 
 nan, inf = float("nan"), float("inf")
 f64 = torch.float64
 BETA = 0.37
 OPEN = dict(clip_low=None, clip_high=None, dual_clip_c=None)
+
+
+def rpg_loss(log_prob, old_log_prob, advantages, mask, ref_log_prob=None, **kwargs):
+    """The loss through its door; with a reference when one is given."""
+    inputs = read_loss_inputs(
+        log_prob=log_prob, old_log_prob=old_log_prob, advantages=advantages, mask=mask, ref_log_prob=ref_log_prob
+    )
+    return loss_of_inputs(inputs, reference="old" if ref_log_prob is None else "ref", **kwargs)
 
 
 class Setting:
@@ -310,12 +321,12 @@ def test_sequence_level_refuses_advantages_that_vary_within_a_response():
 @pytest.mark.parametrize(
     "kwargs, words",
     [
-        (dict(variant="js"), "rpg variant 'js'"),
-        (dict(level="step"), "rpg.level='step'"),
-        (dict(kl_coef=-0.1), "rpg.kl_coef=-0.1"),
-        (dict(kl_coef=nan), "rpg.kl_coef=nan"),
-        (dict(clip_low=0.0), "rpg.clip_low=0.0"),
-        (dict(clip_high=-1.0), "rpg.clip_high=-1.0"),
+        (dict(variant="js"), "variant='js'"),
+        (dict(level="step"), "level='step'"),
+        (dict(kl_coef=-0.1), "kl_coef=-0.1"),
+        (dict(kl_coef=nan), "kl_coef=nan"),
+        (dict(clip_low=0.0), "clip_low=0.0"),
+        (dict(clip_high=-1.0), "clip_high=-1.0"),
         (dict(dual_clip_c=0.5), "dual_clip_c=0.5"),
         (dict(z=0.0), "z=0.0"),
         (dict(ref_log_prob=torch.zeros(2, 4)), "ref_log_prob has shape (2, 4)"),
@@ -326,6 +337,15 @@ def test_refuses(kwargs, words):
     with pytest.raises(ValueError) as error:
         rpg_loss(x, x, x, torch.ones(2, 3), **kwargs)
     assert words in str(error.value) and "\n" not in str(error.value)
+
+
+def test_refuses_a_reference_that_is_not_there_or_unknown():
+    x = torch.zeros(2, 3)
+    inputs = read_loss_inputs(log_prob=x, old_log_prob=x, advantages=x, mask=torch.ones(2, 3))
+    with pytest.raises(ValueError, match="reference='ref': ref_log_prob is missing"):
+        loss_of_inputs(inputs, reference="ref")
+    with pytest.raises(ValueError, match="reference='base'"):
+        loss_of_inputs(inputs, reference="base")
 
 
 # --- the baselines --------------------------------------------------------------------------------
@@ -362,9 +382,9 @@ def test_baseline_group_mean_as_verls_grpo_without_std():
 
 
 def test_baseline_refuses():
-    with pytest.raises(ValueError, match="baseline kind 'median'"):
+    with pytest.raises(ValueError, match="kind='median'"):
         baseline_advantage(torch.zeros(2), [0, 1], "median")
-    with pytest.raises(ValueError, match="group_ids has length 3"):
+    with pytest.raises(ValueError, match=r"group_ids has shape \(3,\)"):
         baseline_advantage(torch.zeros(2), [0, 1, 2])
     with pytest.raises(ValueError, match="scores has shape"):
         baseline_advantage(torch.zeros(2, 2), [0, 1])

@@ -1,8 +1,19 @@
 import math
 
+import numpy as np
 import pytest
 import torch
-from frpo_verl.masking import keep, masked_mean, masked_sum, reverse_cumsum, row_chunks, valid_positions
+
+from frpo_verl.core.tokens import (
+    dense_ids,
+    first_nonfinite,
+    keep,
+    masked_mean,
+    masked_sum,
+    read_tokens,
+    reverse_cumsum,
+    row_chunks,
+)
 
 JUNK = [math.nan, math.inf, -math.inf, 3e38]
 MASKS = [torch.bool, torch.int64, torch.uint8, torch.float32]
@@ -19,18 +30,13 @@ def test_masked_positions_have_no_effect_on_value_or_gradient(dtype, junk):
     assert x.grad.tolist() == [[2.0, 0.0, 4.0], [0.0, 10.0, 0.0]]
 
 
-def test_keep_fills_keeps_the_dtype_and_writes_into_out():
+def test_keep_fills_and_keeps_the_dtype():
     x = torch.tensor([1, 2, 3], dtype=torch.bfloat16)
     mask = torch.tensor([True, False, True])
     assert keep(x, mask, fill=-7).tolist() == [1, -7, 3] and keep(x, mask).dtype == torch.bfloat16
     assert keep(torch.tensor([4, 5, 6]), mask, fill=9).tolist() == [4, 9, 6]
-    out = torch.empty(3, dtype=torch.bfloat16)
-    assert keep(x, mask, out=out) is out and out.tolist() == [1, 0, 3]
-
-
-def test_valid_positions_of_every_mask_dtype():
     for dtype in MASKS:
-        assert valid_positions(torch.tensor([0, 1, 2]).to(dtype)).tolist() == [False, True, True]
+        assert keep(x, torch.tensor([0, 1, 2]).to(dtype)).tolist() == [0, 2, 3]
 
 
 def test_sum_and_mean_literal_numbers():
@@ -87,3 +93,98 @@ def test_reverse_cumsum_against_a_loop_in_value_and_gradient():
 def test_row_chunks_cover_every_row_once(columns):
     for rows in (0, 1, 7):
         assert [i for s in row_chunks(rows, columns) for i in range(s.start, s.stop)] == list(range(rows))
+
+
+# -- the door --------------------
+
+
+@pytest.mark.parametrize("mask_dtype", [torch.bool, torch.int64, torch.int32, torch.float32, torch.bfloat16])
+def test_the_door_ignores_what_is_masked_and_clips_what_is_not(mask_dtype):
+    nan, inf = math.nan, math.inf
+    lp = torch.tensor([[-1.0, nan, -30.0, -inf], [-0.5, inf, -2.0, nan]], requires_grad=True)
+    lr = torch.tensor([[-2.0, nan, -1.0, -inf], [-29.0, -inf, nan, -1.0]])
+    mask = torch.tensor([[1, 0, 1, 0], [1, 0, 0, 0]]).to(mask_dtype)
+    before = lp.clone(), lr.clone(), mask.clone()
+    tokens = read_tokens(lp, lr, mask)
+    assert tokens.delta.tolist() == [[1.0, 0.0, -20.0, 0.0], [20.0, 0.0, 0.0, 0.0]] and not tokens.delta.requires_grad
+    assert tokens.valid.dtype == torch.bool and torch.equal(tokens.valid, mask.bool())
+    assert tokens.clipped == 2 and tokens.bad_rows is None and first_nonfinite(lp, lr, mask) is None
+    assert read_tokens(lp, lr, mask, clip=50.0).delta[0, 2] == -29.0
+    assert read_tokens(lp, lr, mask, clip=28.75).clipped == 1
+    for x, kept in zip((lp, lr, mask), before, strict=True):
+        assert torch.equal(x.nan_to_num(), kept.nan_to_num())
+
+
+def test_dtypes_and_empty_batches():
+    half = torch.full((2, 3), -1.5, dtype=torch.bfloat16)
+    mask = torch.ones(2, 3)
+    assert read_tokens(half, half, mask).delta.dtype == torch.float32
+    assert read_tokens(half, half.double(), mask).delta.dtype == torch.float64
+    for shape in ((0, 3), (3, 0)):
+        empty = torch.zeros(shape)
+        tokens = read_tokens(empty, empty, empty)
+        assert tokens.delta.shape == tokens.valid.shape == shape and tokens.clipped == 0 and tokens.bad_rows is None
+        assert first_nonfinite(empty, empty, empty) is None
+
+
+def test_a_nonfinite_valid_token_drops_its_row_and_is_named():
+    generator = torch.Generator().manual_seed(0)
+    lp, lr = -torch.rand(2, 5, 6, generator=generator) * 3
+    mask = torch.ones(5, 6, dtype=torch.int64)
+    mask[3, 4:] = 0
+    lp[1, 2], lr[1, 4], lr[3, 1], lp[3, 5], lr[4, 0] = math.nan, math.inf, -math.inf, math.nan, math.inf
+    lp[4, 0] = math.inf  # the difference of two infinities
+    lp[2, 3] = -30.0  # finite and beyond the bound: clipped, not dropped
+    tokens = read_tokens(lp, lr, mask)
+    assert tokens.bad_rows.tolist() == [False, True, False, True, True] and tokens.clipped == 1
+    assert first_nonfinite(lp, lr, mask) == ("log_prob", 1, 2, 3)
+    assert first_nonfinite(lp[2:], lr[2:], mask[2:]) == ("ref_log_prob", 1, 1, 2)
+    assert first_nonfinite(lp[4:], lr[4:], mask[4:]) == ("log_prob", 0, 0, 1)
+    bad = tokens.bad_rows
+    assert not tokens.valid[bad].any() and (tokens.delta[bad] == 0).all() and tokens.delta.isfinite().all()
+    assert torch.equal(tokens.valid[~bad], mask[~bad].bool())
+    good = read_tokens(lp[~bad], lr[~bad], mask[~bad])
+    assert torch.equal(tokens.delta[~bad], good.delta) and good.bad_rows is None
+
+
+def test_a_difference_of_finite_numbers_that_overflows_is_clipped():
+    tokens = read_tokens(torch.full((1, 1), -3e38), torch.full((1, 1), 3e38), torch.ones(1, 1))
+    assert tokens.delta.item() == -20.0 and tokens.clipped == 1 and tokens.bad_rows is None
+
+
+def test_the_door_asserts_shapes_dtypes_and_the_bound():
+    x, mask = torch.zeros(2, 3), torch.ones(2, 3)
+    for bad in (torch.zeros(2, 4), torch.zeros(3), torch.zeros(2, 3, dtype=torch.int64)):
+        for function in (read_tokens, first_nonfinite):
+            for arguments in ((bad, x, mask), (x, bad, mask)):
+                with pytest.raises(ValueError, match=r"\(B, T\)"):
+                    function(*arguments)
+    with pytest.raises(ValueError, match=r"mask must be \(B, T\)"):
+        read_tokens(x[0], x[0], mask[0])
+    for clip in (0.0, -1.0, math.nan, math.inf):
+        with pytest.raises(ValueError, match="clip="):
+            read_tokens(x, x, mask, clip=clip)
+
+
+@pytest.mark.parametrize(
+    "ids",
+    [
+        torch.tensor([10**12, -5, 10**12, 7]),
+        np.array(["a", "b", "a", "c"], dtype=object),
+        np.array([3, 1, 3, 2]),
+        ["x", None, "x", ("y", 1)],
+        (1.5, 2.5, 1.5, 0.0),
+    ],
+    ids=lambda x: type(x).__name__,
+)
+def test_dense_ids_of_every_kind(ids):
+    out = dense_ids(ids, 4)
+    assert out.dtype == torch.int64 and sorted(out.unique().tolist()) == [0, 1, 2]
+    assert (out[:, None] == out).tolist() == [[i == j or {i, j} == {0, 2} for j in range(4)] for i in range(4)]
+
+
+def test_dense_ids_needs_one_id_for_each_response():
+    assert dense_ids([], 0).shape == (0,)
+    for ids in (["a"], torch.zeros(3), np.zeros((2, 1))):
+        with pytest.raises(ValueError, match="session_ids has shape .* each of the 2 responses"):
+            dense_ids(ids, 2, "session_ids")

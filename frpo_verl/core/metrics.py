@@ -167,8 +167,8 @@ def _quartiles(valid: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
     """
     if bool(torch.gt(valid[:, 1:], valid[:, :-1]).any()):  # the mask has gaps, or starts late
         count = valid.cumsum(-1, dtype=torch.int32)
-        bounds = _bounds(count[:, -1:])
-        columns = torch.searchsorted(count, bounds + 1)
+        bounds = _bounds(count[:, -1:].long())
+        columns = torch.searchsorted(count, (bounds + 1).int())
     else:
         bounds = columns = _bounds(valid.sum(-1, keepdim=True))
     return bounds, columns.where(bounds < bounds[:, 4:], torch.zeros_like(columns))
@@ -182,7 +182,7 @@ def _at(to_go: torch.Tensor, columns: torch.Tensor, bounds: torch.Tensor) -> tor
     """(R, 5) float64 sums from the token of each bound on; 0 at the end of the row."""
     if to_go.shape[1] == 0:
         return torch.zeros(bounds.shape, dtype=torch.float64, device=bounds.device)
-    return keep(to_go.gather(1, columns.long()).double(), bounds < bounds[:, 4:])
+    return keep(to_go.gather(1, columns).double(), bounds < bounds[:, 4:])
 
 
 def _zero_variance_share(score: torch.Tensor, group: torch.Tensor, rows: torch.Tensor) -> float | None:
