@@ -67,11 +67,11 @@ def make_data(console: Console) -> None:
         console.print(f"[1/4] data     reusing {folder}")
         return
     console.print(f"[1/4] data     generating arithmetic problems in {folder}")
-    script = Path(__file__).resolve().parents[2] / "data_preprocess" / "arithmetic.py"
-    if script.exists():
-        subprocess.run([sys.executable, str(script), "--local_save_dir", str(folder)], check=True)
-    else:
-        raise SystemExit(f"the quickstart runs from a clone of the repository: {script} is missing")
+    from ..data.sets import arithmetic
+
+    status = arithmetic.main(["--local_save_dir", str(folder)])
+    if status:
+        raise SystemExit(status)
 
 
 def make_model(console: Console) -> None:
