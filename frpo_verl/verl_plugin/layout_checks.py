@@ -11,7 +11,7 @@ from collections.abc import Iterator
 import pyarrow.parquet as pq
 from omegaconf import OmegaConf
 
-from ..config import ConfigError
+from ..settings import ConfigError
 
 ROOT = "actor_rollout_ref"
 ENGINES = {"McoreActorConfig": "megatron", "VeOmniActorConfig": "veomni", "TorchTitanActorConfig": "torchtitan"}
@@ -52,7 +52,7 @@ def _check_folder(config) -> None:
     """An evaluation whose model has no name has no folder either."""
     if "name" in config and OmegaConf.is_missing(config, "name"):
         raise ConfigError(
-            "name is not set: it names the evaluated model's folder below runs/eval, so that no model overwrites "
+            "name is not set: it names the evaluated model's folder, so that no model overwrites "
             "another's answers; add name=SOME_NAME"
         )
 
