@@ -1,19 +1,8 @@
-"""AIME 2024 (HuggingFaceH4/aime_2024): 30 problems, integer answers from 0 to 999, for evaluation.
+"""The same as `python -m frpo_verl data aime24`; described in frpo_verl/data/sets/aime24.py and by --help."""
 
-    python data_preprocess/aime24.py --local_save_dir ~/data/aime24
+import _clone  # noqa: F401
 
-Leading zeros of the answers ("025") are removed.
-"""
-
-from _common import DataSet, parse_integer_row, run
-
-DATASET = DataSet(
-    name="aime24",
-    data_source="aime24",
-    hub="HuggingFaceH4/aime_2024",
-    splits={"test": "train"},
-    parse=parse_integer_row,
-)
+from frpo_verl.data.sets.aime24 import main
 
 if __name__ == "__main__":
-    raise SystemExit(run(DATASET, doc=__doc__))
+    raise SystemExit(main())

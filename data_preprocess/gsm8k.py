@@ -1,38 +1,8 @@
-"""GSM8K (openai/gsm8k): 7,473 training and 1,319 test problems with integer answers, as parquet for verl.
+"""The same as `python -m frpo_verl data gsm8k`; described in frpo_verl/data/sets/gsm8k.py and by --help."""
 
-    python data_preprocess/gsm8k.py --local_save_dir ~/data/gsm8k
-    python data_preprocess/gsm8k.py --local_dataset_path RAW_FOLDER --local_save_dir ~/data/gsm8k
+import _clone  # noqa: F401
 
-The ground truth is what follows `####`, commas removed. Differs from verl's script of the same name in the
-prompt suffix (`--prompt_suffix` changes it) and in dropping repeated training problems.
-"""
-
-import re
-from collections.abc import Mapping
-from dataclasses import replace
-from typing import Any
-
-from _common import DataSet, Example, clean_answer, first_field, parse_row, run, text
-
-
-def parse(row: Mapping[str, Any]) -> Example:
-    example = parse_row(row)
-    worked = text(first_field(row, ("answer", "solution"))) or ""
-    if "####" in worked:
-        answer = clean_answer(worked.rpartition("####")[2].replace(",", ""))
-    else:  # some copies carry the bare number
-        answer = example.answer.replace(",", "") if re.fullmatch(r"-?[\d,]*\.?\d+", example.answer or "") else None
-    return replace(example, answer=answer, solution=worked)
-
-
-DATASET = DataSet(
-    name="gsm8k",
-    data_source="openai/gsm8k",
-    hub="openai/gsm8k",
-    hub_config="main",
-    splits={"train": "train", "test": "test"},
-    parse=parse,
-)
+from frpo_verl.data.sets.gsm8k import main
 
 if __name__ == "__main__":
-    raise SystemExit(run(DATASET, doc=__doc__))
+    raise SystemExit(main())

@@ -1,16 +1,8 @@
-"""MATH500 (HuggingFaceH4/MATH-500): 500 problems of MATH's test split, for evaluation.
+"""The same as `python -m frpo_verl data math500`; described in frpo_verl/data/sets/math500.py and by --help."""
 
-python data_preprocess/math500.py --local_save_dir ~/data/math500
-"""
+import _clone  # noqa: F401
 
-from _common import DataSet, run
-
-DATASET = DataSet(
-    name="math500",
-    data_source="HuggingFaceH4/MATH-500",
-    hub="HuggingFaceH4/MATH-500",
-    splits={"test": "test"},
-)
+from frpo_verl.data.sets.math500 import main
 
 if __name__ == "__main__":
-    raise SystemExit(run(DATASET, doc=__doc__))
+    raise SystemExit(main())

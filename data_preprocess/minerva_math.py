@@ -1,19 +1,8 @@
-r"""Minerva Math (math-ai/minervamath; arXiv 2206.14858): 272 undergraduate problems with short answers, for
-evaluation.
+"""The same as `python -m frpo_verl data minerva_math`; described in frpo_verl/data/sets/minerva_math.py and by --help."""
 
-    python data_preprocess/minerva_math.py --local_save_dir ~/data/minerva_math
+import _clone  # noqa: F401
 
-Copies with a worked `solution` and no `answer` are read through the last `\boxed{}`.
-"""
-
-from _common import DataSet, run
-
-DATASET = DataSet(
-    name="minerva_math",
-    data_source="minerva_math",
-    hub="math-ai/minervamath",
-    splits={"test": "test"},
-)
+from frpo_verl.data.sets.minerva_math import main
 
 if __name__ == "__main__":
-    raise SystemExit(run(DATASET, doc=__doc__))
+    raise SystemExit(main())

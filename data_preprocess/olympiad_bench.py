@@ -1,62 +1,8 @@
-"""OlympiadBench (Hothan/OlympiadBench, arXiv 2402.14008): the 674 text-only English open-ended maths
-problems.
+"""The same as `python -m frpo_verl data olympiad_bench`; described in frpo_verl/data/sets/olympiad_bench.py and by --help."""
 
-    python data_preprocess/olympiad_bench.py --local_save_dir ~/data/olympiad_bench
+import _clone  # noqa: F401
 
-Rows that are not text-only, English, maths or open-ended are dropped under one reason each, so the script
-may be given a file of the whole collection. `final_answer` is a list: several entries are joined by ", ". A
-problem's `context` is put before its question. Answers with a stated tolerance (`error`) are kept and counted
-as `tolerance_ignored`: the verifier compares exactly.
-"""
-
-import ast
-from collections.abc import Mapping
-from dataclasses import replace
-from typing import Any
-
-from _common import DataSet, Example, Skip, clean_answer, parse_row, run, text
-
-
-def answers_of(row: Mapping[str, Any]) -> Any:
-    """`final_answer` as a list, also where a copy of the set stores the list as text."""
-    answers = row.get("final_answer", row.get("answer"))
-    if isinstance(answers, str) and answers.startswith("[") and answers.endswith("]"):
-        try:
-            value = ast.literal_eval(answers)
-        except (ValueError, SyntaxError, MemoryError, RecursionError):
-            return answers
-        return value if all(isinstance(a, str) for a in value) and isinstance(value, list) else answers
-    return answers
-
-
-def parse(row: Mapping[str, Any]) -> Example:
-    if row.get("language", "English") not in ("English", "en", "EN"):
-        raise Skip("not_english")
-    if row.get("subject", "Math") not in ("Math", "Maths", "math", "maths"):
-        raise Skip("not_maths")
-    if row.get("modality", "Text-only") != "Text-only" or row.get("image_1") or row.get("images"):
-        raise Skip("not_text_only")
-    if row.get("question_type", "Open-ended") != "Open-ended":
-        raise Skip("not_open_ended")
-    example = parse_row(row)
-    context = text(row.get("context"))
-    return replace(
-        example,
-        question=f"{context}\n\n{example.question}" if context and example.question else example.question,
-        answer=clean_answer(answers_of(row)),
-        subject=text(row.get("subfield")) or example.subject,
-        notes=("tolerance_ignored",) if text(row.get("error")) else (),
-    )
-
-
-DATASET = DataSet(
-    name="olympiad_bench",
-    data_source="olympiad_bench",
-    hub="Hothan/OlympiadBench",
-    hub_config="OE_TO_maths_en_COMP",
-    splits={"test": "train"},
-    parse=parse,
-)
+from frpo_verl.data.sets.olympiad_bench import main
 
 if __name__ == "__main__":
-    raise SystemExit(run(DATASET, doc=__doc__))
+    raise SystemExit(main())

@@ -1,4 +1,4 @@
-"""`python -m frpo_verl doctor | paths | check MODULE:NAME | report RUN... | passk FILE...`"""
+"""`python -m frpo_verl doctor | paths | data NAME | twin RECIPE | check MODULE:NAME | report RUN... | passk FILE...`"""
 
 from __future__ import annotations
 
@@ -14,6 +14,11 @@ COMMANDS = {
     "check": (
         "frpo_verl.check",
         "prove a divergence of your own: its three functions, its expected gradient, its range",
+    ),
+    "data": ("frpo_verl.data.cli", "a data set as parquet files for verl: data gsm8k --local_save_dir build/gsm8k"),
+    "twin": (
+        "frpo_verl.twin",
+        "a recipe on a processor: the command, small data, and what is not kept: twin NAME method=...",
     ),
     "report": ("frpo_verl.report.cli", "a table and a picture of one run, or of several beside each other"),
     "passk": ("frpo_verl.evaluation.cli", "mean@k, pass@k and maj@k from validation dumps or jsonl"),

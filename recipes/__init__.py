@@ -1,1 +1,2 @@
-"""Hydra configurations: `recipe/` (method + model + data) and `method/` (what a method changes in verl's defaults)."""
+"""Hydra configurations: `recipe/` (paper, model, data), `method/` (what a method changes in verl's defaults), `layout/`
+(engine and parallelism) and `check/` (a shortened run of any recipe)."""

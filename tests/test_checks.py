@@ -1,13 +1,16 @@
 """Wrong configurations stop in verl's validate_config, in the driver, with one line."""
 
+import copy
+
 import pytest
 from verl.trainer.ppo.utils import need_critic, need_reference_policy
 from verl.utils.config import validate_config
 from verl_config import compose_ppo
 
-from frpo_verl import names
-from frpo_verl.config import ConfigError
-from frpo_verl.verl_plugin.paths import method_names, recipe_names
+from frpo_verl import methods
+from frpo_verl.settings import ConfigError
+from frpo_verl.verl_plugin import checks, run
+from frpo_verl.verl_plugin.paths import method_names
 
 
 @pytest.fixture
@@ -32,6 +35,8 @@ def stopped(files, *overrides: str) -> str:
 
 
 POLICY_LOSS = "actor_rollout_ref.actor.policy_loss"
+GRPO = ["algorithm.adv_estimator=grpo", "~algorithm.frpo"]
+KL_LOSS = [*GRPO, "actor_rollout_ref.actor.use_kl_loss=true"]
 
 
 @pytest.mark.parametrize(
@@ -45,7 +50,7 @@ POLICY_LOSS = "actor_rollout_ref.actor.policy_loss"
         (["algorithm.use_kl_in_reward=true"], "counts the KL twice"),
         (
             ["actor_rollout_ref.actor.use_kl_loss=true", "actor_rollout_ref.actor.kl_loss_coef=0.1"],
-            "use_kl_loss=true with kl_loss_coef=0.1 beside algorithm.frpo.kl_coef",
+            "use_kl_loss=true with kl_loss_coef=0.1 beside algorithm.frpo.kl_coef=0.01 counts the KL twice",
         ),
         (["actor_rollout_ref.rollout.n=1"], "actor_rollout_ref.rollout.n=1: adv_estimator=frpo compares"),
         (
@@ -63,7 +68,10 @@ POLICY_LOSS = "actor_rollout_ref.actor.policy_loss"
         ([f"{POLICY_LOSS}.loss_mode=frpo"], "counts the KL twice"),
         ([f"+{POLICY_LOSS}.rpg.kl_coef=0.1"], f"{POLICY_LOSS}.rpg is set and nobody reads it"),
         ([f"{POLICY_LOSS}.loss_mode=rpg_rkl", f"+{POLICY_LOSS}.rpg.level=tokens"], "rpg.level='tokens': not one of"),
-        ([f"{POLICY_LOSS}.loss_mode=atr_grpo", f"+{POLICY_LOSS}.clip.measure=tv"], "atr_grpo is the kl3 measure"),
+        (
+            [f"{POLICY_LOSS}.loss_mode=atr_grpo", f"+{POLICY_LOSS}.clip.measure=tv"],
+            "clip.measure='tv': the chosen method fixes it to 'kl3'",
+        ),
         ([f"{POLICY_LOSS}.loss_mode=f_grpo", f"+{POLICY_LOSS}.f_grpo.bata=1"], "unknown key (did you mean 'beta'?)"),
         (
             [
@@ -73,15 +81,167 @@ POLICY_LOSS = "actor_rollout_ref.actor.policy_loss"
             ],
             "kl_loss_type='forwardkl': not a KL term (did you mean 'forward_kl'?)",
         ),
+        (
+            ["algorithm.adv_estimator=frpo_alpha", "+algorithm.frpo.alpha=7"],
+            "algorithm.frpo.alpha=7: must be a number in",
+        ),
+        (
+            ["+algorithm.frpo.divergence=alpha", "+algorithm.frpo.alpha=7"],
+            "algorithm.frpo.alpha=7: must be a number in",
+        ),
+        ([*KL_LOSS, "actor_rollout_ref.actor.kl_loss_type=alpha:7"], "kl_loss_type=alpha:7: write the order"),
+        ([*KL_LOSS, "actor_rollout_ref.actor.kl_loss_type=alpha:1"], "kl_loss_type=alpha:1: write the order"),
+        (
+            [f"{POLICY_LOSS}.loss_mode=f_grpo"],
+            "adv_estimator=frpo gives each token its own advantage and loss_mode=f_grpo needs one for each response",
+        ),
+        (
+            [
+                "algorithm.adv_estimator=frpo_js",
+                f"{POLICY_LOSS}.loss_mode=rpg_rkl",
+                f"+{POLICY_LOSS}.rpg.level=sequence",
+            ],
+            "adv_estimator=frpo_js gives each token its own advantage and loss_mode=rpg_rkl with",
+        ),
+        (
+            [*GRPO, "algorithm.adv_estimator=gae", f"{POLICY_LOSS}.loss_mode=f_grpo"],
+            "adv_estimator=gae gives each token",
+        ),
+        (["+algorithm.frpo.step_length=64"], "algorithm.frpo.step_length=64: only read by step=length"),
+        (
+            ["algorithm.adv_estimator=frpo_js", "+algorithm.frpo.log_ratio_clip=80"],
+            "algorithm.frpo.log_ratio_clip=80: js leaves float32's range beyond a log-ratio of",
+        ),
+        (
+            ["algorithm.adv_estimator=frpo_neyman_chi2", "+algorithm.frpo.log_ratio_clip=80"],
+            "algorithm.frpo.log_ratio_clip=80: neyman_chi2 leaves float32's range beyond a log-ratio of",
+        ),
+        (
+            [*GRPO, f"{POLICY_LOSS}.loss_mode=f_grpo", "actor_rollout_ref.actor.loss_agg_mode=seq-mean-token-mean"],
+            "loss_agg_mode=seq-mean-token-mean: loss_mode=f_grpo does not read it",
+        ),
+        (
+            [*GRPO, f"{POLICY_LOSS}.loss_mode=rpg_rkl", f"+{POLICY_LOSS}.rpg.level=sequence"]
+            + ["actor_rollout_ref.actor.loss_agg_mode=token-sum"],
+            "loss_agg_mode=token-sum: loss_mode=rpg_rkl does not read it",
+        ),
+        (
+            [*GRPO, f"{POLICY_LOSS}.loss_mode=atr_grpo", "actor_rollout_ref.actor.clip_ratio_high=0.28"],
+            "clip_ratio_high=0.28: loss_mode=atr_grpo does not read it (its own settings are",
+        ),
+        (
+            [*GRPO, f"{POLICY_LOSS}.loss_mode=rpg_urkl", "actor_rollout_ref.actor.clip_ratio_c=10"],
+            "clip_ratio_c=10: loss_mode=rpg_urkl does not read it",
+        ),
+        (["algorithm.gamma=0.9"], "algorithm.gamma=0.9: adv_estimator=frpo does not read it"),
+        (
+            [*GRPO, f"{POLICY_LOSS}.loss_mode=f_grpo", "algorithm.rollout_correction.rollout_is=token"],
+            "rollout_is=token gives each token its own weight and loss_mode=f_grpo needs one for each response",
+        ),
+        (
+            [*GRPO, f"{POLICY_LOSS}.loss_mode=rpg_rkl", f"+{POLICY_LOSS}.rpg.reference=ref"]
+            + ["actor_rollout_ref.actor.use_kl_loss=true", "actor_rollout_ref.actor.kl_loss_coef=0.1"],
+            "counts the KL twice: set use_kl_loss=false or",
+        ),
+        (
+            [*GRPO, "algorithm.adv_estimator=f_hal"],
+            "adv_estimator=f_hal makes weights for f_grpo only; set loss_mode=f_grpo",
+        ),
+        (["+algorithm.frpo.divergence=nowhere.at_all:F"], "divergence=nowhere.at_all:F: ModuleNotFoundError"),
+        (
+            ["+algorithm.frpo.divergence=bad_divergence:NOT_CONVEX"],
+            "run `python -m frpo_verl check bad_divergence:NOT_CONVEX`",
+        ),
+        (["actor_rollout_ref.rollout.top_p=0.9"], "actor_rollout_ref.rollout.top_p=0.9: answers would not be samples"),
+        (
+            ["actor_rollout_ref.actor.fsdp_config.model_dtype=bf16"],
+            "actor_rollout_ref.actor.fsdp_config.model_dtype=bf16: FSDP then rounds",
+        ),
     ],
 )
 def test_stops_before_anything_starts(files, overrides, line):
     assert line in stopped(files, *overrides)
 
 
+def validated(config):
+    validate_config(config, use_reference_policy=need_reference_policy(config), use_critic=need_critic(config))
+    return config
+
+
 def test_two_kl_terms_can_be_allowed(files):
-    config = compose_ppo(*files, "algorithm.use_kl_in_reward=true", "+algorithm.frpo.allow_multiple_kl=true")
-    validate_config(config, use_reference_policy=True, use_critic=False)
+    validated(compose_ppo(*files, "algorithm.use_kl_in_reward=true", "+algorithm.frpo.allow_multiple_kl=true"))
+
+
+@pytest.mark.parametrize(
+    "overrides",
+    [
+        ["algorithm.adv_estimator=frpo_js", "+algorithm.frpo.log_ratio_clip=40"],
+        ["algorithm.frpo.kl_coef=0", f"{POLICY_LOSS}.loss_mode=f_grpo"],
+        ["+algorithm.frpo.placement=reward", f"{POLICY_LOSS}.loss_mode=f_grpo"],
+        ["+algorithm.frpo.placement=sequence", f"{POLICY_LOSS}.loss_mode=f_grpo"],
+        [*GRPO, f"{POLICY_LOSS}.loss_mode=f_grpo", "algorithm.rollout_correction.rollout_is=sequence"],
+        [*GRPO, f"{POLICY_LOSS}.loss_mode=atr_grpo", "actor_rollout_ref.actor.clip_ratio_c=10"],
+        [*KL_LOSS, "actor_rollout_ref.actor.kl_loss_type=alpha:0.5"],
+        ["+algorithm.frpo.divergence=good_divergence:F"],
+    ],
+)
+def test_what_is_obeyed_passes(files, overrides):
+    validated(compose_ppo(*files, *overrides))
+
+
+def test_the_sections_are_all_that_is_typed(files):
+    """No `_target_`: the plugin puts in the class that knows the section, and a named one goes on working."""
+    typed = [*GRPO, f"{POLICY_LOSS}.loss_mode=rpg_urkl", f"+{POLICY_LOSS}.rpg.kl_coef=1e-3"]
+    config = validated(compose_ppo(*files, *typed))
+    assert config.actor_rollout_ref.actor.policy_loss._target_ == "frpo_verl.PolicyLossConfig"
+    for name in ("frpo_verl.PolicyLossConfig", "frpo_verl.config.PolicyLossConfig"):
+        validated(compose_ppo(*files, *typed, f"{POLICY_LOSS}._target_={name}"))
+
+
+# ------------------------------------------------------------------------------------------------ runs that are not ours
+
+
+def not_ours(*overrides):
+    """verl's own configuration with the keys that its checks want, and nothing of ours."""
+    return compose_ppo("actor_rollout_ref.actor.use_dynamic_bsz=true", *overrides)
+
+
+@pytest.mark.parametrize(
+    "overrides",
+    [
+        ["algorithm.adv_estimator=grpo"],
+        ["algorithm.adv_estimator=frpo_mine"],  # another plugin may register it later
+        [f"{POLICY_LOSS}.loss_mode=frpo_of_mine"],
+        ["data.train_files=/nowhere/train.parquet", "actor_rollout_ref.rollout.top_p=0.9"],
+        [
+            "algorithm.adv_estimator=grpo",
+            "actor_rollout_ref.actor.use_kl_loss=true",
+            "actor_rollout_ref.actor.kl_loss_type=kk",
+        ],
+    ],
+)
+def test_a_run_that_is_not_ours_is_left_alone(overrides, monkeypatch):
+    monkeypatch.delenv("VERL_PLATFORM", raising=False)
+    config = not_ours(*overrides)
+    before = copy.deepcopy(config)
+    checks.check_config(config)
+    checks.prepare(config)
+    assert config == before and not run.Run(config).ours
+
+
+@pytest.mark.parametrize(
+    "overrides",
+    [
+        ["algorithm.adv_estimator=frpo_js"],
+        [f"{POLICY_LOSS}.loss_mode=atr_grpo"],
+        ["actor_rollout_ref.actor.use_kl_loss=true", "actor_rollout_ref.actor.kl_loss_type=js"],
+        ["+algorithm.frpo.kl_coef=0.1"],
+        [f"+{POLICY_LOSS}.rpg.kl_coef=0.1"],
+        ["+recipe=quickstart_cpu", "method=grpo"],
+    ],
+)
+def test_a_typed_name_or_a_recipe_makes_a_run_ours(overrides):
+    assert run.Run(compose_ppo(*overrides)).ours
 
 
 @pytest.mark.parametrize(
@@ -107,11 +267,10 @@ def test_the_reference_is_loaded_where_it_is_read(files, overrides, needed):
 
 @pytest.mark.parametrize("method", method_names())
 def test_every_method_composes_and_passes(files, method):
-    config = compose_ppo(*files, f"method={method}")
-    validate_config(config, use_reference_policy=need_reference_policy(config), use_critic=need_critic(config))
+    validated(compose_ppo(*files, f"method={method}"))
 
 
-def test_every_recipe_is_found_without_flags():
-    for name in recipe_names():
-        if not name.endswith("_base"):
-            assert compose_ppo(f"+recipe={name}").algorithm.adv_estimator in (*names.ESTIMATORS, "grpo")
+@pytest.mark.parametrize("method", methods.METHODS.values(), ids=lambda m: f"{m.kind}-{m.name}")
+def test_what_the_table_says_to_type_composes_and_passes(files, method):
+    config = validated(compose_ppo(*files, *method.recipe))
+    assert method in [row for row, _ in run.Run(config).chosen]

@@ -1,4 +1,4 @@
-import importlib.util
+import importlib
 import json
 import os
 import subprocess
@@ -9,31 +9,26 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from frpo_verl.data import cli, examples
+from frpo_verl.data.examples import DataSet, InputError
+from frpo_verl.data.files import SCHEMA, sha256, write_rows
+from frpo_verl.data.rows import PROMPT_SUFFIX, make_row
+
 ROOT = Path(__file__).resolve().parents[1]
 SCRIPTS = ROOT / "data_preprocess"
 DATA = Path(os.environ.get("FRPO_VERL_DATA", ROOT.parent / "shared" / "data"))
 NAMES = [
-    "gsm8k", "math_dataset", "math500", "dapo_math_17k", "numina_math_cot",
+    "gsm8k", "math_dataset", "math500", "dapo_math_17k", "numina_math_cot", "limr", "open_rs",
     "aime24", "aime25", "amc23", "olympiad_bench", "minerva_math",
 ]  # fmt: skip
 
-if str(SCRIPTS) not in sys.path:
-    sys.path.append(str(SCRIPTS))  # at the end: nothing there may hide a module of the same name
-import _common  # noqa: E402
-from _common import SCHEMA, DataSet, InputError  # noqa: E402
-
 
 def load(name):
-    spec = importlib.util.spec_from_file_location(f"data_preprocess_{name}", SCRIPTS / f"{name}.py")
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+    return importlib.import_module(f"frpo_verl.data.sets.{name}")
 
 
 def main(name, *argv):
-    module = load(name)
-    argv = [str(a) for a in argv]
-    return module.main(argv) if hasattr(module, "main") else _common.run(module.DATASET, argv, module.__doc__)
+    return load(name).main([str(a) for a in argv])
 
 
 def write_jsonl(path, rows):
@@ -170,6 +165,26 @@ SAMPLES = [
         ("olympiad_bench", "C\n\nQ", "2", "1"),
     ),
     (
+        "numina_math_cot",
+        "train",
+        {"problem": "P", "answer": "7", "response": "so 7"},
+        ("AI-MO/NuminaMath-CoT", "P", "7", "numina_math_cot/train/0"),
+    ),
+    ("limr", "train", {"prompt": "P", "answer": "\\frac{1}{2}"}, ("limr", "P", "\\frac{1}{2}", "limr/train/0")),
+    ("limr", "train", {"prompt": "P", "answer": 12}, ("limr", "P", "12", "limr/train/0")),
+    (
+        "open_rs",
+        "train",
+        {"problem": "P", "solution": "long, $\\boxed{4}$", "answer": "$4$", "level": "Hard"},
+        ("open_rs", "P", "4", "open_rs/train/0"),
+    ),
+    (
+        "open_rs",
+        "train",
+        {"problem": "P", "solution": "long, $\\boxed{4}$", "answer": None, "level": "Easy"},
+        ("open_rs", "P", "4", "open_rs/train/0"),
+    ),
+    (
         "minerva_math",
         "test",
         {"question": "P", "answer": "6.75e18"},
@@ -191,7 +206,7 @@ def test_row_of_each_set_in_circulation(tmp_path, name, split, row, expected):
     (made,) = rows_of(tmp_path / "out" / f"{split}.parquet")
     data_source, question, ground_truth, own = expected
     assert made["data_source"] == data_source
-    assert made["prompt"] == [{"role": "user", "content": f"{question} {_common.PROMPT_SUFFIX}"}]
+    assert made["prompt"] == [{"role": "user", "content": f"{question} {PROMPT_SUFFIX}"}]
     assert made["ability"] == "math"
     assert made["reward_model"] == {"style": "rule", "ground_truth": ground_truth}
     extra = made["extra_info"]
@@ -232,7 +247,20 @@ def test_scripts_run_as_scripts_from_another_folder(tmp_path):
     bad = subprocess.run(
         [*command[:2], "--local_dataset_path", "nowhere"], cwd=tmp_path, capture_output=True, text=True
     )
-    assert bad.returncode == 2 and bad.stderr.startswith("gsm8k.py: error: ") and bad.stderr.count("\n") == 1
+    assert bad.returncode == 2 and bad.stderr.startswith("gsm8k: error: ") and bad.stderr.count("\n") == 1
+
+
+def test_the_command_is_the_script(tmp_path, capsys):
+    write_jsonl(tmp_path / "train.jsonl", [SAMPLES[0][2]])
+    argv = ["--local_dataset_path", str(tmp_path), "--split", "train", "--local_save_dir"]
+    assert cli.main(["gsm8k", *argv, str(tmp_path / "command")]) == 0
+    subprocess.run([sys.executable, SCRIPTS / "gsm8k.py", *argv, tmp_path / "script"], check=True)
+    for file in ("train.parquet", "train.card.json"):
+        assert (tmp_path / "command" / file).read_bytes() == (tmp_path / "script" / file).read_bytes()
+    assert {p.stem for p in SCRIPTS.glob("[!_]*.py")} == set(cli.set_names()) == {*NAMES, "arithmetic", "preference"}
+    capsys.readouterr()
+    assert cli.main(["gms8k"]) == 2 and "did you mean 'gsm8k'" in capsys.readouterr().err
+    assert cli.main([]) == 2 and cli.main(["--help"]) == 0 and "limr" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(
@@ -254,7 +282,7 @@ def test_scripts_run_as_scripts_from_another_folder(tmp_path):
     ],
 )
 def test_last_boxed(solution, expected):
-    assert _common.last_boxed(solution) == expected
+    assert examples.last_boxed(solution) == expected
 
 
 @pytest.mark.parametrize(
@@ -268,7 +296,7 @@ def test_last_boxed(solution, expected):
     ],
 )  # fmt: skip
 def test_clean_answer(value, expected):
-    assert _common.clean_answer(value) == expected
+    assert examples.clean_answer(value) == expected
 
 
 @pytest.mark.parametrize(
@@ -276,7 +304,7 @@ def test_clean_answer(value, expected):
     [("1,024", "1024"), ("-07", "-7"), ("27.0", "27"), ("27.5", "27.5"), ("1,02", "1,02"), ("x", "x")],
 )
 def test_integer_answers(given, expected):
-    assert _common.parse_integer_row({"problem": "P", "answer": given}).answer == expected
+    assert examples.parse_integer_row({"problem": "P", "answer": given}).answer == expected
 
 
 def math_rows(n=20):
@@ -403,12 +431,12 @@ def test_card_hash_is_the_files(tmp_path):
     source = write_jsonl(tmp_path / "train.jsonl", math_rows(3))
     assert main("math_dataset", "--local_dataset_path", source, "--local_save_dir", tmp_path / "o") == 0
     card = card_of(tmp_path / "o" / "train.parquet")
-    assert card["sha256"] == _common.sha256(tmp_path / "o" / "train.parquet")
+    assert card["sha256"] == sha256(tmp_path / "o" / "train.parquet")
     assert card["source"] == {
         "kind": "local",
-        "files": [{"name": "train.jsonl", "sha256": _common.sha256(source)}],
+        "files": [{"name": "train.jsonl", "sha256": sha256(source)}],
     }
-    assert card["options"]["prompt_suffix"] == _common.PROMPT_SUFFIX
+    assert card["options"]["prompt_suffix"] == PROMPT_SUFFIX
 
 
 def test_dapo_is_deduplicated_and_unwrapped(tmp_path):
@@ -425,6 +453,35 @@ def test_dapo_is_deduplicated_and_unwrapped(tmp_path):
         "conflicting_duplicate": 2,
         "duplicate": 495,
     }
+
+
+def test_english_dapo_drops_and_counts_other_languages(tmp_path):
+    english = [
+        "Find $x$.",
+        "Let \u03b1 and \u2115 be as in Caf\u00e9 Poincar\u00e9 \u2014 find \u2220A.",
+        "2\u00b2 + \U0001d465 = ?",
+    ]
+    other = ["\u6c42 $x$ \u7684\u503c\u3002", "Find \u0438 now."]
+    problems = [*english, *other]
+    write_jsonl(tmp_path / "train.jsonl", [{"prompt": p, "reward_model": {"ground_truth": "1"}} for p in problems])
+    for flags, kept, dropped in (([], problems, {}), (["--english"], english, {"not_english": 2})):
+        argv = ["--local_dataset_path", tmp_path / "train.jsonl", "--local_save_dir", tmp_path / "o", *flags]
+        assert main("dapo_math_17k", *argv) == 0
+        assert [r["extra_info"]["question"] for r in rows_of(tmp_path / "o" / "train.parquet")] == kept
+        card = card_of(tmp_path / "o" / "train.parquet")
+        assert card["dropped"] == dropped and card["options"]["english"] == bool(flags)
+
+
+def test_the_papers_prompt_of_prl_has_a_system_message(tmp_path):
+    system = "Please reason step by step, and put your final answer within \\boxed{}."
+    source = write_jsonl(tmp_path / "train.jsonl", [{"problem": "P", "answer": "7"}])
+    argv = ["--local_dataset_path", source, "--local_save_dir", tmp_path / "o", "--system_prompt", system]
+    assert main("numina_math_cot", *argv) == 0
+    (row,) = rows_of(tmp_path / "o" / "train.parquet")
+    assert row["prompt"] == [
+        {"role": "system", "content": system},
+        {"role": "user", "content": f"P {PROMPT_SUFFIX}"},
+    ]
 
 
 def test_olympiad_bench_keeps_text_only_english_open_ended_maths(tmp_path):
@@ -614,8 +671,8 @@ def test_bad_options_are_one_line(tmp_path, capsys, argv):
 
 def test_a_failure_while_writing_leaves_no_trace(tmp_path):
     target = tmp_path / "train.parquet"
-    row = _common.make_row(data_source="d", question="q", ground_truth="1", split="train", index=0)
-    card = _common.write_rows([row], target, {"dataset": "d"})
+    row = make_row(data_source="d", question="q", ground_truth="1", split="train", index=0)
+    card = write_rows([row], target, {"dataset": "d"})
     assert (card["rows_out"], card["file"]) == (1, "train.parquet") and rows_of(target) == [row]
     before = {p.name: p.read_bytes() for p in tmp_path.iterdir()}
 
@@ -624,18 +681,18 @@ def test_a_failure_while_writing_leaves_no_trace(tmp_path):
         raise RuntimeError("power cut")
 
     with pytest.raises(RuntimeError, match="power cut"):
-        _common.write_rows(failing(), target, {})
+        write_rows(failing(), target, {})
     with pytest.raises(InputError, match="no row"):
-        _common.write_rows([], target, {})
+        write_rows([], target, {})
     with pytest.raises(InputError, match="'extra' is not in the schema"):
-        _common.write_rows([{**row, "extra": 1}], target, {})
+        write_rows([{**row, "extra": 1}], target, {})
     with pytest.raises(InputError, match="does not fit"):
-        _common.write_rows([{**row, "prompt": 3}], target, {})
+        write_rows([{**row, "prompt": 3}], target, {})
     with pytest.raises(InputError, match="cannot write"):
-        _common.write_rows([row], target / "below" / "x.parquet", {})
+        write_rows([row], target / "below" / "x.parquet", {})
     assert {p.name: p.read_bytes() for p in tmp_path.iterdir()} == before
     wider = SCHEMA.append(pa.field("agent_name", pa.string()))
-    assert _common.write_rows([{**row, "agent_name": "a"}], target, {}, wider)["rows_out"] == 1
+    assert write_rows([{**row, "agent_name": "a"}], target, {}, wider)["rows_out"] == 1
 
 
 def test_names_of_the_data_sets():
@@ -674,7 +731,7 @@ def test_round_trip_through_verls_dataset_with_all_sets_in_one(tmp_path, monkeyp
     for item, (data_source, question, ground_truth, own) in zip(
         (data[i] for i in range(len(data))), expected, strict=True
     ):
-        assert item["raw_prompt"] == [{"role": "user", "content": f"{question} {_common.PROMPT_SUFFIX}"}]
+        assert item["raw_prompt"] == [{"role": "user", "content": f"{question} {PROMPT_SUFFIX}"}]
         assert (item["data_source"], item["reward_model"]["ground_truth"]) == (data_source, ground_truth)
         assert item["index"] == item["extra_info"]["index"] == 0 and item["extra_info"]["id"] == own
     assert len(rlhf_dataset(files, tmp_path, monkeypatch, max_prompt_length=10)) == 0

@@ -55,6 +55,21 @@ def test_fresh_throws_the_old_run_away_and_a_failure_is_the_exit_status(clone, m
     assert seen == [(False, 7)]
 
 
+@pytest.mark.parametrize(
+    "argv, folder",
+    [
+        ([], "runs/quickstart"),
+        (["method=frpo"], "runs/quickstart"),
+        (["method=frpo", "method=grpo"], "runs/quickstart_grpo"),
+        (["--run", "mine", "method=grpo"], "mine"),
+    ],
+)
+def test_each_method_has_its_own_folder(clone, monkeypatch, argv, folder):
+    seen = []
+    monkeypatch.setattr(quickstart, "train", lambda run, *rest: seen.append(run) or 3)
+    assert quickstart.main(argv) == 3 and seen == [Path(folder)]
+
+
 def test_steps_below_one_are_refused(clone, capsys):
     with pytest.raises(SystemExit) as stop:
         quickstart.main(["--steps", "0"])

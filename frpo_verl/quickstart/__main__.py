@@ -67,11 +67,11 @@ def make_data(console: Console) -> None:
         console.print(f"[1/4] data     reusing {folder}")
         return
     console.print(f"[1/4] data     generating arithmetic problems in {folder}")
-    script = Path(__file__).resolve().parents[2] / "data_preprocess" / "arithmetic.py"
-    if script.exists():
-        subprocess.run([sys.executable, str(script), "--local_save_dir", str(folder)], check=True)
-    else:
-        raise SystemExit(f"the quickstart runs from a clone of the repository: {script} is missing")
+    from ..data.sets import arithmetic
+
+    status = arithmetic.main(["--local_save_dir", str(folder)])
+    if status:
+        raise SystemExit(status)
 
 
 def make_model(console: Console) -> None:
@@ -168,12 +168,17 @@ def main(argv: list[str] | None = None) -> int:
     """Run the four parts; the exit status is that of the part that failed, or 0."""
     parser = argparse.ArgumentParser(prog="python -m frpo_verl.quickstart", description=__doc__.split("\n\n")[0])
     parser.add_argument("--steps", type=int, default=20, help="training steps (20)")
-    parser.add_argument("--run", type=Path, default=Path("runs/quickstart"), help="folder of the run (runs/quickstart)")
+    parser.add_argument(
+        "--run", type=Path, help="folder of the run (runs/quickstart; with method=NAME, runs/quickstart_NAME)"
+    )
     parser.add_argument("--fresh", action="store_true", help="throw the run's folder away and start over")
     parser.add_argument("overrides", nargs="*", help="overrides for main_ppo, such as algorithm.frpo.kl_coef=0.1")
     args = parser.parse_args(argv)
     if args.steps < 1:
         parser.error(f"--steps {args.steps}: give a number of at least 1")
+    if args.run is None:  # a method never resumes another's checkpoint
+        method = next((o.removeprefix("method=") for o in reversed(args.overrides) if o.startswith("method=")), "frpo")
+        args.run = Path("runs/quickstart" if method == "frpo" else f"runs/quickstart_{method}")
     console = Console()
     if args.fresh and args.run.exists():
         shutil.rmtree(args.run)

@@ -18,6 +18,7 @@ from .. import methods, names
 from ..methods import ACTOR, KINDS, Method
 from ..settings import POLICY_LOSS, ConfigError, FrpoLossSettings, FrpoSettings, Section
 from . import hooks
+from .layout_checks import check_layout
 from .run import Run, section_keys
 
 VERL_KL_TERMS = ("kl", "k1", "abs", "mse", "k2", "low_var_kl", "k3", "full")
@@ -58,6 +59,7 @@ def check_config(config: Any) -> None:
     _check_one_value(run)
     _check_kl_counted_once(run)
     _check_files(run)
+    check_layout(config, has_reference=run.needs_reference or bool(run.local_kl_keys))
 
 
 def prepare(config: Any) -> None:

@@ -12,8 +12,8 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from _examples import DataSet, Example, Skip, parse_row
-from _sources import Source
+from .examples import DataSet, Example, Skip, parse_row
+from .sources import Source
 
 PROMPT_SUFFIX = r"Let's think step by step and output the final answer within \boxed{}."  # arXiv 2601.10201
 

@@ -16,7 +16,8 @@ from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
-from _examples import InputError
+
+from .examples import InputError
 
 EXTRA_INFO = [
     ("split", pa.string()),

@@ -1,6 +1,6 @@
-"""What a script of this folder imports: the parts of a data set's script, and the command line around them.
+"""The command line around a data set: options, source, rows, files, a line a split.
 
-A script describes its data set in a `DataSet` and calls `run`. A script that makes its own rows (generated
+A module of `sets/` describes its data set in a `DataSet` and calls `run`. One that makes its own rows (generated
 problems, preference pairs) builds them with `make_row` or by hand and calls `write_rows`.
 """
 
@@ -12,57 +12,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from _examples import (
-    ID_FIELDS,
-    DataSet,
-    Example,
-    InputError,
-    Skip,
-    clean_answer,
-    first_field,
-    last_boxed,
-    parse_integer_row,
-    parse_row,
-    text,
-)
-from _files import EXTRA_INFO, SCHEMA, sha256, write_files, write_rows
-from _rows import PROMPT_SUFFIX, make_row, rows_of, select
-from _sources import Source, open_hub, open_local, read_file
-
-__all__ = [
-    "EXTRA_INFO",
-    "ID_FIELDS",
-    "PATH_OPTIONS",
-    "PROMPT_SUFFIX",
-    "SCHEMA",
-    "DataSet",
-    "Example",
-    "InputError",
-    "OneLineParser",
-    "Skip",
-    "Source",
-    "add_output_options",
-    "clean_answer",
-    "copy_to_hdfs",
-    "first_field",
-    "last_boxed",
-    "make_parser",
-    "make_row",
-    "open_hub",
-    "open_local",
-    "parse_integer_row",
-    "parse_row",
-    "positive_int",
-    "read_file",
-    "run",
-    "run_options",
-    "save_dir_of",
-    "sha256",
-    "text",
-    "write_files",
-    "write_rows",
-]
-
+from .examples import DataSet, InputError
+from .files import write_files
+from .rows import PROMPT_SUFFIX, rows_of, select
+from .sources import open_hub, open_local
 
 PATH_OPTIONS = {"local_dataset_path", "local_save_dir", "local_dir", "hdfs_dir", "split"}
 
@@ -92,7 +45,7 @@ def positive_int(value: str) -> int:
 
 
 def add_output_options(parser: OneLineParser, default_save_dir: str) -> None:
-    """The options of every script: where the output goes and how a prompt is put together."""
+    """The options of every set: where the output goes and how a prompt is put together."""
     parser.option("local_save_dir", default=default_save_dir, help="folder for the parquet files and their cards")
     parser.option("local_dir", default=None, help="old name of --local_save_dir")
     parser.option("hdfs_dir", default=None, help="also copy the folder there")
@@ -106,7 +59,7 @@ def add_output_options(parser: OneLineParser, default_save_dir: str) -> None:
 
 
 def make_parser(dataset: DataSet, doc: str | None) -> OneLineParser:
-    parser = OneLineParser(description=doc)
+    parser = OneLineParser(prog=dataset.name, description=doc)
     parser.option(
         "local_dataset_path",
         default=None,
@@ -149,7 +102,7 @@ def report(card: Mapping[str, Any], path: Path) -> str:
 
 
 def run(dataset: DataSet, argv: list[str] | None = None, doc: str | None = None) -> int:
-    """The whole of a script: options, source, rows, files, a line a split. Returns the exit code."""
+    """The whole of a command: options, source, rows, files, a line a split. Returns the exit code."""
     return run_options(dataset, make_parser(dataset, doc).parse_args(argv))
 
 
@@ -161,7 +114,7 @@ def run_options(dataset: DataSet, options: argparse.Namespace) -> int:
             print(report(card, folder / card["file"]))
         copy_to_hdfs(folder, options.hdfs_dir)
     except InputError as error:
-        print(f"{Path(sys.argv[0]).name}: error: {error}", file=sys.stderr)
+        print(f"{dataset.name}: error: {error}", file=sys.stderr)
         return 2
     return 0
 

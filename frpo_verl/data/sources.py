@@ -13,8 +13,9 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.ipc
 import pyarrow.parquet as pq
-from _examples import DataSet, InputError
-from _files import sha256
+
+from .examples import DataSet, InputError
+from .files import sha256
 
 EXTENSIONS = (".jsonl", ".json", ".parquet", ".arrow")
 LIST_KEYS = ("data", "rows", "examples", "instances")

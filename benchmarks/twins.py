@@ -1,0 +1,244 @@
+"""Two steps and a validation of every recipe on a processor: its twin, through verl's main_ppo.
+
+    python benchmarks/twins.py --raw FOLDER           # FOLDER/gsm8k, FOLDER/eval: data sets as they are published
+    python benchmarks/twins.py --only rpg_qwen3_4b    # one of them
+
+Makes the data files that the recipes name where they are missing, by data_preprocess/: from --raw where a set is there, else from
+problems in the published form (sums for training sets, rows of the other benchmarks for evaluation sets). Then each twin
+(`python -m frpo_verl twin`) is run, one after another; a run must end with status 0 and have logged what its page promises.
+Writes docs/results/twins.md and docs/results/twins.json.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import shutil
+import subprocess
+import sys
+import time
+from itertools import islice
+from pathlib import Path
+
+from rich.console import Console
+
+from frpo_verl import twin
+from frpo_verl.data.sets import aime24 as aime24_set
+from frpo_verl.data.sets import (
+    aime25,
+    amc23,
+    dapo_math_17k,
+    gsm8k,
+    limr,
+    math500,
+    minerva_math,
+    numina_math_cot,
+    olympiad_bench,
+    open_rs,
+    preference,
+)
+from frpo_verl.quickstart import __main__ as quickstart
+from frpo_verl.quickstart import arithmetic
+from frpo_verl.report.collect import metric_files, read_metrics
+
+RESULTS = Path("docs/results")
+MODEL = quickstart.BUILD / "model"
+DAPO_FORM = (
+    "Solve the following math problem step by step. The last line of your response should be of the form Answer: $Answer "
+    "(without quotes) where $Answer is the answer to the problem.\n\n{}\n\n"
+    'Remember to put your answer on its own line after "Answer:".'
+)
+REFERENCE = ("frpo/kl_to_ref/k1", "frpo/kl_to_ref/k3", "frpo/kl_to_go/first_token/mean", "frpo/zero_variance_groups")
+FRPO = (
+    *REFERENCE,
+    "frpo/regularizer_share",
+    "frpo/kl_by_position/q1",
+    "frpo/log_ratio_clip_frac",
+    "frpo/sign_flip_frac",
+)
+CLIP = ("actor/ppo_kl", "actor/pg_clipfrac", "actor/pg_clipfrac_at_low", "actor/pg_clipfrac_at_high")
+RPG = (*CLIP, "actor/rpg_kl")
+F_GRPO = (*REFERENCE, "actor/f_grpo/margin", "actor/f_grpo/good_frac", "actor/f_grpo/v_clip_frac")
+F_HAL = (*F_GRPO, "frpo/f_hal/on_policy_rows", "frpo/f_hal/chosen_rows", "frpo/f_hal/rejected_rows")
+
+# recipe, what is typed beside it, metrics of a step that its page promises (evaluations have none)
+CASES: list[tuple[str, list[str], tuple[str, ...]]] = [
+    ("smoke", [], FRPO),
+    ("qwen3_1.7b_gsm8k", [], FRPO),
+    ("frpo_qwen3_1.7b", [], FRPO),
+    ("frpo_qwen3_1.7b", ["method=grpo_kl_loss"], REFERENCE),
+    ("frpo_qwen3_1.7b", ["method=frpo_forward_k3"], FRPO),
+    ("frpo_qwen3_4b", [], FRPO),
+    ("frpo_qwen3_8b", ["method=atr_grpo"], CLIP),
+    ("frpo_qwen3_30b_a3b", [], FRPO),
+    ("prl_qwen2.5_math_7b", [], FRPO),
+    ("prl_qwen2.5_math_1.5b", ["algorithm.frpo.step=newline"], FRPO),
+    ("rpg_qwen3_4b", [], RPG),
+    ("rpg_qwen3_4b", ["method=dapo"], ("actor/pg_clipfrac",)),
+    ("rpg_qwen2.5_math_7b", [], RPG),
+    ("f_grpo_qwen2.5_math_1.5b", [], F_GRPO),
+    ("f_grpo_qwen2.5_math_7b", [], F_GRPO),
+    ("f_hal_qwen2.5_math_7b", [], F_HAL),
+    ("eval_math", ["name=quickstart"], ()),
+    ("eval_aime", ["name=quickstart"], ()),
+]
+
+
+def sums(count: int) -> list[arithmetic.Problem]:
+    return list(islice(arithmetic.stream(7, arithmetic.DEFAULT_LEVELS), count))
+
+
+def published_form(name: str, raw: Path | None, folder: Path) -> Path:
+    """A file or folder with rows of a set as it is published: --raw's, or problems in that form."""
+    known = {"gsm8k": "gsm8k", "math500": "eval", "aime24": "eval", "amc23": "eval"}
+    if raw is not None and name in known and (raw / known[name]).is_dir():
+        return raw / known[name]
+    makers = {
+        "dapo_math_17k": lambda p: {
+            "prompt": [{"role": "user", "content": DAPO_FORM.format(p.question)}],
+            "reward_model": {"ground_truth": p.answer, "style": "rule"},
+        },
+        "numina_math_cot": lambda p: {"problem": p.question, "answer": p.answer},
+        "limr": lambda p: {"prompt": p.question, "answer": p.answer},
+        "open_rs": lambda p: {"problem": p.question, "solution": p.solution, "answer": p.answer, "level": "Easy"},
+        "gsm8k": lambda p: {"question": p.question, "answer": p.solution},
+        "math500": lambda p: {"problem": p.question, "answer": p.answer, "solution": p.solution},
+        "aime24": lambda p: {"problem": p.question, "answer": p.answer, "id": p.level},
+        "aime25": lambda p: {"problem": p.question, "answer": p.answer},
+        "amc23": lambda p: {"problem": p.question, "answer": float(p.answer)},
+        "olympiad_bench": lambda p: {"question": p.question, "final_answer": [p.answer], "subject": "Math"},
+        "minerva_math": lambda p: {"question": p.question, "answer": p.answer},
+        "preference": lambda p: {"prompt": p.question, "chosen": p.solution, "rejected": f"#### {int(p.answer) + 1}"},
+    }
+    folder.mkdir(parents=True, exist_ok=True)
+    splits = ("train", "test") if name == "gsm8k" else ("train",) if name in TRAIN_SETS else ("test",)
+    for split in splits:
+        rows = [makers[name](p) for p in sums(96)]
+        (folder / f"{split}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return folder
+
+
+SYSTEM = ["--system_prompt", r"Please reason step by step, and put your final answer within \boxed{}."]
+TRAIN_SETS = ("dapo_math_17k", "numina_math_cot", "limr", "open_rs", "preference")
+FILES = {  # folder below build/ -> module, name of the set, options
+    "gsm8k": (gsm8k, "gsm8k", []),
+    "dapo_math_17k": (dapo_math_17k, "dapo_math_17k", []),
+    "dapo_math_17k_english": (dapo_math_17k, "dapo_math_17k", ["--english"]),
+    "numina_math": (numina_math_cot, "numina_math_cot", SYSTEM),
+    "limr": (limr, "limr", []),
+    "open_rs": (open_rs, "open_rs", []),
+    "eval/math500": (math500, "math500", []),
+    "eval/aime24": (aime24_set, "aime24", []),
+    "eval/aime25": (aime25, "aime25", []),
+    "eval/amc23": (amc23, "amc23", []),
+    "eval/olympiad_bench": (olympiad_bench, "olympiad_bench", []),
+    "eval/minerva_math": (minerva_math, "minerva_math", []),
+    "f_hal": (preference, "preference", ["--mix", "build/gsm8k/train.parquet", "--ratio", "0.25"]),
+}
+
+
+def make_files(raw: Path | None) -> None:
+    """Every data file that a recipe names, where it is missing."""
+    for name, (module, published, options) in FILES.items():
+        target = Path("build") / name
+        if not list(target.glob("*.parquet")):
+            source = published_form(published, raw, Path("build/published") / published)
+            status = module.main(["--local_dataset_path", str(source), "--local_save_dir", str(target), *options])
+            if status:
+                raise SystemExit(status)
+
+
+def run(case: tuple[str, list[str], tuple[str, ...]]) -> dict:
+    """One twin: its command, what it does not keep, its metrics, and what went wrong ("" if nothing did)."""
+    recipe, overrides, promised = case
+    made = twin.plan(recipe, overrides)
+    folder = Path(made.run_dir)
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(parents=True)
+    ray = Path("build/ray").absolute()
+    ray.mkdir(parents=True, exist_ok=True)
+    started = time.monotonic()
+    with open(folder / "train.log", "wb") as log:
+        process = subprocess.run(
+            [sys.executable, *made.command, f"hydra.run.dir={folder}/hydra"],
+            stdout=log, stderr=subprocess.STDOUT, env={**quickstart.environment(ray), "OMP_NUM_THREADS": "1"},
+        )  # fmt: skip
+    seconds = time.monotonic() - started
+    rows = read_metrics(metric_files(folder)) if process.returncode == 0 else {}
+    return {
+        "recipe": recipe,
+        "typed": " ".join([f"+recipe={recipe}", *overrides]),
+        "command": " ".join(made.command[2:]),
+        "status": process.returncode,
+        "seconds": round(seconds),
+        "trouble": trouble(process.returncode, rows, promised, folder),
+        "not_kept": made.changed,
+        "metrics": {str(step): row for step, row in rows.items()},
+    }
+
+
+def trouble(status: int, rows: dict[int, dict], promised: tuple[str, ...], folder: Path) -> str:
+    if status:
+        lines = (folder / "train.log").read_text(errors="replace").splitlines()
+        return next((line.strip() for line in reversed(lines) if "Error" in line), f"exit status {status}")
+    wanted = {0: (), 1: promised, 2: promised} if promised else {0: ()}
+    missing = [
+        f"{name} at step {step}" for step, names in wanted.items() for name in names if name not in rows.get(step, {})
+    ]
+    missing += [f"step {step}" for step in wanted if step not in rows]
+    last = rows.get(max(wanted), {})
+    if not any(name.startswith("val-core/") for name in last):
+        missing.append("validation after the last step")
+    if promised and not (folder / "checkpoints" / "latest_checkpointed_iteration.txt").exists():
+        missing.append("checkpoint")
+    return f"missing: {', '.join(missing)}" if missing else ""
+
+
+def markdown(results: list[dict]) -> str:
+    lines = [
+        "# Twins",
+        "",
+        "Two steps, a checkpoint and validation before and after, of every recipe on a processor, by",
+        "`python benchmarks/twins.py`; all numbers of the runs, their commands and every setting that a twin does not keep are",
+        "in `twins.json`. A tiny model on sums: the numbers show that everything runs and is logged, not that anything is learnt.",
+        "",
+        "| typed | status | seconds | validated sets | at step 2: score | KL to reference (k1) | gradient norm |",
+        "|---|---|---|---|---|---|---|",
+    ]
+    for r in results:
+        first, last = r["metrics"].get("0", {}), r["metrics"].get("2", {})
+        sets = sorted({name.split("/")[1] for name in first if name.startswith("val-core/")})
+        cells = [
+            f"{last[k]:.4g}" if k in last else "" for k in ("critic/score/mean", "frpo/kl_to_ref/k1", "actor/grad_norm")
+        ]
+        status = r["trouble"] or "ok"
+        lines.append(f"| `{r['typed']}` | {status} | {r['seconds']} | {len(sets)} | {' | '.join(cells)} |")
+    return "\n".join(lines) + "\n"
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
+    parser.add_argument("--raw", type=Path, default=None, help="folder with published data sets")
+    parser.add_argument("--only", nargs="+", default=None, help="these recipes alone; the others' results are kept")
+    args = parser.parse_args()
+    console = Console()
+    quickstart.make_data(console)
+    quickstart.make_model(console)
+    make_files(args.raw)
+    RESULTS.mkdir(parents=True, exist_ok=True)
+    file = RESULTS / "twins.json"
+    old = {r["typed"]: r for r in json.loads(file.read_text())} if file.exists() else {}
+    for case in CASES:
+        if args.only is None or case[0] in args.only:
+            result = run(case)
+            old[result["typed"]] = result
+            print(f"{result['typed']}: {result['trouble'] or 'ok'}, {result['seconds']} s", flush=True)
+            order = [" ".join([f"+recipe={r}", *o]) for r, o, _ in CASES]
+            results = [old[t] for t in order if t in old]
+            file.write_text(json.dumps(results, indent=1) + "\n")
+            (RESULTS / "twins.md").write_text(markdown(results))
+    return any(r["trouble"] for r in old.values())
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,1 @@
+"""Data sets as parquet files that verl reads: `python -m frpo_verl data NAME`."""

@@ -1,0 +1,291 @@
+"""Preference pairs (prompt, chosen, rejected) as parquet for verl, alone or mixed with a math set, for f-HAL.
+
+    python -m frpo_verl data preference --local_dataset_path pairs.jsonl --local_save_dir ~/data/pairs \\
+        --mix ~/data/gsm8k/train.parquet --ratio 0.25 --tokenizer MODEL --max_tokens 1024
+    python -m frpo_verl data preference --hub_name OWNER/SET --split train --local_save_dir ~/data/pairs
+
+A row of a pair has agent_name=recorded_response and its two answers in extra_info.chosen and extra_info.rejected; a row
+of the math set has agent_name=single_turn_agent. Read are `prompt` (text or chat), `chosen` and `rejected` (text, or a
+chat whose last assistant message is the answer); without `prompt` the messages before both answers are taken. Broken
+pairs are counted and skipped. Written is one file, train.parquet.
+"""
+
+from __future__ import annotations
+
+import argparse
+import random
+import sys
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+
+from ..common import PATH_OPTIONS, OneLineParser, add_output_options, copy_to_hdfs, positive_int, save_dir_of
+from ..examples import DataSet, InputError, Skip
+from ..files import EXTRA_INFO, SCHEMA, sha256, write_files
+from ..pairs import CHOSEN_FIELDS, PROMPT_FIELDS, REJECTED_FIELDS, Pair, read_pair
+from ..rows import make_row
+from ..sources import Source, open_hub, open_local, read_file
+
+RECORDED, GENERATED = "recorded_response", "single_turn_agent"  # agent loops: frpo_verl's, verl's
+DATA_SOURCE = "preference"
+PAIR_EXTRA_INFO = [*EXTRA_INFO, ("chosen", pa.string()), ("rejected", pa.string())]
+PAIR_SCHEMA = pa.schema(
+    [
+        *(f for f in SCHEMA if f.name != "extra_info"),
+        pa.field("agent_name", pa.string()),
+        pa.field("extra_info", pa.struct(PAIR_EXTRA_INFO)),
+    ]
+)
+
+
+def length_of(name: str) -> Callable[[str], int]:
+    """Tokens of a recorded answer as the agent loop counts them: end-of-text included."""
+    try:
+        from transformers import AutoTokenizer
+
+        tokenizer = AutoTokenizer.from_pretrained(name)
+    except Exception as error:  # missing package, folder, network, access: one line all the same
+        reason = " ".join(str(error).split())[:200]
+        raise InputError(f"--tokenizer {name}: cannot load it ({type(error).__name__}: {reason})") from None
+    end = tokenizer.eos_token_id
+    if end is None:
+        raise InputError(f"--tokenizer {name}: it has no end-of-text token, which closes a recorded answer")
+
+    def length(answer: str) -> int:
+        ids = tokenizer.encode(answer, add_special_tokens=False)
+        return len(ids) + (not ids or ids[-1] != end)
+
+    return length
+
+
+def select_pairs(source: Source, options: argparse.Namespace) -> tuple[list[Pair], int, Counter]:
+    """(usable pairs, rows read, count of every skipped row under one reason)."""
+    length = length_of(options.tokenizer) if options.tokenizer else None
+    pairs: list[Pair] = []
+    seen: set[tuple] = set()
+    dropped: Counter = Counter()
+    rows_in = 0
+    rows = source.rows
+    if length is not None and sys.stderr.isatty():
+        from tqdm import tqdm
+
+        rows = tqdm(rows, total=source.total, desc="preference", unit=" rows", mininterval=0.5)
+    for index, row in enumerate(rows):
+        rows_in += 1
+        try:
+            pair = read_pair(row, index)
+            key = (pair.prompt, pair.chosen, pair.rejected)
+            if key in seen:
+                raise Skip("duplicate")
+            seen.add(key)
+            if length is not None and max(length(pair.chosen), length(pair.rejected)) > options.max_tokens:
+                raise Skip("overlong")
+        except Skip as reason:
+            dropped[str(reason)] += 1
+            continue
+        pairs.append(pair)
+    if not pairs:
+        why = ", ".join(f"{n} {reason}" for reason, n in dropped.most_common()) or "the source is empty"
+        raise InputError(
+            f"none of {rows_in} rows can be used ({why}); looked for the fields {'/'.join(PROMPT_FIELDS)}, "
+            f"{'/'.join(CHOSEN_FIELDS)} and {'/'.join(REJECTED_FIELDS)}"
+        )
+    if options.max_rows is not None and options.max_rows < len(pairs):
+        drawn = range(options.max_rows)
+        if options.seed is not None:
+            drawn = sorted(random.Random(options.seed).sample(range(len(pairs)), options.max_rows))
+        dropped["not_selected"] += len(pairs) - options.max_rows
+        pairs = [pairs[i] for i in drawn]
+    return pairs, rows_in, dropped
+
+
+def pair_row(pair: Pair, prompt_suffix: str, system_prompt: str | None) -> dict[str, Any]:
+    """The row that agent loop `recorded_response` replays; its empty ground truth scores 0."""
+    *before, (role, question) = pair.prompt
+    if system_prompt and pair.prompt[0][0] != "system":
+        before = [("system", system_prompt), *before]
+    messages = [*before, (role, f"{question} {prompt_suffix}" if prompt_suffix else question)]
+    row = make_row(
+        data_source=DATA_SOURCE,
+        question=question,
+        ground_truth="",
+        split="train",
+        index=pair.row,
+        id=pair.id or f"{DATA_SOURCE}/train/{pair.row}",
+        ability="preference",
+    )
+    row["prompt"] = [{"role": r, "content": c} for r, c in messages]
+    row["agent_name"] = RECORDED
+    row["extra_info"] |= {"chosen": pair.chosen, "rejected": pair.rejected}
+    return row
+
+
+# ---- mixing
+
+
+def read_mix(name: str) -> list[dict[str, Any]]:
+    """The rows of a parquet file of this folder's scripts (or verl's), with the columns of PAIR_SCHEMA."""
+    path = Path(name).expanduser()
+    if path.suffix != ".parquet" or not path.is_file():
+        raise InputError(f"--mix {name}: not a parquet file; write one with a script of data_preprocess")
+    known = {f.name: {sub.name for sub in f.type} if pa.types.is_struct(f.type) else None for f in PAIR_SCHEMA}
+    rows = []
+    for number, row in enumerate(read_file(path)):
+        given = [(key, None) for key in row]
+        given += [(key, sub) for key in row if isinstance(row[key], Mapping) for sub in row[key]]
+        for key, sub in given:
+            if key not in known or (sub is not None and sub not in (known[key] or ())):
+                column = key if sub is None else f"{key}.{sub}"
+                raise InputError(
+                    f"--mix {name}: column {column} would be lost: remove it, or write the file with a script of "
+                    "data_preprocess"
+                )
+        if not row.get("prompt") or not row.get("data_source"):
+            raise InputError(f"--mix {name}, row {number}: no prompt or no data_source: it is not a file for verl")
+        if row.get("agent_name") == RECORDED:
+            raise InputError(f"--mix {name}, row {number}: a recorded pair already; give the math set alone")
+        extra = dict(row.get("extra_info") or {})
+        if extra.get("index") is None:
+            extra["index"] = number
+        extra |= {"chosen": "", "rejected": ""}
+        rows.append({**row, "agent_name": row.get("agent_name") or GENERATED, "extra_info": extra})
+    return rows
+
+
+def shares(n_pairs: int, n_others: int, ratio: Fraction) -> tuple[int, int]:
+    """How many of each give `ratio` pairs in as many rows as there are: one of the two is used whole, or nearly."""
+    if ratio == 1:
+        return n_pairs, 0
+    pairs = min(n_pairs, int(n_others * ratio / (1 - ratio)))
+    return pairs, round(pairs * (1 - ratio) / ratio)
+
+
+def interleave(pairs: list, others: list) -> Iterator:
+    """All of both in their order, evenly: any B rows in a row hold B * share pairs, rounded down or up."""
+    total = len(pairs) + len(others)
+    left, right = iter(pairs), iter(others)
+    for i in range(total):
+        yield next(left if (i + 1) * len(pairs) // total > i * len(pairs) // total else right)
+
+
+# ---- command line
+
+
+def ratio_type(value: str) -> Fraction:
+    try:
+        ratio = Fraction(value)
+    except (ValueError, ZeroDivisionError):
+        ratio = Fraction(0)
+    if not 0 < ratio <= 1:
+        raise argparse.ArgumentTypeError(f"must be a number above 0 and up to 1, the share of pairs, not {value!r}")
+    return ratio
+
+
+def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
+    parser = OneLineParser(prog="preference", description=__doc__)
+    parser.option("local_dataset_path", default=None, help="a jsonl, json, parquet or arrow file, or a folder")
+    parser.option("hub_name", default=None, help="or a data set on the hub, OWNER/NAME")
+    parser.option("hub_config", default=None, help="its configuration; default: none")
+    parser.option("split", default="train", help="the split to read (default: %(default)s)")
+    add_output_options(parser, f"~/data/{DATA_SOURCE}")
+    parser.set_defaults(prompt_suffix="")
+    parser.option("seed", type=int, default=None, help="draws --max_rows, shuffles --mix (0 where not given)")
+    parser.option("mix", default=None, help="a parquet file of problems to answer on-policy; needs --ratio")
+    parser.option("ratio", type=ratio_type, default=None, help="share of pairs in the output, above 0, up to 1")
+    parser.option("tokenizer", default=None, help="a model or folder; skips answers above --max_tokens")
+    parser.option("max_tokens", type=positive_int, default=None, help="the run's data.max_response_length")
+    options = parser.parse_args(argv)
+    if (options.local_dataset_path is None) == (options.hub_name is None):
+        parser.error("give one of --local_dataset_path and --hub_name")
+    for first, second in (("mix", "ratio"), ("tokenizer", "max_tokens")):
+        if (getattr(options, first) is None) != (getattr(options, second) is None):
+            parser.error(f"--{first} and --{second} need each other: give both or neither")
+    if options.hub_config is not None and options.hub_name is None:
+        parser.error("--hub_config is only used with --hub_name")
+    if options.seed is not None and options.mix is None and options.max_rows is None:
+        parser.error("--seed is only used to draw --max_rows pairs or to shuffle with --mix")
+    return options
+
+
+def prepare(options: argparse.Namespace) -> tuple[list[dict], dict[str, Any]]:
+    """The rows to write and their card; raises InputError before anything is written."""
+    wanted = DataSet(
+        name=DATA_SOURCE, data_source=DATA_SOURCE, hub=options.hub_name, hub_config=options.hub_config,
+        splits={options.split: options.split},
+    )  # fmt: skip
+    if options.local_dataset_path is not None:
+        sources = open_local(wanted, options.local_dataset_path, [options.split], True)
+    else:
+        sources = open_hub(wanted, [options.split])
+    source = sources[options.split]
+    others = read_mix(options.mix) if options.mix is not None else []
+    pairs, rows_in, dropped = select_pairs(source, options)
+    mixed = None
+    if options.mix is not None:
+        n_pairs, n_others = shares(len(pairs), len(others), options.ratio)
+        if not n_pairs or (options.ratio < 1 and not n_others):
+            raise InputError(
+                f"--ratio {float(options.ratio):g}: cannot be had from {len(pairs)} pairs and {len(others)} rows of "
+                f"--mix {options.mix}; choose another ratio or give more rows"
+            )
+        rng = random.Random(options.seed or 0)
+        if n_pairs < len(pairs):
+            dropped["not_selected"] += len(pairs) - n_pairs
+        pairs = rng.sample(pairs, n_pairs)
+        mixed = {
+            "name": Path(options.mix).name, "sha256": sha256(Path(options.mix).expanduser()),
+            "rows_in": len(others), "rows_used": n_others,
+        }  # fmt: skip
+        others = rng.sample(others, n_others)
+    if rows_in != len(pairs) + sum(dropped.values()):
+        raise AssertionError("preference: rows were lost without a reason")
+    elsewhere = {*PATH_OPTIONS, "mix", "hub_name", "hub_config"}
+    settings = {name: value for name, value in vars(options).items() if name not in elsewhere}
+    settings["ratio"] = None if options.ratio is None else float(options.ratio)
+    if options.tokenizer is not None and Path(options.tokenizer).is_dir():
+        settings["tokenizer"] = Path(options.tokenizer).name
+    card = {
+        "dataset": DATA_SOURCE,
+        "data_source": DATA_SOURCE,
+        "split": options.split,
+        "source": source.description,
+        "options": settings,
+        "rows_in": rows_in,
+        "dropped": dict(sorted(dropped.items())),
+        "pairs": len(pairs),
+        "mix": mixed,
+        "share_of_pairs": len(pairs) / (len(pairs) + len(others)),
+    }
+    rows = [pair_row(p, options.prompt_suffix, options.system_prompt) for p in pairs]
+    return list(interleave(rows, others)), card
+
+
+def report(card: Mapping[str, Any], path: Path) -> str:
+    parts = [f"{card['rows_in']} rows in", *(f"{count} {reason}" for reason, count in card["dropped"].items())]
+    line = f"{path}: {', '.join([*parts, str(card['pairs']) + ' pairs'])}"
+    if card["mix"] is None:
+        return line
+    mix = card["mix"]
+    return (
+        f"{line}; with {mix['rows_used']} of {mix['rows_in']} rows of {mix['name']} {card['rows_out']} rows out, "
+        f"{card['share_of_pairs']:.4g} of them pairs"
+    )
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Write the set's parquet files; returns the exit code."""
+    options = parse_args(argv)
+    folder = save_dir_of(options)
+    try:
+        rows, card = prepare(options)
+        for written in write_files([(rows, folder / "train.parquet", card)], PAIR_SCHEMA):
+            print(report(written, folder / written["file"]))
+        copy_to_hdfs(folder, options.hdfs_dir)
+    except InputError as error:
+        print(f"preference: error: {error}", file=sys.stderr)
+        return 2
+    return 0

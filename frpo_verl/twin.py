@@ -1,0 +1,209 @@
+"""`python -m frpo_verl twin RECIPE [method=NAME ...]`: a recipe's twin, two steps of the same run on a processor.
+
+It writes small data files, prints the command of main_ppo and lists every setting that the twin does not keep. The
+quickstart's tiny model answers: the problems of training rows become its sums (so that some answers are right and group
+filters have something to keep), in the rows' own columns; validation rows stay as they are.
+"""
+
+from __future__ import annotations
+
+import argparse
+import random
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+TRAIN_ROWS = 64
+VAL_ROWS = 4
+VAL_ANSWERS = 4
+FOLDER = Path("build/twin")
+NOT_SET = "not set"
+
+
+class TwinError(Exception):
+    """A recipe that has no twin here; the message is one line."""
+
+
+@dataclass(frozen=True)
+class Twin:
+    """A recipe's twin: what to type, where its run goes, what it does not keep (key -> recipe's value, twin's value)."""
+
+    command: list[str]
+    run_dir: str
+    changed: dict[str, tuple[str, str]] = field(default_factory=dict)
+
+
+def compose(*overrides: str):
+    """The configuration that `python -m verl.trainer.main_ppo OVERRIDES` starts with."""
+    import verl.trainer
+    from hydra import compose as hydra_compose
+    from hydra import initialize_config_dir
+    from hydra.errors import HydraException
+
+    folder = Path(verl.trainer.__file__).resolve().parent / "config"
+    try:
+        with initialize_config_dir(config_dir=str(folder), version_base=None):
+            return hydra_compose(config_name="ppo_trainer", overrides=list(overrides))
+    except HydraException as error:
+        raise TwinError(" ".join(str(error).split())[:300]) from None
+
+
+def plan(recipe: str, overrides: list[str], folder: Path = FOLDER) -> Twin:
+    """Write the twin's data files and say how it is run.
+
+    Args:
+        recipe: a name of `recipe/`.
+        overrides: what is typed beside it, such as method=rpg_ufkl.
+        folder: where the small data files go.
+
+    Raises:
+        TwinError: the recipe does not compose, or a file that it names is not there.
+    """
+    from omegaconf import OmegaConf
+
+    typed = [f"+recipe={recipe}", *overrides]
+    whole = compose(*typed)
+    small = [*typed, "+check=twin", *_counts(whole), *_files(whole, folder / recipe)]
+    twin = compose(*small)
+    command = ["-m", "verl.trainer.main_ppo", *small]
+    return Twin(command, str(OmegaConf.select(twin, "run_dir")), differences(whole, twin))
+
+
+def _counts(config) -> list[str]:
+    """Overrides that keep the recipe's number of updates for each rollout, and its evaluation's answers."""
+    actor, rollout = config.actor_rollout_ref.actor, config.actor_rollout_ref.rollout
+    updates = max(1, config.data.train_batch_size // actor.ppo_mini_batch_size)
+    mini = max(1, 8 // updates)
+    out = [f"data.train_batch_size={mini * updates}", f"actor_rollout_ref.actor.ppo_mini_batch_size={mini}"]
+    if not config.trainer.val_only:
+        out.append(f"actor_rollout_ref.rollout.val_kwargs.n={min(rollout.val_kwargs.n, VAL_ANSWERS)}")
+    if "overlong_buffer_cfg" in (config.reward.get("reward_kwargs") or {}):
+        out.append("reward.reward_kwargs.overlong_buffer_cfg.len=16")  # of the twin's 32 tokens
+    return out
+
+
+def _files(config, folder: Path) -> list[str]:
+    """Write the small files; returns the overrides that name them."""
+    limit = 700  # characters, below check/twin.yaml's data.max_prompt_length
+    train = [_small(Path(path), folder, TRAIN_ROWS, limit, sums=True) for path in _paths(config.data.train_files)]
+    val = [_small(Path(path), folder, VAL_ROWS, limit, sums=False) for path in _paths(config.data.val_files)]
+    return [f"data.train_files=[{','.join(train)}]", f"data.val_files=[{','.join(val)}]"]
+
+
+def _paths(value: Any) -> list[str]:
+    return [value] if isinstance(value, str) else list(value)
+
+
+def _small(source: Path, folder: Path, count: int, limit: int, sums: bool) -> str:
+    """The first rows of a file that are short enough, and one that is not: the recipe's length filter drops it."""
+    import pyarrow.parquet as pq
+
+    from .files import write_atomically
+
+    if not source.is_file():
+        name = source.parent.name
+        raise TwinError(
+            f"{source}: no such file; write it with `python -m frpo_verl data NAME --local_save_dir {source.parent}` (its first "
+            f"rows are enough: --max_rows {count}); the file of recipe/*.yaml for {name} says which NAME"
+        )
+    table = pq.read_table(source)
+    lengths = [sum(len(m["content"]) for m in prompt) for prompt in table.column("prompt").to_pylist()]
+    short = [i for i, length in enumerate(lengths) if length <= limit][:count]
+    if not short:
+        raise TwinError(f"{source}: no prompt of at most {limit} characters; give another file")
+    long = [i for i, length in enumerate(lengths) if length > 2 * limit][:1]
+    rows = table.take(short).to_pylist()
+    if sums:
+        rows = _as_sums(rows)
+    rows += table.take(long).to_pylist() if long else []
+    target = folder / f"{source.parent.name}_{source.name}"
+    made = type(table).from_pylist(rows, schema=table.schema)
+    write_atomically(target, lambda path: pq.write_table(made, path))
+    return str(target)
+
+
+def _as_sums(rows: list[dict]) -> list[dict]:
+    """The same rows about the quickstart's sums: problem, ground truth and recorded answers are replaced, nothing else."""
+    from .quickstart import arithmetic
+    from .quickstart.tiny_model import with_slip
+
+    rng = random.Random(0)
+    for row, problem in zip(rows, islice(arithmetic.stream(0, arithmetic.DEFAULT_LEVELS), len(rows)), strict=True):
+        row["prompt"][-1]["content"] = problem.question
+        if row["reward_model"]["ground_truth"]:
+            row["reward_model"]["ground_truth"] = problem.answer
+        extra = row.get("extra_info") or {}
+        if extra.get("chosen"):
+            extra |= {"chosen": problem.solution, "rejected": with_slip(problem, rng, 1.0)}
+    return rows
+
+
+def differences(whole, twin) -> dict[str, tuple[str, str]]:
+    """Every key whose value differs as it was written (what follows it by interpolation is not repeated).
+
+    Sections of another engine, which only one of the two has, are one entry each.
+    """
+    from omegaconf import OmegaConf
+
+    before, after = (
+        {key: _text(value) for key, value in _leaves(OmegaConf.to_container(config, resolve=False)).items()}
+        for config in (whole, twin)
+    )
+    out: dict[str, tuple[str, str]] = {}
+    for side, mine, other in ((0, before, after), (1, after, before)):
+        sections: dict[str, list[str]] = {}
+        for key in mine:
+            if key not in other:
+                sections.setdefault(".".join(key.split(".")[:3]), []).append(key)
+        for section, keys in sections.items():
+            if len(keys) > 3:
+                pair = (f"{len(keys)} settings", NOT_SET)
+                out[f"{section}.*"] = pair if side == 0 else pair[::-1]
+            else:
+                out.update({key: (mine[key], NOT_SET) if side == 0 else (NOT_SET, mine[key]) for key in keys})
+    out.update({key: (before[key], after[key]) for key in before if key in after and before[key] != after[key]})
+    return dict(sorted(out.items()))
+
+
+def _leaves(values: Any, prefix: str = "") -> dict[str, Any]:
+    if not isinstance(values, Mapping):
+        return {prefix: values}
+    out: dict[str, Any] = {}
+    for key, value in values.items():
+        if key == "_target_" or (key == "critic" and not prefix):  # follow the engine; no recipe has a critic
+            continue
+        out.update(_leaves(value, f"{prefix}.{key}" if prefix else str(key)))
+    return out
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Print a twin's command and what it does not keep; returns the exit status."""
+    parser = argparse.ArgumentParser(prog="python -m frpo_verl twin", description=__doc__.split("\n\n")[0])
+    parser.add_argument("recipe", help="a name of `python -m frpo_verl paths`")
+    parser.add_argument("overrides", nargs="*", help="what is typed beside it: method=NAME name=NAME ...")
+    args = parser.parse_args(argv)
+    try:
+        twin = plan(args.recipe, args.overrides)
+    except TwinError as error:
+        print(f"twin: {error}", file=sys.stderr)
+        return 2
+    print("not kept (the recipe's value -> the twin's):")
+    for key, (before, after) in twin.changed.items():
+        print(f"  {key}: {before} -> {after}")
+    model = Path("build/quickstart/model")
+    if not model.is_dir():
+        print(f"{model} is not there yet: `python -m frpo_verl.quickstart` makes it")
+    print(f"run it (its folder is {twin.run_dir}):")
+    print(f"  VERL_PLATFORM=cpu python {' '.join(_quoted(word) for word in twin.command)}")
+    return 0
+
+
+def _text(value: Any) -> str:
+    return "null" if value is None else str(value).lower() if isinstance(value, bool) else str(value)
+
+
+def _quoted(word: str) -> str:
+    return f"'{word}'" if any(c in word for c in "[]{}$ ") else word

@@ -1,0 +1,224 @@
+"""Checks of a run's layout: settings that verl accepts and that change the method, or that die after the first rollout.
+
+Each error is one line: the key, its value, what is allowed, what to do.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+
+import pyarrow.parquet as pq
+from omegaconf import OmegaConf
+
+from ..settings import ConfigError
+
+ROOT = "actor_rollout_ref"
+ENGINES = {"McoreActorConfig": "megatron", "VeOmniActorConfig": "veomni", "TorchTitanActorConfig": "torchtitan"}
+
+
+def check_layout(config, *, has_reference: bool) -> None:
+    """Refuse a layout that would change the method in silence or stop the run after its first rollout.
+
+    Args:
+        config: the composed configuration of main_ppo; it is only read.
+        has_reference: whether the run compares with a reference model.
+
+    Raises:
+        ConfigError: on the first thing that is wrong.
+    """
+    _check_folder(config)
+    _check_engine(config)
+    if has_reference:
+        _check_model_dtype(config)
+    _check_capacity(config)
+    if _select(config, "trainer.val_only", False):
+        if not _select(config, "trainer.val_before_train", True):
+            raise ConfigError(
+                "trainer.val_before_train=false beside val_only=true: verl would train instead of validating; set it to true"
+            )
+        return
+    _check_sampling(config)
+    _check_token_budgets(config)
+    _check_gpu_counts(config)
+
+
+def _select(config, key: str, default=None):
+    value = OmegaConf.select(config, key, default=default)
+    return default if value is None else value
+
+
+def _check_folder(config) -> None:
+    """An evaluation whose model has no name has no folder either."""
+    if "name" in config and OmegaConf.is_missing(config, "name"):
+        raise ConfigError(
+            "name is not set: it names the evaluated model's folder, so that no model overwrites "
+            "another's answers; add name=SOME_NAME"
+        )
+
+
+def _check_engine(config) -> None:
+    """The class of the actor's (and the reference's) settings, the strategy and the sections belong to one engine."""
+    for role in ("actor", "ref"):
+        target = str(_select(config, f"{ROOT}.{role}._target_", "")).rpartition(".")[2]
+        strategy = str(_select(config, f"{ROOT}.{role}.strategy", ""))
+        engine = ENGINES.get(target)
+        if not strategy.startswith(engine or "fsdp"):
+            wanted = engine or "fsdp2"
+            raise ConfigError(
+                f"{ROOT}.{role}.strategy={strategy} does not belong to {target}: use layout=fsdp or layout=megatron beside "
+                f"a recipe, else set model_engine and strategy together (here strategy={wanted})"
+            )
+        section = "fsdp_config" if engine else "megatron"
+        if _select(config, f"{ROOT}.{role}.{section}") is not None:
+            raise ConfigError(
+                f"{ROOT}.{role}.{section} is set and strategy={strategy} does not know it: its worker would stop; remove it"
+            )
+
+
+def _check_model_dtype(config) -> None:
+    """FSDP casts the whole module to model_dtype, the rotary frequencies too: the reference is then another model."""
+    for role in ("actor", "ref"):
+        key = f"{ROOT}.{role}.fsdp_config.model_dtype"
+        value = str(_select(config, key, "fp32")).removeprefix("torch.")
+        if value not in ("fp32", "float32", "float"):
+            raise ConfigError(
+                f"{key}={value}: FSDP then rounds the rotary frequencies as well, and the log-ratio to the reference is that "
+                "of two other models; allowed is fp32 (the passes compute in fsdp_config.dtype=bfloat16 all the same)"
+            )
+
+
+def _check_sampling(config) -> None:
+    """With top-p or top-k the answers are not drawn from the policy whose log-probs the method uses."""
+    top_p, top_k = _select(config, f"{ROOT}.rollout.top_p", 1.0), _select(config, f"{ROOT}.rollout.top_k", -1)
+    if float(top_p) != 1.0:
+        raise ConfigError(
+            f"{ROOT}.rollout.top_p={top_p}: answers would not be samples of the policy whose log-probs are used; set it to 1 "
+            "(val_kwargs.top_p is for validation)"
+        )
+    if int(top_k) not in (-1, 0):
+        raise ConfigError(
+            f"{ROOT}.rollout.top_k={top_k}: answers would not be samples of the policy whose log-probs are used; set it to -1 "
+            "(val_kwargs.top_k is for validation)"
+        )
+
+
+def _parallel(config) -> tuple[int, int]:
+    """(ranks that share one sequence, ranks that share one copy of the data)."""
+    actor = f"{ROOT}.actor"
+    strategy = str(_select(config, f"{actor}.strategy", "fsdp"))
+    if strategy == "megatron":
+        tensor, pipeline, context = (
+            int(_select(config, f"{actor}.megatron.{name}_parallel_size", 1))
+            for name in ("tensor_model", "pipeline_model", "context")
+        )
+        return context, tensor * pipeline * context
+    if strategy == "veomni":
+        ulysses = int(_select(config, f"{actor}.veomni.ulysses_parallel_size", 1))
+        return ulysses, ulysses
+    if strategy == "torchtitan":
+        tensor, pipeline, context = (
+            int(_select(config, f"{actor}.torchtitan.{name}_parallel_size", 1))
+            for name in ("tensor", "pipeline", "context")
+        )
+        return tensor, tensor * pipeline * context
+    old = int(_select(config, f"{actor}.ulysses_sequence_parallel_size", 1))
+    ulysses = old if old > 1 else int(_select(config, f"{actor}.fsdp_config.ulysses_sequence_parallel_size", 1))
+    return ulysses, ulysses
+
+
+def _budgets(config) -> Iterator[tuple[str, str]]:
+    """(the switch for dynamic batches, the token budget) of every pass."""
+    yield f"{ROOT}.actor.use_dynamic_bsz", f"{ROOT}.actor.ppo_max_token_len_per_gpu"
+    for role in ("rollout", "ref"):
+        yield f"{ROOT}.{role}.log_prob_use_dynamic_bsz", f"{ROOT}.{role}.log_prob_max_token_len_per_gpu"
+
+
+def _check_token_budgets(config) -> None:
+    """A micro-batch holds at least one prompt with its answer: budget * sequence parallel >= prompt + response."""
+    prompt, response = (
+        int(_select(config, "data.max_prompt_length", 512)),
+        int(_select(config, "data.max_response_length", 512)),
+    )
+    shared, _ = _parallel(config)
+    for switch, key in _budgets(config):
+        budget = _select(config, key)
+        if _select(config, switch, False) and budget is not None and int(budget) * shared < prompt + response:
+            times = f" on {shared} ranks" if shared > 1 else ""
+            raise ConfigError(
+                f"{key}={budget}{times} does not hold one prompt and answer of data.max_prompt_length={prompt} + "
+                f"max_response_length={response} tokens: set it to {-(-(prompt + response) // shared)} or more"
+            )
+
+
+def _check_gpu_counts(config) -> None:
+    """Mini-batches are divided over the data-parallel ranks, the ranks over the rollout engines: without a rest."""
+    if not _select(config, f"{ROOT}.hybrid_engine", True):
+        return
+    per_node, nodes = int(_select(config, "trainer.n_gpus_per_node", 8)), int(_select(config, "trainer.nnodes", 1))
+    world = per_node * nodes
+    gpus = f"trainer.n_gpus_per_node={per_node} x nnodes={nodes}"
+    _, copies = _parallel(config)
+    if world % copies:
+        raise ConfigError(f"{gpus} is not a multiple of the {copies} ranks that hold one model; change one of them")
+    ranks = world // copies
+    mini, n = (
+        int(_select(config, f"{ROOT}.actor.ppo_mini_batch_size", 256)),
+        int(_select(config, f"{ROOT}.rollout.n", 1)),
+    )
+    if mini * n % ranks:
+        raise ConfigError(
+            f"{ROOT}.actor.ppo_mini_batch_size={mini} x rollout.n={n} = {mini * n} answers cannot be divided over {ranks} "
+            f"data-parallel ranks ({gpus}): change the mini-batch or the number of GPUs"
+        )
+    engine = 1
+    for name in ("tensor_model", "data", "pipeline_model"):
+        engine *= int(_select(config, f"{ROOT}.rollout.{name}_parallel_size", 1))
+    if world % engine:
+        raise ConfigError(
+            f"{ROOT}.rollout.tensor_model_parallel_size={_select(config, f'{ROOT}.rollout.tensor_model_parallel_size', 1)}: "
+            f"{gpus} is not a multiple of a rollout engine's {engine} GPUs; set it to a divisor"
+        )
+
+
+def _rows(files) -> int | None:
+    """How many rows local parquet files have together; None if one cannot be read here."""
+    rows = 0
+    for path in [files] if isinstance(files, str) else list(files or []):
+        try:
+            rows += pq.read_metadata(os.path.expanduser(str(path))).num_rows
+        except (OSError, ValueError):
+            return None
+    return rows
+
+
+def _check_capacity(config) -> None:
+    """The queue between rollout and trainer refuses samples above its capacity, in the middle of a validation."""
+    key = "transfer_queue.backend.SimpleStorage.total_storage_size"
+    capacity = _select(config, key)
+    if (
+        capacity is None
+        or _select(config, "transfer_queue.backend.storage_backend", "SimpleStorage") != "SimpleStorage"
+    ):
+        return
+    wanted = [
+        (
+            "data.train_batch_size x rollout.n",
+            int(_select(config, "data.train_batch_size", 0)) * int(_select(config, f"{ROOT}.rollout.n", 1)),
+        )
+    ]
+    rows = _rows(_select(config, "data.val_files"))
+    if rows is not None:
+        limit = int(_select(config, "data.val_max_samples", -1))
+        rows = min(rows, limit) if limit > 0 else rows
+        wanted.append(
+            (
+                "problems of data.val_files x val_kwargs.n",
+                rows * int(_select(config, f"{ROOT}.rollout.val_kwargs.n", 1)),
+            )
+        )
+    for what, samples in wanted:
+        if samples > int(capacity):
+            raise ConfigError(
+                f"{key}={capacity} holds fewer samples than {what} = {samples}: set it to {2 * samples} or lower the number of answers"
+            )
