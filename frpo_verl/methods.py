@@ -295,6 +295,7 @@ def _rows() -> Iterator[Method]:
         recipe=("method=rpg_urkl", "algorithm.adv_estimator=rpg_batch_mean"),
         test="test_core_rpg.py",
         adapter="frpo_verl.verl_plugin.estimators:rpg_batch_mean",
+        obeys=_NORM,  # false is what it does: it never divides
     )
     yield from _rpg_rows()
     yield from _clip_rows()
