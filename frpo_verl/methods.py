@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import functools
 import importlib
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -71,7 +71,7 @@ class Method:
         then: a loss of verl's that goes on with the advantages that `function` returns.
         with_loss: the loss that an estimator makes advantages for, None if any.
         refuses: keys of verl's that it cannot live with.
-        page: its page in docs/. recipe: what to type for it beside a recipe. test: where it is proved exact.
+        page: its page in docs/. recipe: what to type for it beside a recipe. test: `file::function` that proves it exact.
     """
 
     name: str
@@ -142,7 +142,7 @@ def _frpo_rows() -> Iterator[Method]:
             "frpo_verl.core.advantages:regularized_advantages",
             page="frpo.md" if name == "frpo" else "divergences.md",
             recipe=("method=frpo",) if name == "frpo" else ("method=frpo", f"algorithm.adv_estimator={name}", *order),
-            test="test_core_advantages.py",
+            test="test_core_advantages.py::test_expected_gradient_is_that_of_the_enumerated_objective",
             adapter="frpo_verl.verl_plugin.estimators:frpo",
             section=FrpoSettings,
             fixes={"divergence": divergence} if divergence else {},
@@ -161,7 +161,7 @@ def _rpg_rows() -> Iterator[Method]:
                 "frpo_verl.core.losses.rpg:rpg_loss",
                 page="rpg.md",
                 recipe=(f"method={prefix}{variant}",),
-                test="test_core_rpg.py",
+                test="test_core_rpg.py::test_sequence_level_is_the_exact_gradient_off_policy",
                 section=RpgSettings,
                 fixes={"variant": variant, "reinforce": prefix == "rpg_rf_"},
                 needs=frozenset({"old"}),
@@ -181,7 +181,7 @@ def _clip_rows() -> Iterator[Method]:
             "frpo_verl.core.losses.clipping:divergence_clip_loss",
             page="clipping.md",
             recipe=recipe,
-            test="test_core_clipping.py",
+            test="test_core_clipping.py::test_gradient_is_kept_exactly_while_the_estimate_is_within_delta",
             section=ClipSettings,
             fixes=fixes,
             obeys=_AGGREGATION,
@@ -199,7 +199,7 @@ def _local_kl_rows() -> Iterator[Method]:
             "frpo_verl.core.losses.local_kl:local_kl",
             page="kl_placement.md",
             recipe=("method=grpo_kl_loss", f"{KINDS['local_kl']}={typed}"),
-            test="test_core_local_kl.py",
+            test="test_core_local_kl.py::test_value_and_local_gradient_on_policy",
             needs=frozenset({"reference", "old"} if name == "k3_is" else {"reference"}),
         )
 
@@ -274,7 +274,7 @@ def _rows() -> Iterator[Method]:
         "frpo_verl.core.losses.f_grpo:signed_weights",
         page="f_hal.md",
         recipe=("method=f_hal",),
-        test="test_core_f_grpo.py",
+        test="test_core_f_grpo.py::test_f_hal_ends_and_mixture",
         adapter="frpo_verl.verl_plugin.estimators:f_hal",
         section=FHalSettings,
         needs=frozenset({"groups", "v1"}),
@@ -293,7 +293,7 @@ def _rows() -> Iterator[Method]:
         "frpo_verl.core.losses.rpg:baseline_advantage",
         page="rpg.md",
         recipe=("method=rpg_urkl", "algorithm.adv_estimator=rpg_batch_mean"),
-        test="test_core_rpg.py",
+        test="test_core_rpg.py::test_baselines_with_literal_numbers",
         adapter="frpo_verl.verl_plugin.estimators:rpg_batch_mean",
         obeys=_NORM,  # false is what it does: it never divides
     )
@@ -305,7 +305,7 @@ def _rows() -> Iterator[Method]:
         "frpo_verl.core.losses.f_grpo:f_grpo_loss",
         page="f_grpo.md",
         recipe=("method=f_grpo",),
-        test="test_core_f_grpo.py",
+        test="test_core_f_grpo.py::test_loss_and_gradient_against_the_equation",
         section=FGrpoSettings,
         needs=frozenset({"reference", "one_value"}),
         refuses=(_ENGINE_LOG_PROBS,),
@@ -316,7 +316,7 @@ def _rows() -> Iterator[Method]:
         "frpo_verl.core.losses.frpo:frpo_loss_advantages",
         page="frpo.md",
         recipe=("method=frpo_loss",),
-        test="test_core_losses_frpo.py",
+        test="test_core_frpo.py::test_it_is_the_advantage_of_the_current_policy",
         section=FrpoLossSettings,
         needs=frozenset({"old"}),
         obeys=_AGGREGATION | _CLIP,
@@ -330,10 +330,10 @@ for _method in _rows():
     add(_method)
 
 
-def markdown() -> str:
+def markdown(rows: Iterable[Method] | None = None) -> str:
     """The table of the docs: every row with what is typed for it, what it needs, and its page."""
     lines = ["| typed | beside a recipe | settings | always needs | obeys | page |", "|---|---|---|---|---|---|"]
-    for method in METHODS.values():
+    for method in METHODS.values() if rows is None else rows:
         key = KINDS[method.kind].rsplit(".", 1)[1]
         section = f"`{method.section.KEY.removeprefix(ACTOR + '.')}`" if method.section else ""
         obeys = ", ".join(f"`{k}`" for k in sorted(method.obeys | set(method.from_verl.values())))

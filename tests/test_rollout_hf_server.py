@@ -7,7 +7,7 @@ import pytest
 import torch
 from transformers import Qwen3Config, Qwen3ForCausalLM
 
-from frpo_verl.verl_plugin.cpu import server as module
+from frpo_verl.verl_plugin.rollout_hf import server as module
 from frpo_verl.verl_plugin.rollout_hf.server import HFServer
 
 EOS, PAD, VOCABULARY = 1, 0, 20

@@ -7,6 +7,8 @@ from pathlib import Path
 
 import frpo_verl
 
+from .. import methods
+
 
 def _group(name: str) -> list[str]:
     folder = Path(frpo_verl.__file__).parent / "recipes" / name
@@ -35,7 +37,11 @@ def check_names() -> list[str]:
 
 def main(argv: list[str] | None = None) -> int:
     """Print recipes, methods and the paths that verl's configuration takes."""
-    argparse.ArgumentParser(prog="python -m frpo_verl paths", description=main.__doc__).parse_args(argv)
+    parser = argparse.ArgumentParser(prog="python -m frpo_verl paths", description=main.__doc__)
+    parser.add_argument("--methods", action="store_true", help="print the table of methods (markdown) and nothing else")
+    if parser.parse_args(argv).methods:
+        print(methods.markdown(), end="")
+        return 0
     root = Path(frpo_verl.__file__).resolve().parent
     print(f"package          {root}")
     print(f"recipes          {(root / 'recipes').resolve()}")

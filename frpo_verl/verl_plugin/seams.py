@@ -7,6 +7,7 @@ the wrapped function's source, see `hooks.py`.
 
 from __future__ import annotations
 
+from .. import methods
 from .hooks import seam, step
 
 # ---------------------------------------------------------------------------------------------- registrations
@@ -21,6 +22,7 @@ def register_estimators(module):
     from . import estimators
 
     estimators.register(module)
+    methods.on_add(lambda row: estimators.register(module))
 
 
 @step(
@@ -32,6 +34,7 @@ def register_policy_losses(module):
     from . import losses
 
     losses.register(module)
+    methods.on_add(lambda row: losses.register(module))
 
 
 @step(
