@@ -70,6 +70,6 @@ def test_main_ppo_trains_alike(tmp_path):
     assert sorted(fsdp2) == sorted(megatron) == [1, 2, 3]
     for step, mine in fsdp2.items():
         for name in ("critic/score/mean", "frpo/kl_to_ref/k1", "frpo/kl_to_ref/k3", "actor/grad_norm", "actor/loss"):
-            assert megatron[step][name] == pytest.approx(mine[name], rel=1e-4, abs=1e-6), (step, name)
+            assert megatron[step][name] == pytest.approx(mine[name], rel=1e-3, abs=1e-6), (step, name)
         assert megatron[step]["frpo/rollout_log_prob_diff_max"] < 1e-4
     assert fsdp2[3]["frpo/kl_to_ref/k3"] > 1e-4  # the policy moved

@@ -1,0 +1,146 @@
+"""The self-test passes here, notices every seam that is missing, and judges edited copies of verl by what they do."""
+
+import functools
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+import transfer_queue
+import verl_edits
+
+from frpo_verl.verl_plugin import context, hooks, selftest
+
+WRAPPED = {  # what is taken out -> the check that says so
+    "verl.trainer.ppo.ray_trainer.compute_advantage": "trainer.ppo.ray_trainer.compute_advantage",
+    "verl.trainer.ppo.v1.utils.compute_advantage_for_multi_trajectories": "PPOTrainer._compute_advantage",
+    "verl.trainer.ppo.v1.trainer_base.PPOTrainer._compute_advantage": "the responses and the tokenizer",
+    "verl.trainer.ppo.metric_utils.compute_data_metrics": "PPOTrainer._compute_advantage",
+    "verl.workers.utils.losses.ppo_loss": "ppo_loss",
+    "verl.trainer.ppo.core_algos.kl_penalty_forward": "kl_penalty_forward",
+    "verl.trainer.ppo.utils.need_reference_policy": "need_reference_policy",
+    "verl.utils.config.validate_config": "validate_config",
+    "verl.utils.tracking.FileLogger.__init__": "FileLogger",
+    "verl.utils.checkpoint.checkpoint_manager.find_latest_ckpt_path": "find_latest_ckpt_path",
+}
+
+
+@pytest.fixture(scope="module", autouse=True)
+def applied():
+    hooks.import_all()
+    selftest.run_selftest()  # imports the rest
+
+
+def test_it_passes_and_leaves_no_trace():
+    def state():
+        process = dict(context.PROCESS.__dict__)
+        return (
+            process,
+            transfer_queue.kv_batch_get,
+            transfer_queue.kv_batch_put,
+            dict(os.environ),
+            torch.get_rng_state().tolist(),
+        )
+
+    before = state()
+    assert selftest.run_selftest() == []
+    assert state() == before
+
+
+def take_out(monkeypatch, path: str) -> None:
+    """Put verl's own function back in every module of verl that has bound the wrap."""
+    parts = path.split(".")
+    module = next(".".join(parts[:n]) for n in range(len(parts) - 1, 0, -1) if ".".join(parts[:n]) in sys.modules)
+    *owners, name = parts[len(module.split(".")) :]
+    owner = functools.reduce(getattr, owners, sys.modules[module])
+    wrap = getattr(owner, name)
+    original = wrap.__wrapped__
+    if owners:
+        monkeypatch.setattr(owner, name, original)
+    for module in [m for n, m in sys.modules.items() if n.startswith("verl.")]:
+        for bound in [n for n, value in vars(module).items() if value is wrap]:
+            monkeypatch.setattr(module, bound, original)
+
+
+@pytest.mark.parametrize("path", WRAPPED)
+def test_a_wrap_that_is_missing_is_noticed(monkeypatch, path):
+    take_out(monkeypatch, path)
+    failures = selftest.run_selftest()
+    assert any(WRAPPED[path] in line.split(": expected")[0] for line in failures), failures
+
+
+@pytest.mark.parametrize("registry", ["ADV_ESTIMATOR_REGISTRY", "POLICY_LOSS_REGISTRY"])
+def test_names_that_are_not_registered_are_noticed(monkeypatch, registry):
+    from verl.trainer.ppo import core_algos
+
+    monkeypatch.delitem(getattr(core_algos, registry), "frpo")
+    assert any(line.startswith("registries of estimators and losses") for line in selftest.run_selftest())
+
+
+def test_an_agent_loop_that_is_not_registered_is_noticed(monkeypatch):
+    from verl.experimental.agent_loop import agent_loop
+
+    monkeypatch.delitem(agent_loop._agent_loop_registry, "recorded_response")
+    (failure,) = selftest.run_selftest()
+    assert failure.startswith("experimental.agent_loop: registry") and "KeyError" in failure
+
+
+def test_one_line_names_seam_expectation_and_what_came(monkeypatch):
+    from verl.workers import engine_workers
+
+    monkeypatch.setattr(engine_workers, "ppo_loss", lambda **_: (torch.tensor(3.0), {}))
+    failures = selftest.run_selftest(selftest.WORKER)
+    assert len(failures) == len(selftest.WORKER)
+    assert failures[0].startswith("workers.utils.losses.ppo_loss: loss_mode=frpo: expected -0.1")
+    assert failures[0].endswith("came 3") and all("\n" not in line for line in failures)
+
+
+def test_a_worker_tests_its_loss_without_the_trainer():
+    code = (
+        "import sys, verl.workers.engine_workers\n"
+        "from frpo_verl.verl_plugin import selftest as s\n"
+        "print(s.run_selftest(s.WORKER), 'verl.trainer.ppo.v1.trainer_base' in sys.modules)"
+    )
+    result = subprocess.run([sys.executable, "-W", "ignore", "-c", code], capture_output=True, text=True, timeout=300)
+    assert result.stdout.splitlines()[-1] == "[] False", result.stderr[-2000:]
+
+
+def test_inside_itself_it_does_nothing(monkeypatch):
+    inner = []
+    checks = {"outer": lambda: inner.append(selftest.run_selftest({"inner": lambda: 1 / 0}))}
+    assert selftest.run_selftest(checks) == [] and inner == [[]]
+
+
+@pytest.fixture(scope="module")
+def judged(tmp_path_factory):
+    """What the self-test says of every edited copy of verl."""
+    script = Path(verl_edits.__file__)
+    env = {**os.environ, "OMP_NUM_THREADS": "1", hooks.ALLOW_UNTESTED: "1"}
+    folder = tmp_path_factory.mktemp("copies")
+    command = [sys.executable, "-W", "ignore", str(script), str(folder)]
+    result = subprocess.run(command, capture_output=True, text=True, timeout=600, env=env)
+    assert result.returncode == 0, result.stderr[-3000:]
+    return json.loads(result.stdout.splitlines()[-1])
+
+
+@pytest.mark.parametrize("edit", verl_edits.HARMLESS)
+def test_a_harmless_edit_of_verl_passes(judged, edit):
+    assert judged[edit] == []
+
+
+@pytest.mark.parametrize(
+    "edit, named",
+    {
+        "argument of compute_advantage renamed": "compute_advantage() missing 1 required positional argument",
+        "ref_log_prob renamed in the batch": "column ref_log_prob: expected in the batch",
+        "ppo_loss does not call the registry": "workers.utils.losses.ppo_loss: loss_mode=frpo: expected",
+        "compute_advantage drops non-tensor columns": "KeyError: 'uid' (verl/trainer/ppo/ray_trainer.py",
+        "compute_advantage moved, the old name an alias": "compute_advantage of verl's own estimators: advantages of grpo",
+        "argument of agg_loss renamed": "core_algos.agg_loss: expected the toy batch to pass, came TypeError",
+    }.items(),
+)
+def test_a_harmful_edit_of_verl_is_named(judged, edit, named):
+    assert any(named in line for line in judged[edit]), judged[edit]

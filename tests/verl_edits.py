@@ -1,0 +1,121 @@
+"""Edited copies of the installed verl, and what the self-test says of each: `python verl_edits.py FOLDER [NAME...]`.
+
+A copy has folders of its own; its files are links to the installed package, but for the edited ones. The heavy packages are imported
+once, and each copy is judged in a forked child that puts it first on sys.path. Prints one JSON object.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import os
+import shutil
+import sys
+from pathlib import Path
+
+TRAINER = "trainer/ppo/ray_trainer.py"
+V1, V1_UTILS = "trainer/ppo/v1/trainer_base.py", "trainer/ppo/v1/utils.py"
+ALGORITHMS, LOSSES = "trainer/ppo/core_algos.py", "workers/utils/losses.py"
+LEGACY_CLASS = '@deprecated("Legacy trainer'
+
+HARMLESS: dict[str, list[tuple[str, str, str]]] = {
+    "comments": [
+        (TRAINER, "# prepare response group", "# the groups of responses"),
+        (LOSSES, "# compute policy loss", "# the policy's loss"),
+        (ALGORITHMS, "# For numerical stability", "# against overflow"),
+        (
+            "trainer/ppo/utils.py",
+            '"""Given the config, do we need ref policy."""',
+            '"""Whether a reference is needed."""',
+        ),
+        ("trainer/ppo/metric_utils.py", "        # score\n", "        # scores\n"),
+        (V1, "# 3. compute advantages", "# 3. advantages"),
+    ],
+    "comment in compute_advantage": [(TRAINER, "# prepare response group", "# the groups of responses")],
+}
+HARMFUL: dict[str, list[tuple[str, str, str]]] = {
+    "argument of compute_advantage renamed": [
+        (TRAINER, "    adv_estimator: AdvantageEstimator,\n    gamma: float = 1.0", "    estimator: AdvantageEstimator,\n    gamma: float = 1.0"),
+        (TRAINER, "    # Back-compatible with trainers that", "    adv_estimator = estimator\n    # Back-compatible with trainers that"),
+        (V1_UTILS, "adv_estimator=adv_estimator,", "estimator=adv_estimator,"),
+    ],
+    "ref_log_prob renamed in the batch": [(V1, '"ref_log_prob"', '"reference_log_prob"')],
+    "ppo_loss does not call the registry": [
+        (LOSSES, "get_policy_loss_fn(loss_mode)", 'get_policy_loss_fn("vanilla")'),
+    ],
+    "compute_advantage drops non-tensor columns": [
+        (TRAINER, "    # prepare response group\n", "    data = data.select(non_tensor_batch_keys=[])\n"),
+    ],
+    "compute_advantage moved, the old name an alias": [
+        (TRAINER, "def compute_advantage(", "def advantage_of_batch("),
+        (TRAINER, LEGACY_CLASS, "compute_advantage = advantage_of_batch\n\n\n" + LEGACY_CLASS),
+        (V1_UTILS, "import compute_advantage\n", "import advantage_of_batch as compute_advantage\n"),
+    ],
+    "argument of agg_loss renamed": [
+        (file, "loss_mat", "loss_matrix")
+        for file in (ALGORITHMS, LOSSES, V1, TRAINER)
+    ],
+}  # fmt: skip
+
+
+def write_copy(folder: Path, edits: list[tuple[str, str, str]]) -> Path:
+    """A package `verl` in `folder` with these edits; returns the folder."""
+    installed = Path(importlib.util.find_spec("verl").origin).parent
+    texts: dict[str, str] = {}
+    for file, old, new in edits:
+        text = texts.get(file) or (installed / file).read_text()
+        if old not in text:
+            raise ValueError(f"{file} of the installed verl has no {old!r}")
+        texts[file] = text.replace(old, new)
+    package = folder / "verl"
+    shutil.copytree(installed, package, copy_function=os.symlink, ignore=shutil.ignore_patterns("__pycache__"))
+    for file, text in texts.items():
+        link = package / file
+        assert link.is_symlink() and not link.parent.is_symlink(), link  # or else the installed verl would be edited
+        link.unlink()
+        link.write_text(text)
+    return folder
+
+
+def judge(folder: Path) -> list[str]:
+    """What the self-test says with this copy of verl, in a child of this process."""
+    reader, writer = os.pipe()
+    child = os.fork()
+    if child == 0:
+        try:
+            sys.path.insert(0, str(folder))
+            importlib.invalidate_caches()
+            import verl
+
+            assert Path(verl.__file__).is_relative_to(folder), verl.__file__
+            from frpo_verl.verl_plugin import selftest
+
+            answer = selftest.run_selftest()
+        except BaseException as error:  # noqa: BLE001 - the parent asserts on it
+            answer = [f"no answer: {type(error).__name__}: {error}"]
+        os.write(writer, json.dumps(answer).encode())
+        os._exit(0)
+    os.close(writer)
+    with open(reader) as pipe:
+        answer = json.load(pipe)
+    os.waitpid(child, 0)
+    return answer
+
+
+def main() -> None:
+    import ray  # noqa: F401
+    import torch
+    import transfer_queue  # noqa: F401
+    import transformers  # noqa: F401
+
+    torch.set_num_threads(1)
+    work, wanted = Path(sys.argv[1]), sys.argv[2:]
+    answers = {}
+    for number, (name, edits) in enumerate({**HARMLESS, **HARMFUL}.items()):
+        if not wanted or name in wanted:
+            answers[name] = judge(write_copy(work / str(number), edits))
+    print(json.dumps(answers))
+
+
+if __name__ == "__main__":
+    main()
