@@ -1,5 +1,6 @@
 # make quickstart   a tiny model learns arithmetic with FRPO inside verl's main_ppo, and a picture of it
 # make test         the whole test suite
+# make test-megatron  verl's Megatron engine beside FSDP2 (megatron-core and mbridge into the environment, 19 MB; minutes)
 #
 # STEPS=60    longer quickstart         FRESH=1     start its run over
 # PYTHON=...  another interpreter      TORCH=...   another torch (it goes in first, so that nothing pulls in a GPU build)
@@ -10,13 +11,16 @@ STEPS  ?= 20
 VENV   := .venv
 BIN    := $(VENV)/bin
 
-.PHONY: quickstart test lint env clean
+.PHONY: quickstart test test-megatron lint env clean
 
 quickstart: $(VENV)/.ready
 	@$(BIN)/python -m frpo_verl.quickstart --steps $(STEPS) $(if $(FRESH),--fresh)
 
 test: $(VENV)/.ready-test lint
 	@MPLCONFIGDIR=build/matplotlib $(BIN)/python -m pytest $(PYTEST_ARGS)
+
+test-megatron: $(VENV)/.ready-megatron
+	@$(BIN)/python -m pytest tests/test_engines.py $(PYTEST_ARGS)
 
 lint: $(VENV)/.ready-test
 	@$(BIN)/ruff check .
@@ -35,6 +39,10 @@ $(VENV)/.ready: pyproject.toml | $(VENV)/bin/python
 
 $(VENV)/.ready-test: $(VENV)/.ready
 	@$(BIN)/python -m pip install --quiet --no-compile --disable-pip-version-check -e '.[cpu,test]'
+	@touch $@
+
+$(VENV)/.ready-megatron: $(VENV)/.ready-test
+	@$(BIN)/python -m pip install --quiet --no-compile --disable-pip-version-check -e '.[cpu,test,megatron-test]'
 	@touch $@
 
 clean:

@@ -10,15 +10,6 @@ pytestmark = [
     pytest.mark.e2e,
     pytest.mark.skipif(bool(MISSING), reason=f"no {', '.join(MISSING)}: `make test-megatron` installs megatron-core and runs this"),
 ]  # fmt: skip
-MIXTURE = [
-    "loss vanilla",
-    "loss rpg_urkl",
-    "loss atr_grpo",
-    "loss f_grpo",
-    "loss frpo",
-    "local KL k3_is",
-    "estimator frpo",
-]
 RESOLUTION = 3e-6  # of a gradient whose largest entry is about 1, in float32
 
 
@@ -60,7 +51,7 @@ def test_gradients_equal_those_of_fsdp2(base, tmp_path, tensor_parallel, pipelin
 
 def test_gradients_of_a_mixture_of_experts(tmp_path):
     model = toy.write_model(tmp_path / "model", "qwen3_moe")
-    fsdp2, megatron = (launch.run_engine(e, model, tmp_path / f"{e}.pt", MIXTURE) for e in ("fsdp2", "megatron"))
+    fsdp2, megatron = (launch.run_engine(e, model, tmp_path / f"{e}.pt", toy.MIXTURE) for e in ("fsdp2", "megatron"))
     assert_equal(fsdp2, megatron)
 
 

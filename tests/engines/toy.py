@@ -85,6 +85,16 @@ SECTIONS = {  # coefficients large enough to be seen in the gradient
     "frpo": {"kl_coef": 0.1},
 }
 
+MIXTURE = [  # the cases of the mixture of experts
+    "loss vanilla",
+    "loss rpg_urkl",
+    "loss atr_grpo",
+    "loss f_grpo",
+    "loss frpo",
+    "local KL k3_is",
+    "estimator frpo",
+]
+
 
 def actor_settings(case: str) -> tuple[str, dict]:
     """(estimator, settings below `actor`) of a case: `loss NAME`, `local KL NAME` or `estimator NAME`."""

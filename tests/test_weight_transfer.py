@@ -1,0 +1,127 @@
+"""verl's own weight sender over real sockets: an engine that answers, one that is gone, one that dies in between."""
+
+import asyncio
+import importlib.util
+import threading
+import time
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+import torch
+import zmq
+
+from frpo_verl.verl_plugin import weight_transfer as wt
+
+
+@pytest.fixture
+def verl_module(monkeypatch):
+    """verl's file, loaded without its package, which wants vLLM; on a machine without an accelerator."""
+    verl = Path(importlib.util.find_spec("verl").origin).parent
+    file = verl / "workers/rollout/vllm_rollout/bucketed_weight_transfer.py"
+    spec = importlib.util.spec_from_file_location("bucketed_weight_transfer", file)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    nothing = SimpleNamespace(synchronize=lambda: None, empty_cache=lambda: None, ipc_collect=lambda: None)
+    monkeypatch.setattr(module, "get_torch_device", lambda: nothing)
+    monkeypatch.setattr(module, "is_support_ipc", lambda: False)
+    return module
+
+
+def send(module, address: str, weights) -> None:
+    """The sender with the plugin's wraps, as a worker runs it."""
+
+    class Sender(module.BucketedWeightSender):
+        def _init_socket(self):
+            super()._init_socket()
+            wt.bound_waiting(self)
+
+        async def async_send_weights(self, weights):
+            return await wt.send_weights(module.BucketedWeightSender.async_send_weights, self, weights)
+
+    asyncio.run(Sender(address, bucket_size_mb=1, use_shm=True).async_send_weights(iter(weights)))
+
+
+def weights(buckets: int = 3):
+    return [(f"layer{i}", torch.full((200_000,), float(i))) for i in range(buckets)]  # 0.8 MB: a bucket each
+
+
+def test_an_engine_that_answers_gets_every_weight(verl_module, tmp_path, monkeypatch):
+    monkeypatch.setenv(wt.LIMIT_VARIABLE, "20")
+    address, received = f"ipc://{tmp_path}/s", {}
+    receiver = verl_module.BucketedWeightReceiver(address, torch.device("cpu"), use_shm=True)
+
+    def keep(bucket, is_last):
+        received.update({name: float(value.mean()) for name, value in bucket})
+
+    thread = threading.Thread(target=receiver.receive_weights, args=(keep,), daemon=True)
+    thread.start()
+    send(verl_module, address, weights())
+    thread.join(10)
+    assert received == {"layer0": 0.0, "layer1": 1.0, "layer2": 2.0}
+
+
+def test_an_engine_that_is_gone_is_named_in_time(verl_module, tmp_path, monkeypatch):
+    monkeypatch.setenv(wt.LIMIT_VARIABLE, "0.3")
+    with pytest.raises(wt.RolloutEngineGone, match=r"did not take the new weights within 0.3 s.*checkpoint") as error:
+        send(verl_module, f"ipc://{tmp_path}/s", weights())
+    assert "\n" not in str(error.value) and isinstance(error.value.__cause__, zmq.Again)
+    assert not (tmp_path / "s").exists()  # cleaned up as verl does
+
+
+def test_an_engine_that_dies_between_buckets_is_named(verl_module, tmp_path, monkeypatch):
+    monkeypatch.setenv(wt.LIMIT_VARIABLE, "0.5")
+    address = f"ipc://{tmp_path}/s"
+
+    def answer_once():
+        socket = zmq.Context.instance().socket(zmq.REP)
+        socket.connect(address)
+        socket.recv_pyobj()
+        socket.send(b"")
+        time.sleep(0.2)
+        socket.close(linger=0)
+
+    thread = threading.Thread(target=answer_once, daemon=True)
+    thread.start()
+    with pytest.raises(wt.RolloutEngineGone):
+        send(verl_module, address, weights())
+    thread.join(10)
+
+
+def test_without_a_limit_the_socket_waits_for_ever(monkeypatch):
+    monkeypatch.setenv(wt.LIMIT_VARIABLE, "0")
+    socket = zmq.Context.instance().socket(zmq.REQ)
+    wt.bound_waiting(SimpleNamespace(socket=socket))
+    assert socket.getsockopt(zmq.RCVTIMEO) == socket.getsockopt(zmq.SNDTIMEO) == -1
+    socket.close(linger=0)
+
+
+@pytest.mark.parametrize("text, seconds", [("", 600.0), ("12.5", 12.5), ("0", None)])
+def test_the_limit(monkeypatch, text, seconds):
+    monkeypatch.setenv(wt.LIMIT_VARIABLE, text)
+    assert wt.limit_seconds() == seconds
+
+
+@pytest.mark.parametrize("text", ["soon", "-1", "nan", "inf"])
+def test_a_limit_that_is_no_number_is_refused(monkeypatch, text):
+    monkeypatch.setenv(wt.LIMIT_VARIABLE, text)
+    with pytest.raises(wt.ConfigError, match=f"{wt.LIMIT_VARIABLE}='{text}': must be a number of seconds"):
+        wt.limit_seconds()
+
+
+def test_shares_of_padded_rows_and_missing_answers():
+    keys = ["a_0_0", "a_0_1", "a_1_0", "b_0_0", "padx_0_0", "padx_1_0"]
+    tags = [{}, {}, {"is_padding": False}, {}, {"is_padding": True}, {"is_padding": True}]
+    metrics = wt.missing_answers(keys, tags, wanted=4)  # a_0 is one answer in two outputs; b_1 is missing
+    assert metrics == {wt.PADDED: pytest.approx(2 / 6), wt.MISSING: pytest.approx(1 / 4)}
+    assert wt.missing_answers(keys, tags, wanted=None) == {wt.PADDED: pytest.approx(2 / 6)}
+    assert wt.missing_answers(keys[:4], tags[:4], wanted=2) == {wt.PADDED: 0.0, wt.MISSING: 0.0}  # more than wanted
+
+
+def test_missing_answers_warn_and_stop():
+    whole, some = {wt.PADDED: 0.0, wt.MISSING: 0.02}, {wt.PADDED: 0.05, wt.MISSING: 0.4}
+    assert wt.judge_missing_answers(whole, 1.0, "k") is None
+    assert "40% of the answers in this batch are missing" in wt.judge_missing_answers(some, 1.0, "k")
+    assert "25% of the rows in this batch are synthetic" in wt.judge_missing_answers({wt.PADDED: 0.25}, 0.25, "k")
+    with pytest.raises(wt.RolloutEngineGone, match="40% of the answers.*k=0.3 stops the run here"):
+        wt.judge_missing_answers(some, 0.3, "k")
