@@ -1,0 +1,64 @@
+"""A cluster in which a node does not load the plugin is noticed before the first rollout, not in a worker's KeyError."""
+
+from __future__ import annotations
+
+from .._version import __version__
+from ..config import ConfigError
+
+SECONDS = 180.0
+
+
+def _probe():
+    """A function that tells what `import verl` loads; nested, so that Ray sends its code and not its name."""
+
+    def look():
+        import socket
+        import sys
+
+        import verl  # noqa: F401 - opens the plugin's door, or doesn't
+
+        plugin = sys.modules.get("frpo_verl")
+        return socket.gethostname(), getattr(plugin, "__version__", None)
+
+    return look
+
+
+def check_nodes(seconds: float = SECONDS) -> None:
+    """Refuse a Ray cluster with a node whose workers do not have this version of the plugin.
+
+    A worker on every node imports verl and answers; on a cluster of one node nothing is asked. Needs a connection to Ray.
+
+    Args:
+        seconds: how long the nodes have to answer.
+
+    Raises:
+        ConfigError: a node has no plugin, another version of it, or gave no answer; it is named.
+    """
+    import ray
+    from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+
+    nodes = [node for node in ray.nodes() if node["Alive"]]
+    if len(nodes) < 2:
+        return
+    look = ray.remote(num_cpus=0, max_retries=0)(_probe())
+    answers = {}
+    for node in nodes:
+        strategy = NodeAffinitySchedulingStrategy(node_id=node["NodeID"], soft=False)
+        answers[look.options(scheduling_strategy=strategy).remote()] = node
+    done, late = ray.wait(list(answers), num_returns=len(answers), timeout=seconds)
+    problems = [(answers[ref], f"gave no answer within {seconds:g} s") for ref in late]
+    for ref in done:
+        try:
+            _, version = ray.get(ref)
+        except Exception as error:  # noqa: BLE001 - e.g. verl itself is missing there
+            problems.append((answers[ref], f"could not import verl: {' '.join(str(error).split())[-200:]}"))
+            continue
+        if version != __version__:
+            problems.append((answers[ref], f"has frpo-verl {version}" if version else "does not load frpo_verl"))
+    if problems:
+        node, what = problems[0]
+        raise ConfigError(
+            f"Ray node {node['NodeManagerAddress']} ({node['NodeID'][:8]}) {what}; here it is {__version__}: install the same "
+            "frpo-verl on every node, or pass VERL_USE_EXTERNAL_MODULES=frpo_verl by ray_kwargs.ray_init.runtime_env.env_vars "
+            f"({len(problems)} of {len(nodes)} nodes)"
+        )
