@@ -12,7 +12,7 @@ import torch
 import transfer_queue
 import verl_edits
 
-from frpo_verl.verl_plugin import context, hooks, selftest
+from frpo_verl.verl_plugin import hooks, metrics, run, selftest, selftest_toy
 
 WRAPPED = {  # what is taken out -> the check that says so
     "verl.trainer.ppo.ray_trainer.compute_advantage": "trainer.ppo.ray_trainer.compute_advantage",
@@ -22,6 +22,8 @@ WRAPPED = {  # what is taken out -> the check that says so
     "verl.workers.utils.losses.ppo_loss": "ppo_loss",
     "verl.trainer.ppo.core_algos.kl_penalty_forward": "kl_penalty_forward",
     "verl.trainer.ppo.utils.need_reference_policy": "need_reference_policy",
+    "verl.trainer.ppo.v1.trainer_base.PPOTrainer.__init__": "trainers: __init__",
+    "verl.trainer.ppo.ray_trainer.RayPPOTrainer.__init__": "trainers: __init__",
     "verl.utils.config.validate_config": "validate_config",
     "verl.utils.tracking.FileLogger.__init__": "FileLogger",
     "verl.utils.checkpoint.checkpoint_manager.find_latest_ckpt_path": "find_latest_ckpt_path",
@@ -35,8 +37,12 @@ def applied():
 
 
 def test_it_passes_and_leaves_no_trace():
+    config = selftest_toy.configuration("grpo")
+    run.remember(config)
+    metrics.log({"kept": 1.0})
+
     def state():
-        process = dict(context.PROCESS.__dict__)
+        process = run.current().config is config, dict(metrics._pending)
         return (
             process,
             transfer_queue.kv_batch_get,
@@ -48,6 +54,8 @@ def test_it_passes_and_leaves_no_trace():
     before = state()
     assert selftest.run_selftest() == []
     assert state() == before
+    run.forget()
+    metrics.take()
 
 
 def take_out(monkeypatch, path: str) -> None:
@@ -134,7 +142,7 @@ def test_a_harmless_edit_of_verl_passes(judged, edit):
 @pytest.mark.parametrize(
     "edit, named",
     {
-        "argument of compute_advantage renamed": "compute_advantage() missing 1 required positional argument",
+        "argument of compute_advantage renamed": "unexpected keyword argument 'adv_estimator'",
         "ref_log_prob renamed in the batch": "column ref_log_prob: expected in the batch",
         "ppo_loss does not call the registry": "workers.utils.losses.ppo_loss: loss_mode=frpo: expected",
         "compute_advantage drops non-tensor columns": "KeyError: 'uid' (verl/trainer/ppo/ray_trainer.py",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from .._version import __version__
-from ..config import ConfigError
+from ..settings import ConfigError
 
 SECONDS = 180.0
 

@@ -18,8 +18,9 @@ from pathlib import Path
 
 import torch
 
-from .. import names
-from . import context
+from .. import methods
+from . import metrics as pending
+from . import run
 from . import selftest_toy as toy
 
 TOLERANCE = 1e-5
@@ -70,7 +71,7 @@ def _chain(config) -> tuple[toy.Columns, dict]:
     from verl.protocol import DataProto
     from verl.trainer.ppo.v1 import trainer_base
 
-    trainer_base.need_reference_policy(config)  # as the trainer's __init__ does
+    run.remember(config)
     columns, metrics, base = toy.Columns(), {}, trainer_base.PPOTrainer
     with columns.in_place_of_the_queue():
         trainer = columns.trainer(config)
@@ -127,7 +128,7 @@ def advantage_of_other_trainers() -> None:
     from verl.trainer.ppo import ray_trainer
 
     config = toy.configuration()
-    ray_trainer.need_reference_policy(config)
+    run.remember(config)
     batch = {
         "responses": toy.padded(toy.RESPONSES),
         "response_mask": toy.padded(toy.MASKS),
@@ -149,6 +150,30 @@ def reference_wanted() -> None:
         for estimator, wanted in (("frpo", True), ("grpo", False)):
             came = bool(module.need_reference_policy(toy.configuration(estimator)))
             expect(f"{module.__name__}.need_reference_policy for adv_estimator={estimator}", wanted, came)
+
+
+class _Stop(Exception):
+    pass
+
+
+class _Unbuilt:
+    """A trainer whose construction ends at its first assignment."""
+
+    def __setattr__(self, name, value):
+        raise _Stop
+
+
+def runs_remembered() -> None:
+    from verl.trainer.ppo import ray_trainer
+    from verl.trainer.ppo.v1 import trainer_base
+
+    for trainer in (trainer_base.PPOTrainer, ray_trainer.RayPPOTrainer):
+        run.forget()
+        config = toy.configuration()
+        with contextlib.suppress(_Stop, TypeError):
+            trainer.__init__(_Unbuilt(), config)
+        came = run.current() is not None and run.current().config is config
+        expect(f"{trainer.__name__}.__init__ tells the plugin its run", True, came)
 
 
 def settings_refused() -> None:
@@ -176,7 +201,7 @@ def _loss(policy_loss: dict, advantages: list[list[float]], columns: dict | None
     base = {
         "_target_": "verl.workers.config.FSDPActorConfig", "strategy": "fsdp2", "rollout_n": 1,
         "ppo_micro_batch_size_per_gpu": 1, "use_kl_loss": False,
-        "policy_loss": {"_target_": "frpo_verl.config.PolicyLossConfig", **policy_loss},
+        "policy_loss": {"_target_": "frpo_verl.PolicyLossConfig", **policy_loss},
     }  # fmt: skip
     config = omega_conf_to_dataclass(OmegaConf.create({**base, **actor}))
     data = tu.get_tensordict(
@@ -225,12 +250,13 @@ def local_kl() -> None:
 def registered_names() -> None:
     from verl.trainer.ppo import core_algos
 
-    for key, known, find in (
-        ("adv_estimator", names.ESTIMATORS, core_algos.get_adv_estimator_fn),
-        ("loss_mode", names.POLICY_LOSSES, core_algos.get_policy_loss_fn),
+    for kind, find in (
+        ("estimator", core_algos.get_adv_estimator_fn),
+        ("policy_loss", core_algos.get_policy_loss_fn),
     ):
-        for name in known:
-            expect(f"{key}={name} is the plugin's", True, bool(getattr(find(name), "frpo_verl", False)))
+        for name in methods.of_kind(kind):
+            ours = bool(getattr(find(name), "frpo_verl", False))
+            expect(f"{methods.KINDS[kind]}={name} is the plugin's", True, ours)
 
 
 def agent_loops() -> None:
@@ -242,10 +268,9 @@ def agent_loops() -> None:
 
 
 def metrics_file() -> None:
-    from verl.trainer.ppo.v1 import trainer_base
     from verl.utils import tracking
 
-    trainer_base.need_reference_policy(toy.configuration())
+    run.remember(toy.configuration())
     variable = "VERL_FILE_LOGGER_PATH"
     before = os.environ.get(variable)
     with tempfile.TemporaryDirectory() as folder:
@@ -264,7 +289,7 @@ def metrics_file() -> None:
 def checkpoint_tracker() -> None:
     from verl.trainer.ppo.v1 import trainer_base
 
-    trainer_base.need_reference_policy(toy.configuration())
+    run.remember(toy.configuration())
     with tempfile.TemporaryDirectory() as folder:
         complete = Path(folder, "global_step_7")
         complete.mkdir()
@@ -278,6 +303,7 @@ DRIVER: dict[str, Callable[[], None]] = {
     "registries of estimators and losses": registered_names,
     "utils.config.validate_config": settings_refused,
     "trainer.ppo.utils.need_reference_policy": reference_wanted,
+    "trainers: __init__": runs_remembered,
     "trainer.ppo.v1: PPOTrainer._compute_advantage": v1_advantage,
     "trainer.ppo.v1: the responses and the tokenizer for steps": v1_lines,
     "trainer.ppo.v1: compute_advantage of verl's own estimators": other_estimators,
@@ -296,19 +322,15 @@ WORKER: dict[str, Callable[[], None]] = {
 @contextlib.contextmanager
 def _undisturbed():
     """Leave random state, output and what the plugin knows of the process's run as they are."""
-    kept = dict(context.PROCESS.__dict__)
+    before, kept = run.current(), pending.take()
     try:
-        with (
-            torch.random.fork_rng(devices=[]),
-            contextlib.redirect_stdout(io.StringIO()),
-            warnings.catch_warnings(),
-        ):
+        with torch.random.fork_rng(devices=[]), contextlib.redirect_stdout(io.StringIO()), warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            context.PROCESS.metrics = {}
             yield
     finally:
-        context.PROCESS.__dict__.clear()
-        context.PROCESS.__dict__.update(kept)
+        run.forget() if before is None else run.remember(before.config)
+        pending.take()
+        pending.log(kept)
 
 
 def run_selftest(checks: dict[str, Callable[[], None]] | None = None) -> list[str]:

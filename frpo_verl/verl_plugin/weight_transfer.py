@@ -11,7 +11,7 @@ import math
 import os
 from collections.abc import Mapping, Sequence
 
-from ..config import ConfigError
+from ..settings import ConfigError
 
 LIMIT_VARIABLE = "FRPO_VERL_WEIGHT_TRANSFER_TIMEOUT_S"
 DEFAULT_LIMIT = 600.0

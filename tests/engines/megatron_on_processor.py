@@ -137,18 +137,3 @@ def names_of_experts(module):
 
     bridge._OTHER_MAPPING = INPUT_NORM
     bridge._weight_name_mapping_mlp = plain
-
-
-@when_imported("frpo_verl.verl_plugin.checks")
-def megatron_passes(module):
-    """The plugin refuses Megatron with VERL_PLATFORM=cpu: without this file it does not run there."""
-    check = module._check_cpu
-
-    def without_strategy(config):
-        try:
-            check(config)
-        except module.ConfigError as error:
-            if "strategy=megatron" not in str(error):
-                raise
-
-    module._check_cpu = without_strategy

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import torch
 
-from frpo_verl import names
+from frpo_verl import methods
 
 VOCABULARY, PROMPT, RESPONSE, ROWS = 64, 6, 10, 8
 KINDS = ("qwen3", "qwen3_moe")
@@ -99,10 +99,11 @@ MIXTURE = [  # the cases of the mixture of experts
 def actor_settings(case: str) -> tuple[str, dict]:
     """(estimator, settings below `actor`) of a case: `loss NAME`, `local KL NAME` or `estimator NAME`."""
     kind, name = case.rsplit(" ", 1)
-    policy_loss = {"_target_": "frpo_verl.config.PolicyLossConfig", "loss_mode": "vanilla"}
+    policy_loss = {"_target_": "frpo_verl.PolicyLossConfig", "loss_mode": "vanilla"}
     if kind == "loss":
         policy_loss["loss_mode"] = name
-        section = names.section_of_loss(name)
+        row = methods.find("policy_loss", name)
+        section = row.section.KEY.rsplit(".", 1)[1] if row is not None else None
         return "grpo", {"policy_loss": policy_loss | ({section: SECTIONS[section]} if section else {})}
     if kind == "local KL":
         return "grpo", {"policy_loss": policy_loss, "use_kl_loss": True, "kl_loss_coef": 0.1, "kl_loss_type": name}
@@ -113,7 +114,7 @@ def actor_settings(case: str) -> tuple[str, dict]:
 
 def algorithm_settings(estimator: str) -> dict:
     """Settings below `algorithm` for an estimator."""
-    if estimator not in names.FRPO_ESTIMATORS:
+    if not estimator.startswith("frpo"):
         return {}
     return {"frpo": {"kl_coef": 0.1, **({"alpha": 0.5} if estimator == "frpo_alpha" else {})}}
 
@@ -122,7 +123,7 @@ def cases() -> list[str]:
     """Every policy loss, local KL term and estimator of the plugin, verl's vanilla loss first."""
     return [
         "loss vanilla",
-        *(f"loss {name}" for name in names.POLICY_LOSSES),
-        *(f"local KL {name}" for name in (*names.LOCAL_KL, "alpha:0.5")),
-        *(f"estimator {name}" for name in names.ESTIMATORS),
+        *(f"loss {name}" for name in methods.of_kind("policy_loss")),
+        *(f"local KL {'alpha:0.5' if name == 'alpha' else name}" for name in methods.of_kind("local_kl")),
+        *(f"estimator {name}" for name in methods.of_kind("estimator")),
     ]
