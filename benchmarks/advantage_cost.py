@@ -174,7 +174,9 @@ def main() -> None:
         for row, values in times.items()
     }
     print(f"{args.shape}, {args.threads} thread(s), {args.rounds} rounds, load {os.getloadavg()[0]:.1f}\n")
-    print("| | median ms | of verl's grpo | of reinforce_plus_plus + KL | extra memory, tensors |\n|---|---|---|---|---|")
+    print(
+        "| | median ms | of verl's grpo | of reinforce_plus_plus + KL | extra memory, tensors |\n|---|---|---|---|---|"
+    )
     for row, r in result.items():
         print(
             f"| {row} | {r['median_ms']:.1f} | {r['of_grpo']:.2f} | {r['of_reinforce_plus_plus']:.2f} | {r['tensors']:.1f} |"

@@ -22,6 +22,7 @@ ROOT = Path(__file__).resolve().parents[1]
 sys.path[:0] = [str(ROOT / "tests")]
 
 from engines import launch, main_ppo, toy  # noqa: E402
+
 from frpo_verl.files import write_atomically  # noqa: E402
 
 LAYOUTS = {  # (tensor parallel, pipeline parallel, packed rows)

@@ -9,7 +9,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from frpo_verl.verl_plugin import hooks
+from frpo_verl.verl_plugin import health, hooks
 
 
 def python(code: str, cwd=None, **env) -> subprocess.CompletedProcess:
@@ -54,19 +54,41 @@ def test_a_wrap_gets_the_original_and_is_applied_once(monkeypatch):
     assert module.target(1) == 20
 
 
-def test_unknown_source_stops_our_runs_and_can_be_allowed(monkeypatch):
-    entry, module = make_seam(monkeypatch, {"0" * 16: "0.0.1"})
-    assert entry.status == "unknown source"
-    monkeypatch.delenv(hooks.ALLOW_UNTESTED, raising=False)
-    with pytest.raises(RuntimeError, match=f"m.target.*untested verl version.*{hooks.ALLOW_UNTESTED}=1"):
-        hooks.require()
-    monkeypatch.setenv(hooks.ALLOW_UNTESTED, "1")
-    hooks.require()
-    entry.known = {entry.source_hash: "9.9"}
-    entry.status = "pending"
-    monkeypatch.delenv(hooks.ALLOW_UNTESTED)
-    hooks._apply(entry, SimpleNamespace(target=module.target.__wrapped__))
-    assert entry.status == "applied"
+@pytest.fixture
+def judge(monkeypatch):
+    """`health.require("driver")` with a self-test that says what it is told."""
+
+    def ask(failures):
+        monkeypatch.setattr(health, "failures_of", lambda place: failures)
+        health._judge.cache_clear()
+        health.require("driver")
+
+    yield ask
+    health._judge.cache_clear()
+
+
+def test_a_known_source_that_passes_is_silent(monkeypatch, capsys, judge):
+    entry, _ = make_seam(monkeypatch, {})
+    entry.status = "applied"
+    judge([])
+    assert capsys.readouterr().err == ""
+
+
+def test_an_unknown_source_that_passes_is_said_in_one_line(monkeypatch, capsys, judge):
+    make_seam(monkeypatch, {"0" * 16: "0.0.1"})
+    judge([])
+    (line,) = capsys.readouterr().err.splitlines()
+    assert "is unknown here (m.target" in line and "the self-test passes, the run goes on" in line
+
+
+def test_a_self_test_that_fails_stops_runs_of_ours_and_can_be_overlooked(monkeypatch, capsys, judge):
+    make_seam(monkeypatch, {"0" * 16: "0.0.1"})
+    monkeypatch.delenv(health.ALLOW_UNTESTED, raising=False)
+    with pytest.raises(RuntimeError, match="self-test fails at ppo_loss: expected 1, came 2; install verl 0.0.1"):
+        judge(["ppo_loss: expected 1, came 2"])
+    monkeypatch.setenv(health.ALLOW_UNTESTED, "1")
+    judge(["ppo_loss: expected 1, came 2"])
+    assert "are overlooked (FRPO_VERL_ALLOW_UNTESTED=1), the first: ppo_loss" in capsys.readouterr().err
 
 
 def test_a_seam_that_cannot_be_applied_is_heard(monkeypatch, capsys):
@@ -75,7 +97,7 @@ def test_a_seam_that_cannot_be_applied_is_heard(monkeypatch, capsys):
     hooks._apply(entry, SimpleNamespace(__name__="m"))
     assert entry.status.startswith("failed: AttributeError") and "m.gone" in capsys.readouterr().err
     with pytest.raises(RuntimeError, match="m.gone"):
-        hooks.require()
+        health.require()
 
 
 def test_a_plugin_that_does_not_load_says_so_at_start_and_on_use(tmp_path):

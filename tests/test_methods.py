@@ -30,7 +30,9 @@ def test_names_that_users_type_do_not_change():
 def test_every_row_has_a_function_a_page_a_recipe_and_an_exactness_test(method):
     assert callable(method.load()) and (method.kind != "estimator" or callable(method.load_adapter()))
     page = (ROOT / "docs" / method.page).read_text()
-    assert re.search(rf"\b{method.name.removeprefix('frpo_')}\b", page), f"docs/{method.page} does not mention {method.name}"
+    assert re.search(rf"\b{method.name.removeprefix('frpo_')}\b", page), (
+        f"docs/{method.page} does not mention {method.name}"
+    )
     assert method.recipe and (ROOT / "recipes" / "method" / f"{method.recipe[0].removeprefix('method=')}.yaml").exists()
     file, _, test = method.test.partition("::")
     assert f"\ndef {test}(" in (ROOT / "tests" / file).read_text()
@@ -69,7 +71,9 @@ def test_a_loss_of_another_package_is_one_row_and_one_function():
         ).sum()
         for r in rows
     )
-    assert loss == pytest.approx(float(expected.detach()) / tokens, abs=1e-12) and other == pytest.approx(loss, abs=1e-12)
+    assert loss == pytest.approx(float(expected.detach()) / tokens, abs=1e-12) and other == pytest.approx(
+        loss, abs=1e-12
+    )
     for a, b in zip(whole, cut, strict=True):
         torch.testing.assert_close(a, b, rtol=0, atol=1e-12)
     truth = torch.autograd.grad(expected / tokens, [r["logits"] for r in rows])

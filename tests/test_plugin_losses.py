@@ -3,6 +3,7 @@
 import pytest
 import torch
 from loss_batch import actor_config, gradients, make_rows
+
 from frpo_verl import methods, names
 from frpo_verl.core.divergences import get_divergence
 from frpo_verl.core.losses.rpg import rpg_loss

@@ -17,7 +17,7 @@ from omegaconf import OmegaConf, open_dict
 from .. import methods, names
 from ..methods import ACTOR, KINDS, Method
 from ..settings import POLICY_LOSS, ConfigError, FrpoLossSettings, FrpoSettings, Section
-from . import hooks
+from . import health, hooks
 from .layout_checks import check_layout
 from .run import Run, section_keys
 
@@ -48,7 +48,7 @@ def check_config(config: Any) -> None:
         _check_cpu(run)
     if not run.ours:
         return
-    hooks.require()
+    health.require("driver")
     _check_names(run)
     _check_sections(run)
     for method, settings in run.chosen:

@@ -119,6 +119,11 @@ def main(argv: list[str] | None = None) -> int:
                 status = entry.status
             print(f"  {entry.module}{'.' + entry.name if entry.name else ''}\n      {status}: {entry.reason}")
         problems += hooks.troubles()
+        from . import health
+
+        failures = health.failures_of("driver")
+        print(f"\nself-test          {'passes' if not failures else f'{len(failures)} of its checks fail'}")
+        problems += [f"self-test: {failure}" for failure in failures]
 
     print()
     for problem in problems:

@@ -27,7 +27,7 @@ from ..core.tokens import first_nonfinite, keep, masked_sum
 from ..custom import load_divergence
 from ..settings import FGrpoSettings, FHalSettings, FrpoSettings
 from .batch import Batch, current_batch, refuse_placeholder
-from .hooks import require
+from .health import require
 from .run import Run, plain
 from .steps import step_rule
 

@@ -1,4 +1,4 @@
-"""How the table in `seams.py` is applied: on import, once, guarded by a hash of the code that is being wrapped.
+"""How the table in `seams.py` is applied: on import, once; a hash tells whether the code that is wrapped is known.
 
 A *seam* replaces one function of a verl module by a wrap that is given the original. A *step* runs a function once a
 module is imported (registrations). Both are applied by wrapt's post-import hooks, in the moment the module is imported
@@ -16,8 +16,6 @@ import sys
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
-
-ALLOW_UNTESTED = "FRPO_VERL_ALLOW_UNTESTED"
 
 
 @dataclass
@@ -40,15 +38,8 @@ class Seam:
 
     @property
     def trouble(self) -> str | None:
-        """Why this seam cannot be relied upon, or None."""
-        if self.status.startswith("failed"):
-            return f"{self.label} {self.status}"
-        if self.status == "unknown source" and os.getenv(ALLOW_UNTESTED) != "1":
-            return (
-                f"{self.label} wraps code of an untested verl version (source {self.source_hash}, known "
-                f"{', '.join(f'{v}: {h}' for h, v in self.known.items())}); install verl 0.9.1 or set {ALLOW_UNTESTED}=1"
-            )
-        return None
+        """Why this seam could not be applied, or None."""
+        return f"{self.label} {self.status}" if self.status.startswith("failed") else None
 
 
 SEAMS: list[Seam] = []
@@ -150,15 +141,13 @@ def install() -> None:
 
 
 def troubles() -> list[str]:
-    """One line for each seam of this process that cannot be relied upon."""
+    """One line for each seam of this process that could not be applied."""
     return [entry.trouble for entry in SEAMS if entry.trouble]
 
 
-def require() -> None:
-    """Raise with the first reason why the plugin cannot be relied upon in this process."""
-    found = troubles()
-    if found:
-        raise RuntimeError(f"frpo_verl: {found[0]}. Run `python -m frpo_verl doctor`.")
+def unknown() -> list[Seam]:
+    """The seams of this process that wrap code which is not that of a known verl."""
+    return [entry for entry in SEAMS if entry.status == "unknown source"]
 
 
 def import_all() -> None:

@@ -19,7 +19,8 @@ from ..core.losses.terms import LossTerms, read_loss_inputs, row_value
 from ..core.metrics import policy_clip_fractions
 from ..core.tokens import keep
 from .batch import MicroBatch, current_micro_batch, open_micro_batch, refuse_placeholder
-from .hooks import arguments, require
+from .health import require
+from .hooks import arguments
 from .policy_loss_config import PolicyLossConfig, section_of
 
 CLIP_FRACTIONS = {f"frpo/policy_clip_frac/{sign}_advantage": 0.0 for sign in ("positive", "negative")}
@@ -37,7 +38,7 @@ def policy_loss(
     method: methods.Method,
 ) -> tuple[torch.Tensor, dict[str, Any]]:
     """A policy loss of the table under verl's signature; all tensors (B, T). Returns (loss, metrics)."""
-    require()
+    require("worker")
     settings = section_of(config.policy_loss, method)
     reader = f"loss_mode={method.name}"
     ref = None

@@ -10,4 +10,8 @@ def plain_policy_gradient(inputs: LossInputs) -> LossTerms:
     return LossTerms(attach_gradient(value, -inputs.advantages, inputs.log_prob), None, {})
 
 
-ROW = add(Method("toy_policy_gradient", "policy_loss", "toy_package:plain_policy_gradient", obeys=frozenset({"loss_agg_mode"})))
+ROW = add(
+    Method(
+        "toy_policy_gradient", "policy_loss", "toy_package:plain_policy_gradient", obeys=frozenset({"loss_agg_mode"})
+    )
+)

@@ -1,0 +1,73 @@
+"""May the plugin be relied upon in this process? Judged by what it does, not by the text of verl's sources.
+
+The self-test sends toy answers through verl's own functions, once in a process: in the driver when a run of ours is checked,
+in a training worker at its first loss. A verl whose sources are known stays silent, another one that passes is named in one
+line, and one that fails is refused.
+"""
+
+from __future__ import annotations
+
+import functools
+import os
+import sys
+from importlib import metadata
+
+from . import hooks
+
+ALLOW_UNTESTED = "FRPO_VERL_ALLOW_UNTESTED"
+
+
+def require(place: str | None = None) -> None:
+    """Raise with the first reason why the plugin cannot be relied upon.
+
+    Args:
+        place: `driver` or `worker` runs that part of the self-test, once in a process; None only looks whether every wrap
+            could be applied.
+
+    Raises:
+        RuntimeError: one line: the place of verl, what was expected, what came.
+    """
+    found = hooks.troubles()
+    if not found and place is not None:
+        found = _judge(place)
+    if found:
+        raise RuntimeError(f"frpo_verl: {found[0]}. Run `python -m frpo_verl doctor`.")
+
+
+@functools.cache
+def _judge(place: str) -> list[str]:
+    failures = failures_of(place)
+    if failures and os.getenv(ALLOW_UNTESTED) == "1":
+        _say(f"{len(failures)} failures of the self-test are overlooked ({ALLOW_UNTESTED}=1), the first: {failures[0]}")
+        return []
+    if failures:
+        return [f"verl {version()}: the self-test fails at {failures[0]}; install verl {' or '.join(known_versions())}"]
+    unknown = hooks.unknown()
+    if unknown:
+        more = f" and {len(unknown) - 1} more" if len(unknown) > 1 else ""
+        _say(f"verl {version()} is unknown here ({unknown[0].label}{more}); the self-test passes, the run goes on")
+    return []
+
+
+def failures_of(place: str) -> list[str]:
+    """What the self-test finds wrong in the driver's or the worker's part; empty if it passes."""
+    from .selftest import DRIVER, WORKER, run_selftest
+
+    return run_selftest({"driver": DRIVER | WORKER, "worker": WORKER}[place])
+
+
+def version() -> str:
+    """The installed verl's version."""
+    try:
+        return metadata.version("verl")
+    except metadata.PackageNotFoundError:
+        return "(not installed)"
+
+
+def known_versions() -> list[str]:
+    """Versions of verl whose sources are known."""
+    return sorted({version for entry in hooks.SEAMS for text in entry.known.values() for version in text.split(", ")})
+
+
+def _say(text: str) -> None:
+    print(f"frpo_verl: {text}", file=sys.stderr, flush=True)
