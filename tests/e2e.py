@@ -84,14 +84,20 @@ def environment(run: Path) -> dict[str, str]:
 
 
 def train(inputs: Path, run: Path, *overrides: str, kill_after_step: int | None = None, timeout: float = 600, **kwargs):
-    """Run main_ppo; returns (exit status, {step: metrics}, output). With `kill_after_step`, kill -9 the whole tree
-    as soon as that step's metrics are written."""
+    """Run main_ppo with a recipe; returns (exit status, {step: metrics}, output). With `kill_after_step`, kill -9 the
+    whole tree as soon as that step's metrics are written."""
+    status, output = execute(command(inputs, run, *overrides, **kwargs), run, {}, kill_after_step, timeout)
+    return status, metrics(run), output
+
+
+def execute(
+    command: list[str], run: Path, variables: dict[str, str], kill_after_step: int | None = None, timeout: float = 600
+) -> tuple[int, str]:
+    """Run a command of main_ppo's with its output in the run's folder; returns (exit status, output)."""
     run.mkdir(parents=True, exist_ok=True)
     log = run / "train.log"
     with open(log, "ab") as out:
-        process = subprocess.Popen(
-            command(inputs, run, *overrides, **kwargs), stdout=out, stderr=subprocess.STDOUT, env=environment(run)
-        )
+        process = subprocess.Popen(command, stdout=out, stderr=subprocess.STDOUT, env={**environment(run), **variables})
     deadline = time.monotonic() + timeout
     while process.poll() is None:
         if time.monotonic() > deadline:
@@ -100,7 +106,7 @@ def train(inputs: Path, run: Path, *overrides: str, kill_after_step: int | None 
         if kill_after_step is not None and kill_after_step in metrics(run):
             kill_tree(process.pid)
         time.sleep(0.2)
-    return process.returncode, metrics(run), log.read_text(errors="replace")
+    return process.returncode, log.read_text(errors="replace")
 
 
 def kill_tree(pid: int) -> None:
