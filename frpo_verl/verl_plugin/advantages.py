@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable
 from typing import Any
 
-from . import metrics, run
+from . import metrics, run, weight_transfer
 from .batch import current_batch, open_batch, open_source
 from .hooks import arguments
+
+MISSING_KEY = "max_missing_answers"  # a root key: share of a batch's answers that may be missing before the run stops
 
 
 def _name(estimator: Any) -> str:
@@ -48,8 +51,27 @@ def open_queue(original: Callable, trainer: Any, batch: Any, args: tuple, kwargs
     """Around `PPOTrainer._compute_advantage`: what the trainer left in its queue can be fetched."""
     if not run.Run(trainer.config).ours:
         return original(trainer, batch, *args, **kwargs)
+    _count_missing(trainer.config, batch)
     with open_source(batch.keys, batch.partition_id, getattr(trainer, "tokenizer", None)):
         return original(trainer, batch, *args, **kwargs)
+
+
+def _count_missing(config: Any, batch: Any) -> None:
+    """Log the share of rows that no rollout has written; stop above `max_missing_answers`."""
+    seen, tags = run.Run(config), getattr(batch, "tags", None)
+    if tags is None:
+        return
+    whole = seen.get("trainer.v1.trainer_mode", "sync") == "sync" and not seen.get(
+        "algorithm.filter_groups.enable", False
+    )
+    wanted = (
+        int(seen.get("data.train_batch_size", 0)) * int(seen.get("actor_rollout_ref.rollout.n", 1)) if whole else None
+    )
+    found = weight_transfer.missing_answers(list(batch.keys), tags, wanted)
+    metrics.log(found)
+    warning = weight_transfer.judge_missing_answers(found, float(seen.get(MISSING_KEY, 1.0)), MISSING_KEY)
+    if warning:
+        print(warning, file=sys.stderr, flush=True)
 
 
 def _weighted(data: Any, call: dict) -> Any:

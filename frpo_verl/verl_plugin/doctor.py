@@ -111,8 +111,8 @@ def main(argv: list[str] | None = None) -> int:
                     problems.append(f"{key}={name} is not registered")
         print("\ntouched places of verl")
         for entry in hooks.SEAMS:
-            if entry.only_cpu and not hooks.cpu_mode():
-                status = "off (only with VERL_PLATFORM=cpu)"
+            if not entry.active:
+                status = f"off (only with {entry.package or 'VERL_PLATFORM=cpu'})"
             elif entry.status == "applied" and entry.name:
                 status = f"known source ({', '.join(sorted(set(entry.known.values())))})"
             else:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import functools
 import hashlib
 import importlib
+import importlib.util
 import inspect
 import os
 import sys
@@ -29,8 +30,15 @@ class Seam:
     reason: str
     known: dict[str, str] = field(default_factory=dict)  # first 16 hex digits of the source's sha256 -> verl versions
     only_cpu: bool = False
+    package: str = ""  # a package beside verl without which the module cannot be imported
     status: str = "pending"  # pending | applied | unknown source | failed: ...
     source_hash: str = ""
+
+    @property
+    def active(self) -> bool:
+        """Whether this machine can have the place at all."""
+        absent = self.package and importlib.util.find_spec(self.package) is None
+        return not absent and (cpu_mode() or not self.only_cpu)
 
     @property
     def label(self) -> str:
@@ -65,11 +73,20 @@ def cpu_mode() -> bool:
     return os.getenv("VERL_PLATFORM", "").strip().lower() == "cpu"
 
 
-def seam(module: str, name: str, *, upstream: str, reason: str, known: dict[str, str], only_cpu: bool = False):
+def seam(
+    module: str,
+    name: str,
+    *,
+    upstream: str,
+    reason: str,
+    known: dict[str, str],
+    only_cpu: bool = False,
+    package: str = "",
+):
     """Wrap `module.name`: the decorated function gets the original first, then the call's arguments."""
 
     def decorate(function):
-        SEAMS.append(Seam(module, name, function, upstream, reason, known, only_cpu))
+        SEAMS.append(Seam(module, name, function, upstream, reason, known, only_cpu, package))
         return function
 
     return decorate
@@ -128,7 +145,7 @@ def install() -> None:
 
     by_module: dict[str, list[Seam]] = {}
     for entry in SEAMS:
-        if entry.only_cpu and not cpu_mode():
+        if not entry.active:
             continue
         by_module.setdefault(entry.module, []).append(entry)
     for module_name, entries in by_module.items():
@@ -152,7 +169,7 @@ def unknown() -> list[Seam]:
 
 def import_all() -> None:
     """Import every module of the table, so that the doctor sees each seam applied or failed."""
-    for module_name in dict.fromkeys(e.module for e in SEAMS if not e.only_cpu or cpu_mode()):
+    for module_name in dict.fromkeys(e.module for e in SEAMS if e.active):
         try:
             importlib.import_module(module_name)
         except Exception as error:  # noqa: BLE001

@@ -110,7 +110,8 @@ class Run:
         """Whether the run uses a name of ours or was composed from a recipe of ours."""
         key, value = RECIPE_MARK
         named = self.estimator or self.loss or self.local_kls
-        return bool(named) or self.get(key) == value or any(self.section(k) for k in section_keys())
+        marked = str(self.get(f"{POLICY_LOSS}._target_", "")).startswith("frpo_verl.")  # as workers know a run of ours
+        return bool(named) or marked or self.get(key) == value or any(self.section(k) for k in section_keys())
 
     @cached_property
     def needs(self) -> frozenset[str]:
@@ -148,6 +149,12 @@ def remember(config: Any) -> Run:
     global _current
     _current = Run(config)
     return _current
+
+
+def remember_part(actor_rollout_ref: Any) -> None:
+    """The same in a worker, which is given this section of the configuration."""
+    root = actor_rollout_ref._get_root() if OmegaConf.is_config(actor_rollout_ref) else None
+    remember(root if root is not None and "actor_rollout_ref" in root else {"actor_rollout_ref": actor_rollout_ref})
 
 
 def current() -> Run | None:

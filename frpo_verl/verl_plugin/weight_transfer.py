@@ -9,9 +9,11 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 from ..settings import ConfigError
+from .run import current
 
 LIMIT_VARIABLE = "FRPO_VERL_WEIGHT_TRANSFER_TIMEOUT_S"
 DEFAULT_LIMIT = 600.0
@@ -57,6 +59,15 @@ def bound_waiting(sender) -> None:
     sender.socket.setsockopt(zmq.LINGER, 0)
 
 
+def open_socket(original: Callable, sender: Any, args: tuple, kwargs: dict) -> Any:
+    """verl's `_init_socket`, with the limit on the socket that it opens, for runs of ours."""
+    result = original(sender, *args, **kwargs)
+    run = current()
+    if run is not None and run.ours:
+        bound_waiting(sender)
+    return result
+
+
 async def send_weights(original, sender, *args, **kwargs):
     """verl's `async_send_weights`, with a sentence in the place of a wait without end.
 
@@ -97,7 +108,9 @@ def missing_answers(keys: Sequence[str], tags: Sequence[Mapping], wanted: int | 
 
 
 def judge_missing_answers(metrics: Mapping[str, float], highest: float, key: str) -> str | None:
-    """A warning for a batch with many rows missing, None for a whole one.
+    """A warning for a batch with many answers missing, None for a whole one.
+
+    Padding alone says nothing: verl also fills a whole batch up to a multiple of its ranks.
 
     Args:
         metrics: from `missing_answers`.
@@ -105,14 +118,13 @@ def judge_missing_answers(metrics: Mapping[str, float], highest: float, key: str
         key: the setting that `highest` comes from, for the message.
 
     Raises:
-        RolloutEngineGone: a share is above `highest`.
+        RolloutEngineGone: the share is above `highest`.
     """
-    name, share = max(metrics.items(), key=lambda item: item[1])
-    what = {
-        PADDED: "of the rows in this batch are synthetic padding",
-        MISSING: "of the answers in this batch are missing",
-    }[name]
+    share = metrics.get(MISSING, 0.0)
     cause = "the rollout engine failed or dropped them (look above for its first error)"
     if share > highest:
-        raise RolloutEngineGone(f"{share:.0%} {what}: {cause}; {key}={highest:g} stops the run here, raise it to go on")
-    return f"frpo_verl: {share:.0%} {what}: {cause}" if share > WARN_ABOVE else None
+        raise RolloutEngineGone(
+            f"{share:.0%} of the answers in this batch are missing: {cause}; {key}={highest:g} stops the run here, raise it "
+            "to go on"
+        )
+    return f"frpo_verl: {share:.0%} of the answers in this batch are missing: {cause}" if share > WARN_ABOVE else None
