@@ -1,6 +1,8 @@
 # make quickstart   a tiny model learns arithmetic with FRPO inside verl's main_ppo, and a picture of it
-# make test         the whole test suite
-# make test-megatron  verl's Megatron engine beside FSDP2 (megatron-core and mbridge into the environment, 19 MB; minutes)
+# make check        lint, types and the tests that need neither Ray nor main_ppo
+# make test         the whole test suite, lint and types first
+# make lint         ruff (rules and format) and mypy
+# make test-megatron   verl's Megatron engine beside FSDP2 (megatron-core and mbridge into the environment, 19 MB; minutes)
 #
 # STEPS=60    longer quickstart         FRESH=1     start its run over
 # PYTHON=...  another interpreter      TORCH=...   another torch (it goes in first, so that nothing pulls in a GPU build)
@@ -11,10 +13,13 @@ STEPS  ?= 20
 VENV   := .venv
 BIN    := $(VENV)/bin
 
-.PHONY: quickstart test test-megatron lint env clean
+.PHONY: quickstart check test test-megatron lint env clean
 
 quickstart: $(VENV)/.ready
 	@$(BIN)/python -m frpo_verl.quickstart --steps $(STEPS) $(if $(FRESH),--fresh)
+
+check: $(VENV)/.ready-test lint
+	@MPLCONFIGDIR=build/matplotlib OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 -m "not e2e and not slow" $(PYTEST_ARGS)
 
 test: $(VENV)/.ready-test lint
 	@MPLCONFIGDIR=build/matplotlib $(BIN)/python -m pytest $(PYTEST_ARGS)
@@ -24,6 +29,8 @@ test-megatron: $(VENV)/.ready-megatron
 
 lint: $(VENV)/.ready-test
 	@$(BIN)/ruff check .
+	@$(BIN)/ruff format --check --quiet .
+	@$(BIN)/mypy
 
 env: $(VENV)/.ready
 

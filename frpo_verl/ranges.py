@@ -27,11 +27,14 @@ class Range:
     whole: bool = False
 
     def __contains__(self, value: object) -> bool:
-        if not isinstance(value, Real) or isinstance(value, bool) or not math.isfinite(value):
+        if not isinstance(value, Real) or isinstance(value, bool):
             return False
-        above = value > self.low if self.low_open else value >= self.low
-        below = value < self.high if self.high_open else value <= self.high
-        return above and below and value not in self.but_not and (not self.whole or value == int(value))
+        number = float(value)
+        if not math.isfinite(number):
+            return False
+        above = number > self.low if self.low_open else number >= self.low
+        below = number < self.high if self.high_open else number <= self.high
+        return above and below and number not in self.but_not and (not self.whole or number == int(number))
 
     def __str__(self) -> str:
         kind = "a whole number" if self.whole else "a finite number"

@@ -34,11 +34,11 @@ class ConfigError(ValueError):
     """A setting that would fail later or silently do something else."""
 
 
-def _number(default: float | None, allowed: Range, *, optional: bool = False, **facts) -> Any:
+def _number(default: float | None, allowed: Range, *, optional: bool = False, **facts: Any) -> Any:
     return dataclasses.field(default=default, metadata={"range": allowed, "optional": optional, **facts})
 
 
-def _choice(default: str, allowed: tuple[str, ...], **facts) -> Any:
+def _choice(default: str, allowed: tuple[str, ...], **facts: Any) -> Any:
     return dataclasses.field(default=default, metadata={"choices": allowed, **facts})
 
 
@@ -171,7 +171,7 @@ class FrpoSettings(Section):
     baseline: str = _choice("none", names.BASELINES, only_with=("placement", ("future", "local", "sequence")))
     discount: float = _number(1.0, ranges.DISCOUNT, only_with=("placement", ("future",)))
     step: str = _choice("token", names.STEPS, only_with=("placement", ("future",)))
-    step_length: int = _number(256, ranges.STEP_LENGTH, only_with=("step", ("length",)))  # type: ignore[assignment]
+    step_length: int = _number(256, ranges.STEP_LENGTH, only_with=("step", ("length",)))
     log_ratio_clip: float = _number(20.0, ranges.LOG_RATIO_CLIP)
     on_nonfinite: str = _choice("raise", names.ON_NONFINITE)
     allow_multiple_kl: bool = False

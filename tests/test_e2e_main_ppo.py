@@ -8,6 +8,7 @@ import e2e
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from documented_metrics import assert_documented
 
 pytestmark = pytest.mark.e2e
 
@@ -32,6 +33,7 @@ def test_frpo_trains_and_says_what_it_does(whole):
     assert sorted(metrics) == [0, 1, 2, 3, 4]
     assert metrics[0]["val-aux/arithmetic/knows_frpo/mean@1"] == 1.0  # as a reward worker sees it
     for step, row in list(metrics.items())[1:]:
+        assert_documented(row)
         assert row["training/global_step"] == step
         assert row["frpo/rollout_log_prob_diff_max"] < 1e-4  # rollout and trainer agree after every update
         assert row["training/rollout_probs_diff_max"] < 1e-4

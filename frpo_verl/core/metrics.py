@@ -40,7 +40,7 @@ class MetricSums:
     """
 
     def __init__(self, rows: int, device: torch.device) -> None:
-        f64 = {"dtype": torch.float64, "device": device}
+        f64: dict[str, Any] = {"dtype": torch.float64, "device": device}
         self.length = torch.zeros(rows, dtype=torch.int64, device=device)
         self.sequence_kl = torch.zeros(rows, **f64)
         self.outcome = torch.zeros(rows, **f64)

@@ -7,6 +7,7 @@ Two doors lead here, both opened by verl in every process: the entry point group
 
 from __future__ import annotations
 
+import importlib
 import sys
 
 _failure: str | None = None
@@ -31,12 +32,10 @@ def register() -> None:
 
 def _leave_stubs(reason: str) -> None:
     """Register functions that repeat the reason, if verl is far enough imported to take them."""
-    core_algos = sys.modules.get("verl.trainer.ppo.core_algos")
-    if core_algos is None:
-        try:
-            import verl.trainer.ppo.core_algos as core_algos
-        except Exception:  # noqa: BLE001 - then there is nobody to tell
-            return
+    try:
+        core_algos = importlib.import_module("verl.trainer.ppo.core_algos")
+    except Exception:  # noqa: BLE001 - then there is nobody to tell
+        return
     from .stubs import register_stubs
 
     register_stubs(core_algos, reason)

@@ -234,7 +234,7 @@ def _check_kl_counted_once(run: Run) -> None:
     """Two terms that hold the policy to the same reference count the KL twice."""
     terms: list[tuple[str, float, str]] = []  # key, coefficient, cure
     for method, s in run.chosen:
-        if s is not None and getattr(s, "kl_coef", 0) and "reference" in method.all_needs(s):
+        if s is not None and getattr(s, "kl_coef", 0.0) > 0 and "reference" in method.all_needs(s):
             terms.append((f"{s.KEY}.kl_coef", s.kl_coef, f"{s.KEY}.kl_coef=0"))  # type: ignore[attr-defined]
     if not terms or getattr(run.estimator_settings, "allow_multiple_kl", False):
         return

@@ -78,9 +78,10 @@ def _aggregate(
     terms: LossTerms, mask: torch.Tensor, mode: str, config: Any, weights: torch.Tensor | None
 ) -> torch.Tensor:
     """verl's mean over the mini-batch, with its rollout weights."""
-    if terms.sequence_loss is None:
+    if terms.token_loss is not None:
         loss = terms.token_loss if weights is None else terms.token_loss * keep(weights, mask)
     else:
+        assert terms.sequence_loss is not None, "a loss has one of the two"
         loss, mode = terms.sequence_loss, "seq-mean-token-sum"
         if weights is not None:
             loss = loss * row_value(weights, mask.bool(), "rollout_is_weights")

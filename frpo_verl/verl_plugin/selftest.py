@@ -72,7 +72,8 @@ def _chain(config) -> tuple[toy.Columns, dict]:
     from verl.trainer.ppo.v1 import trainer_base
 
     run.remember(config)
-    columns, metrics, base = toy.Columns(), {}, trainer_base.PPOTrainer
+    columns, base = toy.Columns(), trainer_base.PPOTrainer
+    metrics: dict = {}
     with columns.in_place_of_the_queue():
         trainer = columns.trainer(config)
         batch = base._compute_old_log_prob(trainer, columns.batch(), metrics)
@@ -172,7 +173,8 @@ def runs_remembered() -> None:
         config = toy.configuration()
         with contextlib.suppress(_Stop, TypeError):
             trainer.__init__(_Unbuilt(), config)
-        came = run.current() is not None and run.current().config is config
+        known = run.current()
+        came = known is not None and known.config is config
         expect(f"{trainer.__name__}.__init__ tells the plugin its run", True, came)
 
 

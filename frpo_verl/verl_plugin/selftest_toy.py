@@ -8,6 +8,7 @@ from __future__ import annotations
 import math
 from contextlib import contextmanager
 from types import SimpleNamespace
+from typing import Any
 
 import torch
 from omegaconf import OmegaConf
@@ -158,7 +159,7 @@ class Columns:
     """A dict in the place of TransferQueue: columns of the six rows by the names that verl gives them."""
 
     def __init__(self):
-        self.fields = {
+        self.fields: dict[str, Any] = {
             "uid": list(UIDS),
             "prompts": nested(PROMPTS),
             "responses": nested(RESPONSES),

@@ -30,7 +30,7 @@ def _null_context(*_args, **_kwargs):
 
 def _build_device_module() -> types.ModuleType:
     """A namespace shaped like `torch.cuda` with the functions that verl calls unguarded."""
-    module = types.ModuleType("frpo_verl_cpu_device")
+    module: Any = types.ModuleType("frpo_verl_cpu_device")
     zero = lambda *args, **kwargs: 0  # noqa: E731
     nothing = lambda *args, **kwargs: None  # noqa: E731
     module.is_available = lambda: False

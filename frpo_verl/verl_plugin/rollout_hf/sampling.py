@@ -43,7 +43,7 @@ class SeededSampling(LogitsProcessor):
         self.prompt_width = prompt_width
         self.log_probs: list[torch.Tensor] = []
 
-    def __call__(self, input_ids: torch.LongTensor, scores: torch.FloatTensor) -> torch.FloatTensor:
+    def __call__(self, input_ids: torch.Tensor, scores: torch.Tensor) -> torch.Tensor:
         log_p = torch.log_softmax(scores.float(), dim=-1)
         if self.uniforms is None:
             token = log_p.argmax(dim=-1, keepdim=True)
