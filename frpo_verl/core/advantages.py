@@ -22,7 +22,7 @@ from frpo_verl.core.divergences import Divergence
 from frpo_verl.core.groups import group_chunks, independent_units, position_baseline
 from frpo_verl.core.metrics import MetricSums
 from frpo_verl.core.regularizers import FRPO, Regularizer, regularizer
-from frpo_verl.core.tokens import check_2d, dense_ids, float_dtype, keep, read_rows, reverse_cumsum, row_chunks
+from frpo_verl.core.tokens import check_2d, dense_ids, float_dtype, read_rows, reverse_cumsum, row_chunks, select_
 
 __all__ = [
     "Regularized",
@@ -132,8 +132,10 @@ def regularized_advantages(
         if by_position:
             reg = reg - position_baseline(reg, tokens.valid, group[rows], unit[rows])
         a = outcome[rows].to(dtype)
-        advantage = keep(torch.sub(a, reg, alpha=kl_coef), tokens.valid)
-        advantages[rows] = advantage
+        in_place = advantages[rows] if isinstance(rows, slice) else None  # an index tensor gives a copy
+        advantage = select_(torch.sub(a, reg, alpha=kl_coef, out=in_place), tokens.bits)
+        if in_place is None:
+            advantages[rows] = advantage
         if tokens.bad_rows is not None:
             bad_rows[rows] = tokens.bad_rows
         difference = None if other_log_prob is None else log_prob[rows].to(dtype) - other_log_prob[rows].to(dtype)
