@@ -73,13 +73,13 @@ class MetricSums:
             return
         length, columns = self._quarters(tokens)
         self.length[rows] = length
-        self.kl_to_go[rows] = kl_to_go.gather(1, columns)
+        self.kl_to_go[rows] = kl_to_go.gather(1, columns).double()
         self.clipped += tokens.clipped
         self.k3 += float(torch.neg(tokens.delta).exp_().sub_(1).sum())  # the sum of delta is added in `result`
         if entropy is not None:
             if self.entropy_to_go is None:
                 self.entropy_to_go = torch.zeros_like(self.kl_to_go)
-            self.entropy_to_go[rows] = reverse_cumsum(keep(entropy, tokens.valid)).gather(1, columns)
+            self.entropy_to_go[rows] = reverse_cumsum(keep(entropy, tokens.valid)).gather(1, columns).double()
         if difference is not None:
             largest = float(keep(difference, tokens.valid).abs().amax())
             self.largest_difference = max(largest, self.largest_difference or 0.0, key=lambda x: (x != x, x))
@@ -107,9 +107,9 @@ class MetricSums:
         if outcome.shape[1] > 1:
             outcome = keep(outcome, tokens.valid)
             self.outcome_size = (self.outcome_size or 0.0) + float(outcome.abs().sum())
-            self.outcome[rows] = outcome.gather(1, tokens.valid.to(torch.uint8).argmax(-1, keepdim=True))
+            self.outcome[rows] = outcome.gather(1, tokens.valid.to(torch.uint8).argmax(-1, keepdim=True)).double()
         else:
-            self.outcome[rows] = outcome
+            self.outcome[rows] = outcome.double()
         self.reg_size += float(reg.abs().sum())
         self.flips += int((advantages * outcome).lt_(0).sum())
 
