@@ -8,11 +8,9 @@ does hits all of them alike; the table shows the fastest round. On a processor t
 time, which other processes disturb less than the clock on the wall, with one thread unless --threads says more.
 
     copy              x.clone(), one float32 tensor of the batch's shape into fresh memory: the unit of a column
-    copy in place     out.copy_(x) into memory that is there already
-    regulariser       log-ratio, look for NaN and inf, regulariser (reverse KL), A - beta * reg
     verl ...          verl's estimators as its trainer calls them; reinforce_plus_plus after apply_kl_penalty
-    frpo ROW          log-ratio, look for NaN and inf, regulariser, group normalisation, token advantage
-    frpo, registered  the estimator that verl calls when the plugin is loaded: settings and metrics as well
+    core ROW          `regularized_advantages`: log-ratio, regulariser, token advantage, metrics
+    frpo, registered  the estimator that verl calls when the plugin is loaded: settings and outcome advantage as well
 
 Memory is what the process grows by at the worst moment of one call: the resident set in a forked child, or
 the allocator's peak on a GPU.
@@ -30,9 +28,9 @@ from collections.abc import Callable
 
 import numpy as np
 import torch
-from frpo_verl.advantages import log_ratio, regularizer, token_advantages
-from frpo_verl.divergences import DIVERGENCES
-from frpo_verl.groups import group_advantages
+
+from frpo_verl.core.advantages import Regularizer, regularized_advantages
+from frpo_verl.core.divergences import DIVERGENCES, get_divergence
 
 
 def make_batch(rows: int, columns: int, device: str) -> dict:
@@ -51,23 +49,21 @@ def make_batch(rows: int, columns: int, device: str) -> dict:
     }
     batch = {name: x.to(device) for name, x in tensors.items()}
     batch["index"] = np.array([f"prompt-{i // 8}" for i in range(rows)], dtype=object)
-    batch["out"] = torch.zeros(rows, columns, device=device)
+    batch["scores"] = batch["token_level_scores"].sum(-1)
     return batch
 
 
-def regularised(batch: dict, mask: torch.Tensor, outcome: torch.Tensor, **kind) -> torch.Tensor:
-    delta, _ = log_ratio(batch["old_log_probs"], batch["ref_log_prob"], mask)
-    assert torch.isfinite(delta.sum())  # else rows_with_nonfinite
-    reg = regularizer(delta, mask, **kind)
-    return token_advantages(outcome, reg, mask, kl_coef=0.01, out=reg)
-
-
-def frpo(batch: dict, **kind) -> torch.Tensor:
-    groups = torch.from_numpy(np.unique(batch["index"].astype(str), return_inverse=True)[1])
-    if kind.get("baseline") == "position":
-        kind = {**kind, "group_ids": groups}
-    outcome = group_advantages(batch["token_level_scores"].sum(-1), groups)
-    return regularised(batch, batch["response_mask"].bool(), outcome, **kind)
+def core(batch: dict, divergence: str) -> torch.Tensor:
+    row = get_divergence(divergence, 0.5 if divergence == "alpha" else None)
+    return regularized_advantages(
+        batch["scores"],
+        batch["old_log_probs"],
+        batch["ref_log_prob"],
+        batch["response_mask"],
+        kl_coef=0.01,
+        regularizer=Regularizer(row),
+        group_ids=batch["index"],
+    ).advantages
 
 
 def reinforce_plus_plus(batch: dict) -> torch.Tensor:
@@ -106,19 +102,11 @@ def candidates(batch: dict) -> dict[str, Callable[[], object]]:
     outcome = (batch["token_level_scores"], batch["response_mask"], batch["index"])
     found: dict[str, Callable[[], object]] = {
         "copy": lambda: batch["old_log_probs"].clone(),
-        "copy in place": lambda: batch["out"].copy_(batch["old_log_probs"]),
         "verl grpo": lambda: core_algos.compute_grpo_outcome_advantage(*outcome),
-        "verl grpo_vectorized": lambda: core_algos.compute_grpo_vectorized_outcome_advantage(*outcome),
         "verl reinforce_plus_plus + KL in reward": lambda: reinforce_plus_plus(batch),
     }
     for name in DIVERGENCES:
-        alpha = 0.5 if name == "alpha" else None
-        found[f"frpo {name}"] = lambda n=name, a=alpha: frpo(batch, divergence=n, alpha=a)
-    mask, advantage = batch["response_mask"].bool(), torch.ones_like(batch["out"][:, 0])
-    found["regulariser (reverse_kl)"] = lambda: regularised(batch, mask, advantage)
-    found["frpo reverse_kl, sequence"] = lambda: frpo(batch, placement="sequence")
-    found["frpo reverse_kl, baseline position"] = lambda: frpo(batch, baseline="position")
-    found["frpo reverse_kl, discount 0.99"] = lambda: frpo(batch, discount=0.99)
+        found[f"core {name}"] = lambda n=name: core(batch, n)
     if "frpo" in core_algos.ADV_ESTIMATOR_REGISTRY:
         found["frpo, registered (reverse_kl)"] = lambda: registered(batch)
     return found
@@ -181,7 +169,7 @@ def measure(rows: int, columns: int, repeats: int, device: str, only: str) -> li
             times[name].append(seconds(call, device))
     best = {name: min(t) for name, t in times.items()}
     slow = best["verl reinforce_plus_plus + KL in reward"]
-    size = batch["out"].nbytes
+    size = batch["old_log_probs"].nbytes
     return [
         {
             "shape": f"{rows}x{columns}",

@@ -16,6 +16,7 @@ from frpo_verl import ranges
 
 __all__ = [
     "Tokens",
+    "all_zero",
     "check_2d",
     "dense_ids",
     "first_nonfinite",
@@ -184,6 +185,20 @@ def check_2d(mask: torch.Tensor, **tensors: torch.Tensor | None) -> None:
             raise ValueError(f"{name} must be a floating (B, T) tensor, got {x.dtype} of shape {tuple(x.shape)}")
         if x.shape != mask.shape:
             raise ValueError(f"{name} has shape {tuple(x.shape)}, the mask {tuple(mask.shape)}: both must be (B, T)")
+
+
+@torch.no_grad()
+def all_zero(x: torch.Tensor, mask: torch.Tensor) -> bool:
+    """Whether `x` is 0 on every valid position and there is one: a placeholder. Stops at the first chunk that is not.
+
+    Args:
+        x: (B, T).
+        mask: (B, T) any dtype; non-zero = valid.
+    """
+    for rows in row_chunks(*mask.shape, device=mask.device):
+        if bool(keep(x[rows], mask[rows]).any()):
+            return False
+    return bool(mask.any())
 
 
 @torch.no_grad()
