@@ -115,7 +115,7 @@ def regularized_advantages(
     outcome = outcome.to(dtype)[:, None] if outcome.dim() == 1 else outcome
     bad_rows = torch.zeros(mask.shape[0], dtype=torch.bool, device=device)
     sums = MetricSums(mask.shape[0], device)
-    chunks: Iterable[Rows] = row_chunks(*mask.shape, device=device)
+    chunks: Iterable[Rows] = row_chunks(mask.shape[0], mask.shape[1], device)
     if by_position:
         group = dense_ids(group_ids, mask.shape[0]).to(device)
         unit = independent_units(group, session_ids)
@@ -176,7 +176,7 @@ def sequence_divergence(
     dtype, device = float_dtype(log_prob, ref_log_prob), log_prob.device
     cost = torch.empty(mask.shape[0], dtype=dtype, device=device)
     bad_rows = torch.zeros(mask.shape[0], dtype=torch.bool, device=device)
-    for rows in row_chunks(*mask.shape, device=device):
+    for rows in row_chunks(mask.shape[0], mask.shape[1], device):
         tokens = read_rows(log_prob[rows], ref_log_prob[rows], mask[rows], log_ratio_clip, dtype)
         cost[rows] = divergence.cost(tokens.delta).sum(-1)
         if tokens.bad_rows is not None:
@@ -214,7 +214,7 @@ def reference_metrics(
     check_2d(mask, log_prob=log_prob, ref_log_prob=ref_log_prob, entropy=entropy)
     ranges.LOG_RATIO_CLIP.check("log_ratio_clip", log_ratio_clip)
     sums, dtype = MetricSums(mask.shape[0], log_prob.device), float_dtype(log_prob, ref_log_prob)
-    for rows in row_chunks(*mask.shape, device=log_prob.device):
+    for rows in row_chunks(mask.shape[0], mask.shape[1], log_prob.device):
         tokens = read_rows(log_prob[rows], ref_log_prob[rows], mask[rows], log_ratio_clip, dtype)
         sums.add_tokens(rows, tokens, reverse_cumsum(tokens.delta), None if entropy is None else entropy[rows])
     return sums.result(group_ids=group_ids, scores=scores)

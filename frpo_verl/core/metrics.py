@@ -40,12 +40,13 @@ class MetricSums:
     """
 
     def __init__(self, rows: int, device: torch.device) -> None:
-        f64 = {"dtype": torch.float64, "device": device}
         self.quarters = torch.arange(5, device=device, dtype=torch.int32)
         self.length = torch.zeros(rows, 1, dtype=torch.int32, device=device)
-        self.kl_to_go = torch.zeros(rows, 5, **f64)  # where each quarter of a response begins, and at its end
+        self.kl_to_go = torch.zeros(
+            rows, 5, dtype=torch.float64, device=device
+        )  # where each quarter of a response begins, and at its end
         self.entropy_to_go: torch.Tensor | None = None
-        self.outcome = torch.zeros(rows, 1, **f64)
+        self.outcome = torch.zeros(rows, 1, dtype=torch.float64, device=device)
         self.outcome_size: float | None = None
         self.clipped = self.flips = 0
         self.k3 = self.reg_size = 0.0

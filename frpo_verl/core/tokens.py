@@ -168,7 +168,8 @@ def dense_ids(ids: Any, rows: int, name: str = "group_ids") -> torch.Tensor:
     if shape != (rows,):
         raise ValueError(f"{name} has shape {shape}: must hold one id for each of the {rows} responses")
     if isinstance(ids, torch.Tensor):
-        return torch.unique(ids, return_inverse=True)[1]
+        inverse: torch.Tensor = torch.unique(ids, return_inverse=True)[1]
+        return inverse
     labels: dict[Any, int] = {}
     values = ids.tolist() if hasattr(ids, "tolist") else ids
     return torch.tensor([labels.setdefault(i, len(labels)) for i in values], dtype=torch.int64)
@@ -195,7 +196,7 @@ def all_zero(x: torch.Tensor, mask: torch.Tensor) -> bool:
         x: (B, T).
         mask: (B, T) any dtype; non-zero = valid.
     """
-    for rows in row_chunks(*mask.shape, device=mask.device):
+    for rows in row_chunks(mask.shape[0], mask.shape[1], mask.device):
         if bool(keep(x[rows], mask[rows]).any()):
             return False
     return bool(mask.any())
@@ -267,7 +268,7 @@ def first_nonfinite(
     """
     check_2d(mask, log_prob=log_prob, ref_log_prob=ref_log_prob)
     first, affected = None, 0
-    for rows in row_chunks(*mask.shape, device=mask.device):
+    for rows in row_chunks(mask.shape[0], mask.shape[1], mask.device):
         bad = _nonfinite(log_prob[rows], ref_log_prob[rows], mask[rows].bool())
         places = bad.nonzero()
         if len(places) and first is None:

@@ -117,8 +117,8 @@ def signed_clamp(
 
     sign not negative: live for w <= upper;   sign negative: live for lower <= w <= dual_clip_c
     """
-    zero, lower, upper, c = (ratio.new_full((), x) for x in (0.0, lower, upper, dual_clip_c))  # in the ratio's dtype
-    floor, ceiling = torch.where(negative, lower, zero), torch.where(negative, c, upper)
+    zero, low, high, c = (ratio.new_full((), x) for x in (0.0, lower, upper, dual_clip_c))  # in the ratio's dtype
+    floor, ceiling = torch.where(negative, low, zero), torch.where(negative, c, high)
     return torch.clamp(ratio, floor, ceiling)
 
 
