@@ -24,8 +24,11 @@ import json
 import os
 
 import torch
-from frpo_verl.advantages import regularizer
-from frpo_verl.groups import subtract_position_baseline
+
+from frpo_verl.core.divergences import DIVERGENCES
+from frpo_verl.core.groups import position_baseline
+from frpo_verl.core.regularizers import Regularizer, regularizer
+from frpo_verl.core.tokens import read_tokens
 
 VOCABULARY, EOS = 4, 0
 ESTIMATORS = ("k1", "k3", "exact", "sequence")
@@ -71,13 +74,13 @@ def group_gradients(toy: Toy, before, token, weight, groups: int) -> torch.Tenso
 
 def regularizers(toy: Toy, before, token, mask) -> dict[str, torch.Tensor]:
     t = torch.arange(token.shape[1]).expand(token.shape)
-    delta = torch.where(mask, (toy.log_pi - toy.log_ref)[t, before, token], 0.0)
+    tokens = read_tokens(toy.log_pi[t, before, token], toy.log_ref[t, before, token], mask)
     kl = torch.where(mask, toy.kl[t, before], 0.0)
     return {
-        "k1": regularizer(delta, mask),
-        "k3": regularizer(delta, mask, divergence="reverse_kl_k3"),
-        "exact": torch.where(mask, delta + kl.flip(-1).cumsum(-1).flip(-1) - kl, 0.0),
-        "sequence": regularizer(delta, mask, placement="sequence"),
+        "k1": regularizer(tokens),
+        "k3": regularizer(tokens, Regularizer(DIVERGENCES["reverse_kl_k3"])),
+        "exact": torch.where(mask, tokens.delta + kl.flip(-1).cumsum(-1).flip(-1) - kl, 0.0),
+        "sequence": regularizer(tokens, Regularizer(placement="sequence")),
     }
 
 
@@ -92,8 +95,7 @@ def variance(horizon: int, drift: float, size: int, seeds: int, responses: int) 
         visited = toy.kl[torch.arange(horizon).expand_as(before), before][mask]
         out["kl_per_token"] = out.get("kl_per_token", 0.0) + visited.mean().item() / seeds
         for name, reg in regularizers(toy, before, token, mask).items():
-            centred = reg.clone()
-            subtract_position_baseline(centred, mask, ids)
+            centred = reg - position_baseline(reg, mask, ids)
             for label, weight in ((name, reg), (name + "+b", centred)):
                 g = group_gradients(toy, before, token, weight, groups)
                 out[label] = out.get(label, 0.0) + size * g.var(0).sum().item() / seeds

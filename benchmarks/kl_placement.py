@@ -24,10 +24,21 @@ import json
 import os
 
 import torch
-from frpo_verl.advantages import kl_to_go, regularizer
-from frpo_verl.steps import step_starts_by_length
+
+from frpo_verl.core.divergences import DIVERGENCES
+from frpo_verl.core.regularizers import Regularizer, regularizer
+from frpo_verl.core.steps import step_starts_by_length
+from frpo_verl.core.tokens import read_tokens
 
 VOCABULARY = 3
+
+
+def term(
+    delta: torch.Tensor, mask: torch.Tensor, divergence: str = "reverse_kl", step_start=None, **kind
+) -> torch.Tensor:
+    """What multiplies beta * grad log pi of each token, (B, T)."""
+    tokens = read_tokens(delta, torch.zeros_like(delta), mask, clip=80.0)
+    return regularizer(tokens, Regularizer(DIVERGENCES[divergence], **kind), step_start)
 
 
 def step_ends(delta: torch.Tensor, mask: torch.Tensor, length: int) -> torch.Tensor:
@@ -35,21 +46,21 @@ def step_ends(delta: torch.Tensor, mask: torch.Tensor, length: int) -> torch.Ten
     position = (mask.long().cumsum(-1) - 1).clamp(min=0)
     last = (mask.sum(-1, keepdim=True) - 1).clamp(min=0)
     end = torch.minimum((position // length + 1) * length - 1, last)
-    return torch.where(mask, kl_to_go(delta, mask).gather(1, end), 0.0)
+    return torch.where(mask, term(delta, mask).gather(1, end), 0.0)
 
 
 # name -> (delta, mask) -> (B, T), what multiplies beta * grad log pi of each token
 PLACEMENTS = {
     "loss: k1": lambda d, m: m.to(d.dtype),  # d/dtheta log pi
-    "loss: k2 (= local)": lambda d, m: regularizer(d, m, placement="local"),
-    "loss: k3": lambda d, m: regularizer(d, m, divergence="forward_kl_k3", placement="local"),
-    "advantage: future (k1)": lambda d, m: regularizer(d, m),
-    "advantage: future (k3 form)": lambda d, m: regularizer(d, m, divergence="reverse_kl_k3"),
-    "advantage: sequence": lambda d, m: regularizer(d, m, placement="sequence"),
-    "steps of 2, start": lambda d, m: kl_to_go(d, m, step_start=step_starts_by_length(m, 2)),
+    "loss: k2 (= local)": lambda d, m: term(d, m, placement="local"),
+    "loss: k3": lambda d, m: term(d, m, divergence="forward_kl_k3", placement="local"),
+    "advantage: future (k1)": lambda d, m: term(d, m),
+    "advantage: future (k3 form)": lambda d, m: term(d, m, divergence="reverse_kl_k3"),
+    "advantage: sequence": lambda d, m: term(d, m, placement="sequence"),
+    "steps of 2, start": lambda d, m: term(d, m, step_start=step_starts_by_length(m, 2)),
     "steps of 2, end (PRL code)": lambda d, m: step_ends(d, m, 2),
-    "advantage: discount 0.9": lambda d, m: regularizer(d, m, discount=0.9),
-    "advantage: discount 0.5": lambda d, m: regularizer(d, m, discount=0.5),
+    "advantage: discount 0.9": lambda d, m: term(d, m, discount=0.9),
+    "advantage: discount 0.5": lambda d, m: term(d, m, discount=0.5),
 }
 
 
@@ -253,9 +264,7 @@ def main() -> None:
     show("4. a group of equal rewards: gradient norm (root mean square)", result["all_wrong"])
     steps = {}
     for n in (1, 2, 3, 6):
-        steps[f"length {n}, suffix at the start"] = lambda d, m, n=n: kl_to_go(
-            d, m, step_start=step_starts_by_length(m, n)
-        )
+        steps[f"length {n}, suffix at the start"] = lambda d, m, n=n: term(d, m, step_start=step_starts_by_length(m, n))
         steps[f"length {n}, suffix at the end"] = lambda d, m, n=n: step_ends(d, m, n)
     result["steps"] = expected_gradients(steps, args.policies, args.drift, horizon=6)
     show("5. steps: expected gradient of the KL term (enumerated, up to 6 tokens)", result["steps"])

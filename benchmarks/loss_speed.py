@@ -29,19 +29,28 @@ def tensors(rows: int, columns: int, device: str) -> dict[str, torch.Tensor]:
 
 def losses():
     """name -> function of the tensors that returns (scalar loss, metrics)."""
-    from frpo_verl.losses import divergence_clip_loss, local_kl, rpg_loss
     from verl.trainer.ppo.core_algos import agg_loss, compute_policy_loss_vanilla
     from verl.workers.config import ActorConfig
+
+    from frpo_verl.core.losses import divergence_clip_loss, local_kl, read_loss_inputs, rpg_loss
 
     config = ActorConfig(strategy="fsdp", rollout_n=1, ppo_mini_batch_size=1, ppo_micro_batch_size_per_gpu=1)
 
     def vanilla(x):
         return compute_policy_loss_vanilla(x["old"], x["log_prob"], x["advantages"], x["mask"], "token-mean", config)
 
-    def ours(function, reference=False, **kwargs):
+    def ours(function, **kwargs):
+        reference = kwargs.get("reference") == "ref"
+
         def run(x):
-            extra = {"ref_log_prob": x["ref"]} if reference else {}
-            terms = function(x["log_prob"], x["old"], x["advantages"], x["mask"], **extra, **kwargs)
+            inputs = read_loss_inputs(
+                log_prob=x["log_prob"],
+                old_log_prob=x["old"],
+                advantages=x["advantages"],
+                mask=x["mask"],
+                ref_log_prob=x["ref"] if reference else None,
+            )
+            terms = function(inputs, **kwargs)
             loss = agg_loss(terms.token_loss, x["mask"], "token-mean")
             return loss, {k: v.item() for k, v in terms.metrics.items()}
 
@@ -59,7 +68,9 @@ def losses():
     for reinforce, prefix in ((False, "rpg"), (True, "rpg_rf")):
         for variant in ("fkl", "ufkl", "rkl", "urkl"):
             table[f"{prefix}_{variant}"] = ours(rpg_loss, variant=variant, reinforce=reinforce)
-            table[f"{prefix}_{variant} reference=ref"] = ours(rpg_loss, True, variant=variant, reinforce=reinforce)
+            table[f"{prefix}_{variant} reference=ref"] = ours(
+                rpg_loss, variant=variant, reinforce=reinforce, reference="ref"
+            )
     table |= {f"local KL {name} (a term, not a loss)": kl_term(name) for name in ("reverse_kl", "js", "k3_is")}
     return table
 

@@ -153,7 +153,9 @@ def main() -> int:
     jobs = [(m, s, args.out / f"{m}-seed{s}") for m in args.methods for s in args.seeds]
     with ThreadPoolExecutor(args.jobs) as pool:
         errors = list(pool.map(lambda j: train(j[2], j[0], j[1], args.steps, args.updates, args.override), jobs))
-    table = Table(title=f"{args.steps} steps of {args.updates} updates, means over {len(args.seeds)} seed(s): before -> after")
+    table = Table(
+        title=f"{args.steps} steps of {args.updates} updates, means over {len(args.seeds)} seed(s): before -> after"
+    )
     for column in ("method", *COLUMNS, "step"):
         table.add_column(column)
     result, failed = {}, 0

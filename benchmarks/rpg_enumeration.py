@@ -14,8 +14,9 @@ from pathlib import Path
 import torch
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests"))
-from frpo_verl.losses import local_kl, rpg_loss  # noqa: E402
 from loss_toys import Toy, cosine, gradient  # noqa: E402
+
+from frpo_verl.core.losses import local_kl, read_loss_inputs, rpg_loss  # noqa: E402
 
 OPEN = dict(clip_low=None, clip_high=None, dual_clip_c=None)
 SEEDS = range(8)
@@ -47,7 +48,8 @@ class Draw:
 
     def rpg(self, level: str, **kwargs) -> torch.Tensor:
         reward = self.toy.reward[:, None].expand(self.toy.mask.shape)
-        terms = rpg_loss(self.log_prob, self.old, reward, self.toy.mask, level=level, **OPEN, **kwargs)
+        inputs = read_loss_inputs(log_prob=self.log_prob, old_log_prob=self.old, advantages=reward, mask=self.toy.mask)
+        terms = rpg_loss(inputs, level=level, **OPEN, **kwargs)
         rows = terms.sequence_loss if level == "sequence" else terms.token_loss.sum(-1)
         return gradient((self.sampling[:, 0] * rows).sum(), self.table)
 
@@ -127,10 +129,9 @@ def gates() -> dict[str, int]:
 
     paper = alive(regularized >= 0)
     log_prob = w.log()[:, None].requires_grad_()
-    terms = rpg_loss(
-        log_prob, torch.zeros_like(log_prob), advantage[:, None], torch.ones_like(log_prob), variant="urkl",
-        reinforce=True, kl_coef=beta, clip_low=low, clip_high=high, dual_clip_c=c,
-    )  # fmt: skip
+    zeros, ones = torch.zeros_like(log_prob), torch.ones_like(log_prob)
+    inputs = read_loss_inputs(log_prob=log_prob, old_log_prob=zeros, advantages=advantage[:, None], mask=ones)
+    terms = rpg_loss(inputs, variant="urkl", reinforce=True, kl_coef=beta, clip_low=low, clip_high=high, dual_clip_c=c)
     (grad,) = torch.autograd.grad(terms.token_loss.sum(), log_prob)
     return {
         "points": len(w),

@@ -5,6 +5,7 @@ import pytest
 import torch
 
 from frpo_verl.core.tokens import (
+    all_zero,
     dense_ids,
     first_nonfinite,
     keep,
@@ -188,3 +189,13 @@ def test_dense_ids_needs_one_id_for_each_response():
     for ids in (["a"], torch.zeros(3), np.zeros((2, 1))):
         with pytest.raises(ValueError, match="session_ids has shape .* each of the 2 responses"):
             dense_ids(ids, 2, "session_ids")
+
+
+def test_all_zero_is_about_valid_positions():
+    x, mask = torch.zeros(300, 1000), torch.ones(300, 1000, dtype=torch.int64)
+    assert all_zero(x, mask)
+    assert not all_zero(x, torch.zeros(300, 1000))  # nothing is valid: nothing can be said
+    x[299, 0] = math.nan  # in the last chunk; not 0
+    assert not all_zero(x, mask)
+    mask[299] = 0
+    assert all_zero(x, mask)

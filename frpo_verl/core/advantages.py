@@ -22,7 +22,7 @@ from frpo_verl.core.divergences import Divergence
 from frpo_verl.core.groups import group_chunks, independent_units, position_baseline
 from frpo_verl.core.metrics import MetricSums
 from frpo_verl.core.regularizers import FRPO, Regularizer, regularizer
-from frpo_verl.core.tokens import check_2d, dense_ids, float_dtype, keep, read_rows, reverse_cumsum, row_chunks
+from frpo_verl.core.tokens import check_2d, dense_ids, float_dtype, read_rows, reverse_cumsum, row_chunks, select_
 
 __all__ = [
     "Regularized",
@@ -115,7 +115,7 @@ def regularized_advantages(
     outcome = outcome.to(dtype)[:, None] if outcome.dim() == 1 else outcome
     bad_rows = torch.zeros(mask.shape[0], dtype=torch.bool, device=device)
     sums = MetricSums(mask.shape[0], device)
-    chunks: Iterable[Rows] = row_chunks(*mask.shape, device=device)
+    chunks: Iterable[Rows] = row_chunks(mask.shape[0], mask.shape[1], device)
     if by_position:
         group = dense_ids(group_ids, mask.shape[0]).to(device)
         unit = independent_units(group, session_ids)
@@ -132,8 +132,10 @@ def regularized_advantages(
         if by_position:
             reg = reg - position_baseline(reg, tokens.valid, group[rows], unit[rows])
         a = outcome[rows].to(dtype)
-        advantage = keep(torch.sub(a, reg, alpha=kl_coef), tokens.valid)
-        advantages[rows] = advantage
+        in_place = advantages[rows] if isinstance(rows, slice) else None  # an index tensor gives a copy
+        advantage = select_(torch.sub(a, reg, alpha=kl_coef, out=in_place), tokens.bits)
+        if in_place is None:
+            advantages[rows] = advantage
         if tokens.bad_rows is not None:
             bad_rows[rows] = tokens.bad_rows
         difference = None if other_log_prob is None else log_prob[rows].to(dtype) - other_log_prob[rows].to(dtype)
@@ -174,7 +176,7 @@ def sequence_divergence(
     dtype, device = float_dtype(log_prob, ref_log_prob), log_prob.device
     cost = torch.empty(mask.shape[0], dtype=dtype, device=device)
     bad_rows = torch.zeros(mask.shape[0], dtype=torch.bool, device=device)
-    for rows in row_chunks(*mask.shape, device=device):
+    for rows in row_chunks(mask.shape[0], mask.shape[1], device):
         tokens = read_rows(log_prob[rows], ref_log_prob[rows], mask[rows], log_ratio_clip, dtype)
         cost[rows] = divergence.cost(tokens.delta).sum(-1)
         if tokens.bad_rows is not None:
@@ -212,7 +214,7 @@ def reference_metrics(
     check_2d(mask, log_prob=log_prob, ref_log_prob=ref_log_prob, entropy=entropy)
     ranges.LOG_RATIO_CLIP.check("log_ratio_clip", log_ratio_clip)
     sums, dtype = MetricSums(mask.shape[0], log_prob.device), float_dtype(log_prob, ref_log_prob)
-    for rows in row_chunks(*mask.shape, device=log_prob.device):
+    for rows in row_chunks(mask.shape[0], mask.shape[1], log_prob.device):
         tokens = read_rows(log_prob[rows], ref_log_prob[rows], mask[rows], log_ratio_clip, dtype)
         sums.add_tokens(rows, tokens, reverse_cumsum(tokens.delta), None if entropy is None else entropy[rows])
     return sums.result(group_ids=group_ids, scores=scores)

@@ -40,15 +40,18 @@ class MetricSums:
     """
 
     def __init__(self, rows: int, device: torch.device) -> None:
-        f64: dict[str, Any] = {"dtype": torch.float64, "device": device}
-        self.length = torch.zeros(rows, dtype=torch.int64, device=device)
-        self.sequence_kl = torch.zeros(rows, **f64)
-        self.outcome = torch.zeros(rows, **f64)
-        self.by_quartile = torch.zeros(3, 4, **f64)  # numbers of tokens, sums of delta, sums of entropy
+        self.quarters = torch.arange(5, device=device, dtype=torch.int32)
+        self.length = torch.zeros(rows, 1, dtype=torch.int32, device=device)
+        self.kl_to_go = torch.zeros(
+            rows, 5, dtype=torch.float64, device=device
+        )  # where each quarter of a response begins, and at its end
+        self.entropy_to_go: torch.Tensor | None = None
+        self.outcome = torch.zeros(rows, 1, dtype=torch.float64, device=device)
+        self.outcome_size: float | None = None
         self.clipped = self.flips = 0
-        self.k3 = self.reg_size = self.outcome_size = 0.0
+        self.k3 = self.reg_size = 0.0
         self.largest_difference: float | None = None
-        self.has_regularizer = self.has_entropy = False
+        self.has_regularizer = False
 
     def add_tokens(
         self,
@@ -67,21 +70,19 @@ class MetricSums:
             entropy: (R, T) of the policy at each token, nats.
             difference: (R, T) log-prob minus another engine's, for the largest of them.
         """
-        valid, delta = tokens.valid, tokens.delta
-        bounds, columns = _quartiles(valid)
+        if tokens.valid.numel() == 0:
+            return
+        length, columns = self._quarters(tokens)
+        self.length[rows] = length
+        self.kl_to_go[rows] = kl_to_go.gather(1, columns).double()
         self.clipped += tokens.clipped
-        self.length[rows] = bounds[:, 4]
-        self.by_quartile[0] += bounds.diff().sum(0)
-        to_go = _at(kl_to_go, columns, bounds)
-        self.sequence_kl[rows] = to_go[:, 0]
-        self.by_quartile[1] -= to_go.diff().sum(0)
-        self.k3 += float(torch.exp(-delta).sub_(1).add_(delta).sum())
+        self.k3 += float(torch.neg(tokens.delta).exp_().sub_(1).sum())  # the sum of delta is added in `result`
         if entropy is not None:
-            self.has_entropy = True
-            entropy_to_go = reverse_cumsum(keep(entropy, valid))
-            self.by_quartile[2] -= _at(entropy_to_go, columns, bounds).diff().sum(0)
-        if difference is not None and difference.numel():
-            largest = float(keep(difference, valid).abs().amax())
+            if self.entropy_to_go is None:
+                self.entropy_to_go = torch.zeros_like(self.kl_to_go)
+            self.entropy_to_go[rows] = reverse_cumsum(keep(entropy, tokens.valid)).gather(1, columns).double()
+        if difference is not None:
+            largest = float(keep(difference, tokens.valid).abs().amax())
             self.largest_difference = max(largest, self.largest_difference or 0.0, key=lambda x: (x != x, x))
 
     def add_regularizer(
@@ -92,7 +93,7 @@ class MetricSums:
         reg: torch.Tensor,
         advantages: torch.Tensor,
     ) -> None:
-        """Count what the regulariser did to the advantages of some rows, after `add_tokens` for the same rows.
+        """Count what the regulariser did to the advantages of some rows.
 
         Args:
             rows: which rows of the batch these are.
@@ -101,19 +102,34 @@ class MetricSums:
             reg: (R, T) what beta multiplies, 0 off the mask.
             advantages: (R, T) the result, 0 off the mask.
         """
+        if tokens.valid.numel() == 0:
+            return
         self.has_regularizer = True
-        length = self.length[rows]
-        if outcome.shape[1] == 1:
-            size = outcome.abs().double() * length[:, None]
-            self.outcome[rows] = outcome.squeeze(1).double()
-            self.outcome_size += float(keep(size, length[:, None]).sum())
-        else:
+        if outcome.shape[1] > 1:
             outcome = keep(outcome, tokens.valid)
-            first = tokens.valid.to(torch.uint8).argmax(-1, keepdim=True)
-            self.outcome[rows] = outcome.gather(1, first).squeeze(1).double()
-            self.outcome_size += float(outcome.abs().sum())
+            self.outcome_size = (self.outcome_size or 0.0) + float(outcome.abs().sum())
+            self.outcome[rows] = outcome.gather(1, tokens.valid.to(torch.uint8).argmax(-1, keepdim=True)).double()
+        else:
+            self.outcome[rows] = outcome.double()
         self.reg_size += float(reg.abs().sum())
         self.flips += int((advantages * outcome).lt_(0).sum())
+
+    def _quarters(self, tokens: Tokens) -> tuple[torch.Tensor, torch.Tensor]:
+        """(R, 1) numbers of tokens and (R, 5) columns where each quarter of a row's tokens begins."""
+        last = tokens.valid.shape[1] - 1
+        ones = tokens.valid.view(torch.int8)
+        if last > 0 and bool((ones[:, 1:] - ones[:, :-1]).amax() > 0):  # the mask has gaps, or starts late
+            count = tokens.valid.cumsum(-1, dtype=torch.int32)
+            length = count[:, -1:]
+            columns = torch.searchsorted(count, self._bounds(length) + 1)
+        else:
+            length = tokens.bits.sum(-1, keepdim=True, dtype=torch.int32).neg_()
+            columns = self._bounds(length).long()
+        return length, columns.clamp_(max=last)
+
+    def _bounds(self, length: torch.Tensor) -> torch.Tensor:
+        """(R, 5) numbers of tokens before each quarter, token p of n being in quarter floor(4 p / n), and n itself."""
+        return (self.quarters * length + 3) >> 2
 
     def result(
         self, *, beta: float = 0.0, group_ids: Any = None, scores: torch.Tensor | None = None
@@ -132,57 +148,38 @@ class MetricSums:
         Returns:
             dict of floats under the names of METRIC_NAMES; see docs/diagnostics.md.
         """
-        used = self.length > 0
         tokens = int(self.length.sum())
         out = {"frpo/log_ratio_clip_frac": self.clipped / max(tokens, 1)}
         if self.largest_difference is not None:
             out["frpo/rollout_log_prob_diff_max"] = self.largest_difference
         if tokens == 0:
             return out
-        out["frpo/kl_to_ref/k1"] = float(self.sequence_kl.sum()) / tokens
-        out["frpo/kl_to_ref/k3"] = max(self.k3, 0.0) / tokens
-        out["frpo/kl_to_go/first_token/mean"] = float(self.sequence_kl[used].mean())
-        out["frpo/kl_to_go/first_token/max"] = float(self.sequence_kl[used].max())
+        bounds = self._bounds(self.length)
+        within, used = bounds < self.length, self.length[:, 0] > 0
+        kl_to_go = keep(self.kl_to_go, within)
+        out["frpo/kl_to_ref/k1"] = float(kl_to_go[:, 0].sum()) / tokens
+        out["frpo/kl_to_ref/k3"] = max(self.k3 + float(kl_to_go[:, 0].sum()), 0.0) / tokens
+        out["frpo/kl_to_go/first_token/mean"] = float(kl_to_go[used, 0].mean())
+        out["frpo/kl_to_go/first_token/max"] = float(kl_to_go[used, 0].max())
         if self.has_regularizer:
+            size = self.outcome_size
+            size = float(keep(self.outcome.abs() * self.length, self.length).sum()) if size is None else size
             out["frpo/sign_flip_frac"] = self.flips / tokens
-            if self.outcome_size > 0:
-                out["frpo/regularizer_share"] = abs(beta) * self.reg_size / self.outcome_size
-        for i, q in enumerate(QUARTILES):
-            if self.by_quartile[0, i] > 0:
-                out[f"frpo/kl_by_position/{q}"] = float(self.by_quartile[1, i] / self.by_quartile[0, i])
-                if self.has_entropy:
-                    out[f"frpo/entropy_by_position/{q}"] = float(self.by_quartile[2, i] / self.by_quartile[0, i])
+            if size > 0:
+                out["frpo/regularizer_share"] = abs(beta) * self.reg_size / size
+        counts = bounds.diff().sum(0).tolist()
+        for kind, to_go in (("kl", self.kl_to_go), ("entropy", self.entropy_to_go)):
+            if to_go is not None:
+                sums = (-keep(to_go, within).diff().sum(0)).tolist()
+                for q, total, count in zip(QUARTILES, sums, counts, strict=True):
+                    if count:
+                        out[f"frpo/{kind}_by_position/{q}"] = total / count
         if group_ids is not None and (scores is not None or self.has_regularizer):
             group = dense_ids(group_ids, len(used)).to(used.device)
-            share = _zero_variance_share(self.outcome if scores is None else scores.double(), group, used)
+            share = _zero_variance_share(self.outcome[:, 0] if scores is None else scores.double(), group, used)
             if share is not None:
                 out["frpo/zero_variance_groups"] = share
         return out
-
-
-def _quartiles(valid: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """Where each row's quarters of tokens begin: (R, 5) numbers of tokens before them, (R, 5) columns.
-
-    Token p of n is in quartile floor(4 p / n). The fifth bound is n itself; a bound that is n has no column (0 here).
-    """
-    if bool(torch.gt(valid[:, 1:], valid[:, :-1]).any()):  # the mask has gaps, or starts late
-        count = valid.cumsum(-1, dtype=torch.int32)
-        bounds = _bounds(count[:, -1:].long())
-        columns = torch.searchsorted(count, (bounds + 1).int())
-    else:
-        bounds = columns = _bounds(valid.sum(-1, keepdim=True))
-    return bounds, columns.where(bounds < bounds[:, 4:], torch.zeros_like(columns))
-
-
-def _bounds(length: torch.Tensor) -> torch.Tensor:
-    return (torch.arange(5, device=length.device, dtype=length.dtype) * length + 3) // 4
-
-
-def _at(to_go: torch.Tensor, columns: torch.Tensor, bounds: torch.Tensor) -> torch.Tensor:
-    """(R, 5) float64 sums from the token of each bound on; 0 at the end of the row."""
-    if to_go.shape[1] == 0:
-        return torch.zeros(bounds.shape, dtype=torch.float64, device=bounds.device)
-    return keep(to_go.gather(1, columns).double(), bounds < bounds[:, 4:])
 
 
 def _zero_variance_share(score: torch.Tensor, group: torch.Tensor, rows: torch.Tensor) -> float | None:

@@ -8,7 +8,7 @@ import torch
 
 from frpo_verl import names, ranges
 from frpo_verl.core.divergences import DIVERGENCES, Divergence
-from frpo_verl.core.tokens import Tokens, keep, reverse_cumsum
+from frpo_verl.core.tokens import Tokens, keep, reverse_cumsum, select_
 
 __all__ = ["FRPO", "PLACEMENTS", "Regularizer", "discounted_suffix", "regularizer"]
 
@@ -86,7 +86,7 @@ def regularizer(
         return keep(f.slope(x), tokens.valid)
     cost = f.cost(x)
     if regularizer.placement == "sequence":
-        reg = cost.sum(-1, keepdim=True).expand_as(cost)
+        reg = cost.sum(-1, keepdim=True).expand_as(cost).clone()
     elif regularizer.discount == 1.0:
         reg = reverse_cumsum(cost)
     else:
@@ -95,7 +95,7 @@ def regularizer(
         reg = reg.gather(1, step_start)
     if not f.cost_is_slope:
         reg = reg - cost + f.slope(x)
-    return keep(reg, tokens.valid)
+    return select_(reg, tokens.bits)
 
 
 def discounted_suffix(

@@ -16,6 +16,7 @@ from frpo_verl import ranges
 
 __all__ = [
     "Tokens",
+    "all_zero",
     "check_2d",
     "dense_ids",
     "first_nonfinite",
@@ -27,6 +28,7 @@ __all__ = [
     "read_tokens",
     "reverse_cumsum",
     "row_chunks",
+    "select_",
 ]
 
 
@@ -39,12 +41,14 @@ class Tokens(NamedTuple):
     clipped: number of valid tokens whose log-ratio lay beyond the bound.
     bad_rows: (R,) bool, rows with a NaN or infinite log-prob on a response token; they have no valid token and delta 0
         everywhere. None if there is none.
+    bits: (R, T) integers as wide as delta, -1 (all bits set) on valid tokens and 0 elsewhere, for `select_`.
     """
 
     valid: torch.Tensor
     delta: torch.Tensor
     clipped: int
     bad_rows: torch.Tensor | None
+    bits: torch.Tensor
 
 
 def keep(x: torch.Tensor, mask: torch.Tensor, fill: float = 0.0) -> torch.Tensor:
@@ -64,6 +68,20 @@ def keep(x: torch.Tensor, mask: torch.Tensor, fill: float = 0.0) -> torch.Tensor
         tensor of the dtype of x and the broadcast shape.
     """
     return torch.where(mask.bool(), x, torch.full((), fill, dtype=x.dtype, device=x.device))
+
+
+def select_(x: torch.Tensor, bits: torch.Tensor) -> torch.Tensor:
+    """In place: `x` where all bits are set, 0 where none is; `keep` at a fifth of its cost on a processor.
+
+    Args:
+        x: (R, T) contiguous float32 or float64, without gradient.
+        bits: (R, T) from `Tokens`, integers as wide as x.
+
+    Returns:
+        x.
+    """
+    x.view(bits.dtype).bitwise_and_(bits)
+    return x
 
 
 def float_dtype(*tensors: torch.Tensor) -> torch.dtype:
@@ -150,7 +168,8 @@ def dense_ids(ids: Any, rows: int, name: str = "group_ids") -> torch.Tensor:
     if shape != (rows,):
         raise ValueError(f"{name} has shape {shape}: must hold one id for each of the {rows} responses")
     if isinstance(ids, torch.Tensor):
-        return torch.unique(ids, return_inverse=True)[1]
+        inverse: torch.Tensor = torch.unique(ids, return_inverse=True)[1]
+        return inverse
     labels: dict[Any, int] = {}
     values = ids.tolist() if hasattr(ids, "tolist") else ids
     return torch.tensor([labels.setdefault(i, len(labels)) for i in values], dtype=torch.int64)
@@ -167,6 +186,20 @@ def check_2d(mask: torch.Tensor, **tensors: torch.Tensor | None) -> None:
             raise ValueError(f"{name} must be a floating (B, T) tensor, got {x.dtype} of shape {tuple(x.shape)}")
         if x.shape != mask.shape:
             raise ValueError(f"{name} has shape {tuple(x.shape)}, the mask {tuple(mask.shape)}: both must be (B, T)")
+
+
+@torch.no_grad()
+def all_zero(x: torch.Tensor, mask: torch.Tensor) -> bool:
+    """Whether `x` is 0 on every valid position and there is one: a placeholder. Stops at the first chunk that is not.
+
+    Args:
+        x: (B, T).
+        mask: (B, T) any dtype; non-zero = valid.
+    """
+    for rows in row_chunks(mask.shape[0], mask.shape[1], mask.device):
+        if bool(keep(x[rows], mask[rows]).any()):
+            return False
+    return bool(mask.any())
 
 
 @torch.no_grad()
@@ -201,17 +234,19 @@ def read_rows(
 ) -> Tokens:
     """`read_tokens` without the checks, for the chunks of a batch whose shapes were checked."""
     valid, bad_rows, clipped = mask.bool(), None, 0
-    delta = keep(log_prob.to(dtype) - ref_log_prob.to(dtype), valid)
-    largest = float(torch.stack(delta.aminmax()).abs().amax()) if delta.numel() else 0.0  # NaN if one of them is
+    bits = valid.to(torch.int64 if dtype == torch.float64 else torch.int32).neg_()
+    delta = select_(torch.sub(log_prob.to(dtype), ref_log_prob.to(dtype)).contiguous(), bits)
+    low, high = (float(x) for x in delta.aminmax()) if delta.numel() else (0.0, 0.0)  # NaN if one of them is
+    largest = max(-low, high)
     if not largest <= clip:
         if not math.isfinite(largest):
             rows = _nonfinite(log_prob, ref_log_prob, valid).any(-1)
             if bool(rows.any()):
                 bad_rows, valid = rows, valid & ~rows[:, None]
-                delta = keep(delta, valid)
+                delta, bits = keep(delta, valid), keep(bits, valid, fill=0)
         clipped = int((delta.abs() > clip).sum())
         delta.clamp_(-clip, clip)
-    return Tokens(valid, delta, clipped, bad_rows)
+    return Tokens(valid, delta, clipped, bad_rows, bits)
 
 
 def _nonfinite(log_prob: torch.Tensor, ref_log_prob: torch.Tensor, valid: torch.Tensor) -> torch.Tensor:
@@ -233,7 +268,7 @@ def first_nonfinite(
     """
     check_2d(mask, log_prob=log_prob, ref_log_prob=ref_log_prob)
     first, affected = None, 0
-    for rows in row_chunks(*mask.shape, device=mask.device):
+    for rows in row_chunks(mask.shape[0], mask.shape[1], mask.device):
         bad = _nonfinite(log_prob[rows], ref_log_prob[rows], mask[rows].bool())
         places = bad.nonzero()
         if len(places) and first is None:

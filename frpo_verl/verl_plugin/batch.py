@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from ..core.tokens import dense_ids, keep
+from ..core.tokens import all_zero, dense_ids
 from .run import Run, current
 
 MISSING = {
@@ -140,7 +140,7 @@ class MicroBatch:
 
 def refuse_placeholder(ref: torch.Tensor, mask: torch.Tensor, reader: str) -> None:
     """Raise if the reference is 0 on every response token: a placeholder, and zeros are never assumed."""
-    if bool(mask.any()) and not bool(keep(ref, mask).any()):
+    if bool(mask.any()) and all_zero(ref, mask):
         raise RuntimeError(
             f"{reader}: ref_log_prob is 0 on every token, a placeholder and not a reference; check that the reference "
             "model is loaded (actor_rollout_ref.ref)"
