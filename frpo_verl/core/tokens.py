@@ -133,7 +133,7 @@ def reverse_cumsum(x: torch.Tensor, dim: int = -1) -> torch.Tensor:
     return x.to(float_dtype(x)).flip(dim).cumsum(dim).flip(dim)
 
 
-def row_chunks(rows: int, columns: int, *, device: torch.device | str = "cpu") -> Iterator[slice]:
+def row_chunks(rows: int, columns: int, device: torch.device | str = "cpu") -> Iterator[slice]:
     """Slices of consecutive rows, so few that temporaries stay in the cache (accelerator: some dozen MB).
 
     Args:

@@ -111,7 +111,7 @@ def attach_gradient(value: torch.Tensor, coefficient: torch.Tensor, log_prob: to
             f"value {tuple(value.shape)}, coefficient {tuple(coefficient.shape)} and log_prob "
             f"{tuple(log_prob.shape)} must have one shape"
         )
-    out: torch.Tensor = _AttachGradient.apply(value.detach(), coefficient.detach(), log_prob)  # type: ignore[no-untyped-call]
+    out: torch.Tensor = _AttachGradient.apply(value.detach(), coefficient.detach(), log_prob)
     return out
 
 
