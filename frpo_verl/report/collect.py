@@ -1,4 +1,4 @@
-"""Read the folder of a run: verl's metrics file and its validation dumps."""
+"""Read the folder of a run: verl's metrics file or event files, its dumps, and the configuration it was started with."""
 
 from __future__ import annotations
 
@@ -11,6 +11,12 @@ from pathlib import Path
 from typing import Any
 
 from frpo_verl.evaluation import DumpError, Sources, read_records, summarize
+
+from .answers import FOLDER as ANSWERS_FOLDER
+from .answers import Answer, read_answers
+from .configuration import Configuration, find_configuration
+from .environment import read_environment
+from .tensorboard import event_files, read_events
 
 METRICS_FILE = "metrics.jsonl"
 VALIDATION_FOLDERS = ("validation", "val")
@@ -26,6 +32,7 @@ KEYS = {
 #: number of last steps over which a training metric is averaged for "after"
 LAST_STEPS = 5
 
+_summaries: dict[tuple, dict[str, Any]] = {}  # of dumps that were read before: --watch reads a folder many times
 _HELD_OUT = re.compile(r"^val-(?:core|aux)/(?P<source>.+)/(?P<variable>acc|reward)/mean@(?P<n>\d+)$")
 
 
@@ -36,7 +43,8 @@ class RunError(Exception):
 @dataclass
 class Run:
     """One run. ``series`` maps a quantity to its [(step, value)] in the order of the steps; ``held_out`` maps a data
-    source to the same of the mean validation reward; ``validations`` maps a step to `summarize`'s result."""
+    source to the same of the mean validation reward; ``validations`` maps a step to `summarize`'s result; ``steps``
+    maps a step to every number that was logged for it, not finite ones included."""
 
     name: str
     folder: Path
@@ -44,6 +52,12 @@ class Run:
     keys: dict[str, str] = field(default_factory=dict)  # quantity -> metric name it was read from
     held_out: dict[str, list[tuple[int, float]]] = field(default_factory=dict)
     validations: dict[int, dict[str, Any]] = field(default_factory=dict)
+    steps: dict[int, dict[str, float]] = field(default_factory=dict)
+    dumps: Path | None = None  # folder of the validation dumps
+    config: Configuration | None = None
+    environment: dict[str, Any] | None = None
+    answers: dict[int, list[Answer]] = field(default_factory=dict)
+    remarks: list[str] = field(default_factory=list)  # what is not there at all: said on the page only
     notes: list[str] = field(default_factory=list)
 
     @property
@@ -62,23 +76,48 @@ def metric_files(folder: Path) -> list[Path]:
     return files + ([newest] if newest.is_file() else [])
 
 
-def read_metrics(files: Iterable[Path]) -> dict[int, dict[str, float]]:
+def read_metrics(files: Iterable[Path], notes: list[str] | None = None) -> dict[int, dict[str, float]]:
     """step -> its numbers. A step that was written again (after a resume) keeps the last value of each name; a line
-    that is cut off or is not verl's {"step", "data"} is passed over, as are values that are no number."""
+    that is cut off or is not verl's {"step", "data"} is passed over, as are values that are no number. null is how
+    verl writes a number that is not finite: it is read as nan.
+
+    Args:
+        files: in the order of writing.
+        notes: takes a line for each file of which something was passed over.
+    """
     steps: dict[int, dict[str, float]] = {}
     for file in files:
-        with open(file, encoding="utf-8", errors="replace") as lines:
-            for line in lines:
-                try:
-                    row = json.loads(line)
-                    step, data = int(row["step"]), row["data"].items()
-                except (ValueError, KeyError, TypeError, AttributeError):
-                    continue
-                kept = steps.setdefault(step, {})
-                for name, value in data:
-                    if isinstance(value, (int, float)) and not isinstance(value, bool):
-                        kept[name] = float(value)
+        passed = 0
+        try:
+            with open(file, encoding="utf-8", errors="replace") as lines:
+                for line in lines:
+                    try:
+                        row = json.loads(line)
+                        step, data = int(row["step"]), row["data"].items()
+                    except (ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError):
+                        passed += bool(line.strip())
+                        continue
+                    kept = steps.setdefault(step, {})
+                    for name, value in data:
+                        if value is None:
+                            kept[name] = math.nan
+                        elif isinstance(value, (int, float)) and not isinstance(value, bool):
+                            kept[name] = _as_float(value)
+        except OSError as error:
+            if notes is None:
+                raise
+            notes.append(f"left out {file.name}: {error.strerror or error}")
+        if passed and notes is not None:
+            many = "1 line" if passed == 1 else f"{passed} lines"
+            notes.append(f"{file.name}: {many} passed over, cut off or not verl's")
     return dict(sorted(steps.items()))
+
+
+def _as_float(value: int | float) -> float:
+    try:
+        return float(value)
+    except OverflowError:  # an integer of hundreds of digits
+        return math.inf
 
 
 def curve(steps: dict[int, dict[str, float]], name: str) -> list[tuple[int, float]]:
@@ -105,15 +144,27 @@ def read_validations(
 
     A dump that cannot be read (it is still being written, or cut off by a kill) is left out with a note.
     """
+    data = [Path(file) for file in data] if data else []
     sources = Sources(data) if data else None
     results: dict[int, dict[str, Any]] = {}
     notes = []
     for file in sorted((p for p in folder.glob("*.jsonl") if p.stem.isdigit()), key=lambda p: int(p.stem)):
         try:
-            results[int(file.stem)] = summarize(read_records(file, sources=sources))
-        except (DumpError, ValueError) as error:
-            notes.append(f"left out a validation dump: {error}")
+            state = file.stat()
+            key = (file.resolve(), state.st_mtime_ns, state.st_size, *data)
+            if key not in _summaries:
+                _summaries[key] = summarize(read_records(file, sources=sources))
+            results[int(file.stem)] = _summaries[key]
+        except (DumpError, ValueError, OSError, TypeError, AttributeError, RecursionError) as error:
+            notes.append(f"left out a validation dump: {error if isinstance(error, DumpError) else repr(error)}")
     return results, notes
+
+
+def _named_folder(config: Configuration | None, key: str) -> Path | None:
+    """A folder that the configuration names, where it exists from here."""
+    named = config.get(key) if config else None
+    path = Path(str(named)).expanduser() if named else None
+    return path if path is not None and path.is_dir() else None
 
 
 def load_run(path: str | Path, data: Iterable[str | Path] | None = None, name: str | None = None) -> Run:
@@ -131,20 +182,31 @@ def load_run(path: str | Path, data: Iterable[str | Path] | None = None, name: s
     if not folder.is_dir():
         raise RunError(f"RUN {path}: no such folder; give the folder of a run, such as runs/quickstart")
     files = [path] if path.is_file() else metric_files(folder)
+    events = event_files(folder) if not files else []
     dumps = next((folder / d for d in VALIDATION_FOLDERS if (folder / d).is_dir()), None)
-    if not files and dumps is None:
+    if not files and not events and dumps is None:
         raise RunError(f"RUN {path}: neither {METRICS_FILE} nor validation/ in it; is it the folder of a run?")
-    steps = read_metrics(files)
     run = Run(name=name or folder.resolve().name, folder=folder)
+    run.steps = read_metrics(files, run.notes)
+    if events:
+        run.steps, notes = read_events(events)
+        run.notes += notes
     for quantity, candidates in KEYS.items():
         for key in candidates:
-            points = curve(steps, key)
+            points = curve(run.steps, key)
             if points:
                 run.series[quantity], run.keys[quantity] = points, key
                 break
-    run.held_out = held_out_curves(steps)
-    if dumps is not None:
-        run.validations, run.notes = read_validations(dumps, data)
+    run.held_out = held_out_curves(run.steps)
+    run.config, note = find_configuration(folder)
+    run.environment = read_environment(folder)
+    run.dumps = dumps or _named_folder(run.config, "trainer.validation_data_dir")
+    if run.dumps is not None:
+        run.validations, notes = read_validations(run.dumps, data)
+        run.notes += notes
+    run.answers, notes = read_answers(folder / ANSWERS_FOLDER)
+    run.notes += notes
+    run.remarks += [note] if note else []
     if not run.series and not run.held_out and not run.validations:
         raise RunError(f"RUN {path}: no step in it yet; wait for the first one, or see train.log for what stopped it")
     return run
@@ -231,4 +293,5 @@ def as_json(run: Run) -> dict[str, Any]:
         "held_out_reward": {name: [list(p) for p in points] for name, points in run.held_out.items()},
         "validations": {str(step): result for step, result in run.validations.items()},
         "notes": run.notes,
+        "environment": run.environment,
     }
