@@ -125,7 +125,11 @@ def gather(subjects: Sequence[Subject]) -> Facts:
         if run.config is not None and run.config.overrides:
             facts.commands.append((run.name, " ".join(run.config.overrides)))
     if len(runs) == 1 and runs[0].config is not None:
-        facts.settings = [(key, text(value)) for key, value in runs[0].config.values.items()]
+        facts.settings = [
+            (key, text(value))
+            for key, value in runs[0].config.values.items()
+            if value is not None and not key.endswith("_target_")
+        ]
     if len(subjects) > 1 and all(run.config is not None for run in runs):
         _add_settings(facts, subjects)
     return facts
