@@ -9,13 +9,11 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from .plot import smooth
-from .subjects import Curve, last_count
+from .subjects import Curve, last_count, smoothed
 
 COLOURS = 6  # of the page's palette; beyond them the dashes change
 DASHES = ("-", (0, (5, 2)), (0, (1.5, 1.5)), (0, (6, 2, 1.5, 2)))
 POINTS = 160  # that a line is drawn with at most
-SMOOTH_FROM = 20
 
 # Colours that stand for a custom property of the page
 _SERIES = [f"#fe000{i}" for i in range(COLOURS)]
@@ -138,7 +136,7 @@ def thin(c: Curve, points: int = POINTS) -> Curve:
         return c
     keep = sorted({round(i * (len(c) - 1) / (points - 1)) for i in range(points)})
     picked = [[part[i] for i in keep] if part else None for part in (c.steps, c.values, c.low, c.high)]
-    return Curve(*picked)
+    return Curve(*picked, smooth=c.smooth)
 
 
 def extremes(c: Curve, buckets: int = POINTS) -> Curve:
@@ -152,19 +150,11 @@ def extremes(c: Curve, buckets: int = POINTS) -> Curve:
     return Curve([c.steps[i] for i in sorted(keep)], [c.values[i] for i in sorted(keep)])
 
 
-def smoothed(c: Curve) -> Curve:
-    """A running mean of a long noisy curve, its interval with it."""
-    if len(c) < SMOOTH_FROM:
-        return c
-    sigma = len(c) / 40
-    return Curve(c.steps, *(smooth(part, sigma) if part else None for part in (c.values, c.low, c.high)))
-
-
 def _draw_line(axis, line: Line, chart: Chart, raw: bool) -> None:
     noisy = chart.kind == "steps" and not line.marks
     c = thin(smoothed(line.curve)) if noisy else line.curve
     colour, dash = _SERIES[line.colour % COLOURS], DASHES[line.dash % len(DASHES)]
-    if noisy and raw and len(line.curve) >= SMOOTH_FROM:
+    if noisy and raw and c.smooth and not line.curve.smooth:
         faint = extremes(line.curve)
         axis.plot(faint.steps, faint.values, color=colour, alpha=0.3, linewidth=0.7)
     if c.low and c.high:
@@ -225,8 +215,8 @@ def _axes(axis, chart: Chart, locator) -> None:
         axis.axhline(0, color=_TEXT, linewidth=0.6)
     axis.yaxis.set_major_locator(locator(nbins=5))
     if chart.kind == "position":
-        axis.set_xticks([1, 2, 3, 4], ["first quarter", "second", "third", "last quarter"])
-        axis.set_xlabel("position in the answer")
+        axis.set_xticks([1, 2, 3, 4], ["1st", "2nd", "3rd", "4th"])
+        axis.set_xlabel("quarter of the answer")
     elif chart.kind == "k":
         ks = sorted({k for line in chart.lines for k in line.curve.steps})
         shown = ks if len(ks) <= 7 else ks[:: -(-len(ks) // 7)]

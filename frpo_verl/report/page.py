@@ -9,11 +9,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from .charts import DASHES, SMOOTH_FROM, drawn, number
+from .charts import DASHES, drawn, number
 from .facts import gather
 from .panels import looks, sections
 from .samples import SHADES, examples, token_answers
-from .subjects import Subject
+from .subjects import SMOOTH_FROM, Subject
 from .verdict import decide
 from .warnings import by_rule, find_warnings
 
@@ -92,6 +92,7 @@ def render(
     return environment().get_template("page.html.j2").render(
         title=title or (names if len(names) < 80 else f"{names[:77]}…") or "waiting for the first step",
         several=len(subjects) > 1,
+        steps=" to ".join(map(str, sorted({f(s.last_step for s in subjects) for f in (min, max)}))) if subjects else "",
         subjects=[(subject, style) for subject, (style, _) in zip(subjects, keys, strict=True)],
         keys=keys,
         smooth_from=SMOOTH_FROM,

@@ -11,8 +11,10 @@ import numpy as np
 
 from .collect import Run, curve, dump_sources, pass_ks
 from .configuration import comparable
+from .plot import smooth
 
 CONFIDENCE = 0.95
+SMOOTH_FROM = 20  # steps, from which on a training metric is shown as a running mean
 #: share of the steps, and at least how many of them, that "at the end" is the mean of
 LAST_SHARE, LAST_LEAST = 0.05, 5
 
@@ -27,28 +29,24 @@ class Curve:
     values: list[float]
     low: list[float] | None = None
     high: list[float] | None = None
+    smooth: bool = False  # a running mean already
 
     def __len__(self) -> int:
         return len(self.steps)
 
 
-def t_interval(values: Sequence[float], confidence: float = CONFIDENCE) -> tuple[float, float]:
-    """Student's interval for the mean of independent values; both ends are the value where there is only one.
-
-    mean -+ t(n - 1) * s / sqrt(n)
-    """
-    from scipy.stats import t
-
-    n = len(values)
-    mean = float(np.mean(values))
-    if n < 2:
-        return mean, mean
-    half = float(t.ppf(0.5 + confidence / 2, n - 1)) * float(np.std(values, ddof=1)) / math.sqrt(n)
-    return mean - half, mean + half
+def smoothed(c: Curve) -> Curve:
+    """A running mean of a long noisy curve."""
+    if c.smooth or len(c) < SMOOTH_FROM:
+        return c
+    return Curve(c.steps, smooth(c.values, len(c) / 40), c.low, c.high, smooth=True)
 
 
 def pool(curves: Sequence[Curve]) -> Curve:
-    """Mean and interval over runs, at the steps that all of them have."""
+    """Mean and Student's interval over runs, at the steps that all of them have.
+
+    mean -+ t(n - 1) * s / sqrt(n)
+    """
     if len(curves) == 1:
         return curves[0]
     from scipy.stats import t
@@ -59,7 +57,8 @@ def pool(curves: Sequence[Curve]) -> Curve:
     mean = values.mean(0)
     n = len(curves)
     half = t.ppf(0.5 + CONFIDENCE / 2, n - 1) * values.std(0, ddof=1) / math.sqrt(n)
-    return Curve(common, mean.tolist(), (mean - half).tolist(), (mean + half).tolist())
+    ends = (mean - half).tolist(), (mean + half).tolist()
+    return Curve(common, mean.tolist(), *ends, smooth=all(c.smooth for c in curves))
 
 
 @dataclass
@@ -82,11 +81,16 @@ class Subject:
         return pooled if len(pooled) else None
 
     def curve(self, *names: str) -> Curve | None:
-        """The first of the metrics that every run of it has logged, finite values only."""
+        """The first of the metrics that every run of it has logged, finite values only.
+
+        The runs of a group are smoothed before they are pooled: the interval is that of their courses, without the noise
+        of a step.
+        """
 
         def of_run(run: Run, name: str) -> Curve | None:
             points = curve(run.steps, name)
-            return Curve([s for s, _ in points], [v for _, v in points]) if points else None
+            c = Curve([s for s, _ in points], [v for _, v in points])
+            return smoothed(c) if len(self.runs) > 1 else c
 
         for name in names:
             pooled = self._pooled(lambda run, name=name: of_run(run, name))
