@@ -93,7 +93,12 @@ def write_configuration(folder: Path, method: str, seed: int) -> None:
     place.mkdir(parents=True, exist_ok=True)
     config = {
         "run_dir": str(folder),
-        "data": {"train_files": "data/train.parquet", "train_batch_size": 256, "max_response_length": 1024, "seed": seed},
+        "data": {
+            "train_files": "data/train.parquet",
+            "train_batch_size": 256,
+            "max_response_length": 1024,
+            "seed": seed,
+        },
         "trainer": {"total_training_steps": 500, "validation_data_dir": "${run_dir}/validation", "nnodes": 1},
         "algorithm": dict(METHODS[method]["algorithm"]),
         "actor_rollout_ref": {
@@ -165,7 +170,9 @@ def main() -> None:
     runs = []
     for i in range(args.runs):
         method, seed = names[i % len(names)], i // len(names)
-        runs.append(write_run(args.folder / f"{method}-seed{seed}", method, seed, args.steps, args.problems, validations=5))
+        runs.append(
+            write_run(args.folder / f"{method}-seed{seed}", method, seed, args.steps, args.problems, validations=5)
+        )
     from frpo_verl.report import cli
 
     out = args.folder / "report.html"

@@ -102,7 +102,9 @@ class Chart:
         ends = []
         for line in self.lines[:6]:
             c = line.curve
-            ends.append(f"{line.label} from {number(c.values[0])} at {c.steps[0]} to {number(c.values[-1])} at {c.steps[-1]}")
+            ends.append(
+                f"{line.label} from {number(c.values[0])} at {c.steps[0]} to {number(c.values[-1])} at {c.steps[-1]}"
+            )
         more = f"; {len(self.lines) - 6} more lines" if len(self.lines) > 6 else ""
         return f"{self.title}, {self.unit}: {'; '.join(ends)}{more}."
 
@@ -171,6 +173,8 @@ def _draw_bars(axis, chart: Chart) -> None:
         axis.barh(places, values, left=left, height=0.62, color=colour, edgecolor="none")
         left += values
     axis.set_yticks(places, [label if len(label) < 15 else label[:13] + "…" for label in chart.labels])
+    if len(places) < 3:
+        axis.set_ylim(-1, len(places))
     axis.grid(axis="y", visible=False)
     axis.set_xlabel(chart.unit)
 

@@ -11,10 +11,8 @@ from pathlib import Path
 
 from frpo_verl.evaluation import DumpError
 
-from .collect import LAST_STEPS, Run, RunError, as_json, load_run, table
-from .output import write_json, write_text
-
-PAGE = "report.html"
+from .build import PAGE, build
+from .collect import LAST_STEPS, Run, RunError, load_run, table
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -158,33 +156,16 @@ def load(options: argparse.Namespace, names: Sequence[str | None]) -> tuple[list
 
 def write(options: argparse.Namespace, names: Sequence[str | None]) -> tuple[list[Run], list[str]]:
     """Read the runs and write page, picture and figures once; returns the runs and the notes on what is missing."""
-    from .page import render
-    from .plot import draw, save
-    from .subjects import alone, group
-    from .verdict import decide
-    from .warnings import find_warnings
-
     runs, notes = load(options, names)
-    page, picture, figures = targets(options.runs, options.out)
-    subjects = group(runs, named=bool(options.name)) if options.group and runs else alone(runs)
-    write_text(page, render(subjects, options.title, notes, options.watch))
-    if runs:
-        labels = {id(run): subject.name for subject in subjects for run in subject.runs}
-        save(draw(runs, options.title, [labels[id(run)] for run in runs]), picture)
-        warnings = find_warnings(runs)
-        verdict = decide(subjects, warnings)
-        write_json(
-            figures,
-            {
-                "runs": [as_json(run) for run in runs],
-                "groups": {subject.name: [run.name for run in subject.runs] for subject in subjects},
-                "verdict": [verdict.headline, *verdict.sentences],
-                "warnings": [
-                    {"run": w.run, "warning": w.rule.key, "number": w.number, "threshold": w.rule.threshold}
-                    for w in warnings
-                ],
-            },
-        )
+    build(
+        runs,
+        *targets(options.runs, options.out),
+        title=options.title,
+        notes=notes,
+        grouped=options.group,
+        named=bool(options.name),
+        reload=options.watch,
+    )
     return runs, notes
 
 

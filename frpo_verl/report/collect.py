@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from frpo_verl.evaluation import DumpError, Sources, read_records, summarize
+from frpo_verl.evaluation import DumpError, Record, Sources, read_records, summarize
 
 from .answers import FOLDER as ANSWERS_FOLDER
 from .answers import Answer, read_answers
@@ -32,7 +32,9 @@ KEYS = {
 #: number of last steps over which a training metric is averaged for "after"
 LAST_STEPS = 5
 
-_summaries: dict[tuple, dict[str, Any]] = {}  # of dumps that were read before: --watch reads a folder many times
+_summaries: dict[
+    tuple, tuple[dict[str, Any], dict]
+] = {}  # of dumps that were read before: --watch reads a folder many times
 _HELD_OUT = re.compile(r"^val-(?:core|aux)/(?P<source>.+)/(?P<variable>acc|reward)/mean@(?P<n>\d+)$")
 
 
@@ -52,6 +54,7 @@ class Run:
     keys: dict[str, str] = field(default_factory=dict)  # quantity -> metric name it was read from
     held_out: dict[str, list[tuple[int, float]]] = field(default_factory=dict)
     validations: dict[int, dict[str, Any]] = field(default_factory=dict)
+    shares: dict[int, dict[str, dict[str, float]]] = field(default_factory=dict)  # step -> source -> problem -> right
     steps: dict[int, dict[str, float]] = field(default_factory=dict)
     dumps: Path | None = None  # folder of the validation dumps
     config: Configuration | None = None
@@ -137,23 +140,32 @@ def held_out_curves(steps: dict[int, dict[str, float]]) -> dict[str, list[tuple[
     return {source: points for source, points in found.items() if points}
 
 
+def share_right(records: Iterable[Record]) -> dict[str, dict[str, float]]:
+    """data source -> problem -> the share of its answers that are right."""
+    grades: dict[str, dict[str, list[bool]]] = {}
+    for record in records:
+        grades.setdefault(record.data_source, {}).setdefault(record.problem, []).append(record.correct)
+    return {source: {p: sum(g) / len(g) for p, g in problems.items()} for source, problems in grades.items()}
+
+
 def read_validations(
     folder: Path, data: Iterable[str | Path] | None = None
-) -> tuple[dict[int, dict[str, Any]], list[str]]:
-    """(step -> `summarize` of its dump, notes) from the folder that trainer.validation_data_dir named.
+) -> tuple[dict[int, tuple[dict[str, Any], dict]], list[str]]:
+    """(step -> `summarize` and `share_right` of its dump, notes) from the folder that trainer.validation_data_dir named.
 
     A dump that cannot be read (it is still being written, or cut off by a kill) is left out with a note.
     """
     data = [Path(file) for file in data] if data else []
     sources = Sources(data) if data else None
-    results: dict[int, dict[str, Any]] = {}
+    results: dict[int, tuple[dict[str, Any], dict]] = {}
     notes = []
     for file in sorted((p for p in folder.glob("*.jsonl") if p.stem.isdigit()), key=lambda p: int(p.stem)):
         try:
             state = file.stat()
             key = (file.resolve(), state.st_mtime_ns, state.st_size, *data)
             if key not in _summaries:
-                _summaries[key] = summarize(read_records(file, sources=sources))
+                records = read_records(file, sources=sources)
+                _summaries[key] = summarize(records), share_right(records)
             results[int(file.stem)] = _summaries[key]
         except (DumpError, ValueError, OSError, TypeError, AttributeError, RecursionError) as error:
             notes.append(f"left out a validation dump: {error if isinstance(error, DumpError) else repr(error)}")
@@ -202,7 +214,9 @@ def load_run(path: str | Path, data: Iterable[str | Path] | None = None, name: s
     run.environment = read_environment(folder)
     run.dumps = dumps or _named_folder(run.config, "trainer.validation_data_dir")
     if run.dumps is not None:
-        run.validations, notes = read_validations(run.dumps, data)
+        found, notes = read_validations(run.dumps, data)
+        run.validations = {step: summary for step, (summary, _) in found.items()}
+        run.shares = {step: shares for step, (_, shares) in found.items()}
         run.notes += notes
     run.answers, notes = read_answers(folder / ANSWERS_FOLDER)
     run.notes += notes

@@ -14,7 +14,9 @@ PLACES = (".", "hydra", "*", "hydra/*", "outputs/*/*")
 #: settings that say where a run writes, or what it is called: no difference between two runs
 OF_THE_FOLDER = ("run_dir", "trainer.project_name", "trainer.experiment_name", "trainer.default_local_dir")
 
-_SECRET = re.compile(r"(^|[._])(api_?key|access_?key|secret|secret_key|password|passwd|auth_?token|hf_token|token)$", re.I)
+_SECRET = re.compile(
+    r"(^|[._])(api_?key|access_?key|secret|secret_key|password|passwd|auth_?token|hf_token|token)$", re.I
+)
 _SEED = re.compile(r"(^|[._])seed$")
 _cache: dict[Path, tuple[int, Configuration]] = {}
 

@@ -64,7 +64,9 @@ def method(config: Configuration) -> str:
     estimator = str(config.get("algorithm.adv_estimator") or "").split("_")[0]
     sections = ["algorithm.f_hal."] if estimator == "f" else ["algorithm.frpo."] if estimator == "frpo" else []
     if loss not in (None, "vanilla"):
-        name = "rpg" if str(loss).startswith("rpg") else "clip" if loss in ("atr_grpo", "divergence_clip") else str(loss)
+        name = (
+            "rpg" if str(loss).startswith("rpg") else "clip" if loss in ("atr_grpo", "divergence_clip") else str(loss)
+        )
         sections.append(f"actor_rollout_ref.actor.policy_loss.{name}.")
     chosen = [
         f"{key[len(section) :]}={text(value)}"
@@ -99,7 +101,9 @@ def _of_run(run) -> dict[str, str]:
     versions = versions if isinstance(versions, dict) else {}
     rows["Versions"] = ", ".join(f"{name} {version}" for name, version in versions.items()) or NOT_RECORDED
     if environment.get("device"):
-        rows["Device"] = f"{environment['device']}, {environment.get('system', '')}, Python {environment.get('python', '')}"
+        rows["Device"] = (
+            f"{environment['device']}, {environment.get('system', '')}, Python {environment.get('python', '')}"
+        )
     return rows
 
 

@@ -1,4 +1,4 @@
-"""Which charts a page has, in which order, and which metrics they show."""
+"""Which charts a page has, in which order, and what is drawn in them."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import numpy as np
 
 from .charts import COLOURS, Chart, Line
 from .collect import source_label
+from .metrics import CLIP, ENTROPY, GROUPS, KL, LENGTH, MEMORY, REGULARISER, REWARD, TIME, Metric
 from .subjects import Curve, Subject, at_end
 
 QUARTERS = ("q1", "q2", "q3", "q4")
@@ -24,158 +25,6 @@ class Section:
     key: str
     title: str
     charts: list[Chart] = field(default_factory=list)
-
-
-@dataclass(frozen=True)
-class Metric:
-    """A chart of metrics over steps; a subject's line is of the first of ``names`` that it has."""
-
-    key: str
-    title: str
-    unit: str
-    names: tuple[str, ...]
-    text: str
-    missing: str
-    zero: bool = False
-    share: bool = False
-
-
-KL = (
-    Metric(
-        "kl",
-        "KL to the reference",
-        "nats a token",
-        ("frpo/kl_to_ref/k1", "actor/reward_kl_penalty", "actor/kl_loss"),
-        "0 at the first step, then slowly up to 0.001 .. 0.1. Rising without end: raise kl_coef.",
-        "no KL in the metrics: the run loads no reference",
-        zero=True,
-    ),
-    Metric(
-        "kl3",
-        "KL to the reference, k3",
-        "nats a token",
-        ("frpo/kl_to_ref/k3",),
-        "The same expectation, never negative. Much larger than k1: a few tokens with heavy tails.",
-        "no frpo/kl_to_ref/k3 in the metrics",
-        zero=True,
-    ),
-)
-ENTROPY = Metric(
-    "entropy",
-    "Entropy of the policy",
-    "nats a token",
-    ("actor/entropy", "actor/entropy_loss"),
-    "Slowly falling. Near 0 nothing new is tried any more.",
-    "no actor/entropy in the metrics",
-    zero=True,
-)
-REGULARISER = (
-    Metric(
-        "share",
-        "Share of the regulariser",
-        "mean |beta KL| over mean |A|",
-        ("frpo/regularizer_share",),
-        "0.05 to 0.5 is usual. Above 1 the reward does nothing, below 0.01 the KL does nothing.",
-        "no frpo/regularizer_share in the metrics: the method has no regulariser in the advantage",
-        zero=True,
-    ),
-    Metric(
-        "flips",
-        "Tokens whose advantage changes sign",
-        "share of tokens",
-        ("frpo/sign_flip_frac",),
-        "Tokens of right answers that the regulariser pushes down, and the reverse: below 0.1.",
-        "no frpo/sign_flip_frac in the metrics",
-        share=True,
-    ),
-)
-CLIP = (
-    Metric(
-        "clip_up",
-        "Clipped tokens with a positive advantage",
-        "share of tokens",
-        ("actor/frpo/policy_clip_frac/positive_advantage", "frpo/policy_clip_frac/positive_advantage"),
-        "Held still by the upper bound; below 0.2.",
-        "no clip fraction by sign in the metrics",
-        share=True,
-    ),
-    Metric(
-        "clip_down",
-        "Clipped tokens with a negative advantage",
-        "share of tokens",
-        ("actor/frpo/policy_clip_frac/negative_advantage", "frpo/policy_clip_frac/negative_advantage"),
-        "Held still by the lower bound; high on this side only: entropy will fall.",
-        "no clip fraction by sign in the metrics",
-        share=True,
-    ),
-    Metric(
-        "clip_all",
-        "Clipped tokens, both signs",
-        "share of tokens",
-        ("actor/pg_clipfrac",),
-        "verl's own count.",
-        "no actor/pg_clipfrac in the metrics",
-        share=True,
-    ),
-)
-GROUPS = Metric(
-    "zero_variance",
-    "Groups whose answers all score the same",
-    "share of groups",
-    ("frpo/zero_variance_groups",),
-    "They teach nothing; 0.1 to 0.6 is usual.",
-    "no frpo/zero_variance_groups in the metrics",
-    share=True,
-)
-LENGTH = (
-    Metric(
-        "length",
-        "Length of the answers",
-        "tokens, mean",
-        ("response_length/mean",),
-        "Falling while the reward does not rise: kl_coef is too large.",
-        "no response_length/mean in the metrics",
-        zero=True,
-    ),
-    Metric(
-        "truncation",
-        "Answers that are cut off",
-        "share of answers",
-        ("response_length/clip_ratio",),
-        "They reached data.max_response_length.",
-        "no response_length/clip_ratio in the metrics",
-        share=True,
-    ),
-)
-TIME = Metric(
-    "time",
-    "Time of a step",
-    "seconds",
-    ("timing_s/step", "perf/time_per_step"),
-    "Peaks are validations and checkpoints.",
-    "no timing_s/step in the metrics",
-    zero=True,
-)
-MEMORY = (
-    Metric(
-        "memory_device",
-        "Memory of the device",
-        "GB allocated, highest",
-        ("actor/perf/max_memory_allocated_gb", "perf/max_memory_allocated_gb"),
-        "Of the actor, by torch's allocator.",
-        "no device memory in the metrics: the run was on a processor, or verl did not log it",
-        zero=True,
-    ),
-    Metric(
-        "memory_host",
-        "Memory of the machine",
-        "GB in use",
-        ("actor/perf/cpu_memory_used_gb", "perf/cpu_memory_used_gb"),
-        "Everything on the actor's machine. Rising without end: a leak.",
-        "no perf/cpu_memory_used_gb in the metrics",
-        zero=True,
-    ),
-)
 
 
 def looks(index: int) -> dict[str, int]:
@@ -233,15 +82,7 @@ def reward_section(subjects: Sequence[Subject]) -> Section:
     """Training reward, held-out reward, pass@k and maj@k."""
     one = len(subjects) == 1
     section = Section("reward", "Reward and validation")
-    section.charts.append(
-        over_steps(
-            Metric(
-                "reward", "Training reward", "mean score", ("critic/score/mean", "critic/rewards/mean"),
-                "Of the rollouts, before the update.", "no critic/score/mean in the metrics", share=True,
-            ),
-            subjects,
-        )
-    )  # fmt: skip
+    section.charts.append(over_steps(REWARD, subjects))
     held = Chart(
         "held_out", "Held-out reward", "mean score", text="verl's validation.", share=True, legend=one,
         missing="no validation in the metrics (trainer.test_freq, trainer.val_before_train)",
@@ -318,7 +159,13 @@ def verifier_chart(subjects: Sequence[Subject]) -> Chart:
     )  # fmt: skip
     for i, subject in enumerate(subjects):
         names = sorted(
-            {n for run in subject.runs for data in run.steps.values() for n in data if "/verify_" in n and "/mean@" in n}
+            {
+                n
+                for run in subject.runs
+                for data in run.steps.values()
+                for n in data
+                if "/verify_" in n and "/mean@" in n
+            }
         )
         curves = [c for c in map(subject.curve, names) if c is not None]
         if not curves:
@@ -336,7 +183,7 @@ def phases_chart(subjects: Sequence[Subject]) -> Chart:
     """Mean time of each phase of a step, after the first step where there are others."""
     chart = Chart(
         "phases", "Time of a step by phase", "seconds, mean", kind="bars",
-        text="Without the first step, which loads and compiles.", missing="no timing_s/* in the metrics",
+        text="Without the first step, which loads and compiles; validations and checkpoints spread over all steps.", missing="no timing_s/* in the metrics",
     )  # fmt: skip
     means: list[dict[str, float]] = []
     for subject in subjects:

@@ -108,7 +108,9 @@ def _drift(run: Run) -> Finding | None:
     if rewards[4].mean() <= rewards[top].mean() + 2 * noise:
         return 1.0, "KL falls, and the reward with it"
     rise = float(rewards[4].mean() - rewards[top].mean())
-    return fifths[4] / fifths[top], f"KL of the last fifth of the steps over its highest fifth; reward {rise:+.3f} since"
+    return fifths[4] / fifths[
+        top
+    ], f"KL of the last fifth of the steps over its highest fifth; reward {rise:+.3f} since"
 
 
 def _entropy(run: Run) -> Finding | None:
