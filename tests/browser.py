@@ -68,12 +68,12 @@ class Browser:
         return self.driver.execute_script(f"return {script}")
 
     def axe(self, options: dict | None = None) -> list[dict]:
-        """axe-core's findings: WCAG A and AA, and its best practices."""
+        """axe-core's findings: by default of all its rules, WCAG A and AA and its best practices."""
         from selenium_axe_python import Axe
 
         axe = Axe(self.driver)
         axe.inject()
-        return axe.run(options=options)["violations"]
+        return axe.run(options=json.dumps({"resultTypes": ["violations"], **(options or {})}))["violations"]
 
     def screenshot(self, file: Path) -> None:
         """The whole page as a picture."""

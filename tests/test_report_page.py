@@ -80,7 +80,10 @@ def test_it_asks_for_nothing_and_runs_nothing(html):
     assert not [tag for tag, _ in page.tags if tag in ("script", "img", "iframe", "object", "embed", "base")]
     addresses = [attrs.get(n, "") for _, attrs in page.tags for n in ("src", "href", "xlink:href", "srcset", "action")]
     assert all(a == "" or a[0] == "#" or a == "data:," for a in addresses)
-    assert set(re.findall(r"https?://[^\s\"']+", html)) <= {"http://www.w3.org/2000/svg", "http://www.w3.org/1999/xlink"}
+    assert set(re.findall(r"https?://[^\s\"']+", html)) <= {
+        "http://www.w3.org/2000/svg",
+        "http://www.w3.org/1999/xlink",
+    }
     assert not re.search(r"url\((?!#)", html) and "@import" not in html
     policy = next(attrs["content"] for tag, attrs in page.tags if attrs.get("http-equiv") == "Content-Security-Policy")
     assert policy.startswith("default-src 'none'") and "script-src" not in policy
@@ -154,11 +157,24 @@ def hostile(folder):
     (place / "config.yaml").write_text(json.dumps(config))
     hydra = {"hydra": {"runtime": {"choices": {"recipe": SCRIPT}}, "overrides": {"task": [SCRIPT]}}}
     (place / "hydra.yaml").write_text(json.dumps(hydra))
-    (folder / "environment.json").write_text(json.dumps({"versions": {SCRIPT: SCRIPT}, "commit": SCRIPT, "device": SCRIPT}))
-    row = {"step": 8, "uid": SCRIPT, "score": 1, "tokens": [SCRIPT, "\ud800"], "log_ratio": [2.0, 0.0], "prompt": SCRIPT}
+    (folder / "environment.json").write_text(
+        json.dumps({"versions": {SCRIPT: SCRIPT}, "commit": SCRIPT, "device": SCRIPT})
+    )
+    row = {
+        "step": 8,
+        "uid": SCRIPT,
+        "score": 1,
+        "tokens": [SCRIPT, "\ud800"],
+        "log_ratio": [2.0, 0.0],
+        "prompt": SCRIPT,
+    }
     (folder / "answers" / "8.jsonl").write_text(json.dumps(row) + "\n")
     with open(folder / "metrics.jsonl", "a") as file:
-        data = {f"val-aux/{SCRIPT}/reward/mean@4": 0.5, f"val-aux/{SCRIPT}/verify_error/mean@4": 0.5, f"timing_s/{SCRIPT[:8]}": 5.0}
+        data = {
+            f"val-aux/{SCRIPT}/reward/mean@4": 0.5,
+            f"val-aux/{SCRIPT}/verify_error/mean@4": 0.5,
+            f"timing_s/{SCRIPT[:8]}": 5.0,
+        }
         file.write(json.dumps({"step": 8, "data": data | {"critic/score/mean": None, SCRIPT: None}}) + "\n")
     return folder
 
@@ -222,7 +238,9 @@ def test_two_methods_differ_where_they_are_marked(tmp_path):
     assert "algorithm.frpo.kl_coef" in differing
     assert "Qwen/Qwen3-1.7B" in html.split("The same in all")[1].split("</table>")[0]
     labels = [a["aria-label"] for tag, a in page.tags if tag == "svg" and "aria-label" in a]
-    assert any(label.startswith("Entropy of the policy") and "frpo from" in label and "grpo from" in label for label in labels)
+    assert any(
+        label.startswith("Entropy of the policy") and "frpo from" in label and "grpo from" in label for label in labels
+    )
 
 
 def test_a_group_is_its_mean_with_students_interval(tmp_path):
@@ -234,10 +252,16 @@ def test_a_group_is_its_mean_with_students_interval(tmp_path):
     values = [run.validations[12]["(unknown)"]["metrics"]["mean@8"]["value"] for run in runs[:3]]
     mean = sum(values) / 3
     half = 4.302653 * (sum((v - mean) ** 2 for v in values) / 2 / 3) ** 0.5  # t of two degrees of freedom
-    assert (found.values[-1], found.low[-1], found.high[-1]) == pytest.approx((mean, mean - half, mean + half), rel=1e-6)
+    assert (found.values[-1], found.low[-1], found.high[-1]) == pytest.approx(
+        (mean, mean - half, mean + half), rel=1e-6
+    )
     text = Page(page_of(*folders, arguments=["--group"])).text
     assert f"{100 * mean:.1f} [{100 * (mean - half):.1f}, {100 * (mean + half):.1f}] %" in text
-    assert json.loads((tmp_path / "page.json").read_text())["groups"]["frpo"] == ["frpo-seed0", "frpo-seed1", "frpo-seed2"]
+    assert json.loads((tmp_path / "page.json").read_text())["groups"]["frpo"] == [
+        "frpo-seed0",
+        "frpo-seed1",
+        "frpo-seed2",
+    ]
 
 
 def test_what_is_one_group(tmp_path):

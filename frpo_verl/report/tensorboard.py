@@ -29,6 +29,7 @@ def read_events(files: list[Path]) -> tuple[dict[int, dict[str, float]], list[st
     logging.getLogger("tensorboard").setLevel(logging.ERROR)
     notes = []
     for file in files:
+        found = 0
         try:
             for event in LegacyEventFileLoader(str(file)).Load():
                 for value in event.summary.value:
@@ -40,6 +41,10 @@ def read_events(files: list[Path]) -> tuple[dict[int, dict[str, float]], list[st
                     else:
                         continue
                     steps.setdefault(int(event.step), {})[value.tag] = float(number)
+                    found += 1
         except Exception as error:  # a cut record raises whatever the decoder meets: DataLoss, DecodeError, OSError
             notes.append(f"{file.name}: read up to a broken record ({type(error).__name__})")
+            continue
+        if not found:
+            notes.append(f"{file.name}: no number could be read from it")
     return dict(sorted(steps.items())), notes
