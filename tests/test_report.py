@@ -155,6 +155,7 @@ def test_one_run_writes_picture_and_json(tmp_path, capsys):
     out = capsys.readouterr().out
     for text in ("held-out reward", "held-out pass@8", "entropy", "KL to reference", "response length", "report.png"):
         assert text in out, text
+    assert out.splitlines()[-1].split() == ["page:", str(folder / "report.html")]
     assert (folder / "report.png").read_bytes().startswith(b"\x89PNG")
     content = json.loads((folder / "report.json").read_text())["runs"][0]
     assert content["name"] == "run" and content["last_step"] == 40

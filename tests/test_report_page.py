@@ -308,7 +308,9 @@ def test_watching_writes_again_until_interrupted(tmp_path, monkeypatch, capsys):
         seen.append((seconds, out.read_text()))
         if len(seen) == 3:
             raise KeyboardInterrupt
-        (folder / "metrics.jsonl").write_text('{"step": %d, "data": {"critic/score/mean": 0.5}}\n' % len(seen))
+        (folder / "metrics.jsonl").write_text(
+            json.dumps({"step": len(seen), "data": {"critic/score/mean": 0.5}}) + "\n"
+        )
 
     monkeypatch.setattr(cli.time, "sleep", sleep)
     monkeypatch.setattr(cli.webbrowser, "open", lambda address: seen.append(address) or True)

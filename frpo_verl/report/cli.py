@@ -177,11 +177,14 @@ def watch(options: argparse.Namespace, names: Sequence[str | None]) -> int:
     try:
         while True:
             started = time.monotonic()
-            runs, notes = write(options, names)
-            if options.open and not opened:
+            try:
+                runs, notes = write(options, names)
+                said = ", ".join(f"{run.name} {run.last_step}" for run in runs) or "; ".join(notes)
+            except OSError as error:  # a file that vanished, a full disk: the next time it may be well
+                said = f"cannot read or write {error.filename}: {error.strerror or error}"
+            if options.open and not opened and page.exists():
                 opened = webbrowser.open(page.resolve().as_uri())
-            steps = ", ".join(f"{run.name} {run.last_step}" for run in runs) or "; ".join(notes)
-            print(f"{time.strftime('%H:%M:%S')}  {steps}", flush=True)
+            print(f"{time.strftime('%H:%M:%S')}  {said}", flush=True)
             time.sleep(max(0.0, options.watch - (time.monotonic() - started)))
     except KeyboardInterrupt:
         return 0
@@ -202,7 +205,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(f"report: error: {error}", file=sys.stderr)
         return 2
     except OSError as error:
-        print(f"report: error: cannot write {error.filename}: {error.strerror or error}", file=sys.stderr)
+        print(f"report: error: cannot read or write {error.filename}: {error.strerror or error}", file=sys.stderr)
         return 2
     from rich.console import Console
     from rich.text import Text

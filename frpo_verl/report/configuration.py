@@ -130,6 +130,8 @@ def find_configuration(folder: Path) -> tuple[Configuration | None, str | None]:
     outside = sorted(start.glob("outputs/*/*/.hydra/config.yaml"), reverse=True)[:50]
     for file in outside:
         try:
+            if folder.name not in file.read_text(encoding="utf-8", errors="replace"):
+                continue  # parsing takes a hundred times as long
             config = read_configuration(file)
         except (ValueError, OSError):
             continue
