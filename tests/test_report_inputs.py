@@ -40,6 +40,18 @@ def test_event_files_stand_in_for_the_metrics_file(tmp_path):
     assert collect.load_run(tmp_path / "run").series["reward"] == [(1, 0.75)]
 
 
+def test_event_files_are_found_where_verl_writes_them(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    run = write_run(tmp_path / "run", steps=2)
+    (run / "metrics.jsonl").unlink()
+    place = run / "hydra" / ".hydra" / "config.yaml"
+    config = json.loads(place.read_text())
+    config["trainer"] |= {"project_name": "runs/x", "experiment_name": "metrics"}
+    place.write_text(json.dumps(config))
+    write_events(tmp_path / "tensorboard_log" / "runs" / "x" / "metrics", {1: {"critic/score/mean": 0.25}})
+    assert collect.load_run(run).series["reward"] == [(1, 0.25)]
+
+
 def test_an_event_file_that_is_cut_off_is_read_up_to_there(tmp_path):
     write_events(tmp_path, {step: {"critic/score/mean": step / 8} for step in range(1, 5)})
     (file,) = event_files(tmp_path)

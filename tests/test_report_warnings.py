@@ -6,7 +6,7 @@ import random
 import pytest
 from report_runs import write_dump
 
-from frpo_verl.report.collect import load_run
+from frpo_verl.report.collect import TRUNCATED, add_truncation, load_run
 from frpo_verl.report.warnings import RULES, by_rule, find_warnings
 
 
@@ -121,3 +121,12 @@ def test_warnings_of_several_runs_stand_under_their_rule(tmp_path):
     runs = [load_run(write(tmp_path / name, constant("response_length/clip_ratio", 0.9))) for name in "ab"]
     ((rule, found),) = by_rule(find_warnings(runs)).items()
     assert rule.key == "truncation" and [w.run for w in found] == ["a", "b"]
+
+
+@pytest.mark.parametrize("longest, limit, truncated", [(14, 24, 0.0), (24, 24, 1.0), (None, 24, 1.0), (14, None, 1.0)])
+def test_answers_of_one_length_are_not_cut_off(longest, limit, truncated):
+    """verl compares with the longest answer of the batch: all of one length would be all cut off."""
+    data = {"response_length/clip_ratio": 1.0} | ({} if longest is None else {"response_length/max": longest})
+    steps = {1: data, 2: {"critic/score/mean": 0.5}}
+    add_truncation(steps, limit)
+    assert steps[1][TRUNCATED] == truncated and TRUNCATED not in steps[2]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 import xml.etree.ElementTree as ET
 from collections.abc import Sequence
@@ -120,14 +121,16 @@ class Chart:
 
 def number(value: float | None) -> str:
     """Three figures that can be read."""
-    if value is None or value != value:
+    if value is None or not math.isfinite(value):
         return "–"
     size = abs(value)
+    if value == int(value) and size < 1e6:
+        return f"{value:.0f}"
     if size >= 100:
         return f"{value:.0f}"
     if size >= 10:
         return f"{value:.1f}"
-    if size >= 0.01 or value == 0:
+    if size >= 0.01:
         return f"{value:.3f}"
     return f"{value:.1e}" if size < 1e-3 else f"{value:.4f}"
 
@@ -213,8 +216,8 @@ def _axes(axis, chart: Chart, locator) -> None:
     values = [v for line in chart.lines for v in line.curve.values]
     if chart.share and min(values) >= 0 and max(values) <= 1:
         axis.set_ylim(0, min(1.02, max(0.05, max([*values, high if high <= 1 else 1.0]))))
-    elif chart.zero and low > 0:
-        axis.set_ylim(bottom=0)
+    elif chart.zero and min(values) >= 0:
+        axis.set_ylim(0, 1.06 * max(high, *values) if any(values) else 1)
     elif chart.zero:
         axis.axhline(0, color=_TEXT, linewidth=0.6)
     axis.yaxis.set_major_locator(locator(nbins=5))

@@ -29,6 +29,8 @@ KEYS = {
     "kl_to_ref_k3": ("frpo/kl_to_ref/k3",),
     "response_length": ("response_length/mean",),
 }
+#: share of the answers that reached data.max_response_length, put among the metrics of a step by `add_truncation`
+TRUNCATED = "report/truncated"
 #: number of last steps over which a training metric is averaged for "after"
 LAST_STEPS = 5
 
@@ -128,6 +130,19 @@ def curve(steps: dict[int, dict[str, float]], name: str) -> list[tuple[int, floa
     return [(s, data[name]) for s, data in steps.items() if name in data and math.isfinite(data[name])]
 
 
+def add_truncation(steps: dict[int, dict[str, float]], limit: Any) -> None:
+    """Add the share of truncated answers to each step.
+
+    verl's `response_length/clip_ratio` is the share of answers as long as the longest of the batch: where that one is
+    shorter than ``limit``, data.max_response_length, none was cut off.
+    """
+    for data in steps.values():
+        share, longest = data.get("response_length/clip_ratio"), data.get("response_length/max")
+        if share is not None:
+            known = isinstance(limit, int) and longest is not None and longest < limit
+            data[TRUNCATED] = 0.0 if known else share
+
+
 def held_out_curves(steps: dict[int, dict[str, float]]) -> dict[str, list[tuple[int, float]]]:
     """data source -> [(step, mean validation reward)], from verl's val-*/SOURCE/reward/mean@N, else .../acc/mean@N."""
     names: dict[str, dict[str, str]] = {}  # source -> variable -> metric name
@@ -179,6 +194,12 @@ def _named_folder(config: Configuration | None, key: str) -> Path | None:
     return path if path is not None and path.is_dir() else None
 
 
+def _tensorboard_folder(config: Configuration | None) -> Path:
+    """Where verl's `tensorboard` logger writes, seen from the folder that the run was started in."""
+    names = [config.get(key) if config else None for key in ("trainer.project_name", "trainer.experiment_name")]
+    return Path("tensorboard_log", *map(str, names)) if all(names) else Path("tensorboard_log", "(none)")
+
+
 def load_run(path: str | Path, data: Iterable[str | Path] | None = None, name: str | None = None) -> Run:
     """Read one run.
 
@@ -194,7 +215,8 @@ def load_run(path: str | Path, data: Iterable[str | Path] | None = None, name: s
     if not folder.is_dir():
         raise RunError(f"RUN {path}: no such folder; give the folder of a run, such as runs/quickstart")
     files = [path] if path.is_file() else metric_files(folder)
-    events = event_files(folder) if not files else []
+    config, note = find_configuration(folder)
+    events = [] if files else event_files(folder) or event_files(_tensorboard_folder(config))
     dumps = next((folder / d for d in VALIDATION_FOLDERS if (folder / d).is_dir()), None)
     if not files and not events and dumps is None:
         raise RunError(f"RUN {path}: neither {METRICS_FILE} nor validation/ in it; is it the folder of a run?")
@@ -210,8 +232,9 @@ def load_run(path: str | Path, data: Iterable[str | Path] | None = None, name: s
                 run.series[quantity], run.keys[quantity] = points, key
                 break
     run.held_out = held_out_curves(run.steps)
-    run.config, note = find_configuration(folder)
+    run.config = config
     run.environment = read_environment(folder)
+    add_truncation(run.steps, run.config.get("data.max_response_length") if run.config else None)
     run.dumps = dumps or _named_folder(run.config, "trainer.validation_data_dir")
     if run.dumps is not None:
         found, notes = read_validations(run.dumps, data)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from .collect import TRUNCATED
+
 
 @dataclass(frozen=True)
 class Metric:
@@ -129,8 +131,8 @@ LENGTH = (
         "truncation",
         "Answers that are cut off",
         "share of answers",
-        ("response_length/clip_ratio",),
-        "They reached data.max_response_length.",
+        (TRUNCATED,),
+        "They reached data.max_response_length (without a configuration: the length of the batch's longest answer).",
         "no response_length/clip_ratio in the metrics",
         share=True,
     ),

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from .collect import Run, curve, dump_sources, pass_ks, source_label, validation_metric
+from .collect import TRUNCATED, Run, curve, dump_sources, pass_ks, source_label, validation_metric
 from .subjects import last_count
 
 #: a number, and words that say where it was found
@@ -45,7 +45,8 @@ def _end(run: Run, *names: str) -> Finding | None:
         points = curve(run.steps, name)
         if points:
             n = last_count(len(points))
-            return float(np.mean([v for _, v in points[-n:]])), f"{name}, mean of the last {n} steps"
+            shown = "response_length/clip_ratio" if name == TRUNCATED else name
+            return float(np.mean([v for _, v in points[-n:]])), f"{shown}, mean of the last {n} steps"
     return None
 
 
@@ -206,10 +207,10 @@ RULES = (
     Rule(
         "truncation",
         "Answers are cut off",
-        "response_length/clip_ratio at most 20 %",
+        "at most 20 % of the answers",
         "A cut answer has no final result and scores as wrong: length is punished, whatever the answer says.",
         "Raise data.max_response_length, or take easier data.",
-        lambda run: _end(run, "response_length/clip_ratio"),
+        lambda run: _end(run, TRUNCATED),
         lambda x: x > 0.2,
     ),
     Rule(
