@@ -323,6 +323,15 @@ def test_watching_writes_again_until_interrupted(tmp_path, monkeypatch, capsys):
     assert 'id="reload"' not in page_of(folder)
 
 
+def test_watching_a_folder_that_is_not_there_yet_does_not_make_it(tmp_path, monkeypatch, capsys):
+    def stop(seconds):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(cli.time, "sleep", stop)
+    assert cli.main([str(tmp_path / "later"), "--watch", "5"]) == 0
+    assert "no such folder" in capsys.readouterr().out and not list(tmp_path.iterdir())
+
+
 @pytest.mark.parametrize("text", ["0", "x", "-3", "nan", "1e9"])
 def test_seconds_that_make_no_sense_are_refused(tmp_path, text, capsys):
     with pytest.raises(SystemExit) as stop:

@@ -157,9 +157,12 @@ def load(options: argparse.Namespace, names: Sequence[str | None]) -> tuple[list
 def write(options: argparse.Namespace, names: Sequence[str | None]) -> tuple[list[Run], list[str]]:
     """Read the runs and write page, picture and figures once; returns the runs and the notes on what is missing."""
     runs, notes = load(options, names)
+    files = targets(options.runs, options.out)
+    if not runs and not files[0].parent.is_dir():
+        return runs, notes  # a run that is watched before it has begun, or a mistyped folder: don't make it
     build(
         runs,
-        *targets(options.runs, options.out),
+        *files,
         title=options.title,
         notes=notes,
         grouped=options.group,
