@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from .output import write_text
+from frpo_verl.files import write_atomically
 
 FOLDER = "answers"
 BROKEN = "\ufffd"  # what a tokenizer decodes part of a character to
@@ -90,7 +90,7 @@ def write_answers(folder: str | Path, step: int, answers: Iterable[Answer]) -> P
         row = asdict(answer)
         row["log_ratio"] = [float(x) if math.isfinite(x) else None for x in answer.log_ratio]
         lines.append(json.dumps(row, ensure_ascii=False) + "\n")
-    return write_text(Path(folder) / f"{step}.jsonl", "".join(lines))
+    return write_atomically(Path(folder) / f"{step}.jsonl", "".join(lines).encode(errors="backslashreplace"))
 
 
 def _answer(row: object, step: int) -> Answer:

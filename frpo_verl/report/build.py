@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import json
 import logging
 from collections.abc import Sequence
 from pathlib import Path
 
 from frpo_verl.evaluation import DumpError
+from frpo_verl.files import write_atomically
 
 from .collect import Run, RunError, as_json, load_run
-from .output import write_json, write_text
 
 logger = logging.getLogger("frpo_verl.report")
 
@@ -44,7 +45,7 @@ def build(
     from .warnings import find_warnings
 
     subjects = group(runs, named) if grouped else alone(runs)
-    write_text(page, render(subjects, title, notes, reload))
+    write_atomically(page, render(subjects, title, notes, reload).encode(errors="replace"))  # half a surrogate pair
     if not runs:
         return
     labels = {id(run): subject.name for subject in subjects for run in subject.runs}
@@ -59,7 +60,8 @@ def build(
             {"run": w.run, "warning": w.rule.key, "number": w.number, "threshold": w.rule.threshold} for w in warnings
         ],
     }
-    write_json(figures, content)
+    text = json.dumps(content, indent=1, ensure_ascii=False) + "\n"
+    write_atomically(figures, text.encode(errors="backslashreplace"))
 
 
 def write_report(folder: str | Path) -> Path | None:

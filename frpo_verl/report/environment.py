@@ -9,7 +9,7 @@ import subprocess
 from pathlib import Path
 from typing import Any
 
-from .output import write_json
+from frpo_verl.files import write_atomically
 
 FILE = "environment.json"
 PACKAGES = ("frpo-verl", "verl", "torch", "transformers", "vllm", "sglang", "ray", "tensordict", "TransferQueue")
@@ -56,7 +56,7 @@ def describe(folder: str | Path = ".") -> dict[str, Any]:
 
 def write_environment(run: str | Path, folder: str | Path = ".") -> Path:
     """Write RUN/environment.json: called by the process that starts the training, in its folder."""
-    return write_json(Path(run) / FILE, describe(folder))
+    return write_atomically(Path(run) / FILE, json.dumps(describe(folder), indent=1) + "\n")
 
 
 def read_environment(run: Path) -> dict[str, Any] | None:

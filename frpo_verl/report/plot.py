@@ -8,8 +8,9 @@ from pathlib import Path
 
 import numpy as np
 
+from frpo_verl.files import write_atomically
+
 from .collect import KEYS, Run, dump_sources, source_label
-from .output import replace_file
 
 # Okabe and Ito's colours, told apart with any kind of colour vision
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
@@ -199,4 +200,4 @@ def draw(runs: Sequence[Run], title: str | None = None, labels: Sequence[str] | 
 def save(figure, path: str | Path) -> Path:
     """Write the figure to ``path`` (png, or what the ending says) under a temporary name, then rename it."""
     ending = Path(path).suffix[1:] or "png"
-    return replace_file(path, lambda temporary: figure.savefig(temporary, format=ending))
+    return write_atomically(path, lambda temporary: figure.savefig(temporary, format=ending))
