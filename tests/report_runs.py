@@ -113,7 +113,7 @@ def write_configuration(folder: Path, method: str, seed: int) -> None:
     (place / "hydra.yaml").write_text(json.dumps(hydra))
 
 
-def write_answers(folder: Path, step: int, rng: random.Random, tokens: int = 60) -> None:
+def write_answers(folder: Path, step: int, rng: random.Random, tokens: int = 30) -> None:
     """RUN/answers/STEP.jsonl with two answers."""
     from frpo_verl.report.answers import Answer, write_answers
 
