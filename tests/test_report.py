@@ -155,13 +155,14 @@ def test_one_run_writes_picture_and_json(tmp_path, capsys):
     out = capsys.readouterr().out
     for text in ("held-out reward", "held-out pass@8", "entropy", "KL to reference", "response length", "report.png"):
         assert text in out, text
+    assert out.splitlines()[-1].split() == ["page:", str(folder / "report.html")]
     assert (folder / "report.png").read_bytes().startswith(b"\x89PNG")
     content = json.loads((folder / "report.json").read_text())["runs"][0]
     assert content["name"] == "run" and content["last_step"] == 40
     assert content["metric_names"]["kl_to_ref"] == "frpo/kl_to_ref/k1"
     assert len(content["series"]["entropy"]) == 40 and sorted(content["validations"]) == ["0", "20", "40"]
     left = {p.name for p in folder.iterdir()}
-    assert left == {"metrics.jsonl", "validation", "report.png", "report.json"}
+    assert left == {"metrics.jsonl", "validation", "report.html", "report.png", "report.json"}
 
 
 def test_several_runs_in_one_picture(tmp_path, capsys):
@@ -169,6 +170,7 @@ def test_several_runs_in_one_picture(tmp_path, capsys):
     out = tmp_path / "new" / "both"
     assert cli.main([*map(str, folders), "--out", str(out), "--name", "A", "--name", "B", "--name", "C"]) == 0
     assert (tmp_path / "new" / "both.png").read_bytes().startswith(b"\x89PNG")
+    assert (tmp_path / "new" / "both.html").read_text().startswith("<!doctype html>")
     content = json.loads((tmp_path / "new" / "both.json").read_text())
     assert [run["name"] for run in content["runs"]] == ["A", "B", "C"]
     assert "→" in capsys.readouterr().out
@@ -242,7 +244,7 @@ def test_errors_are_one_line(tmp_path, capsys):
 def test_a_failed_write_leaves_the_old_files(tmp_path, monkeypatch):
     folder = make_run(tmp_path / "run")
     assert cli.main([str(folder)]) == 0
-    before = {name: (folder / name).read_bytes() for name in ("report.png", "report.json")}
+    before = {name: (folder / name).read_bytes() for name in ("report.html", "report.png", "report.json")}
     (folder / "metrics.jsonl").write_text(line(1, critic__score__mean=0.9))
 
     def refuse(source, target):

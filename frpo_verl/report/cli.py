@@ -3,27 +3,25 @@
 from __future__ import annotations
 
 import argparse
-import json
-import os
 import sys
-import tempfile
+import time
+import webbrowser
 from collections.abc import Sequence
 from pathlib import Path
 
 from frpo_verl.evaluation import DumpError
 
-from .collect import LAST_STEPS, Run, RunError, as_json, load_run, table
-
-PICTURE = "report.png"
+from .build import PAGE, build
+from .collect import LAST_STEPS, Run, RunError, load_run, table
 
 
 def build_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="python -m frpo_verl report",
-        description="Before and after of a training run as a table, a picture (report.png) and report.json; several "
-        "runs are drawn over each other.",
-        epilog="A run is the folder with verl's metrics.jsonl (trainer.logger with 'file') and, for pass@k, the dumps "
-        "of trainer.validation_data_dir in its subfolder validation/.",
+        description="One page (report.html) on a training run, or on several beside each other, with a picture "
+        "(report.png), the figures (report.json) and a table here.",
+        epilog="A run is the folder with verl's metrics.jsonl (trainer.logger with 'file') or event files ('tensorboard') "
+        "and, for pass@k and answers, the dumps of trainer.validation_data_dir in its subfolder validation/.",
         allow_abbrev=False,
     )
     add = parser.add_argument
@@ -32,11 +30,12 @@ def build_parser() -> argparse.ArgumentParser:
         "--out",
         type=Path,
         default=None,
-        metavar="PNG",
-        help="the picture; the .json goes beside it. Default: in the run's folder, or here for several runs",
+        metavar="FILE",
+        help="the page (.html) or the picture (.png); the others go beside it under the same name. Default: in the "
+        "run's folder, or here for several runs",
     )
     add("--name", action="append", default=None, metavar="NAME", help="what to call a run; once for each RUN")
-    add("--title", default=None, help="heading of the picture")
+    add("--title", default=None, help="heading of page and picture")
     add(
         "--data",
         nargs="+",
@@ -44,7 +43,31 @@ def build_parser() -> argparse.ArgumentParser:
         metavar="PARQUET",
         help="data.val_files, to tell several data sources in the dumps apart",
     )
+    add(
+        "--group",
+        action="store_true",
+        help="runs that differ in their seed only become one line, their mean with its interval: runs of the same "
+        "--name, else of the same settings, else of the same folder name but for a number at its end",
+    )
+    add(
+        "--watch",
+        type=_seconds,
+        default=None,
+        metavar="SECONDS",
+        help="write the page again every so many seconds, until Ctrl-C; an open page reloads itself",
+    )
+    add("--open", action="store_true", help="open the page in a browser")
     return parser
+
+
+def _seconds(text: str) -> float:
+    try:
+        value = float(text)
+    except ValueError:
+        value = 0.0
+    if not 1 <= value <= 86400:
+        raise argparse.ArgumentTypeError(f"must be from 1 to 86400 seconds, not {text!r}")
+    return int(value) if value == int(value) else value
 
 
 def _number(value: float | None) -> str:
@@ -104,18 +127,70 @@ def print_table(runs: Sequence[Run], console) -> None:
             console.print(Text(f"{run.name}: {note}"), soft_wrap=True)
 
 
-def write_json(path: Path, content: dict) -> None:
-    """Write JSON under a temporary name, then rename it; nan and inf become null."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+def targets(runs: Sequence[str], out: Path | None) -> tuple[Path, Path, Path]:
+    """Page, picture and figures: named after --out, else report.* in the run's folder, or here for several."""
+    if out is None:
+        first = Path(runs[0]).expanduser()
+        home = Path() if len(runs) > 1 else first.parent if first.is_file() else first
+        out = home / PAGE
+    out = out.expanduser()
+    ending = out.suffix if out.suffix not in ("", ".html", ".htm", ".json") else ".png"
+    page = out if out.suffix == ".htm" else out.with_suffix(".html")
+    return page, out.with_suffix(ending), out.with_suffix(".json")
+
+
+def load(options: argparse.Namespace, names: Sequence[str | None]) -> tuple[list[Run], list[str]]:
+    """(runs, a line for each that cannot be shown); raises RunError where none can."""
+    runs, notes = [], []
+    for path, name in zip(options.runs, names, strict=True):
+        try:
+            runs.append(load_run(path, options.data, name))
+        except RunError as error:
+            if len(options.runs) == 1 and not options.watch:
+                raise
+            notes.append(str(error))
+    if not runs and not options.watch:
+        raise RunError("; ".join(notes))
+    return runs, notes
+
+
+def write(options: argparse.Namespace, names: Sequence[str | None]) -> tuple[list[Run], list[str]]:
+    """Read the runs and write page, picture and figures once; returns the runs and the notes on what is missing."""
+    runs, notes = load(options, names)
+    files = targets(options.runs, options.out)
+    if not runs and not files[0].parent.is_dir():
+        return runs, notes  # a run that is watched before it has begun, or a mistyped folder: don't make it
+    build(
+        runs,
+        *files,
+        title=options.title,
+        notes=notes,
+        grouped=options.group,
+        named=bool(options.name),
+        reload=options.watch,
+    )
+    return runs, notes
+
+
+def watch(options: argparse.Namespace, names: Sequence[str | None]) -> int:
+    """Write again and again until Ctrl-C."""
+    page = targets(options.runs, options.out)[0]
+    print(f"report: {page}, written every {options.watch} s; Ctrl-C stops", flush=True)
+    opened = False
     try:
-        with os.fdopen(handle, "w", encoding="utf-8") as file:
-            json.dump(content, file, indent=1, ensure_ascii=False)
-            file.write("\n")
-        os.chmod(temporary, 0o644)
-        os.replace(temporary, path)
-    finally:
-        Path(temporary).unlink(missing_ok=True)
+        while True:
+            started = time.monotonic()
+            try:
+                runs, notes = write(options, names)
+                said = ", ".join(f"{run.name} {run.last_step}" for run in runs) or "; ".join(notes)
+            except OSError as error:  # a file that vanished, a full disk: the next time it may be well
+                said = f"cannot read or write {error.filename}: {error.strerror or error}"
+            if options.open and not opened and page.exists():
+                opened = webbrowser.open(page.resolve().as_uri())
+            print(f"{time.strftime('%H:%M:%S')}  {said}", flush=True)
+            time.sleep(max(0.0, options.watch - (time.monotonic() - started)))
+    except KeyboardInterrupt:
+        return 0
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -126,26 +201,28 @@ def main(argv: Sequence[str] | None = None) -> int:
     if len(names) != len(options.runs):
         parser.error(f"--name was given {len(names)} times for {len(options.runs)} runs: give it once for each RUN")
     try:
-        runs = [load_run(path, options.data, name) for path, name in zip(options.runs, names, strict=True)]
-        out = options.out or (runs[0].folder / PICTURE if len(runs) == 1 else Path(PICTURE))
-        out = out.expanduser()
-        if not out.suffix:
-            out = out.with_suffix(".png")
-        from .plot import draw, save
-
-        save(draw(runs, options.title), out)
-        write_json(out.with_suffix(".json"), {"runs": [as_json(run) for run in runs]})
+        if options.watch:
+            return watch(options, names)
+        runs, notes = write(options, names)
     except (RunError, DumpError) as error:
         print(f"report: error: {error}", file=sys.stderr)
         return 2
     except OSError as error:
-        print(f"report: error: cannot write {error.filename}: {error.strerror or error}", file=sys.stderr)
+        print(f"report: error: cannot read or write {error.filename}: {error.strerror or error}", file=sys.stderr)
         return 2
     from rich.console import Console
+    from rich.text import Text
 
     console = Console()
     print_table(runs, console)
-    console.print(f"picture: {out}\nfigures: {out.with_suffix('.json')}", highlight=False, soft_wrap=True, markup=False)
+    for note in notes:
+        console.print(Text(note), soft_wrap=True)
+    page, picture, figures = targets(options.runs, options.out)
+    console.print(
+        f"picture: {picture}\nfigures: {figures}\npage:    {page}", highlight=False, soft_wrap=True, markup=False
+    )
+    if options.open and not webbrowser.open(page.resolve().as_uri()):
+        console.print("no browser to open it with", highlight=False)
     return 0
 
 

@@ -1,4 +1,4 @@
-"""Read the folder of a run: verl's metrics file and its validation dumps."""
+"""Read the folder of a run: verl's metrics file or event files, its dumps, and the configuration it was started with."""
 
 from __future__ import annotations
 
@@ -10,7 +10,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from frpo_verl.evaluation import DumpError, Sources, read_records, summarize
+from frpo_verl.evaluation import DumpError, Record, Sources, read_records, summarize
+
+from .answers import FOLDER as ANSWERS_FOLDER
+from .answers import Answer, read_answers
+from .configuration import Configuration, find_configuration
+from .environment import read_environment
+from .tensorboard import event_files, read_events
 
 METRICS_FILE = "metrics.jsonl"
 VALIDATION_FOLDERS = ("validation", "val")
@@ -23,9 +29,14 @@ KEYS = {
     "kl_to_ref_k3": ("frpo/kl_to_ref/k3",),
     "response_length": ("response_length/mean",),
 }
+#: share of the answers that reached data.max_response_length, put among the metrics of a step by `add_truncation`
+TRUNCATED = "report/truncated"
 #: number of last steps over which a training metric is averaged for "after"
 LAST_STEPS = 5
 
+_summaries: dict[
+    tuple, tuple[dict[str, Any], dict]
+] = {}  # of dumps that were read before: --watch reads a folder many times
 _HELD_OUT = re.compile(r"^val-(?:core|aux)/(?P<source>.+)/(?P<variable>acc|reward)/mean@(?P<n>\d+)$")
 
 
@@ -36,7 +47,8 @@ class RunError(Exception):
 @dataclass
 class Run:
     """One run. ``series`` maps a quantity to its [(step, value)] in the order of the steps; ``held_out`` maps a data
-    source to the same of the mean validation reward; ``validations`` maps a step to `summarize`'s result."""
+    source to the same of the mean validation reward; ``validations`` maps a step to `summarize`'s result; ``steps``
+    maps a step to every number that was logged for it, not finite ones included."""
 
     name: str
     folder: Path
@@ -44,6 +56,13 @@ class Run:
     keys: dict[str, str] = field(default_factory=dict)  # quantity -> metric name it was read from
     held_out: dict[str, list[tuple[int, float]]] = field(default_factory=dict)
     validations: dict[int, dict[str, Any]] = field(default_factory=dict)
+    shares: dict[int, dict[str, dict[str, float]]] = field(default_factory=dict)  # step -> source -> problem -> right
+    steps: dict[int, dict[str, float]] = field(default_factory=dict)
+    dumps: Path | None = None  # folder of the validation dumps
+    config: Configuration | None = None
+    environment: dict[str, Any] | None = None
+    answers: dict[int, list[Answer]] = field(default_factory=dict)
+    remarks: list[str] = field(default_factory=list)  # what is not there at all: said on the page only
     notes: list[str] = field(default_factory=list)
 
     @property
@@ -62,28 +81,66 @@ def metric_files(folder: Path) -> list[Path]:
     return files + ([newest] if newest.is_file() else [])
 
 
-def read_metrics(files: Iterable[Path]) -> dict[int, dict[str, float]]:
+def read_metrics(files: Iterable[Path], notes: list[str] | None = None) -> dict[int, dict[str, float]]:
     """step -> its numbers. A step that was written again (after a resume) keeps the last value of each name; a line
-    that is cut off or is not verl's {"step", "data"} is passed over, as are values that are no number."""
+    that is cut off or is not verl's {"step", "data"} is passed over, as are values that are no number. null is how
+    verl writes a number that is not finite: it is read as nan.
+
+    Args:
+        files: in the order of writing.
+        notes: takes a line for each file of which something was passed over.
+    """
     steps: dict[int, dict[str, float]] = {}
     for file in files:
-        with open(file, encoding="utf-8", errors="replace") as lines:
-            for line in lines:
-                try:
-                    row = json.loads(line)
-                    step, data = int(row["step"]), row["data"].items()
-                except (ValueError, KeyError, TypeError, AttributeError):
-                    continue
-                kept = steps.setdefault(step, {})
-                for name, value in data:
-                    if isinstance(value, (int, float)) and not isinstance(value, bool):
-                        kept[name] = float(value)
+        passed = 0
+        try:
+            with open(file, encoding="utf-8", errors="replace") as lines:
+                for line in lines:
+                    try:
+                        row = json.loads(line)
+                        step, data = int(row["step"]), row["data"].items()
+                    except (ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError):
+                        passed += bool(line.strip())
+                        continue
+                    kept = steps.setdefault(step, {})
+                    for name, value in data:
+                        if value is None:
+                            kept[name] = math.nan
+                        elif isinstance(value, (int, float)) and not isinstance(value, bool):
+                            kept[name] = _as_float(value)
+        except OSError as error:
+            if notes is None:
+                raise
+            notes.append(f"left out {file.name}: {error.strerror or error}")
+        if passed and notes is not None:
+            many = "1 line" if passed == 1 else f"{passed} lines"
+            notes.append(f"{file.name}: {many} passed over, cut off or not verl's")
     return dict(sorted(steps.items()))
+
+
+def _as_float(value: int | float) -> float:
+    try:
+        return float(value)
+    except OverflowError:  # an integer of hundreds of digits
+        return math.inf
 
 
 def curve(steps: dict[int, dict[str, float]], name: str) -> list[tuple[int, float]]:
     """[(step, value)] of one metric; values that are not finite are left out."""
     return [(s, data[name]) for s, data in steps.items() if name in data and math.isfinite(data[name])]
+
+
+def add_truncation(steps: dict[int, dict[str, float]], limit: Any) -> None:
+    """Add the share of truncated answers to each step.
+
+    verl's `response_length/clip_ratio` is the share of answers as long as the longest of the batch: where that one is
+    shorter than ``limit``, data.max_response_length, none was cut off.
+    """
+    for data in steps.values():
+        share, longest = data.get("response_length/clip_ratio"), data.get("response_length/max")
+        if share is not None:
+            known = isinstance(limit, int) and longest is not None and longest < limit
+            data[TRUNCATED] = 0.0 if known else share
 
 
 def held_out_curves(steps: dict[int, dict[str, float]]) -> dict[str, list[tuple[int, float]]]:
@@ -98,22 +155,49 @@ def held_out_curves(steps: dict[int, dict[str, float]]) -> dict[str, list[tuple[
     return {source: points for source, points in found.items() if points}
 
 
+def share_right(records: Iterable[Record]) -> dict[str, dict[str, float]]:
+    """data source -> problem -> the share of its answers that are right."""
+    grades: dict[str, dict[str, list[bool]]] = {}
+    for record in records:
+        grades.setdefault(record.data_source, {}).setdefault(record.problem, []).append(record.correct)
+    return {source: {p: sum(g) / len(g) for p, g in problems.items()} for source, problems in grades.items()}
+
+
 def read_validations(
     folder: Path, data: Iterable[str | Path] | None = None
-) -> tuple[dict[int, dict[str, Any]], list[str]]:
-    """(step -> `summarize` of its dump, notes) from the folder that trainer.validation_data_dir named.
+) -> tuple[dict[int, tuple[dict[str, Any], dict]], list[str]]:
+    """(step -> `summarize` and `share_right` of its dump, notes) from the folder that trainer.validation_data_dir named.
 
     A dump that cannot be read (it is still being written, or cut off by a kill) is left out with a note.
     """
+    data = [Path(file) for file in data] if data else []
     sources = Sources(data) if data else None
-    results: dict[int, dict[str, Any]] = {}
+    results: dict[int, tuple[dict[str, Any], dict]] = {}
     notes = []
     for file in sorted((p for p in folder.glob("*.jsonl") if p.stem.isdigit()), key=lambda p: int(p.stem)):
         try:
-            results[int(file.stem)] = summarize(read_records(file, sources=sources))
-        except (DumpError, ValueError) as error:
-            notes.append(f"left out a validation dump: {error}")
+            state = file.stat()
+            key = (file.resolve(), state.st_mtime_ns, state.st_size, *data)
+            if key not in _summaries:
+                records = read_records(file, sources=sources)
+                _summaries[key] = summarize(records), share_right(records)
+            results[int(file.stem)] = _summaries[key]
+        except (DumpError, ValueError, OSError, TypeError, AttributeError, RecursionError) as error:
+            notes.append(f"left out a validation dump: {error if isinstance(error, DumpError) else repr(error)}")
     return results, notes
+
+
+def _named_folder(config: Configuration | None, key: str) -> Path | None:
+    """A folder that the configuration names, where it exists from here."""
+    named = config.get(key) if config else None
+    path = Path(str(named)).expanduser() if named else None
+    return path if path is not None and path.is_dir() else None
+
+
+def _tensorboard_folder(config: Configuration | None) -> Path:
+    """Where verl's `tensorboard` logger writes, seen from the folder that the run was started in."""
+    names = [config.get(key) if config else None for key in ("trainer.project_name", "trainer.experiment_name")]
+    return Path("tensorboard_log", *map(str, names)) if all(names) else Path("tensorboard_log", "(none)")
 
 
 def load_run(path: str | Path, data: Iterable[str | Path] | None = None, name: str | None = None) -> Run:
@@ -131,20 +215,35 @@ def load_run(path: str | Path, data: Iterable[str | Path] | None = None, name: s
     if not folder.is_dir():
         raise RunError(f"RUN {path}: no such folder; give the folder of a run, such as runs/quickstart")
     files = [path] if path.is_file() else metric_files(folder)
+    config, note = find_configuration(folder)
+    events = [] if files else event_files(folder) or event_files(_tensorboard_folder(config))
     dumps = next((folder / d for d in VALIDATION_FOLDERS if (folder / d).is_dir()), None)
-    if not files and dumps is None:
+    if not files and not events and dumps is None:
         raise RunError(f"RUN {path}: neither {METRICS_FILE} nor validation/ in it; is it the folder of a run?")
-    steps = read_metrics(files)
     run = Run(name=name or folder.resolve().name, folder=folder)
+    run.steps = read_metrics(files, run.notes)
+    if events:
+        run.steps, notes = read_events(events)
+        run.notes += notes
     for quantity, candidates in KEYS.items():
         for key in candidates:
-            points = curve(steps, key)
+            points = curve(run.steps, key)
             if points:
                 run.series[quantity], run.keys[quantity] = points, key
                 break
-    run.held_out = held_out_curves(steps)
-    if dumps is not None:
-        run.validations, run.notes = read_validations(dumps, data)
+    run.held_out = held_out_curves(run.steps)
+    run.config = config
+    run.environment = read_environment(folder)
+    add_truncation(run.steps, run.config.get("data.max_response_length") if run.config else None)
+    run.dumps = dumps or _named_folder(run.config, "trainer.validation_data_dir")
+    if run.dumps is not None:
+        found, notes = read_validations(run.dumps, data)
+        run.validations = {step: summary for step, (summary, _) in found.items()}
+        run.shares = {step: shares for step, (_, shares) in found.items()}
+        run.notes += notes
+    run.answers, notes = read_answers(folder / ANSWERS_FOLDER)
+    run.notes += notes
+    run.remarks += [note] if note else []
     if not run.series and not run.held_out and not run.validations:
         raise RunError(f"RUN {path}: no step in it yet; wait for the first one, or see train.log for what stopped it")
     return run
@@ -231,4 +330,5 @@ def as_json(run: Run) -> dict[str, Any]:
         "held_out_reward": {name: [list(p) for p in points] for name, points in run.held_out.items()},
         "validations": {str(step): result for step, result in run.validations.items()},
         "notes": run.notes,
+        "environment": run.environment,
     }

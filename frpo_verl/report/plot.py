@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import math
-import os
-import tempfile
 from collections.abc import Sequence
 from pathlib import Path
+
+import numpy as np
+
+from frpo_verl.files import write_atomically
 
 from .collect import KEYS, Run, dump_sources, source_label
 
@@ -38,16 +40,13 @@ STYLE = {
 
 def smooth(values: Sequence[float], sigma: float) -> list[float]:
     """Centred Gaussian mean of width ``sigma`` (in points), its weights renormalised at the ends; 0 changes nothing."""
-    if sigma <= 0:
+    if sigma <= 0 or not len(values):
         return list(values)
     reach = math.ceil(3 * sigma)
-    weights = [math.exp(-0.5 * (i / sigma) ** 2) for i in range(-reach, reach + 1)]
-    out = []
-    for i in range(len(values)):
-        low, high = max(0, i - reach), min(len(values), i + reach + 1)
-        window = weights[low - i + reach : high - i + reach]
-        out.append(sum(w * v for w, v in zip(window, values[low:high], strict=True)) / sum(window))
-    return out
+    weights = np.exp(-0.5 * (np.arange(-reach, reach + 1) / sigma) ** 2)
+    inside = slice(reach, reach + len(values))
+    total = np.convolve(values, weights)[inside]
+    return list(total / np.convolve(np.ones(len(values)), weights)[inside])
 
 
 def _train_curve(axis, points, colour, label=None, with_raw=True) -> None:
@@ -149,8 +148,8 @@ def _quantity(axis, runs: Sequence[Run], colours, quantity: str, title: str, fro
         axis.axhline(0, color="#BBBBBB", linewidth=1, zorder=1)
 
 
-def draw(runs: Sequence[Run], title: str | None = None):
-    """The figure of one or several runs; a panel without data says so."""
+def draw(runs: Sequence[Run], title: str | None = None, labels: Sequence[str] | None = None):
+    """The figure of one or several runs; a panel without data says so. Runs with the same label share a colour."""
     import matplotlib
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
@@ -159,8 +158,10 @@ def draw(runs: Sequence[Run], title: str | None = None):
 
     if not runs:
         raise ValueError("runs: give at least one")
-    colours = [COLOURS[i % len(COLOURS)] for i in range(len(runs))]
-    with matplotlib.rc_context({**matplotlib.rcParamsDefault, **STYLE, "backend": "Agg"}):
+    labels = [run.name for run in runs] if labels is None else list(labels)
+    by_label = {label: COLOURS[i % len(COLOURS)] for i, label in enumerate(dict.fromkeys(labels))}
+    colours = [by_label[label] for label in labels]
+    with matplotlib.rc_context({**matplotlib.rcParamsDefault, **STYLE, "text.parse_math": False, "backend": "Agg"}):
         figure = Figure(figsize=(10.4, 7.2), dpi=130, layout="constrained")
         FigureCanvasAgg(figure)
         axes = figure.subplots(2, 2)
@@ -189,24 +190,14 @@ def draw(runs: Sequence[Run], title: str | None = None):
         if heading:
             figure.suptitle(heading, x=0.012, ha="left", fontsize=13, color="#333333")
         if len(runs) > 1:
-            lines = [Line2D([], [], color=c, linewidth=3) for c in colours]
-            names = [run.name for run in runs]
-            columns = min(len(runs), 4)
+            lines = [Line2D([], [], color=c, linewidth=3) for c in by_label.values()]
+            columns = min(len(by_label), 4)
             place = f"outside {'lower' if heading else 'upper'} center"
-            figure.legend(lines, names, loc=place, ncols=columns, fontsize=10)
+            figure.legend(lines, list(by_label), loc=place, ncols=columns, fontsize=10)
         return figure
 
 
 def save(figure, path: str | Path) -> Path:
     """Write the figure to ``path`` (png, or what the ending says) under a temporary name, then rename it."""
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=path.suffix or ".png")
-    os.close(handle)
-    try:
-        figure.savefig(temporary, format=(path.suffix or ".png")[1:])
-        os.chmod(temporary, 0o644)
-        os.replace(temporary, path)
-    finally:
-        Path(temporary).unlink(missing_ok=True)
-    return path
+    ending = Path(path).suffix[1:] or "png"
+    return write_atomically(path, lambda temporary: figure.savefig(temporary, format=ending))

@@ -1,0 +1,127 @@
+"""A few answers of a step with every token's log-ratio to the reference: RUN/answers/STEP.jsonl.
+
+A line is an answer:
+
+    {"step": 20, "uid": "...", "score": 1.0, "tokens": ["4", "2", "\\n"], "log_ratio": [0.0, -0.31, 0.02]}
+
+with `tokens` the text of the answer in pieces and `log_ratio` log pi(token)/ref(token) in nats for each of them; `prompt`
+may stand beside them. The driver writes it where it has all of this in hand: when the advantage is computed.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from frpo_verl.files import write_atomically
+
+FOLDER = "answers"
+BROKEN = "\ufffd"  # what a tokenizer decodes part of a character to
+
+
+@dataclass(frozen=True)
+class Answer:
+    """One answer; `tokens` and `log_ratio` are of equal length."""
+
+    step: int
+    uid: str
+    score: float
+    tokens: list[str]
+    log_ratio: list[float]
+    prompt: str = ""
+
+    def __post_init__(self) -> None:
+        if len(self.tokens) != len(self.log_ratio):
+            raise ValueError(f"answer {self.uid}: {len(self.tokens)} tokens, but {len(self.log_ratio)} log-ratios")
+
+
+def choose(scores: Sequence[float], number: int) -> list[int]:
+    """Rows of the best and the worst answers, half each, the best first; of equal ones the first.
+
+    Args:
+        scores: one value a row; a row whose score is not finite is not chosen.
+        number: how many rows in all.
+
+    Returns at most ``number`` different rows.
+    """
+    if number < 1:
+        return []
+    rows = sorted((i for i, score in enumerate(scores) if math.isfinite(score)), key=lambda i: -scores[i])
+    best = rows[: (number + 1) // 2]
+    rest = rows[len(best) :]
+    worst = sorted(rest, key=lambda i: (scores[i], i))[: number - len(best)]
+    return best + worst
+
+
+def token_texts(decode: Callable[[list[int]], str], ids: Sequence[int]) -> list[str]:
+    """The text that each token adds; a character made of several tokens stands at the last of them.
+
+    Args:
+        decode: token ids -> text, such as ``tokenizer.decode``.
+        ids: the tokens of one answer.
+    """
+    texts, waiting = [], []
+    for token in ids:
+        waiting.append(int(token))
+        text = decode(waiting)
+        if BROKEN in text and len(waiting) < 8:
+            texts.append("")
+            continue
+        texts.append(text)
+        waiting = []
+    if waiting:
+        texts[-1] = decode(waiting)
+    return texts
+
+
+def write_answers(folder: str | Path, step: int, answers: Iterable[Answer]) -> Path:
+    """Write ``folder``/STEP.jsonl; a log-ratio that is not finite becomes null.
+
+    Args:
+        folder: RUN/answers.
+        step: the training step whose batch the answers are from.
+        answers: in the order in which they are to be shown.
+    """
+    lines = []
+    for answer in answers:
+        row = asdict(answer)
+        row["log_ratio"] = [float(x) if math.isfinite(x) else None for x in answer.log_ratio]
+        lines.append(json.dumps(row, ensure_ascii=False) + "\n")
+    return write_atomically(Path(folder) / f"{step}.jsonl", "".join(lines).encode(errors="backslashreplace"))
+
+
+def _answer(row: object, step: int) -> Answer:
+    tokens, ratios = row["tokens"], row["log_ratio"]
+    return Answer(
+        step=step,
+        uid=str(row.get("uid", "")),
+        score=float(row["score"]),
+        tokens=[str(token) for token in tokens],
+        log_ratio=[math.nan if x is None else float(x) for x in ratios],
+        prompt=str(row.get("prompt") or ""),
+    )
+
+
+def read_answers(folder: Path) -> tuple[dict[int, list[Answer]], list[str]]:
+    """(step -> its answers, notes) of the first and the last file; a line that cannot be read is left out."""
+    found: dict[int, list[Answer]] = {}
+    notes = []
+    files = sorted((p for p in folder.glob("*.jsonl") if p.stem.isdigit()), key=lambda p: int(p.stem))
+    for file in dict.fromkeys([*files[:1], *files[-1:]]):
+        broken = 0
+        try:
+            text = file.read_text(encoding="utf-8", errors="replace")
+        except OSError as error:
+            notes.append(f"left out answers: {error}")
+            continue
+        for line in filter(str.strip, text.split("\n")):
+            try:
+                found.setdefault(int(file.stem), []).append(_answer(json.loads(line), int(file.stem)))
+            except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
+                broken += 1
+        if broken:
+            notes.append(f"answers/{file.name}: {broken} lines could not be read")
+    return found, notes

@@ -1,0 +1,269 @@
+"""Charts for the page: matplotlib's SVG, made to follow the page's colours and to be read out."""
+
+from __future__ import annotations
+
+import math
+import re
+import xml.etree.ElementTree as ET
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from .subjects import Curve, last_count, smoothed
+
+COLOURS = 6  # of the page's palette; beyond them the dashes change
+DASHES = ("-", (0, (5, 2)), (0, (1.5, 1.5)), (0, (6, 2, 1.5, 2)))
+POINTS = 160  # that a line is drawn with at most
+
+# Colours that stand for a custom property of the page
+_SERIES = [f"#fe000{i}" for i in range(COLOURS)]
+_REST, _TEXT, _GRID = "#fe1001", "#fe1002", "#fe1003"
+_PROPERTIES = {**{c: f"var(--c{i})" for i, c in enumerate(_SERIES)}, _REST: "var(--rest)"}
+_PROPERTIES |= {_TEXT: "var(--muted)", _GRID: "var(--grid)"}
+_STYLE = {
+    "svg.fonttype": "none",
+    "text.parse_math": False,
+    "font.family": "sans-serif",
+    "font.sans-serif": ["DejaVu Sans", "Arial"],
+    "font.size": 10,
+    "axes.labelcolor": _TEXT,
+    "axes.edgecolor": _TEXT,
+    "axes.linewidth": 0.6,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.grid": True,
+    "axes.axisbelow": True,
+    "grid.color": _GRID,
+    "grid.linewidth": 0.7,
+    "xtick.color": _TEXT,
+    "ytick.color": _TEXT,
+    "xtick.major.size": 0,
+    "ytick.major.size": 0,
+    "lines.linewidth": 1.7,
+    "lines.solid_capstyle": "round",
+    "path.simplify": True,
+}
+_SVG = "http://www.w3.org/2000/svg"
+_XLINK = "http://www.w3.org/1999/xlink"
+ET.register_namespace("", _SVG)
+ET.register_namespace("xlink", _XLINK)
+
+
+@dataclass
+class Line:
+    """A curve with the name and the looks it has on the page."""
+
+    label: str
+    curve: Curve
+    colour: int = 0
+    dash: int = 0
+    marks: bool = False
+
+    @property
+    def style(self) -> str:
+        """Its classes in the page's style sheet."""
+        return f"c{self.colour % COLOURS} d{self.dash % len(DASHES)}"
+
+
+@dataclass
+class Chart:
+    """What a figure of the page shows. ``kind``: steps | k | position | bars. ``lines`` empty: ``missing`` is said."""
+
+    key: str
+    title: str
+    unit: str
+    lines: list[Line] = field(default_factory=list)
+    text: str = ""
+    missing: str = ""
+    kind: str = "steps"
+    zero: bool = False  # the axis reaches 0
+    share: bool = False  # 0 .. 1, shown as it is
+    bars: dict[str, list[float]] = field(default_factory=dict)  # part -> its value of each label
+    labels: list[str] = field(default_factory=list)
+    legend: bool = True  # this chart's own; False where the section has one for all its charts
+    svg: str = ""
+
+    @property
+    def empty(self) -> bool:
+        """Nothing to draw."""
+        return not self.lines and not self.bars
+
+    def keys(self) -> list[tuple[str, str]]:
+        """The legend: (classes, label) of each line or part of a bar."""
+        if self.bars:
+            return [(f"c{i}" if i < COLOURS else "rest", name) for i, name in enumerate(self.bars)]
+        return [(line.style, line.label) for line in self.lines]
+
+    def alt(self) -> str:
+        """The chart in a sentence, for those who do not see it."""
+        if self.bars:
+            parts = [f"{name} {number(sum(v) / len(v))}" for name, v in self.bars.items()]
+            return f"{self.title}, {self.unit}, mean over the bars: {', '.join(parts)}."
+        ends = []
+        for line in self.lines[:6]:
+            c = line.curve
+            ends.append(
+                f"{line.label} from {number(c.values[0])} at {c.steps[0]} to {number(c.values[-1])} at {c.steps[-1]}"
+            )
+        more = f"; {len(self.lines) - 6} more lines" if len(self.lines) > 6 else ""
+        return f"{self.title}, {self.unit}: {'; '.join(ends)}{more}."
+
+    def rows(self) -> list[list[str]]:
+        """The chart as a table: a row a line, with its first and last value and its range."""
+        out = []
+        for line in self.lines:
+            v = line.curve.values
+            last = float(np.mean(v[-last_count(len(v)) :])) if self.kind == "steps" and not line.marks else v[-1]
+            out.append([line.label, *map(number, (v[0], last, min(v), max(v)))])
+        return out
+
+
+def number(value: float | None) -> str:
+    """Three figures that can be read."""
+    if value is None or not math.isfinite(value):
+        return "–"
+    size = abs(value)
+    if value == int(value) and size < 1e6:
+        return f"{value:.0f}"
+    if size >= 100:
+        return f"{value:.0f}"
+    if size >= 10:
+        return f"{value:.1f}"
+    if size >= 0.01:
+        return f"{value:.3f}"
+    return f"{value:.1e}" if size < 1e-3 else f"{value:.4f}"
+
+
+def thin(c: Curve, points: int = POINTS) -> Curve:
+    """At most about ``points`` of its points, the first and the last among them."""
+    if len(c) <= points:
+        return c
+    keep = sorted({round(i * (len(c) - 1) / (points - 1)) for i in range(points)})
+    picked = [[part[i] for i in keep] if part else None for part in (c.steps, c.values, c.low, c.high)]
+    return Curve(*picked, smooth=c.smooth)
+
+
+def extremes(c: Curve, buckets: int = POINTS) -> Curve:
+    """The lowest and the highest value of each stretch of steps: what the eye sees of a noisy line."""
+    if len(c) <= 2 * buckets:
+        return c
+    keep: set[int] = set()
+    for part in np.array_split(np.arange(len(c)), buckets):
+        values = np.asarray(c.values)[part]
+        keep |= {int(part[values.argmin()]), int(part[values.argmax()])}
+    return Curve([c.steps[i] for i in sorted(keep)], [c.values[i] for i in sorted(keep)])
+
+
+def _draw_line(axis, line: Line, chart: Chart, raw: bool) -> None:
+    noisy = chart.kind == "steps" and not line.marks
+    c = thin(smoothed(line.curve)) if noisy else line.curve
+    colour, dash = _SERIES[line.colour % COLOURS], DASHES[line.dash % len(DASHES)]
+    if noisy and raw and c.smooth and not line.curve.smooth:
+        faint = extremes(line.curve)
+        axis.plot(faint.steps, faint.values, color=colour, alpha=0.3, linewidth=0.7)
+    if c.low and c.high:
+        axis.fill_between(c.steps, c.low, c.high, color=colour, alpha=0.16, linewidth=0)
+    marker = "o" if line.marks or len(c) == 1 else None
+    axis.plot(c.steps, c.values, color=colour, linestyle=dash, marker=marker, markersize=3.5)
+
+
+def _draw_bars(axis, chart: Chart) -> None:
+    places = np.arange(len(chart.labels))[::-1]
+    left = np.zeros(len(places))
+    for i, values in enumerate(chart.bars.values()):
+        colour = _SERIES[i] if i < COLOURS else _REST
+        axis.barh(places, values, left=left, height=0.62, color=colour, edgecolor="none")
+        left += values
+    axis.set_yticks(places, [label if len(label) < 15 else label[:13] + "…" for label in chart.labels])
+    if len(places) < 3:
+        axis.set_ylim(-1, len(places))
+    axis.grid(axis="y", visible=False)
+    axis.set_xlabel(chart.unit)
+
+
+def draw(chart: Chart) -> str:
+    """The chart as an SVG element for a page: colours by custom properties, real text, role and label of an image."""
+    import io
+
+    import matplotlib
+    from matplotlib.backends.backend_svg import FigureCanvasSVG
+    from matplotlib.figure import Figure
+    from matplotlib.ticker import MaxNLocator
+
+    style = {**matplotlib.rcParamsDefault, **_STYLE, "backend": "svg", "svg.hashsalt": chart.key}
+    with matplotlib.rc_context(style):
+        tall = 0.34 * max(0, len(chart.labels) - 5)
+        figure = Figure(figsize=(4.9, 2.8 + tall))
+        FigureCanvasSVG(figure)
+        left = 0.27 if chart.bars else 0.135
+        axis = figure.add_axes((left, 0.5 / (2.8 + tall), 0.985 - left, 1 - 0.68 / (2.8 + tall)))
+        if chart.bars:
+            _draw_bars(axis, chart)
+        else:
+            for line in chart.lines:
+                _draw_line(axis, line, chart, raw=len(chart.lines) <= 3)
+            _axes(axis, chart, MaxNLocator)
+        buffer = io.StringIO()
+        figure.savefig(buffer, format="svg", transparent=True, metadata={"Date": None})
+    return _for_page(buffer.getvalue(), chart)
+
+
+def _axes(axis, chart: Chart, locator) -> None:
+    from matplotlib.ticker import NullLocator
+
+    low, high = axis.get_ylim()
+    values = [v for line in chart.lines for v in line.curve.values]
+    if chart.share and min(values) >= 0 and max(values) <= 1:
+        axis.set_ylim(0, min(1.02, max(0.05, max([*values, high if high <= 1 else 1.0]))))
+    elif chart.zero and min(values) >= 0:
+        axis.set_ylim(0, 1.06 * max(high, *values) if any(values) else 1)
+    elif chart.zero:
+        axis.axhline(0, color=_TEXT, linewidth=0.6)
+    axis.yaxis.set_major_locator(locator(nbins=5))
+    if chart.kind == "position":
+        axis.set_xticks([1, 2, 3, 4], ["1st", "2nd", "3rd", "4th"])
+        axis.set_xlabel("quarter of the answer")
+    elif chart.kind == "k":
+        ks = sorted({k for line in chart.lines for k in line.curve.steps})
+        shown = ks if len(ks) <= 7 else ks[:: -(-len(ks) // 7)]
+        axis.set_xscale("log", base=2)
+        axis.set_xticks(shown, [str(k) for k in shown])
+        axis.xaxis.set_minor_locator(NullLocator())
+        axis.set_xlabel("k (answers tried)")
+    else:
+        axis.xaxis.set_major_locator(locator(nbins=6, integer=True))
+        axis.set_xlabel("step")
+
+
+def _for_page(svg: str, chart: Chart) -> str:
+    """Only what is drawn: no prologue, no ids that nothing refers to; an image with a name."""
+    root = ET.fromstring(svg.encode())
+    for parent in root.iter():
+        for child in list(parent):
+            if child.tag in (f"{{{_SVG}}}metadata", f"{{{_SVG}}}style"):
+                parent.remove(child)
+    used = set(re.findall(r"#([\w.-]+)", " ".join(v for e in root.iter() for v in e.attrib.values())))
+    for element in root.iter():
+        if element.get("id") and element.get("id") not in used:
+            del element.attrib["id"]
+        if "#fe" in element.get("style", ""):
+            element.set("style", re.sub(r"#fe[01]00[0-9]", lambda m: _PROPERTIES[m.group()], element.get("style")))
+        for name in ("d", "x", "y"):  # hundredths of a point are enough
+            if name in element.attrib:
+                element.set(name, re.sub(r"(\d\.\d\d)\d+", r"\1", element.get(name)))
+        if element.get("transform", "").startswith("rotate(-0 "):
+            del element.attrib["transform"]
+    root.attrib.pop("width", None)
+    root.attrib.pop("height", None)
+    root.set("role", "img")
+    root.set("aria-label", chart.alt())
+    return re.sub(r">\s+<", "><", ET.tostring(root, encoding="unicode"))
+
+
+def drawn(charts: Sequence[Chart]) -> list[Chart]:
+    """Draw those that have something to show."""
+    for chart in charts:
+        if not chart.empty:
+            chart.svg = draw(chart)
+    return list(charts)

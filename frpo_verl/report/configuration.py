@@ -1,0 +1,159 @@
+"""The configuration that a run was started with, from the files that Hydra leaves behind."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+HIDDEN = "(hidden)"
+#: folders below a run's folder where Hydra's .hydra may stand, the likely ones first
+PLACES = (".", "hydra", "*", "hydra/*", "outputs/*/*")
+#: settings that say where a run writes, or what it is called: no difference between two runs
+OF_THE_FOLDER = ("run_dir", "trainer.project_name", "trainer.experiment_name", "trainer.default_local_dir")
+
+_SECRET = re.compile(
+    r"(^|[._])(api_?key|access_?key|secret|secret_key|password|passwd|auth_?token|hf_token|token)$", re.I
+)
+_SEED = re.compile(r"(^|[._])seed$")
+_cache: dict[Path, tuple[int, Configuration]] = {}
+
+
+@dataclass(frozen=True)
+class Configuration:
+    """``values``: dotted key -> value of the resolved configuration; ``choices``: Hydra's groups, such as
+    recipe -> NAME; ``overrides``: what was typed behind main_ppo."""
+
+    file: Path
+    values: dict[str, Any] = field(default_factory=dict)
+    choices: dict[str, str] = field(default_factory=dict)
+    overrides: list[str] = field(default_factory=list)
+
+    def get(self, *keys: str) -> Any:
+        """The first of the keys that is there and not null."""
+        return next((self.values[key] for key in keys if self.values.get(key) is not None), None)
+
+
+def flatten(tree: Any, prefix: str = "") -> dict[str, Any]:
+    """{"a": {"b": 1}, "c": [2]} -> {"a.b": 1, "c": [2]}; secrets by their name are hidden."""
+    if not isinstance(tree, Mapping) or not tree:
+        return {prefix: HIDDEN if tree is not None and _SECRET.search(prefix) else tree}
+    flat: dict[str, Any] = {}
+    for key, value in tree.items():
+        flat.update(flatten(value, f"{prefix}.{key}" if prefix else str(key)))
+    return flat
+
+
+def _load_yaml(file: Path) -> Any:
+    import yaml
+
+    loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+    return yaml.load(file.read_text(encoding="utf-8", errors="replace"), Loader=loader)
+
+
+def _resolved(tree: Any) -> dict:
+    """Interpolations filled in; as they are written where one of them cannot be."""
+    from omegaconf import OmegaConf
+
+    config = OmegaConf.create(tree)
+    try:
+        return OmegaConf.to_container(config, resolve=True)
+    except Exception:  # a resolver of the user's, a variable of another machine: any exception type
+        return OmegaConf.to_container(config, resolve=False)
+
+
+def read_configuration(file: Path) -> Configuration:
+    """Read `.hydra/config.yaml` and, beside it, what Hydra chose and what was typed.
+
+    Raises ValueError with one line where the file is no YAML mapping.
+    """
+    modified = file.stat().st_mtime_ns
+    if file in _cache and _cache[file][0] == modified:
+        return _cache[file][1]
+    import yaml
+
+    try:
+        tree = _load_yaml(file)
+        if not isinstance(tree, Mapping):
+            raise ValueError(f"{file}: no configuration in it")
+        values = flatten(_resolved(tree))
+    except (yaml.YAMLError, RecursionError) as error:
+        raise ValueError(f"{file}: not YAML ({' '.join(str(error).split())[:120]})") from None
+    choices, overrides = {}, []
+    try:
+        hydra = _load_yaml(file.with_name("hydra.yaml"))["hydra"]
+        choices = {k: str(v) for k, v in hydra["runtime"]["choices"].items() if "/" not in k and "@" not in k}
+        overrides = [str(text) for text in hydra["overrides"]["task"]]
+    except (OSError, KeyError, TypeError, AttributeError, yaml.YAMLError):
+        pass  # the choices are a help; the configuration stands without them
+    found = Configuration(file, values, choices, [_hide(text) for text in overrides])
+    _cache[file] = (modified, found)
+    return found
+
+
+def _hide(override: str) -> str:
+    key, equals, _ = override.partition("=")
+    return f"{key}={HIDDEN}" if equals and _SECRET.search(key) else override
+
+
+def _candidates(folder: Path) -> list[Path]:
+    found: dict[Path, None] = {}
+    for place in PLACES:
+        for file in folder.glob(f"{place}/.hydra/config.yaml"):
+            found[file] = None
+    return list(found)
+
+
+def _writes_to(config: Configuration, folder: Path, start: Path) -> bool:
+    """Whether a configuration names the folder as the place where its run writes."""
+    named = [config.get(key) for key in ("run_dir", "trainer.project_name", "trainer.default_local_dir")]
+    paths = [(start / str(value)).resolve() for value in named if value]
+    return any(path == folder or folder in path.parents for path in paths)
+
+
+def find_configuration(folder: Path) -> tuple[Configuration | None, str | None]:
+    """(the newest configuration of the run in ``folder``, a note where there is none or it cannot be read).
+
+    Looked for below the folder itself, then in Hydra's own place, outputs/DAY/TIME of the current folder, among the
+    runs that name the folder as theirs.
+    """
+    folder = folder.resolve()
+    note = None
+    for file in sorted(_candidates(folder), key=lambda f: f.stat().st_mtime_ns, reverse=True):
+        try:
+            return read_configuration(file), None
+        except (ValueError, OSError) as error:
+            note = f"left out the configuration: {error}"
+    start = Path.cwd()
+    outside = sorted(start.glob("outputs/*/*/.hydra/config.yaml"), reverse=True)[:50]
+    for file in outside:
+        try:
+            if folder.name not in file.read_text(encoding="utf-8", errors="replace"):
+                continue  # parsing takes a hundred times as long
+            config = read_configuration(file)
+        except (ValueError, OSError):
+            continue
+        if _writes_to(config, folder, start):
+            return config, None
+    return None, note or "no configuration: .hydra/config.yaml is neither in the run's folder nor in outputs/ here"
+
+
+def comparable(config: Configuration, seeds: bool = True) -> dict[str, Any]:
+    """The settings without those that only say where the run writes; with ``seeds`` False without seeds as well."""
+    home = str(config.get("run_dir") or "")
+    out = {}
+    for key, value in config.values.items():
+        if key in OF_THE_FOLDER or (not seeds and _SEED.search(key)):
+            continue
+        out[key] = value.replace(home, "RUN") if home and isinstance(value, str) else value
+    return out
+
+
+def differing(configs: Iterable[Configuration]) -> dict[str, list[Any]]:
+    """key -> its value in each configuration, for the keys that are not equal in all; None where there is none."""
+    tables = [comparable(config) for config in configs]
+    keys = dict.fromkeys(key for table in tables for key in table)
+    rows = {key: [table.get(key) for table in tables] for key in keys}
+    return {key: values for key, values in rows.items() if any(value != values[0] for value in values[1:])}

@@ -1,0 +1,116 @@
+"""The page: one HTML file that needs nothing from anywhere, rendered by Jinja2 with autoescape."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from .charts import DASHES, drawn, number
+from .facts import gather
+from .panels import looks, sections
+from .samples import SHADES, examples, token_answers
+from .subjects import SMOOTH_FROM, Subject
+from .verdict import decide
+from .warnings import by_rule, find_warnings
+
+TEMPLATES = Path(__file__).with_name("templates")
+SUBJECTS_WITH_ANSWERS = 6
+NO_TOKENS = "no log-ratios of tokens: no answers/STEP.jsonl in the run's folder"
+NO_ANSWERS = "no answers: no validation dumps (trainer.validation_data_dir)"
+
+#: reloads the page while a run goes on, unless the reader has stopped it; the choice lasts as long as the tab
+RELOAD = """
+const box = document.getElementById("reload"), seconds = Number(box.dataset.seconds);
+try { box.checked = sessionStorage.getItem("reload") !== "off"; } catch (error) {}
+box.addEventListener("change", () => {
+  try { sessionStorage.setItem("reload", box.checked ? "on" : "off"); } catch (error) {}
+});
+setInterval(() => { if (box.checked) location.reload(); }, 1000 * seconds);
+"""
+
+
+@dataclass
+class _Answers:
+    name: str
+    examples: list
+    tokens: list
+    notes: list[str] = field(default_factory=list)
+
+
+def _answers(subjects: Sequence[Subject]) -> list[_Answers]:
+    out = []
+    one = len(subjects) == 1
+    for subject in subjects[:SUBJECTS_WITH_ANSWERS]:
+        run = subject.runs[0]
+        found = _Answers(subject.name, examples(run, 4 if one else 1), token_answers(run.answers, 4 if one else 2))
+        found.notes += [] if found.examples else [NO_ANSWERS]
+        found.notes += [] if found.tokens else [NO_TOKENS]
+        out.append(found)
+    return out
+
+
+def environment():
+    """Jinja's environment: every text is escaped unless it is Markup, and a name that is not there is an error."""
+    from jinja2 import Environment, FileSystemLoader, StrictUndefined
+
+    env = Environment(
+        loader=FileSystemLoader(TEMPLATES),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    env.filters["number"] = number
+    return env
+
+
+def render(
+    subjects: Sequence[Subject],
+    title: str | None = None,
+    notes: Sequence[str] = (),
+    reload: float | None = None,
+) -> str:
+    """The page of one run, of one group, or of several.
+
+    Args:
+        subjects: what is a line each; at least one, but for a run that has not begun none.
+        title: heading; default: the name, or the names.
+        notes: lines on what could not be read.
+        reload: seconds after which the page reloads itself.
+    """
+    from markupsafe import Markup
+
+    runs = [run for subject in subjects for run in subject.runs]
+    warnings = find_warnings(runs)
+    parts = sections(subjects) if subjects else []
+    for section in parts:
+        for chart in drawn(section.charts):
+            chart.svg = Markup(chart.svg)  # matplotlib's, which escapes what it is given
+    digest = base64.b64encode(hashlib.sha256(RELOAD.encode()).digest()).decode()
+    keys = [(f"c{looks(i)['colour']} d{looks(i)['dash'] % len(DASHES)}", s.name) for i, s in enumerate(subjects)]
+    names = ", ".join(subject.name for subject in subjects)
+    return environment().get_template("page.html.j2").render(
+        title=title or (names if len(names) < 80 else f"{names[:77]}…") or "waiting for the first step",
+        several=len(subjects) > 1,
+        steps=" to ".join(map(str, sorted({f(s.last_step for s in subjects) for f in (min, max)}))) if subjects else "",
+        subjects=[(subject, style) for subject, (style, _) in zip(subjects, keys, strict=True)],
+        keys=keys,
+        smooth_from=SMOOTH_FROM,
+        facts=gather(subjects),
+        verdict=decide(subjects, warnings) if subjects else None,
+        warnings=by_rule(warnings),
+        sections=parts,
+        answers=_answers(subjects),
+        answers_left_out=max(0, len(subjects) - SUBJECTS_WITH_ANSWERS),
+        shades=SHADES,
+        notes=[*notes, *(f"{run.name}: {note}" for run in runs for note in [*run.notes, *run.remarks])],
+        made=time.strftime("%Y-%m-%d %H:%M"),
+        reload=reload,
+        script=Markup(RELOAD),
+        script_hash=digest,
+        style=Markup((TEMPLATES / "style.css").read_text(encoding="utf-8")),
+    )  # fmt: skip

@@ -1,0 +1,184 @@
+"""A few answers of a run for the page: right and wrong, before and after, and where they left the reference."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from frpo_verl.evaluation.dumps import CORRECT_KEYS, is_correct
+
+from .answers import Answer
+from .collect import Run
+
+LETTERS = 1500  # that are shown of a text
+TOKENS = 400
+STRONGEST = 5
+#: bounds of |log pi/ref| in nats between the shades of a token's colour
+SHADES = (0.05, 0.25, 1.0)
+
+
+@dataclass
+class Shot:
+    """One answer to a problem at one step; ``right`` of ``total`` answers to it were right then."""
+
+    step: int
+    text: str
+    correct: bool
+    right: int
+    total: int
+
+
+@dataclass
+class Example:
+    """A problem with an answer before and one after."""
+
+    title: str
+    prompt: str
+    truth: str
+    shots: list[Shot] = field(default_factory=list)
+
+
+@dataclass
+class Shaded:
+    """A token's text, its log-ratio, and the shade -3 .. 3 that stands for it; a newline is shown as such."""
+
+    text: str
+    ratio: float
+    shade: int
+    newline: bool
+
+
+@dataclass
+class Tokens:
+    """An answer as shaded tokens, and those that moved most."""
+
+    step: int
+    score: float
+    prompt: str
+    tokens: list[Shaded]
+    left_out: int
+    total: float
+    strongest: list[tuple[int, Shaded]]
+
+
+def cut(text: object, letters: int = LETTERS) -> str:
+    """The beginning of a text, and how much is not shown."""
+    text = str(text)
+    return text if len(text) <= letters else f"{text[:letters]} … ({len(text) - letters} more characters)"
+
+
+def _rows(file: Path) -> Iterator[dict]:
+    try:
+        with open(file, encoding="utf-8", errors="replace") as lines:
+            for line in lines:
+                try:
+                    row = json.loads(line)
+                except (ValueError, RecursionError):
+                    continue
+                if isinstance(row, dict) and "input" in row and "output" in row:
+                    yield row
+    except OSError:
+        return
+
+
+def _correct(row: dict) -> bool | None:
+    value = next((row[key] for key in CORRECT_KEYS if row.get(key) is not None), None)
+    try:
+        return is_correct(value, None)
+    except (ValueError, TypeError):
+        return None
+
+
+def _problems(file: Path) -> dict[tuple[str, str], list[tuple[bool, str]]]:
+    """(prompt, truth) -> (correct, answer) of each of its graded answers."""
+    found: dict[tuple[str, str], list[tuple[bool, str]]] = {}
+    for row in _rows(file):
+        correct = _correct(row)
+        if correct is not None:
+            found.setdefault((str(row["input"]), str(row.get("gts", ""))), []).append((correct, cut(row["output"])))
+    return found
+
+
+def _shot(step: int, answers: list[tuple[bool, str]]) -> Shot:
+    right = sum(correct for correct, _ in answers)
+    typical = 2 * right >= len(answers)
+    text = next(text for correct, text in answers if correct == typical)
+    return Shot(step, text, typical, right, len(answers))
+
+
+def examples(run: Run, number: int = 4) -> list[Example]:
+    """Problems of the first and the last validation: the one that was learnt most, the one that was lost most, one that
+    stays wrong and one that stays right, as far as there are such."""
+    if run.dumps is None or not run.validations:
+        return []
+    steps = sorted(run.validations)
+    tables = {step: _problems(run.dumps / f"{step}.jsonl") for step in dict.fromkeys((steps[0], steps[-1]))}
+    first, last = tables[steps[0]], tables[steps[-1]]
+    common = [problem for problem in first if problem in last] or list(last)
+
+    def share(table: dict, problem: tuple[str, str]) -> float:
+        answers = table.get(problem, [])
+        return sum(correct for correct, _ in answers) / len(answers) if answers else 0.0
+
+    if len(tables) == 1:
+        wanted = (
+            ("Right", lambda p: share(last, p), lambda p: share(last, p) > 0.5),
+            ("Wrong", lambda p: -share(last, p), lambda p: share(last, p) < 0.5),
+        )
+    else:
+        wanted = (
+            ("Learnt", lambda p: share(last, p) - share(first, p), lambda p: share(last, p) > share(first, p)),
+            ("Lost", lambda p: share(first, p) - share(last, p), lambda p: share(last, p) < share(first, p)),
+            ("Still wrong", lambda p: -share(last, p), lambda p: share(last, p) < 0.5),
+            ("Right before and after", lambda p: share(last, p) + share(first, p), lambda p: share(first, p) > 0.5),
+        )
+    chosen: list[Example] = []
+    taken: set[tuple[str, str]] = set()
+    for title, rank, fits in wanted[:number]:
+        candidates = [p for p in common if p not in taken and fits(p)]
+        if not candidates:
+            continue
+        problem = max(candidates, key=rank)
+        taken.add(problem)
+        shots = [_shot(step, table[problem]) for step, table in tables.items() if problem in table]
+        chosen.append(Example(title, cut(problem[0], LETTERS // 2), cut(problem[1], 200), shots))
+    return chosen
+
+
+def shade(ratio: float) -> int:
+    """-3 .. 3: how far a token is from the reference, negative where the reference likes it more."""
+    if math.isnan(ratio):
+        return 0
+    level = sum(abs(ratio) >= bound for bound in SHADES)
+    return level if ratio > 0 else -level
+
+
+def shaded(answer: Answer) -> Tokens:
+    """An answer's tokens as they are shown."""
+    pairs = list(zip(answer.tokens, answer.log_ratio, strict=True))
+    tokens = [Shaded(text, ratio, shade(ratio), "\n" in text) for text, ratio in pairs]
+    finite = [(place, t) for place, t in enumerate(tokens, 1) if math.isfinite(t.ratio)]
+    strongest = sorted(finite, key=lambda pair: -abs(pair[1].ratio))[:STRONGEST]
+    return Tokens(
+        answer.step,
+        answer.score,
+        cut(answer.prompt, LETTERS // 2),
+        tokens[:TOKENS],
+        max(0, len(tokens) - TOKENS),
+        sum(t.ratio for _, t in finite),
+        strongest,
+    )
+
+
+def token_answers(answers: dict[int, Iterable[Answer]], each: int = 4) -> list[Tokens]:
+    """The best and the worst answers of the first and of the last step that were recorded."""
+    out = []
+    for step in sorted(answers):
+        rows = list(answers[step])
+        best = rows[: (each + 1) // 2]
+        worst = rows[len(best) :][-(each - len(best)) :] if each > len(best) else []
+        out += [shaded(answer) for answer in [*best, *worst]]
+    return out

@@ -1,0 +1,212 @@
+"""What a line on the page stands for: one run, or several of one kind (seeds) as their mean and its interval."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from .collect import Run, curve, dump_sources, pass_ks
+from .configuration import comparable
+from .plot import smooth
+
+CONFIDENCE = 0.95
+SMOOTH_FROM = 20  # steps, from which on a training metric is shown as a running mean
+#: share of the steps, and at least how many of them, that "at the end" is the mean of
+LAST_SHARE, LAST_LEAST = 0.05, 5
+
+_NUMBERED = re.compile(r"[-_. ]?(?:seed|s|run)?[-_=]?\d+$", re.I)
+
+
+@dataclass
+class Curve:
+    """Values over steps (or over k); low and high are the ends of an interval, or None."""
+
+    steps: list[int]
+    values: list[float]
+    low: list[float] | None = None
+    high: list[float] | None = None
+    smooth: bool = False  # a running mean already
+
+    def __len__(self) -> int:
+        return len(self.steps)
+
+
+def smoothed(c: Curve) -> Curve:
+    """A running mean of a long noisy curve."""
+    if c.smooth or len(c) < SMOOTH_FROM:
+        return c
+    return Curve(c.steps, smooth(c.values, len(c) / 40), c.low, c.high, smooth=True)
+
+
+def pool(curves: Sequence[Curve]) -> Curve:
+    """Mean and Student's interval over runs, at the steps that all of them have.
+
+    mean -+ t(n - 1) * s / sqrt(n)
+    """
+    if len(curves) == 1:
+        return curves[0]
+    from scipy.stats import t
+
+    common = sorted(set.intersection(*(set(c.steps) for c in curves)))
+    tables = [dict(zip(c.steps, c.values, strict=True)) for c in curves]
+    values = np.array([[table[step] for step in common] for table in tables]).reshape(len(curves), len(common))
+    mean = values.mean(0)
+    n = len(curves)
+    half = t.ppf(0.5 + CONFIDENCE / 2, n - 1) * values.std(0, ddof=1) / math.sqrt(n)
+    ends = (mean - half).tolist(), (mean + half).tolist()
+    return Curve(common, mean.tolist(), *ends, smooth=all(c.smooth for c in curves))
+
+
+@dataclass
+class Subject:
+    """One run, or the runs of a group."""
+
+    name: str
+    runs: list[Run] = field(default_factory=list)
+
+    @property
+    def last_step(self) -> int:
+        """The last step that all runs of it have reached."""
+        return min(run.last_step for run in self.runs)
+
+    def _pooled(self, of_run: Callable[[Run], Curve | None]) -> Curve | None:
+        found = [c for c in map(of_run, self.runs) if c is not None and len(c)]
+        if not found or len(found) < len(self.runs):
+            return None  # a mean over other runs than the next one's would be compared with it
+        pooled = pool(found)
+        return pooled if len(pooled) else None
+
+    def curve(self, *names: str) -> Curve | None:
+        """The first of the metrics that every run of it has logged, finite values only.
+
+        The runs of a group are smoothed before they are pooled: the interval is that of their courses, without the noise
+        of a step.
+        """
+
+        def of_run(run: Run, name: str) -> Curve | None:
+            points = curve(run.steps, name)
+            c = Curve([s for s, _ in points], [v for _, v in points])
+            return smoothed(c) if len(self.runs) > 1 else c
+
+        for name in names:
+            pooled = self._pooled(lambda run, name=name: of_run(run, name))
+            if pooled is not None:
+                return pooled
+        return None
+
+    def held_out(self, source: str) -> Curve | None:
+        """Mean validation reward of a data source, as verl logs it."""
+
+        def of_run(run: Run) -> Curve | None:
+            points = run.held_out.get(source)
+            return Curve([s for s, _ in points], [v for _, v in points]) if points else None
+
+        return self._pooled(of_run)
+
+    def validation(self, source: str, metric: str) -> Curve | None:
+        """One of `summarize`'s metrics over the validations: its interval over problems, of a group over runs."""
+
+        def of_run(run: Run) -> Curve | None:
+            found = [
+                (step, result[source]["metrics"][metric])
+                for step, result in run.validations.items()
+                if metric in result.get(source, {}).get("metrics", {})
+            ]
+            if not found:
+                return None
+            parts = [[m[part] for _, m in found] for part in ("value", "low", "high")]
+            return Curve([step for step, _ in found], *parts)
+
+        return self._pooled(of_run)
+
+    def mean_metric(self, source: str) -> str | None:
+        """The name of the mean@n of a data source."""
+        for run in self.runs:
+            for result in run.validations.values():
+                for name in result.get(source, {}).get("metrics", {}):
+                    if name.startswith("mean"):
+                        return name
+        return None
+
+    def sources(self) -> list[str]:
+        """Data sources in the dumps of any of its runs."""
+        return sorted({source for run in self.runs for source in dump_sources(run)})
+
+    def ks(self, source: str) -> list[int]:
+        """The k of pass@k that all its runs know at all their validations."""
+        return sorted(set.intersection(*(set(pass_ks(run, source)) for run in self.runs)))
+
+    def over_k(self, source: str, kind: str, step: int) -> Curve | None:
+        """pass@k or maj@k over k at one validation."""
+        points = [(k, self.validation(source, f"{kind}@{k}")) for k in self.ks(source)]
+        points = [(k, c, c.steps.index(step)) for k, c in points if c is not None and step in c.steps]
+        if not points:
+            return None
+        values = [c.values[i] for _, c, i in points]
+        low = [c.low[i] for _, c, i in points if c.low]
+        high = [c.high[i] for _, c, i in points if c.high]
+        return Curve([k for k, _, _ in points], values, low or None, high or None)
+
+    def validation_steps(self, source: str) -> list[int]:
+        """Steps at which every run of it has validated the source."""
+        each = [{s for s, result in run.validations.items() if source in result} for run in self.runs]
+        return sorted(set.intersection(*each)) if each else []
+
+
+def last_count(points: int) -> int:
+    """How many of the last steps "at the end" is the mean of."""
+    return max(1, min(points, max(LAST_LEAST, math.ceil(points * LAST_SHARE))))
+
+
+def at_end(c: Curve | None) -> float | None:
+    """Mean of a training metric over the last steps."""
+    if c is None or not len(c):
+        return None
+    n = last_count(len(c))
+    return float(np.mean(c.values[-n:]))
+
+
+def stem(name: str) -> str:
+    """A folder's name without the number of the seed: frpo-seed2, frpo_s2, frpo-2 -> frpo."""
+    return _NUMBERED.sub("", name) or name
+
+
+def group(runs: Sequence[Run], named: bool) -> list[Subject]:
+    """The runs of one kind together, in the order of their first ones.
+
+    Of one kind are runs with the same ``--name``, where names were given; else runs whose configurations differ in
+    nothing but seeds and the folders they write to; else, where a configuration is missing, runs whose folders are
+    called the same apart from a number at the end.
+    """
+    by_config = not named and all(run.config is not None for run in runs)
+    groups: dict[object, list[Run]] = {}
+    for run in runs:
+        key: object = run.name if named else stem(run.name)
+        if by_config:
+            key = repr(sorted(comparable(run.config, seeds=False).items()))
+        groups.setdefault(key, []).append(run)
+    subjects = []
+    for members in groups.values():
+        name = members[0].name if named or len(members) == 1 else stem(members[0].name)
+        subjects.append(Subject(unique(name, [s.name for s in subjects]), members))
+    return subjects
+
+
+def alone(runs: Sequence[Run]) -> list[Subject]:
+    """Every run for itself; runs of one name are told apart by a number."""
+    subjects: list[Subject] = []
+    for run in runs:
+        subjects.append(Subject(unique(run.name, [s.name for s in subjects]), [run]))
+    return subjects
+
+
+def unique(name: str, taken: Sequence[str]) -> str:
+    """The name, or with " (2)", " (3)", ... behind it where it is taken."""
+    if name not in taken:
+        return name
+    number = next(i for i in range(2, len(taken) + 3) if f"{name} ({i})" not in taken)
+    return f"{name} ({number})"

@@ -1,0 +1,373 @@
+"""The page: what is on it, what a hostile or broken run does to it, and how it is rewritten while a run goes on."""
+
+import json
+import re
+from html.parser import HTMLParser
+
+import pytest
+from report_runs import write_dump, write_run
+
+from frpo_verl.report import charts, cli, collect, write_report
+from frpo_verl.report.subjects import alone, group
+
+SCRIPT = "<script>alert(1)</script>"
+SECTIONS = [
+    "What was run", "Verdict", "Warnings", "Reward and validation", "Distance from the reference", "Entropy",
+    "Share of the regulariser", "Clip fractions", "Groups without variance", "Answer length and truncation",
+    "Verifier failures", "Step time by phase", "Memory", "A few answers",
+]  # fmt: skip
+
+
+class Page(HTMLParser):
+    """A page as a browser reads it: its elements, and its text by the element that it stands in."""
+
+    def __init__(self, html):
+        super().__init__()
+        self.tags, self.open, self.texts = [], [], []
+        self.feed(html)
+
+    def handle_starttag(self, tag, attrs):
+        self.tags.append((tag, dict(attrs)))
+        if tag not in ("meta", "link", "input", "path", "use", "br"):
+            self.open.append(tag)
+
+    def handle_startendtag(self, tag, attrs):
+        self.tags.append((tag, dict(attrs)))
+
+    def handle_endtag(self, tag):
+        if tag in self.open:
+            while self.open.pop() != tag:
+                pass
+
+    def handle_data(self, data):
+        self.texts.append((self.open[-1] if self.open else "", data))
+
+    def of(self, tag):
+        return [text for at, text in self.texts if at == tag]
+
+    @property
+    def text(self):
+        return " ".join(" ".join(t for at, t in self.texts if at not in ("style", "script")).split())
+
+
+def page_of(*folders, arguments=()):
+    out = folders[0].parent / "page.html"
+    assert cli.main([*map(str, folders), "--out", str(out), *arguments]) == 0
+    return out.read_text(encoding="utf-8")
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    return write_run(tmp_path_factory.mktemp("one") / "frpo")
+
+
+@pytest.fixture(scope="module")
+def html(run):
+    return page_of(run)
+
+
+def test_the_sections_stand_in_their_order(html):
+    page = Page(html)
+    assert page.of("h2") == SECTIONS
+    ids = [attrs["id"] for _, attrs in page.tags if "id" in attrs]
+    assert len(ids) == len(set(ids))
+    targets = [attrs["href"][1:] for tag, attrs in page.tags if tag == "a"]
+    assert len(targets) == len(SECTIONS) + 1 and set(targets) <= set(ids)
+
+
+def test_it_asks_for_nothing_and_runs_nothing(html):
+    page = Page(html)
+    assert not [tag for tag, _ in page.tags if tag in ("script", "img", "iframe", "object", "embed", "base")]
+    addresses = [attrs.get(n, "") for _, attrs in page.tags for n in ("src", "href", "xlink:href", "srcset", "action")]
+    assert all(a == "" or a[0] == "#" or a == "data:," for a in addresses)
+    assert set(re.findall(r"https?://[^\s\"']+", html)) <= {
+        "http://www.w3.org/2000/svg",
+        "http://www.w3.org/1999/xlink",
+    }
+    assert not re.search(r"url\((?!#)", html) and "@import" not in html
+    policy = next(attrs["content"] for tag, attrs in page.tags if attrs.get("http-equiv") == "Content-Security-Policy")
+    assert policy.startswith("default-src 'none'") and "script-src" not in policy
+
+
+def test_what_was_run_and_the_verdict(html, run):
+    text = Page(html).text
+    for words in ("frpo (kl_coef=0.01, placement=future)", "Qwen/Qwen3-1.7B", "synthetic", "40 of 500", "data.seed=0"):
+        assert words in text, words
+    loaded = collect.load_run(run)
+    first, last = (loaded.validations[s]["(unknown)"]["metrics"]["mean@8"] for s in (0, 40))
+    for m in (first, last):
+        assert f"{100 * m['value']:.1f} [{100 * m['low']:.1f}, {100 * m['high']:.1f}] %" in text
+    assert f"The policy got better: {100 * (last['value'] - first['value']):+.1f} points" in text
+    shares = loaded.shares
+    assert sum(shares[40]["(unknown)"].values()) / 12 == pytest.approx(last["value"])
+
+
+def test_every_chart_has_a_name_and_its_numbers_as_a_table(html, run):
+    page = Page(html)
+    images = [attrs for tag, attrs in page.tags if tag == "svg" and attrs.get("role") == "img"]
+    hidden = [attrs for tag, attrs in page.tags if tag == "svg" and attrs.get("aria-hidden") == "true"]
+    assert len(images) + len(hidden) == sum(tag == "svg" for tag, _ in page.tags)
+    assert len(images) == html.count("<figure>") >= 20
+    kl = collect.load_run(run).series["kl_to_ref"]
+    name = next(a["aria-label"] for a in images if a["aria-label"].startswith("KL to the reference, nats"))
+    assert f"from {charts.number(kl[0][1])} at 1 to {charts.number(kl[-1][1])} at 40" in name
+    rows = page.of("td")
+    assert charts.number(max(v for _, v in kl)) in rows and charts.number(min(v for _, v in kl)) in rows
+
+
+def test_tokens_are_shaded_by_their_log_ratio(tmp_path, run):
+    from frpo_verl.report.answers import Answer, write_answers
+
+    folder = tmp_path / "shaded"
+    (folder / "answers").mkdir(parents=True)
+    (folder / "metrics.jsonl").write_text((run / "metrics.jsonl").read_text())
+    answer = Answer(3, "u", 1.0, ["near", "up", "down\n", "far", "lost"], [0.01, 0.3, -0.1, 2.0, float("nan")])
+    write_answers(folder / "answers", 3, [answer])
+    html = page_of(folder)
+    for piece in ("<span>near</span>", '<span class="sp2">up</span>', '<span class="sn1">down↵\n</span>'):
+        assert piece in html, piece
+    assert '<span class="sp3">far</span><span>lost</span>' in html
+    assert "whole log-ratio 2.210 nats" in html
+
+
+def test_without_answers_and_dumps_one_line_each_says_so(tmp_path, run):
+    (tmp_path / "bare").mkdir()
+    (tmp_path / "bare" / "metrics.jsonl").write_text('{"step": 1, "data": {"critic/score/mean": 0.5}}\n')
+    text = Page(page_of(tmp_path / "bare")).text
+    for words in (
+        "no log-ratios of tokens", "no answers: no validation dumps", "no validation dumps: set trainer.validation_data_dir",
+        "no configuration", "no timing_s/*", "no KL in the metrics", "Not decided",
+    ):  # fmt: skip
+        assert text.count(words) == 1, words
+
+
+def hostile(folder):
+    """A run in which every text that comes from outside is a script."""
+    folder = write_run(folder, steps=8)
+    (folder / "validation").rename(folder / "gone")
+    for step in (0, 8):
+        import random
+
+        extra = {"input": SCRIPT, "output": f"</pre>{SCRIPT}", "gts": SCRIPT, "pred": SCRIPT, "data_source": SCRIPT}
+        write_dump(folder / "validation" / f"{step}.jsonl", step, 0.3, random.Random(0), 4, 4, **extra)
+    place = folder / "hydra" / ".hydra"
+    config = json.loads((place / "config.yaml").read_text())
+    config["algorithm"][SCRIPT] = SCRIPT
+    config["actor_rollout_ref"]["model"]["path"] = SCRIPT
+    (place / "config.yaml").write_text(json.dumps(config))
+    hydra = {"hydra": {"runtime": {"choices": {"recipe": SCRIPT}}, "overrides": {"task": [SCRIPT]}}}
+    (place / "hydra.yaml").write_text(json.dumps(hydra))
+    (folder / "environment.json").write_text(
+        json.dumps({"versions": {SCRIPT: SCRIPT}, "commit": SCRIPT, "device": SCRIPT})
+    )
+    row = {
+        "step": 8,
+        "uid": SCRIPT,
+        "score": 1,
+        "tokens": [SCRIPT, "\ud800"],
+        "log_ratio": [2.0, 0.0],
+        "prompt": SCRIPT,
+    }
+    (folder / "answers" / "8.jsonl").write_text(json.dumps(row) + "\n")
+    with open(folder / "metrics.jsonl", "a") as file:
+        data = {
+            f"val-aux/{SCRIPT}/reward/mean@4": 0.5,
+            f"val-aux/{SCRIPT}/verify_error/mean@4": 0.5,
+            f"timing_s/{SCRIPT[:8]}": 5.0,
+        }
+        file.write(json.dumps({"step": 8, "data": data | {"critic/score/mean": None, SCRIPT: None}}) + "\n")
+    return folder
+
+
+def test_what_a_model_or_a_configuration_wrote_is_text(tmp_path):
+    folder = hostile(tmp_path / "run")
+    for arguments in (["--name", SCRIPT, "--title", SCRIPT], ["--name", SCRIPT, "--name", "b"]):
+        folders = [folder] if "--title" in arguments else [folder, folder]
+        html = page_of(*folders, arguments=arguments)
+        page = Page(html)
+        assert not [tag for tag, _ in page.tags if tag == "script"]
+        assert "<script" not in html and page.text.count(SCRIPT) > 15
+        json.loads((tmp_path / "page.json").read_text())
+
+
+def test_broken_logs_show_what_is_there(tmp_path):
+    folder = write_run(tmp_path / "broken", steps=12)
+    lines = (folder / "metrics.jsonl").read_text().splitlines()
+    rows = [json.loads(line) for line in lines]
+    rows[5]["data"]["actor/grad_norm"] = None  # how verl writes nan
+    cut = "\n".join(map(json.dumps, rows[:-1])) + "\n[[1]]\n" + "[" * 100_000 + "\n" + lines[-1][:40]
+    (folder / "metrics.jsonl").write_bytes(cut.encode() + b"\xff\x00")
+    (folder / "validation" / "12.jsonl").write_text('{"input": "x", "output": 3}\n')
+    (folder / "validation" / "6.jsonl").write_bytes(b"\x00\xfe")
+    (folder / "hydra" / ".hydra" / "config.yaml").write_text("a: [1\nb: }")
+    (folder / "answers" / "1.jsonl").write_text('{"tokens": ["a"], "log_ratio": []}\nno\n')
+    (folder / "environment.json").write_text("[]")
+    page = Page(page_of(folder))
+    for words in (
+        "metrics.jsonl: 3 lines passed over", "12.jsonl: no grade", "6.jsonl", "not YAML",
+        "answers/1.jsonl: 2 lines could not be read", "Numbers that are not finite", "actor/grad_norm",
+    ):  # fmt: skip
+        assert words in page.text, words
+    assert page.of("h2") == SECTIONS
+
+
+def test_an_empty_run_beside_another_is_said_in_one_line(tmp_path, run, capsys):
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "unstarted").mkdir()
+    (tmp_path / "unstarted" / "metrics.jsonl").write_text("")
+    out = tmp_path / "page.html"
+    folders = [str(tmp_path / "empty"), str(run), str(tmp_path / "unstarted"), "--out", str(out)]
+    assert cli.main(folders) == 0
+    page = Page(out.read_text())
+    notes = [text for text in page.of("bdi") if text.startswith("RUN ")]
+    assert len(notes) == 2 and "neither metrics.jsonl nor validation/" in notes[0] and "no step in it yet" in notes[1]
+    said = capsys.readouterr().out
+    assert notes[0] in said and notes[1] in said
+    assert cli.main([folders[0], folders[2]]) == 2
+    assert capsys.readouterr().err.count("\n") == 1
+
+
+def test_two_methods_differ_where_they_are_marked(tmp_path):
+    folders = [write_run(tmp_path / name, name, steps=12) for name in ("frpo", "grpo")]
+    html = page_of(*folders)
+    page = Page(html)
+    differing = html.split("<caption>Settings that differ")[1].split("</table>")[0]
+    marked = Page(differing).of("mark")
+    assert "grpo" in marked and len(marked) == len(re.findall("<tr>", differing)) - 1
+    assert "data.seed" not in differing and "run_dir" not in differing and "validation_data_dir" not in differing
+    assert "algorithm.frpo.kl_coef" in differing
+    assert "Qwen/Qwen3-1.7B" in html.split("The same in all")[1].split("</table>")[0]
+    labels = [a["aria-label"] for tag, a in page.tags if tag == "svg" and "aria-label" in a]
+    assert any(
+        label.startswith("Entropy of the policy") and "frpo from" in label and "grpo from" in label for label in labels
+    )
+
+
+def test_a_group_is_its_mean_with_students_interval(tmp_path):
+    folders = [write_run(tmp_path / f"{m}-seed{i}", m, i, steps=12) for m in ("frpo", "grpo") for i in range(3)]
+    runs = [collect.load_run(folder) for folder in folders]
+    subjects = group(runs, named=False)
+    assert [(s.name, len(s.runs)) for s in subjects] == [("frpo", 3), ("grpo", 3)]
+    found = subjects[0].validation("(unknown)", "mean@8")
+    values = [run.validations[12]["(unknown)"]["metrics"]["mean@8"]["value"] for run in runs[:3]]
+    mean = sum(values) / 3
+    half = 4.302653 * (sum((v - mean) ** 2 for v in values) / 2 / 3) ** 0.5  # t of two degrees of freedom
+    assert (found.values[-1], found.low[-1], found.high[-1]) == pytest.approx(
+        (mean, mean - half, mean + half), rel=1e-6
+    )
+    text = Page(page_of(*folders, arguments=["--group"])).text
+    assert f"{100 * mean:.1f} [{100 * (mean - half):.1f}, {100 * (mean + half):.1f}] %" in text
+    assert json.loads((tmp_path / "page.json").read_text())["groups"]["frpo"] == [
+        "frpo-seed0",
+        "frpo-seed1",
+        "frpo-seed2",
+    ]
+
+
+def test_what_is_one_group(tmp_path):
+    def named(*names):
+        runs = []
+        for name in names:
+            runs.append(collect.Run(name, tmp_path))
+        return runs
+
+    assert [s.name for s in group(named("a-seed1", "a-seed2", "b_3", "b_4", "7"), named=False)] == ["a", "b", "7"]
+    assert [len(s.runs) for s in group(named("x1", "x2", "x1"), named=True)] == [2, 1]
+    assert [s.name for s in alone(named("x", "x", "x"))] == ["x", "x (2)", "x (3)"]
+
+
+def test_runs_of_a_group_of_different_length_are_pooled_where_all_have_a_value(tmp_path):
+    steps = (6, 9)
+    for n in steps:
+        (tmp_path / f"r{n}").mkdir()
+        lines = [json.dumps({"step": s, "data": {"critic/score/mean": s / n}}) for s in range(1, n + 1)]
+        (tmp_path / f"r{n}" / "metrics.jsonl").write_text("\n".join(lines))
+    (subject,) = group([collect.load_run(tmp_path / f"r{n}") for n in steps], named=False)
+    found = subject.curve("critic/score/mean")
+    assert found.steps == [1, 2, 3, 4, 5, 6] and found.values[-1] == pytest.approx((1 + 6 / 9) / 2)
+    assert subject.curve("actor/entropy") is None and subject.last_step == 6
+
+
+def test_ten_thousand_validation_rows(tmp_path):
+    import random
+
+    folder = tmp_path / "large"
+    folder.mkdir()
+    (folder / "metrics.jsonl").write_text('{"step": 1, "data": {"critic/score/mean": 0.5}}\n')
+    write_dump(folder / "validation" / "1.jsonl", 1, 0.4, random.Random(0), 1250, 8)
+    html = page_of(folder)
+    assert "pass@8" in html and len(html) < 500_000
+
+
+def test_watching_writes_again_until_interrupted(tmp_path, monkeypatch, capsys):
+    folder = tmp_path / "run"
+    folder.mkdir()
+    out, seen = folder / "report.html", []
+
+    def sleep(seconds):
+        seen.append((seconds, out.read_text()))
+        if len(seen) == 3:
+            raise KeyboardInterrupt
+        (folder / "metrics.jsonl").write_text(
+            json.dumps({"step": len(seen), "data": {"critic/score/mean": 0.5}}) + "\n"
+        )
+
+    monkeypatch.setattr(cli.time, "sleep", sleep)
+    monkeypatch.setattr(cli.webbrowser, "open", lambda address: seen.append(address) or True)
+    assert cli.main([str(folder), "--watch", "7"]) == 0
+    waits, pages = zip(*seen, strict=True)
+    assert all(0 <= wait <= 7 for wait in waits)
+    assert "No step in it yet" in pages[0] and "after 1 steps" in pages[1] and "after 2 steps" in pages[2]
+    assert 'data-seconds="7"' in pages[2] and "location.reload" in pages[2]
+    assert capsys.readouterr().out.count("\n") == 4
+    assert 'id="reload"' not in page_of(folder)
+
+
+def test_watching_a_folder_that_is_not_there_yet_does_not_make_it(tmp_path, monkeypatch, capsys):
+    def stop(seconds):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(cli.time, "sleep", stop)
+    assert cli.main([str(tmp_path / "later"), "--watch", "5"]) == 0
+    assert "no such folder" in capsys.readouterr().out and not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("text", ["0", "x", "-3", "nan", "1e9"])
+def test_seconds_that_make_no_sense_are_refused(tmp_path, text, capsys):
+    with pytest.raises(SystemExit) as stop:
+        cli.main([str(tmp_path), "--watch", text])
+    assert stop.value.code == 2 and "1 to 86400" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    "out, files",
+    [
+        ("a.html", ("a.html", "a.png", "a.json")),
+        ("a.png", ("a.html", "a.png", "a.json")),
+        ("a", ("a.html", "a.png", "a.json")),
+        ("a.pdf", ("a.html", "a.pdf", "a.json")),
+        (None, ("RUN/report.html", "RUN/report.png", "RUN/report.json")),
+    ],
+)
+def test_where_the_files_go(out, files, monkeypatch, tmp_path):
+    from pathlib import Path
+
+    found = cli.targets(["RUN"], Path(out) if out else None)
+    assert [str(path) for path in found] == list(files)
+    assert [path.name for path in cli.targets(["R", "S"], None)] == ["report.html", "report.png", "report.json"]
+
+
+def test_the_page_opens_in_a_browser_on_request(tmp_path, monkeypatch):
+    (tmp_path / "metrics.jsonl").write_text('{"step": 1, "data": {"critic/score/mean": 0.5}}\n')
+    opened = []
+    monkeypatch.setattr(cli.webbrowser, "open", lambda address: opened.append(address) or True)
+    assert cli.main([str(tmp_path), "--open"]) == 0
+    assert opened == [(tmp_path / "report.html").resolve().as_uri()]
+
+
+def test_a_report_at_the_end_of_a_run_never_stops_it(tmp_path, monkeypatch, caplog):
+    (tmp_path / "metrics.jsonl").write_text('{"step": 1, "data": {"critic/score/mean": 0.5}}\n')
+    assert write_report(tmp_path) == tmp_path / "report.html"
+    assert write_report(tmp_path / "nowhere") is None and "no such folder" in caplog.text
+    monkeypatch.setattr("frpo_verl.report.page.render", lambda *a, **k: 1 / 0)
+    assert write_report(tmp_path) is None and "ZeroDivisionError" in caplog.text

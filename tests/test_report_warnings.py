@@ -1,0 +1,132 @@
+"""The report's warnings: each speaks beyond its threshold, is silent at it, and says what to do."""
+
+import json
+import random
+
+import pytest
+from report_runs import write_dump
+
+from frpo_verl.report.collect import TRUNCATED, add_truncation, load_run
+from frpo_verl.report.warnings import RULES, by_rule, find_warnings
+
+
+def write(folder, rows):
+    """rows: step -> metrics."""
+    folder.mkdir(parents=True, exist_ok=True)
+    lines = [json.dumps({"step": step, "data": {"critic/score/mean": 0.5, **data}}) for step, data in rows.items()]
+    (folder / "metrics.jsonl").write_text("\n".join(lines) + "\n")
+    return folder
+
+
+def constant(name, value, steps=10):
+    return {step: {name: value} for step in range(1, steps + 1)}
+
+
+def course(name, values, reward=None):
+    rewards = reward or [0.5] * len(values)
+    return {i: {name: v, "critic/score/mean": r} for i, (v, r) in enumerate(zip(values, rewards, strict=True), 1)}
+
+
+def rising(steps=40):
+    noise = random.Random(0)
+    return [0.2 + 0.5 * i / steps + noise.gauss(0, 0.01) for i in range(steps)]
+
+
+def hill(top, end, steps=40):
+    """A KL that rises to ``top`` in the middle and falls to ``end``."""
+    half = steps // 2
+    return [top * i / half for i in range(half)] + [top + (end - top) * i / (half - 1) for i in range(half)]
+
+
+CASES = {
+    "regulariser": (constant("frpo/regularizer_share", 1.0), constant("frpo/regularizer_share", 1.2), 1.2),
+    "kl_at_start": (constant("frpo/kl_to_ref/k3", 0.0009), constant("frpo/kl_to_ref/k3", 0.002), 0.002),
+    "zero_variance": (constant("frpo/zero_variance_groups", 0.5), constant("frpo/zero_variance_groups", 0.6), 0.6),
+    "nonfinite": (constant("frpo/nonfinite_rows", 0), constant("frpo/nonfinite_rows", 2), 20),
+    "mismatch": (constant("rollout_corr/k3_kl", 0.009), constant("rollout_corr/k3_kl", 0.03), 0.03),
+    "verifier": (
+        {1: {"val-aux/x/verify_timeout/mean@1": 0.02, "val-aux/x/verify_error/mean@1": 0.02}},
+        {1: {"val-aux/x/verify_timeout/mean@1": 0.04, "val-aux/x/verify_error/mean@1": 0.03}},
+        0.07,
+    ),
+    "truncation": (constant("response_length/clip_ratio", 0.2), constant("response_length/clip_ratio", 0.3), 0.3),
+    "drift": (
+        course("frpo/kl_to_ref/k3", hill(0.1, 0.08), rising()),
+        course("frpo/kl_to_ref/k3", hill(0.1, 0.0), rising()),
+        None,
+    ),
+    "entropy": (
+        course("actor/entropy", [1.0] + [0.2] * 19),
+        course("actor/entropy", [1.0] + [0.05] * 19),
+        0.05,
+    ),
+}
+
+
+@pytest.mark.parametrize("key", CASES)
+def test_a_rule_speaks_beyond_its_threshold_only(tmp_path, key):
+    fine, wrong, number = CASES[key]
+    assert not find_warnings([load_run(write(tmp_path / "fine", fine))])
+    (warning,) = find_warnings([load_run(write(tmp_path / "wrong", wrong))])
+    assert warning.rule.key == key and warning.run == "wrong"
+    if number is not None:
+        assert warning.number == pytest.approx(number)
+
+
+def test_all_rules_are_tried_and_say_what_to_do():
+    assert {rule.key for rule in RULES} == {*CASES, "diversity"}
+    for rule in RULES:
+        assert (
+            all(len(text) > 3 for text in (rule.title, rule.threshold))
+            and len(rule.meaning) > 40
+            and len(rule.cure) > 20
+        )
+
+
+def test_a_kl_that_falls_with_the_reward_is_no_drift(tmp_path):
+    rows = course("frpo/kl_to_ref/k3", hill(0.1, 0.0), rising()[::-1])
+    assert not find_warnings([load_run(write(tmp_path / "run", rows))])
+
+
+def test_a_resumed_log_says_nothing_about_the_first_step(tmp_path):
+    rows = {step: {"frpo/kl_to_ref/k3": 0.05} for step in range(50, 60)}
+    assert not find_warnings([load_run(write(tmp_path / "run", rows))])
+
+
+def test_a_metric_that_is_nan_now_and_then(tmp_path):
+    rows = constant("actor/grad_norm", 1.0)
+    rows[4]["actor/grad_norm"] = rows[7]["actor/grad_norm"] = None
+    rows[5]["training/rollout_probs_diff_mean"] = None  # verl's own way to say that there is nothing to measure
+    (warning,) = find_warnings([load_run(write(tmp_path / "run", rows))])
+    assert warning.number == 2 and "actor/grad_norm" in warning.where
+
+
+@pytest.mark.parametrize("last, key", [((0.5, 0.0), "diversity"), ((0.5, 0.5), None), ((0.0, 0.0), None)])
+def test_pass_at_1_up_and_pass_at_k_down(tmp_path, last, key):
+    """Half of the problems are solved always afterwards, the others with this chance, before all with 0.25."""
+    folder = write(tmp_path / "run", {0: {}, 9: {}})
+    rng = random.Random(1)
+    write_dump(folder / "validation" / "0.jsonl", 0, 0.15, rng, 40, 8)
+    write_dump(folder / "validation" / "9.jsonl", 9, 0.0, rng, 40, 8)
+    lines = [json.loads(line) for line in (folder / "validation" / "9.jsonl").read_text().splitlines()]
+    for i, row in enumerate(lines):
+        chance = last[0] and 1.0 if (i // 8) % 2 else last[1]
+        row["acc"] = row["score"] = float(rng.random() < chance)
+    (folder / "validation" / "9.jsonl").write_text("\n".join(map(json.dumps, lines)) + "\n")
+    found = [w.rule.key for w in find_warnings([load_run(folder)])]
+    assert found == ([key] if key else [])
+
+
+def test_warnings_of_several_runs_stand_under_their_rule(tmp_path):
+    runs = [load_run(write(tmp_path / name, constant("response_length/clip_ratio", 0.9))) for name in "ab"]
+    ((rule, found),) = by_rule(find_warnings(runs)).items()
+    assert rule.key == "truncation" and [w.run for w in found] == ["a", "b"]
+
+
+@pytest.mark.parametrize("longest, limit, truncated", [(14, 24, 0.0), (24, 24, 1.0), (None, 24, 1.0), (14, None, 1.0)])
+def test_answers_of_one_length_are_not_cut_off(longest, limit, truncated):
+    """verl compares with the longest answer of the batch: all of one length would be all cut off."""
+    data = {"response_length/clip_ratio": 1.0} | ({} if longest is None else {"response_length/max": longest})
+    steps = {1: data, 2: {"critic/score/mean": 0.5}}
+    add_truncation(steps, limit)
+    assert steps[1][TRUNCATED] == truncated and TRUNCATED not in steps[2]
