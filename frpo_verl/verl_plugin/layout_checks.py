@@ -50,7 +50,7 @@ def _select(config, key: str, default=None):
 
 def _check_folder(config) -> None:
     """An evaluation whose model has no name has no folder either."""
-    if "name" in config and OmegaConf.is_missing(config, "name"):
+    if OmegaConf.is_missing(config, "name"):
         raise ConfigError(
             "name is not set: it names the evaluated model's folder, so that no model overwrites "
             "another's answers; add name=SOME_NAME"
@@ -161,6 +161,7 @@ def _check_gpu_counts(config) -> None:
     _, copies = _parallel(config)
     if world % copies:
         raise ConfigError(f"{gpus} is not a multiple of the {copies} ranks that hold one model; change one of them")
+    _check_experts(config, world, gpus)
     ranks = world // copies
     mini, n = (
         int(_select(config, f"{ROOT}.actor.ppo_mini_batch_size", 256)),
@@ -178,6 +179,27 @@ def _check_gpu_counts(config) -> None:
         raise ConfigError(
             f"{ROOT}.rollout.tensor_model_parallel_size={_select(config, f'{ROOT}.rollout.tensor_model_parallel_size', 1)}: "
             f"{gpus} is not a multiple of a rollout engine's {engine} GPUs; set it to a divisor"
+        )
+
+
+def _check_experts(config, world: int, gpus: str) -> None:
+    """Experts are divided over expert-parallel ranks, and a dense model has none."""
+    key = f"{ROOT}.actor.megatron.expert_model_parallel_size"
+    parallel, experts = int(_select(config, key, 1)), int(_select(config, "experts", 0))
+    if parallel == 1:
+        return
+    if "experts" in config and (not experts or experts % parallel):
+        raise ConfigError(
+            f"{key}={parallel} with experts={experts}: the model's experts cannot be spread over that many ranks; use "
+            "layout=megatron for a dense model, or set experts to what the model has"
+        )
+    tensor = _select(config, f"{ROOT}.actor.megatron.expert_tensor_parallel_size")
+    if tensor is None:
+        tensor = _select(config, f"{ROOT}.actor.megatron.tensor_model_parallel_size", 1)
+    group = parallel * int(tensor) * int(_select(config, f"{ROOT}.actor.megatron.pipeline_model_parallel_size", 1))
+    if world % group:
+        raise ConfigError(
+            f"{key}={parallel}: {gpus} is not a multiple of the {group} ranks that hold all experts; change one"
         )
 
 

@@ -1,0 +1,282 @@
+"""Every recipe, method and layout composes as main_ppo composes it, and holds what the papers state."""
+
+import pytest
+from omegaconf import OmegaConf, open_dict
+from verl.trainer.ppo.utils import need_reference_policy
+from verl.utils.config import omega_conf_to_dataclass, validate_config
+from verl_config import compose_ppo
+
+from frpo_verl.settings import ConfigError
+from frpo_verl.verl_plugin.layout_checks import check_layout
+from frpo_verl.verl_plugin.paths import check_names, layout_names, method_names, recipe_names
+
+CPU = ["quickstart_cpu", "gsm8k_cpu", "eval_cpu"]
+EVALUATIONS = ["eval_math", "eval_aime", "eval_cpu"]
+MOE = ["frpo_qwen3_30b_a3b"]
+DENSE_LAYOUTS = ["fsdp", "fsdp_offload", "megatron", "cpu"]
+MOE_LAYOUTS = ["fsdp_moe", "megatron_moe", "megatron_moe_1node"]
+
+
+def layouts_of(recipe):
+    """The layouts that make sense for a recipe."""
+    return ["cpu"] if recipe in CPU else MOE_LAYOUTS if recipe in MOE else DENSE_LAYOUTS
+
+
+HEADS = ["frpo_qwen3_1.7b", "prl_qwen2.5_math_7b", "rpg_qwen3_4b", "f_grpo_qwen2.5_math_1.5b", "eval_math", "smoke"]
+BESIDE = {  # a recipe's own lines must leave room for these; the first recipe is tried with every method
+    "frpo_qwen3_1.7b": method_names(),
+    "rpg_qwen3_4b": ["dapo", "grpo_kl_loss", "rpg_ufkl", "frpo", "frpo_loss", "atr_grpo", "f_grpo"],
+    "f_hal_qwen2.5_math_7b": ["f_grpo", "frpo", "grpo_kl_loss", "rpg_urkl"],
+}
+
+
+@pytest.fixture
+def workplace(tmp_path, monkeypatch):
+    """A folder where every file and model that a recipe names exists."""
+    monkeypatch.chdir(tmp_path)
+
+    def settle(config):
+        monkeypatch.setenv("VERL_PLATFORM", "cpu" if config.layout == "cpu" else "")
+        files = [config.data.train_files, config.data.val_files]
+        for path in [p for f in files for p in ([f] if isinstance(f, str) else f)]:
+            (tmp_path / path).parent.mkdir(parents=True, exist_ok=True)
+            (tmp_path / path).touch()
+        if config.actor_rollout_ref.model.path.startswith("build/"):
+            (tmp_path / config.actor_rollout_ref.model.path).mkdir(parents=True, exist_ok=True)
+        return config
+
+    return settle
+
+
+def accept(config):
+    """What the driver and the workers do with a configuration before anything is loaded."""
+    reference = need_reference_policy(config)
+    check_layout(config, has_reference=reference)
+    validate_config(config, use_reference_policy=reference, use_critic=False)
+    section = config.actor_rollout_ref
+    omega_conf_to_dataclass(section.rollout)
+    ref = section.ref.copy()
+    with open_dict(ref):  # as workers/engine_workers.py builds it
+        for new, old in (("micro_batch_size", "log_prob_micro_batch_size"), ("max_token_len_per_gpu", "log_prob_max_token_len_per_gpu"),
+                         ("micro_batch_size_per_gpu", "log_prob_micro_batch_size_per_gpu")):  # fmt: skip
+            ref[f"ppo_{new}"] = section.ref[old]
+            ref.pop(old)
+        ref.use_dynamic_bsz = section.ref.log_prob_use_dynamic_bsz
+        ref.pop("log_prob_use_dynamic_bsz")
+        ref.ppo_mini_batch_size = section.actor.ppo_mini_batch_size
+    ref = OmegaConf.create(OmegaConf.to_container(_attached(ref, section), resolve=True))
+    omega_conf_to_dataclass(ref)
+    return OmegaConf.to_container(config, resolve=True)
+
+
+def _attached(ref, section):
+    ref._set_parent(section)
+    return ref
+
+
+def named(recipe):
+    return ["name=model"] if recipe in ("eval_math", "eval_aime") else []
+
+
+@pytest.mark.parametrize(
+    "recipe, layout",
+    [(r, layout) for r in recipe_names() for layout in layouts_of(r) if r in HEADS + MOE + CPU or layout == "fsdp"],
+)
+def test_every_recipe_composes_with_every_layout(workplace, recipe, layout):
+    smaller = ["trainer.nnodes=1"] if layout == "megatron_moe_1node" else []
+    config = workplace(compose_ppo(f"+recipe={recipe}", f"layout={layout}", *named(recipe), *smaller))
+    resolved = accept(config)
+    assert (resolved["recipe"], resolved["layout"], resolved["composed_by"]) == (recipe, layout, "frpo_verl")
+    model = "model" if named(recipe) else "quickstart" if recipe == "eval_cpu" else resolved["method"]
+    assert resolved["run_dir"] == f"runs/{recipe}/{model}"
+
+
+@pytest.mark.parametrize("recipe, method", [(r, m) for r, methods in BESIDE.items() for m in methods])
+def test_every_method_goes_beside_a_recipe_of_each_paper(workplace, recipe, method):
+    resolved = accept(workplace(compose_ppo(f"+recipe={recipe}", f"method={method}")))
+    assert resolved["run_dir"] == f"runs/{recipe}/{method}"
+
+
+@pytest.mark.parametrize("check", check_names())
+@pytest.mark.parametrize("recipe", ["frpo_qwen3_30b_a3b", "rpg_qwen3_4b", "f_hal_qwen2.5_math_7b"])
+def test_a_check_goes_behind_every_recipe(workplace, recipe, check):
+    resolved = accept(workplace(compose_ppo(f"+recipe={recipe}", f"+check={check}")))
+    assert (
+        resolved["run_dir"].startswith(f"runs/{check}/{recipe}/") and resolved["trainer"]["total_training_steps"] == 2
+    )
+    assert resolved["layout"] == "cpu" if check == "twin" else True
+
+
+def test_a_check_in_front_of_the_recipe_would_lose_its_folder():
+    """Why the docs say: behind. Hydra composes in the order typed."""
+    assert compose_ppo("+check=fit", "+recipe=smoke").run_dir == "runs/smoke/frpo"
+
+
+SENSELESS = [
+    (["+recipe=frpo_qwen3_4b", "layout=megatron_moe"], "experts=0: the model's experts cannot be spread"),
+    (
+        ["+recipe=frpo_qwen3_30b_a3b", "layout=megatron_moe", "trainer.n_gpus_per_node=5"],
+        "=5 x nnodes=4 is not a multiple of the 8 ranks",
+    ),
+    (["+recipe=frpo_qwen3_4b", "model_engine=megatron"], "does not belong to McoreActorConfig"),
+    (["+recipe=frpo_qwen3_4b", "trainer.n_gpus_per_node=6"], "= 320 answers cannot be divided over 6"),
+    (["+recipe=frpo_qwen3_4b", "data.max_response_length=20000"], "ppo_max_token_len_per_gpu=20480 does not hold"),
+    (["+recipe=rpg_qwen3_4b", "method=f_hal"], "algorithm.filter_groups.enable=true"),
+    (["+recipe=frpo_qwen3_4b", "actor_rollout_ref.ref.fsdp_config.model_dtype=bf16"], "model_dtype=bf16"),
+    (["+recipe=rpg_qwen3_4b", "actor_rollout_ref.actor.clip_ratio_high=0.3"], "clip_ratio_high=0.3"),
+    (["+recipe=eval_math"], "name is not set"),
+    (["+recipe=eval_math", "name=a", "+check=fit"], "val_before_train=false beside val_only=true"),
+    (["+recipe=smoke", "layout=fsdp_moe"], "rollout.tensor_model_parallel_size=4"),
+    (["+recipe=frpo_qwen3_4b", "+algorithm.f_hal.preference_weight=0.5"], "algorithm.f_hal is set and nobody reads it"),
+]
+
+
+@pytest.mark.parametrize("typed, line", SENSELESS, ids=[" ".join(t) for t, _ in SENSELESS])
+def test_what_makes_no_sense_is_refused_with_one_line(workplace, typed, line):
+    config = workplace(compose_ppo(*typed))
+    with pytest.raises(ConfigError) as error:
+        accept(config)
+    assert line in str(error.value) and "\n" not in str(error.value)
+
+
+ACTOR = "actor_rollout_ref.actor."
+ROLLOUT = "actor_rollout_ref.rollout."
+FRPO = {
+    "algorithm.adv_estimator": "frpo",
+    "algorithm.frpo.kl_coef": 0.01,
+    "data.train_batch_size": 256,
+    "data.max_prompt_length": 2048,
+    "data.max_response_length": 8192,
+    "trainer.total_training_steps": 250,
+    ACTOR + "ppo_mini_batch_size": 64,
+    ACTOR + "ppo_epochs": 1,
+    ACTOR + "optim.lr": 1e-6,
+    ACTOR + "clip_ratio_low": 0.2,
+    ACTOR + "clip_ratio_high": 0.2,
+    ACTOR + "clip_ratio_c": 3.0,
+    ACTOR + "kl_loss_coef": 0.001,
+    ACTOR + "use_kl_loss": False,
+    ACTOR + "loss_agg_mode": "token-mean",
+    ROLLOUT + "n": 5,
+    ROLLOUT + "temperature": 1.0,
+    ROLLOUT + "top_p": 1,
+}
+PRL = {
+    "actor_rollout_ref.model.path": "Qwen/Qwen2.5-Math-7B",
+    "algorithm.frpo.kl_coef": 0.01,  # eta 100
+    "algorithm.frpo.step": "length",
+    "algorithm.frpo.step_length": 64,
+    "data.train_batch_size": 128,
+    "data.max_prompt_length": 1024,
+    "data.max_response_length": 3072,
+    ACTOR + "ppo_mini_batch_size": 128,
+    ACTOR + "optim.lr": 1e-6,
+    ACTOR + "clip_ratio_high": 0.2,
+    ACTOR + "loss_agg_mode": "token-mean",
+    ROLLOUT + "n": 5,
+    "trainer.test_freq": 5,
+    "trainer.total_epochs": 1,
+}
+RPG = {
+    "actor_rollout_ref.model.path": "Qwen/Qwen3-4B",
+    "data.train_batch_size": 512,
+    "data.max_response_length": 8192,
+    "algorithm.norm_adv_by_std_in_grpo": False,
+    "algorithm.filter_groups.enable": True,
+    "algorithm.filter_groups.metric": "acc",
+    "reward.reward_manager.name": "dapo",
+    "reward.reward_kwargs.overlong_buffer_cfg.len": 512,
+    "reward.reward_kwargs.max_resp_len": 8192,
+    "trainer.total_training_steps": 400,
+    ACTOR + "ppo_mini_batch_size": 32,
+    ACTOR + "optim.lr": 1e-6,
+    ACTOR + "optim.weight_decay": 0.1,
+    ACTOR + "optim.clip_grad": 1.0,
+    ACTOR + "optim.lr_warmup_steps": 10,
+    ACTOR + "optim.lr_scheduler_type": "constant",
+    ACTOR + "policy_loss.loss_mode": "rpg_rf_urkl",
+    ACTOR + "policy_loss.rpg.kl_coef": 1e-4,
+    ROLLOUT + "n": 16,
+    ROLLOUT + "temperature": 1.0,
+}
+F_GRPO = {
+    "actor_rollout_ref.model.path": "Qwen/Qwen2.5-Math-1.5B",
+    "actor_rollout_ref.model.lora_rank": 32,
+    "actor_rollout_ref.model.lora_alpha": 64,
+    "actor_rollout_ref.model.lora.merge": True,
+    ACTOR + "optim.lr": 5e-6,
+    ACTOR + "policy_loss.loss_mode": "f_grpo",
+    ACTOR + "policy_loss.f_grpo.beta": 0.1,
+    ACTOR + "ppo_mini_batch_size": 64,
+    "data.train_batch_size": 64,
+    ROLLOUT + "n": 4,
+    ROLLOUT + "load_format": "safetensors",
+}
+MATH_7B = {"actor_rollout_ref.model.path": "Qwen/Qwen2.5-Math-7B"}
+PUBLISHED = {
+    "frpo_qwen3_1.7b": {**FRPO, "actor_rollout_ref.model.path": "Qwen/Qwen3-1.7B-Base"},
+    "frpo_qwen3_4b": {**FRPO, "actor_rollout_ref.model.path": "Qwen/Qwen3-4B-Base"},
+    "frpo_qwen3_8b": {**FRPO, "actor_rollout_ref.model.path": "Qwen/Qwen3-8B-Base"},
+    "frpo_qwen3_30b_a3b": {
+        **FRPO, "actor_rollout_ref.model.path": "Qwen/Qwen3-30B-A3B-Base", "trainer.nnodes": 4,
+        ACTOR + "megatron.expert_model_parallel_size": 8, ROLLOUT + "tensor_model_parallel_size": 4,
+    },
+    "prl_qwen2.5_math_7b": PRL,
+    "prl_qwen2.5_math_1.5b": {**PRL, "actor_rollout_ref.model.path": "Qwen/Qwen2.5-Math-1.5B"},
+    "rpg_qwen3_4b": RPG,
+    "rpg_qwen2.5_math_7b": {
+        **RPG, **MATH_7B, "data.max_prompt_length": 2048, "data.max_response_length": 2048,
+        "reward.reward_kwargs.max_resp_len": 2048, ACTOR + "policy_loss.loss_mode": "rpg_urkl",
+    },
+    "f_grpo_qwen2.5_math_1.5b": F_GRPO,
+    "f_grpo_qwen2.5_math_7b": {**F_GRPO, **MATH_7B, "data.train_files": "build/gsm8k/train.parquet"},
+    "f_hal_qwen2.5_math_7b": {
+        **F_GRPO, **MATH_7B, "algorithm.adv_estimator": "f_hal", "algorithm.f_hal.preference_weight": 0.5,
+        "data.shuffle": False,
+    },
+    "eval_math": {ROLLOUT + "val_kwargs.n": 16, ROLLOUT + "val_kwargs.temperature": 1.0, "data.max_response_length": 8192,
+                  "trainer.val_only": True},
+    "eval_aime": {ROLLOUT + "val_kwargs.n": 32, ROLLOUT + "val_kwargs.temperature": 1.0, "trainer.val_only": True},
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("recipe", PUBLISHED)
+def test_the_papers_values(recipe):
+    config = compose_ppo(f"+recipe={recipe}", *named(recipe))
+    found = {key: OmegaConf.select(config, key) for key in PUBLISHED[recipe]}
+    assert found == PUBLISHED[recipe]
+
+
+def test_the_table_has_every_recipe_of_a_paper():
+    others = {"smoke", "qwen3_1.7b_gsm8k", *CPU}
+    assert set(recipe_names()) - others == set(PUBLISHED)
+    assert set(layout_names()) == {*DENSE_LAYOUTS, *MOE_LAYOUTS}
+
+
+@pytest.mark.parametrize(
+    "method, wanted",
+    [
+        ("dapo", {ACTOR + "clip_ratio_low": 0.2, ACTOR + "clip_ratio_high": 0.28, ACTOR + "clip_ratio_c": 10.0}),
+        ("frpo_forward_k3", {"algorithm.adv_estimator": "frpo_forward_kl_k3", "algorithm.frpo.kl_coef": 0.01}),
+        ("grpo_kl_loss", {ACTOR + "use_kl_loss": True, ACTOR + "kl_loss_coef": 0.001, ACTOR + "kl_loss_type": "low_var_kl"}),
+        ("frpo_reward", {"algorithm.frpo.placement": "reward", "algorithm.frpo.kl_coef": 0.01}),
+    ],
+)  # fmt: skip
+def test_the_baselines_of_the_papers(method, wanted):
+    config = compose_ppo("+recipe=rpg_qwen3_4b" if method == "dapo" else "+recipe=frpo_qwen3_1.7b", f"method={method}")
+    assert {key: OmegaConf.select(config, key) for key in wanted} == wanted
+
+
+def test_engine_keys_follow_the_layout():
+    config = compose_ppo("+recipe=frpo_qwen3_30b_a3b", "layout=megatron_moe_1node", "trainer.nnodes=1")
+    section = config.actor_rollout_ref
+    assert section.actor.strategy == section.ref.strategy == "megatron"
+    assert section.ref.megatron.expert_model_parallel_size == 8  # the reference follows the actor
+    assert section.actor.megatron.optimizer_offload is False and section.actor.megatron.param_offload is True
+    assert section.actor.optim.override_optimizer_config.optimizer_cpu_offload is True
+    assert section.actor.megatron.override_transformer_config.moe_router_dtype == "fp32"
+    for layout in DENSE_LAYOUTS:
+        chosen = compose_ppo("+recipe=smoke", f"layout={layout}").actor_rollout_ref
+        assert chosen.actor.entropy_from_logits_with_chunking is True
+        assert chosen.actor.strategy == ("megatron" if layout == "megatron" else "fsdp2")
+        assert chosen.rollout.name == ("hf" if layout == "cpu" else "vllm")
