@@ -63,7 +63,7 @@ def _check_engine(config) -> None:
         target = str(_select(config, f"{ROOT}.{role}._target_", "")).rpartition(".")[2]
         strategy = str(_select(config, f"{ROOT}.{role}.strategy", ""))
         engine = ENGINES.get(target)
-        if not strategy.startswith(engine or "fsdp"):
+        if target and not strategy.startswith(engine or "fsdp"):
             wanted = engine or "fsdp2"
             raise ConfigError(
                 f"{ROOT}.{role}.strategy={strategy} does not belong to {target}: use layout=fsdp or layout=megatron beside "

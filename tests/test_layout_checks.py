@@ -1,0 +1,200 @@
+"""Checks of the layout: each wrong setting is refused with one line that names the key, its value and the cure."""
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from omegaconf import OmegaConf
+
+from frpo_verl.settings import ConfigError
+from frpo_verl.verl_plugin.layout_checks import check_layout
+
+ACTOR, REF, ROLLOUT = (f"actor_rollout_ref.{part}" for part in ("actor", "ref", "rollout"))
+
+
+def make(**changes):
+    """A run on eight GPUs that is right, with dotted keys changed ("__" for ".")."""
+    fsdp = {
+        "_target_": "verl.workers.config.FSDPActorConfig",
+        "strategy": "fsdp2",
+        "fsdp_config": {"model_dtype": "fp32"},
+    }
+    config = OmegaConf.create(
+        {
+            "data": {"train_batch_size": 256, "max_prompt_length": 2048, "max_response_length": 8192, "val_files": []},
+            "actor_rollout_ref": {
+                "actor": {**fsdp, "ppo_mini_batch_size": 64, "use_dynamic_bsz": True, "ppo_max_token_len_per_gpu": 20480},
+                "ref": {**fsdp, "log_prob_use_dynamic_bsz": True, "log_prob_max_token_len_per_gpu": 20480},
+                "rollout": {"n": 5, "top_p": 1, "top_k": -1, "tensor_model_parallel_size": 1, "val_kwargs": {"n": 1},
+                            "log_prob_use_dynamic_bsz": True, "log_prob_max_token_len_per_gpu": 20480},
+            },
+            "trainer": {"n_gpus_per_node": 8, "nnodes": 1, "val_only": False, "val_before_train": True},
+            "transfer_queue": {"backend": {"storage_backend": "SimpleStorage", "SimpleStorage": {"total_storage_size": 100000}}},
+        }
+    )  # fmt: skip
+    for key, value in changes.items():
+        OmegaConf.update(config, key.replace("__", "."), value, force_add=True)
+    return config
+
+
+MCORE = {"_target_": "verl.workers.config.McoreActorConfig", "strategy": "megatron"}
+
+
+def megatron(**changes):
+    """The same with Megatron."""
+    sizes = {f"{n}_parallel_size": 1 for n in ("tensor_model", "pipeline_model", "context", "expert_model")}
+    config = make()
+    budget = {"ppo_mini_batch_size": 64, "use_dynamic_bsz": True, "ppo_max_token_len_per_gpu": 20480}
+    config.actor_rollout_ref.actor = {**MCORE, "megatron": sizes, **budget}
+    config.actor_rollout_ref.ref = {**MCORE, "megatron": sizes}
+    for key, value in changes.items():
+        OmegaConf.update(config, key.replace("__", "."), value, force_add=True)
+    return config
+
+
+def refused(config, has_reference=True):
+    with pytest.raises(ConfigError) as error:
+        check_layout(config, has_reference=has_reference)
+    assert "\n" not in str(error.value)
+    return str(error.value)
+
+
+def test_what_is_right_is_accepted_and_left_as_it_is():
+    for config in (make(), megatron()):
+        before = OmegaConf.to_container(config)
+        check_layout(config, has_reference=True)
+        assert OmegaConf.to_container(config) == before
+
+
+def test_a_part_of_a_configuration_is_enough():
+    check_layout(OmegaConf.create({"algorithm": {"adv_estimator": "frpo"}}), has_reference=True)
+
+
+@pytest.mark.parametrize("role", ["actor", "ref"])
+def test_engine_and_strategy_belong_together(role):
+    key = f"actor_rollout_ref.{role}"
+    line = refused(megatron(**{f"{key}.strategy": "fsdp2"}))
+    assert line.startswith(f"{key}.strategy=fsdp2 does not belong to McoreActorConfig") and "layout=megatron" in line
+    assert "does not belong to FSDPActorConfig" in refused(make(**{f"{key}.strategy": "megatron"}))
+    line = refused(megatron(**{f"{key}.fsdp_config": {"param_offload": True}}))
+    assert line.startswith(f"{key}.fsdp_config is set and strategy=megatron does not know it")
+    assert refused(make(**{f"{key}.megatron": {"param_offload": True}})).startswith(f"{key}.megatron is set")
+
+
+@pytest.mark.parametrize("role", ["actor", "ref"])
+@pytest.mark.parametrize("dtype", ["bf16", "bfloat16", "fp16"])
+def test_a_rounded_reference_is_another_model(role, dtype):
+    config = make(**{f"actor_rollout_ref.{role}.fsdp_config.model_dtype": dtype})
+    line = refused(config)
+    assert line.startswith(f"actor_rollout_ref.{role}.fsdp_config.model_dtype={dtype}") and "allowed is fp32" in line
+    check_layout(config, has_reference=False)  # nothing is compared
+
+
+def test_float32_under_any_spelling():
+    for dtype in ("fp32", "float32", "torch.float32"):
+        check_layout(make(**{f"{ACTOR}.fsdp_config.model_dtype": dtype}), has_reference=True)
+
+
+@pytest.mark.parametrize(
+    "key, switch",
+    [
+        (f"{ACTOR}.ppo_max_token_len_per_gpu", f"{ACTOR}.use_dynamic_bsz"),
+        (f"{ROLLOUT}.log_prob_max_token_len_per_gpu", f"{ROLLOUT}.log_prob_use_dynamic_bsz"),
+        (f"{REF}.log_prob_max_token_len_per_gpu", f"{REF}.log_prob_use_dynamic_bsz"),
+    ],
+)
+def test_a_token_budget_holds_one_answer(key, switch):
+    check_layout(make(**{key: 10240}), has_reference=True)
+    line = refused(make(**{key: 10239}))
+    assert line.startswith(f"{key}=10239 does not hold") and "set it to 10240 or more" in line
+    check_layout(make(**{key: 10239, switch: False}), has_reference=True)  # then nobody reads it
+
+
+def test_ranks_that_share_a_sequence_share_the_budget():
+    check_layout(
+        make(**{f"{ACTOR}.ulysses_sequence_parallel_size": 2, f"{ACTOR}.ppo_max_token_len_per_gpu": 5120}),
+        has_reference=True,
+    )
+    line = refused(
+        make(**{f"{ACTOR}.fsdp_config.ulysses_sequence_parallel_size": 2, f"{ACTOR}.ppo_max_token_len_per_gpu": 5119})
+    )
+    assert "=5119 on 2 ranks" in line and "set it to 5120 or more" in line
+    check_layout(
+        megatron(**{f"{ACTOR}.megatron.context_parallel_size": 2, f"{ACTOR}.ppo_max_token_len_per_gpu": 5120}),
+        has_reference=True,
+    )
+
+
+def test_mini_batches_are_divided_over_the_ranks():
+    line = refused(make(trainer__n_gpus_per_node=6))
+    assert "ppo_mini_batch_size=64 x rollout.n=5 = 320 answers cannot be divided over 6 data-parallel ranks" in line
+    check_layout(
+        make(**{"trainer.n_gpus_per_node": 6, f"{ACTOR}.ulysses_sequence_parallel_size": 6}), has_reference=True
+    )
+    check_layout(
+        megatron(**{"trainer.n_gpus_per_node": 6, f"{ACTOR}.megatron.tensor_model_parallel_size": 3}),
+        has_reference=True,
+    )
+    line = refused(megatron(**{f"{ACTOR}.megatron.tensor_model_parallel_size": 3}))
+    assert "n_gpus_per_node=8 x nnodes=1 is not a multiple of the 3 ranks" in line
+
+
+def test_ranks_are_divided_over_the_rollout_engines():
+    assert f"{ROLLOUT}.tensor_model_parallel_size=3" in refused(make(**{f"{ROLLOUT}.tensor_model_parallel_size": 3}))
+    assert "engine's 16 GPUs" in refused(
+        make(**{f"{ROLLOUT}.tensor_model_parallel_size": 4, f"{ROLLOUT}.data_parallel_size": 4})
+    )
+    check_layout(
+        make(**{f"{ROLLOUT}.tensor_model_parallel_size": 3, "actor_rollout_ref.hybrid_engine": False}),
+        has_reference=True,
+    )
+
+
+def test_experts_are_divided_over_their_ranks():
+    key = f"{ACTOR}.megatron.expert_model_parallel_size"
+    check_layout(megatron(**{key: 8, "experts": 128}), has_reference=True)
+    check_layout(megatron(**{key: 8}), has_reference=True)  # not a recipe: nobody says what the model is
+    assert f"{key}=8 with experts=0" in refused(megatron(**{key: 8, "experts": 0}))
+    assert f"{key}=8 with experts=60" in refused(megatron(**{key: 8, "experts": 60}))
+    assert "not a multiple of the 8 ranks" in refused(
+        megatron(**{key: 8, "experts": 128, "trainer.n_gpus_per_node": 4})
+    )
+    line = refused(megatron(**{key: 8, f"{ACTOR}.megatron.expert_tensor_parallel_size": 2, "experts": 128}))
+    assert "not a multiple of the 16 ranks" in line
+
+
+@pytest.mark.parametrize("key, value", [("top_p", 0.95), ("top_k", 50)])
+def test_answers_are_samples_of_the_policy(key, value):
+    line = refused(make(**{f"{ROLLOUT}.{key}": value}), has_reference=False)
+    assert line.startswith(f"{ROLLOUT}.{key}={value}") and f"val_kwargs.{key} is for validation" in line
+    check_layout(make(**{f"{ROLLOUT}.top_k": 0}), has_reference=True)
+
+
+def test_the_queue_holds_all_samples(tmp_path):
+    for name, rows in (("a", 1500), ("b", 46)):
+        pq.write_table(pa.table({"prompt": ["x"] * rows}), tmp_path / f"{name}.parquet")
+    files = [str(tmp_path / f"{name}.parquet") for name in "ab"]
+    check_layout(make(**{"data.val_files": files, f"{ROLLOUT}.val_kwargs.n": 64}), has_reference=True)
+    line = refused(make(**{"data.val_files": files, f"{ROLLOUT}.val_kwargs.n": 65}))
+    assert "total_storage_size=100000 holds fewer samples" in line and "= 100490: set it to 200980" in line
+    check_layout(
+        make(**{"data.val_files": files, f"{ROLLOUT}.val_kwargs.n": 65, "data.val_max_samples": 10}), has_reference=True
+    )
+    check_layout(make(**{"data.val_files": ["hdfs://there"], f"{ROLLOUT}.val_kwargs.n": 65}), has_reference=True)
+    assert "data.train_batch_size x rollout.n = 1310720" in refused(make(data__train_batch_size=262144))
+
+
+def test_an_evaluation_needs_a_name_and_validates():
+    config = make(trainer__val_only=True)
+    config.name = "???"
+    assert refused(config).startswith("name is not set") and "add name=SOME_NAME" in refused(config)
+    config.name = "model"
+    check_layout(config, has_reference=False)
+    config.trainer.val_before_train = False
+    assert "val_only=true" in refused(config)
+
+
+def test_an_evaluation_updates_nothing():
+    """Budgets, mini-batches and the rollout's own sampling are not looked at."""
+    wrong = {"trainer.n_gpus_per_node": 6, f"{ACTOR}.ppo_max_token_len_per_gpu": 5, f"{ROLLOUT}.top_p": 0.9}
+    check_layout(make(**wrong, **{"trainer.val_only": True}), has_reference=False)
+    refused(make(**wrong))
