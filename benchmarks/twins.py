@@ -37,6 +37,7 @@ from frpo_verl.data.sets import (
     open_rs,
     preference,
 )
+from frpo_verl.files import write_atomically
 from frpo_verl.quickstart import __main__ as quickstart
 from frpo_verl.quickstart import arithmetic
 from frpo_verl.report.collect import metric_files, read_metrics
@@ -72,7 +73,7 @@ CASES: list[tuple[str, list[str], tuple[str, ...]]] = [
     ("frpo_qwen3_8b", ["method=atr_grpo"], CLIP),
     ("frpo_qwen3_30b_a3b", [], FRPO),
     ("prl_qwen2.5_math_7b", [], FRPO),
-    ("prl_qwen2.5_math_1.5b", ["algorithm.frpo.step=newline"], FRPO),
+    ("prl_qwen2.5_math_1.5b", ["method=prl_newline"], FRPO),
     ("rpg_qwen3_4b", [], RPG),
     ("rpg_qwen3_4b", ["method=dapo"], ("actor/pg_clipfrac",)),
     ("rpg_qwen2.5_math_7b", [], RPG),
@@ -173,8 +174,13 @@ def run(case: tuple[str, list[str], tuple[str, ...]]) -> dict:
         "seconds": round(seconds),
         "trouble": trouble(process.returncode, rows, promised, folder),
         "not_kept": made.changed,
-        "metrics": {str(step): row for step, row in rows.items()},
+        "metrics": {str(step): shown(row) for step, row in rows.items()},
     }
+
+
+def shown(row: dict) -> dict:
+    """A step's metrics without times and memory, which say nothing on a machine that others use."""
+    return {k: float(f"{v:.5g}") for k, v in sorted(row.items()) if not k.startswith(("timing", "perf/"))}
 
 
 def trouble(status: int, rows: dict[int, dict], promised: tuple[str, ...], folder: Path) -> str:
@@ -198,9 +204,10 @@ def markdown(results: list[dict]) -> str:
     lines = [
         "# Twins",
         "",
-        "Two steps, a checkpoint and validation before and after, of every recipe on a processor, by",
+        "Two steps of every recipe on a processor, with a checkpoint, and a validation before and after, by",
         "`python benchmarks/twins.py`; all numbers of the runs, their commands and every setting that a twin does not keep are",
-        "in `twins.json`. A tiny model on sums: the numbers show that everything runs and is logged, not that anything is learnt.",
+        "in `twins.json`, a run a line. A tiny model on sums: the numbers show that everything runs and is logged, not that anything is",
+        "learnt. The seconds are those of a busy machine.",
         "",
         "| typed | status | seconds | validated sets | at step 2: score | KL to reference (k1) | gradient norm |",
         "|---|---|---|---|---|---|---|",
@@ -235,8 +242,8 @@ def main() -> int:
             print(f"{result['typed']}: {result['trouble'] or 'ok'}, {result['seconds']} s", flush=True)
             order = [" ".join([f"+recipe={r}", *o]) for r, o, _ in CASES]
             results = [old[t] for t in order if t in old]
-            file.write_text(json.dumps(results, indent=1) + "\n")
-            (RESULTS / "twins.md").write_text(markdown(results))
+            write_atomically(file, "[\n" + ",\n".join(json.dumps(r) for r in results) + "\n]\n")
+            write_atomically(RESULTS / "twins.md", markdown(results))
     return any(r["trouble"] for r in old.values())
 
 
