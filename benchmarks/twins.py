@@ -52,9 +52,12 @@ DAPO_FORM = (
     'Remember to put your answer on its own line after "Answer:".'
 )
 REFERENCE = ("frpo/kl_to_ref/k1", "frpo/kl_to_ref/k3", "frpo/kl_to_go/first_token/mean", "frpo/zero_variance_groups")
+SHARE = (
+    "frpo/regularizer_share"  # a ratio to the outcome's advantage: absent where no group has one (docs/diagnostics.md)
+)
 FRPO = (
     *REFERENCE,
-    "frpo/regularizer_share",
+    SHARE,
     "frpo/kl_by_position/q1",
     "frpo/log_ratio_clip_frac",
     "frpo/sign_flip_frac",
@@ -239,7 +242,10 @@ def trouble(status: int, rows: dict[int, dict], promised: tuple[str, ...], folde
         return next((line.strip() for line in reversed(lines) if "Error" in line), f"exit status {status}")
     wanted = {0: (), 1: promised, 2: promised} if promised else {0: ()}
     missing = [
-        f"{name} at step {step}" for step, names in wanted.items() for name in names if name not in rows.get(step, {})
+        f"{name} at step {step}"
+        for step, names in wanted.items()
+        for name in names
+        if name not in rows.get(step, {}) and not (name == SHARE and rows[step].get("frpo/zero_variance_groups") == 1)
     ]
     missing += [f"step {step}" for step in wanted if step not in rows]
     last = rows.get(max(wanted), {})
