@@ -45,7 +45,6 @@ from frpo_verl.quickstart import arithmetic
 from frpo_verl.report.collect import metric_files, read_metrics
 
 RESULTS = Path("docs/results")
-MODEL = quickstart.BUILD / "model"
 DAPO_FORM = (
     "Solve the following math problem step by step. The last line of your response should be of the form Answer: $Answer "
     "(without quotes) where $Answer is the answer to the problem.\n\n{}\n\n"
@@ -240,7 +239,7 @@ def trouble(status: int, rows: dict[int, dict], promised: tuple[str, ...], folde
     if status:
         lines = (folder / "train.log").read_text(errors="replace").splitlines()
         return next((line.strip() for line in reversed(lines) if "Error" in line), f"exit status {status}")
-    wanted = {0: (), 1: promised, 2: promised} if promised else {0: ()}
+    wanted = {0: (), 1: promised, 2: promised} if promised else {max(rows, default=0): ()}  # an evaluation has one step
     missing = [
         f"{name} at step {step}"
         for step, names in wanted.items()
