@@ -244,7 +244,8 @@ def trouble(status: int, rows: dict[int, dict], promised: tuple[str, ...], folde
         f"{name} at step {step}"
         for step, names in wanted.items()
         for name in names
-        if name not in rows.get(step, {}) and not (name == SHARE and rows[step].get("frpo/zero_variance_groups") == 1)
+        if name not in rows.get(step, {})
+        and not (name == SHARE and rows.get(step, {}).get("frpo/zero_variance_groups") == 1)
     ]
     missing += [f"step {step}" for step in wanted if step not in rows]
     last = rows.get(max(wanted), {})
