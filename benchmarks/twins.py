@@ -2,17 +2,19 @@
 
     python benchmarks/twins.py --raw FOLDER           # FOLDER/gsm8k, FOLDER/eval: data sets as they are published
     python benchmarks/twins.py --only rpg_qwen3_4b    # one of them
+    python benchmarks/twins.py --evaluation           # eval_math: 64 answers, six sets, three models by name, three reports
 
 Makes the data files that the recipes name where they are missing, by data_preprocess/: from --raw where a set is there, else from
 problems in the published form (sums for training sets, rows of the other benchmarks for evaluation sets). Then each twin
 (`python -m frpo_verl twin`) is run, one after another; a run must end with status 0 and have logged what its page promises.
-Writes docs/results/twins.md and docs/results/twins.json.
+Writes docs/results/twins.md and docs/results/twins.json, or docs/results/evaluation_twin.md.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import os
 import shutil
 import subprocess
 import sys
@@ -37,21 +39,24 @@ from frpo_verl.data.sets import (
     open_rs,
     preference,
 )
+from frpo_verl.files import write_atomically
 from frpo_verl.quickstart import __main__ as quickstart
 from frpo_verl.quickstart import arithmetic
 from frpo_verl.report.collect import metric_files, read_metrics
 
 RESULTS = Path("docs/results")
-MODEL = quickstart.BUILD / "model"
 DAPO_FORM = (
     "Solve the following math problem step by step. The last line of your response should be of the form Answer: $Answer "
     "(without quotes) where $Answer is the answer to the problem.\n\n{}\n\n"
     'Remember to put your answer on its own line after "Answer:".'
 )
 REFERENCE = ("frpo/kl_to_ref/k1", "frpo/kl_to_ref/k3", "frpo/kl_to_go/first_token/mean", "frpo/zero_variance_groups")
+SHARE = (
+    "frpo/regularizer_share"  # a ratio to the outcome's advantage: absent where no group has one (docs/diagnostics.md)
+)
 FRPO = (
     *REFERENCE,
-    "frpo/regularizer_share",
+    SHARE,
     "frpo/kl_by_position/q1",
     "frpo/log_ratio_clip_frac",
     "frpo/sign_flip_frac",
@@ -72,7 +77,7 @@ CASES: list[tuple[str, list[str], tuple[str, ...]]] = [
     ("frpo_qwen3_8b", ["method=atr_grpo"], CLIP),
     ("frpo_qwen3_30b_a3b", [], FRPO),
     ("prl_qwen2.5_math_7b", [], FRPO),
-    ("prl_qwen2.5_math_1.5b", ["algorithm.frpo.step=newline"], FRPO),
+    ("prl_qwen2.5_math_1.5b", ["method=prl_newline"], FRPO),
     ("rpg_qwen3_4b", [], RPG),
     ("rpg_qwen3_4b", ["method=dapo"], ("actor/pg_clipfrac",)),
     ("rpg_qwen2.5_math_7b", [], RPG),
@@ -173,17 +178,74 @@ def run(case: tuple[str, list[str], tuple[str, ...]]) -> dict:
         "seconds": round(seconds),
         "trouble": trouble(process.returncode, rows, promised, folder),
         "not_kept": made.changed,
-        "metrics": {str(step): row for step, row in rows.items()},
+        "metrics": {str(step): shown(row) for step, row in rows.items()},
     }
+
+
+def shown(row: dict) -> dict:
+    """A step's metrics without times and memory, which say nothing on a machine that others use."""
+    return {k: float(f"{v:.5g}") for k, v in sorted(row.items()) if not k.startswith(("timing", "perf/"))}
+
+
+def evaluate() -> int:
+    """eval_math's twin for three models; their reports go into one file. Needs the twin of smoke for the third model."""
+    from frpo_verl.quickstart.tiny_model import Settings, make_model
+    from frpo_verl.quickstart.tokenizer import load_tokenizer, write_tokenizer
+
+    untrained = Path("build/twin/untrained")
+    if not untrained.exists():
+        untrained.mkdir(parents=True)
+        write_tokenizer(untrained)
+        make_model(Settings(), load_tokenizer(untrained)).save_pretrained(untrained)
+    models = {
+        "untrained": [f"actor_rollout_ref.model.path={untrained}"],
+        "quickstart": [],
+        "after_two_steps": [
+            "trainer.resume_mode=resume_path", "trainer.resume_from_path=runs/twin/smoke/frpo/checkpoints/global_step_2",
+        ],
+    }  # fmt: skip
+    lines = [
+        "# The twin of eval_math",
+        "",
+        "Sixty-four answers to four problems of each of the six sets, by three models under their own names, each graded and reported:",
+        "`python benchmarks/twins.py --evaluation`. A model of 0.4 million parameters solves none of these problems; what is shown is",
+        "that nothing is lost or overwritten on the way from answers to reports.",
+        "",
+    ]
+    failed = 0
+    for name, typed in models.items():
+        result = run(("eval_math", [f"name={name}", "actor_rollout_ref.rollout.val_kwargs.n=64", *typed], ()))
+        failed += bool(result["trouble"])
+        print(f"{name}: {result['trouble'] or 'ok'}, {result['seconds']} s", flush=True)
+        command = ["-m", "frpo_verl", "passk", f"runs/twin/eval_math/{name}/validation", "--data"]
+        files = sorted(str(p) for p in Path("build/twin/eval_math").glob("*_test.parquet"))
+        env = {**os.environ, "COLUMNS": "150"}
+        done = subprocess.run([sys.executable, *command, *files], capture_output=True, text=True, env=env)
+        report = done.stdout + done.stderr
+        lines += [
+            f"`python {' '.join(command)} build/twin/eval_math/*_test.parquet`",
+            "",
+            "```",
+            report.strip(),
+            "```",
+            "",
+        ]
+        failed += done.returncode != 0
+    write_atomically(RESULTS / "evaluation_twin.md", "\n".join(lines))
+    return failed
 
 
 def trouble(status: int, rows: dict[int, dict], promised: tuple[str, ...], folder: Path) -> str:
     if status:
         lines = (folder / "train.log").read_text(errors="replace").splitlines()
         return next((line.strip() for line in reversed(lines) if "Error" in line), f"exit status {status}")
-    wanted = {0: (), 1: promised, 2: promised} if promised else {0: ()}
+    wanted = {0: (), 1: promised, 2: promised} if promised else {max(rows, default=0): ()}  # an evaluation has one step
     missing = [
-        f"{name} at step {step}" for step, names in wanted.items() for name in names if name not in rows.get(step, {})
+        f"{name} at step {step}"
+        for step, names in wanted.items()
+        for name in names
+        if name not in rows.get(step, {})
+        and not (name == SHARE and rows.get(step, {}).get("frpo/zero_variance_groups") == 1)
     ]
     missing += [f"step {step}" for step in wanted if step not in rows]
     last = rows.get(max(wanted), {})
@@ -198,9 +260,10 @@ def markdown(results: list[dict]) -> str:
     lines = [
         "# Twins",
         "",
-        "Two steps, a checkpoint and validation before and after, of every recipe on a processor, by",
+        "Two steps of every recipe on a processor, with a checkpoint, and a validation before and after, by",
         "`python benchmarks/twins.py`; all numbers of the runs, their commands and every setting that a twin does not keep are",
-        "in `twins.json`. A tiny model on sums: the numbers show that everything runs and is logged, not that anything is learnt.",
+        "in `twins.json`, a run a line. A tiny model on sums: the numbers show that everything runs and is logged, not that anything is",
+        "learnt. The seconds are those of a busy machine.",
         "",
         "| typed | status | seconds | validated sets | at step 2: score | KL to reference (k1) | gradient norm |",
         "|---|---|---|---|---|---|---|",
@@ -219,6 +282,7 @@ def markdown(results: list[dict]) -> str:
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
     parser.add_argument("--raw", type=Path, default=None, help="folder with published data sets")
+    parser.add_argument("--evaluation", action="store_true", help="eval_math for three models")
     parser.add_argument("--only", nargs="+", default=None, help="these recipes alone; the others' results are kept")
     args = parser.parse_args()
     console = Console()
@@ -226,6 +290,8 @@ def main() -> int:
     quickstart.make_model(console)
     make_files(args.raw)
     RESULTS.mkdir(parents=True, exist_ok=True)
+    if args.evaluation:
+        return evaluate()
     file = RESULTS / "twins.json"
     old = {r["typed"]: r for r in json.loads(file.read_text())} if file.exists() else {}
     for case in CASES:
@@ -235,8 +301,8 @@ def main() -> int:
             print(f"{result['typed']}: {result['trouble'] or 'ok'}, {result['seconds']} s", flush=True)
             order = [" ".join([f"+recipe={r}", *o]) for r, o, _ in CASES]
             results = [old[t] for t in order if t in old]
-            file.write_text(json.dumps(results, indent=1) + "\n")
-            (RESULTS / "twins.md").write_text(markdown(results))
+            write_atomically(file, "[\n" + ",\n".join(json.dumps(r) for r in results) + "\n]\n")
+            write_atomically(RESULTS / "twins.md", markdown(results))
     return any(r["trouble"] for r in old.values())
 
 

@@ -104,10 +104,9 @@ def _small(source: Path, folder: Path, count: int, limit: int, sums: bool) -> st
     from .files import write_atomically
 
     if not source.is_file():
-        name = source.parent.name
         raise TwinError(
-            f"{source}: no such file; write it with `python -m frpo_verl data NAME --local_save_dir {source.parent}` (its first "
-            f"rows are enough: --max_rows {count}); the file of recipe/*.yaml for {name} says which NAME"
+            f"{source}: no such file; the head of the recipe's file has the command that writes it (its first rows are "
+            f"enough: --max_rows {count})"
         )
     table = pq.read_table(source)
     lengths = [sum(len(m["content"]) for m in prompt) for prompt in table.column("prompt").to_pylist()]

@@ -48,6 +48,36 @@ def test_the_wheel_brings_its_recipes(installed, flags):
     assert "loss_mode: rpg_urkl" in result.stdout and "custom_sampler" in result.stdout
 
 
+def test_the_wheel_has_every_recipe_method_layout_check_and_data_set(installed):
+    """The same files as in the clone, so that what composes from there composes from here."""
+    wheel = installed / "frpo_verl" / "recipes"
+    files = {p.relative_to(ROOT / "recipes"): p.read_bytes() for p in (ROOT / "recipes").rglob("*.yaml")}
+    assert {p.relative_to(wheel): p.read_bytes() for p in wheel.rglob("*.yaml")} == files
+    assert {p.parts[0] for p in files} == {"recipe", "method", "layout", "check"}
+    listed = run(installed, "-m", "frpo_verl", "data", "--help").stdout
+    assert "gsm8k" in listed and "open_rs" in listed
+
+
+def test_the_wheel_composes_a_paper_with_a_layout_and_a_check(installed):
+    typed = [
+        "+recipe=frpo_qwen3_30b_a3b",
+        "method=grpo_kl_loss",
+        "layout=megatron_moe_1node",
+        "+check=fit",
+        "--cfg",
+        "job",
+    ]
+    result = run(installed, "-m", "verl.trainer.main_ppo", *typed)
+    assert result.returncode == 0, result.stderr[-2000:]
+    for line in (
+        "expert_model_parallel_size: 8",
+        "optimizer_cpu_offload: true",
+        "ignore_eos: true",
+        "composed_by: frpo_verl",
+    ):
+        assert line in result.stdout
+
+
 def test_the_wheel_is_healthy(installed):
     result = run(installed, "-m", "frpo_verl", "doctor")
     assert result.returncode == 0 and "all good" in result.stdout, result.stdout[-2000:] + result.stderr[-2000:]

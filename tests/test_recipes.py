@@ -280,3 +280,41 @@ def test_engine_keys_follow_the_layout():
         assert chosen.actor.entropy_from_logits_with_chunking is True
         assert chosen.actor.strategy == ("megatron" if layout == "megatron" else "fsdp2")
         assert chosen.rollout.name == ("hf" if layout == "cpu" else "vllm")
+
+
+FRPO_4B, PRL_1_5B, RPG_4B = "+recipe=frpo_qwen3_4b", "+recipe=prl_qwen2.5_math_1.5b", "+recipe=rpg_qwen3_4b"
+TYPED = [  # what docs/recipes.md tells to type
+    [FRPO_4B, "method=frpo_k3", "+algorithm.frpo.baseline=position"],
+    [PRL_1_5B, "algorithm.frpo.kl_coef=0.005", "algorithm.frpo.step_length=256"],
+    [PRL_1_5B, "method=prl_newline"],
+    [RPG_4B, "method=grpo_kl_loss", "algorithm.filter_groups.enable=false",
+     "reward.reward_kwargs.overlong_buffer_cfg.enable=false", "actor_rollout_ref.actor.clip_ratio_low=0.1",
+     "actor_rollout_ref.actor.clip_ratio_high=0.1"],
+    [RPG_4B, "data.max_response_length=2048"],
+    [FRPO_4B, "method=atr_grpo", "actor_rollout_ref.actor.policy_loss.clip.delta=0.0331"],
+    ["+recipe=f_grpo_qwen2.5_math_1.5b", "actor_rollout_ref.actor.policy_loss.f_grpo.divergence=kl", "run_dir=runs/f_grpo_kl"],
+    [FRPO_4B, "layout=fsdp_offload", "trainer.n_gpus_per_node=2"],
+    ["+recipe=frpo_qwen3_30b_a3b", "trainer.nnodes=2", "actor_rollout_ref.actor.ppo_max_token_len_per_gpu=10240"],
+    ["+recipe=frpo_qwen3_30b_a3b", "trainer.nnodes=128", "data.train_batch_size=4096",
+     "actor_rollout_ref.actor.ppo_mini_batch_size=1024", "actor_rollout_ref.rollout.n=16"],
+    [FRPO_4B, "trainer.logger=[console,file,wandb]", "trainer.project_name=PROJECT", "trainer.experiment_name=RUN"],
+    [FRPO_4B, "+ray_kwargs.ray_init.runtime_env.env_vars.VERL_USE_EXTERNAL_MODULES=frpo_verl"],
+    ["+recipe=prl_qwen2.5_math_7b", "+actor_rollout_ref.model.override_config.max_position_embeddings=32768"],
+    ["+recipe=eval_math", "name=a", "actor_rollout_ref.rollout.val_kwargs.n=8", "data.max_response_length=3072"],
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("typed", TYPED, ids=[" ".join(t) for t in TYPED])
+def test_what_the_page_says_can_be_typed(workplace, typed):
+    accept(workplace(compose_ppo(*typed)))
+
+
+def test_a_recipe_of_ones_own_inherits_from_ours(workplace, tmp_path):
+    (tmp_path / "mine" / "recipe").mkdir(parents=True)
+    (tmp_path / "mine" / "recipe" / "mine.yaml").write_text(
+        "# @package _global_\ndefaults:\n  - frpo_qwen3_4b\n  - _self_\nrecipe: mine\ndata: {train_files: data/mine.parquet}\n"
+    )
+    config = workplace(compose_ppo("+recipe=mine", f"hydra.searchpath=[file://{tmp_path}/mine]", "method=rpg_urkl"))
+    resolved = accept(config)
+    assert resolved["run_dir"] == "runs/mine/rpg_urkl" and resolved["data"]["train_files"] == "data/mine.parquet"
+    assert resolved["data"]["train_batch_size"] == 256
