@@ -12,7 +12,7 @@ import torch
 import transfer_queue
 import verl_edits
 
-from frpo_verl.verl_plugin import hooks, metrics, run, selftest, selftest_toy
+from frpo_verl.verl_plugin import health, hooks, metrics, run, selftest, selftest_toy
 
 WRAPPED = {  # what is taken out -> the check that says so
     "verl.trainer.ppo.ray_trainer.compute_advantage": "trainer.ppo.ray_trainer.compute_advantage",
@@ -122,11 +122,23 @@ def test_inside_itself_it_does_nothing(monkeypatch):
     assert selftest.run_selftest(checks) == [] and inner == [[]]
 
 
+def test_the_driver_says_one_line_for_an_unknown_verl_that_passes(monkeypatch, capsys):
+    entry = next(e for e in hooks.SEAMS if e.name == "validate_config")
+    monkeypatch.setattr(entry, "status", "unknown source")
+    health._judge.cache_clear()
+    try:
+        health.require("driver")
+        lines = [line for line in capsys.readouterr().err.splitlines() if line.startswith("frpo_verl:")]
+    finally:
+        health._judge.cache_clear()
+    assert len(lines) == 1 and "validate_config" in lines[0] and "the self-test passes, the run goes on" in lines[0]
+
+
 @pytest.fixture(scope="module")
 def judged(tmp_path_factory):
     """What the self-test says of every edited copy of verl."""
     script = Path(verl_edits.__file__)
-    env = {**os.environ, "OMP_NUM_THREADS": "1", hooks.ALLOW_UNTESTED: "1"}
+    env = {**os.environ, "OMP_NUM_THREADS": "1"}
     folder = tmp_path_factory.mktemp("copies")
     command = [sys.executable, "-W", "ignore", str(script), str(folder)]
     result = subprocess.run(command, capture_output=True, text=True, timeout=600, env=env)

@@ -22,36 +22,9 @@ from .. import methods
 from . import metrics as pending
 from . import run
 from . import selftest_toy as toy
+from .selftest_toy import Mismatch, expect
 
-TOLERANCE = 1e-5
 _running = False
-
-
-class Mismatch(Exception):
-    """Something came out that is not what the equation says."""
-
-
-def expect(what: str, expected, came) -> None:
-    """Raise Mismatch unless `came` is `expected`: equal, or close for numbers and nested lists of numbers."""
-
-    def close(a, b) -> bool:
-        if isinstance(a, list):
-            return isinstance(b, list) and len(a) == len(b) and all(map(close, a, b))
-        if isinstance(a, float):
-            return isinstance(b, (int, float)) and abs(a - b) <= TOLERANCE * max(1.0, abs(a))
-        return a == b
-
-    if not close(expected, came):
-        if isinstance(expected, list) and isinstance(came, list) and len(expected) == len(came):
-            row = next(i for i, pair in enumerate(zip(expected, came, strict=True)) if not close(*pair))
-            what, expected, came = f"{what}, row {row}", expected[row], came[row]
-        raise Mismatch(f"{what}: expected {_short(expected)}, came {_short(came)}")
-
-
-def _short(value) -> str:
-    if isinstance(value, list):
-        return "[" + ", ".join(_short(v) for v in value) + "]"
-    return f"{value:.5g}" if isinstance(value, float) else repr(value)
 
 
 def _place(error: Exception) -> str:
@@ -333,6 +306,11 @@ def _undisturbed():
         run.forget() if before is None else run.remember(before.config)
         pending.take()
         pending.log(kept)
+
+
+def under_way() -> bool:
+    """Whether a self-test is running in this process."""
+    return _running
 
 
 def run_selftest(checks: dict[str, Callable[[], None]] | None = None) -> list[str]:

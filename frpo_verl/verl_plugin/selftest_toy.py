@@ -39,6 +39,34 @@ REF = [
 ]
 NEW = [[value + 0.04 * (-1) ** t for t, value in enumerate(row)] for row in OLD]  # ratios within every clip range
 ROWS = range(len(KEYS))
+TOLERANCE = 1e-5
+
+
+class Mismatch(Exception):
+    """Something came out that is not what the equation says."""
+
+
+def expect(what: str, expected, came) -> None:
+    """Raise Mismatch unless `came` is `expected`: equal, or close for numbers and nested lists of numbers."""
+
+    def close(a, b) -> bool:
+        if isinstance(a, list):
+            return isinstance(b, list) and len(a) == len(b) and all(map(close, a, b))
+        if isinstance(a, float):
+            return isinstance(b, (int, float)) and abs(a - b) <= TOLERANCE * max(1.0, abs(a))
+        return a == b
+
+    if not close(expected, came):
+        if isinstance(expected, list) and isinstance(came, list) and len(expected) == len(came):
+            row = next(i for i, pair in enumerate(zip(expected, came, strict=True)) if not close(*pair))
+            what, expected, came = f"{what}, row {row}", expected[row], came[row]
+        raise Mismatch(f"{what}: expected {_short(expected)}, came {_short(came)}")
+
+
+def _short(value) -> str:
+    if isinstance(value, list):
+        return "[" + ", ".join(_short(v) for v in value) + "]"
+    return f"{value:.5g}" if isinstance(value, float) else repr(value)
 
 
 # ------------------------------------------------------------------------------------------- what is right
