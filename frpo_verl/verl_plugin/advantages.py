@@ -52,7 +52,8 @@ def open_queue(original: Callable, trainer: Any, batch: Any, args: tuple, kwargs
     if not run.Run(trainer.config).ours:
         return original(trainer, batch, *args, **kwargs)
     _count_missing(trainer.config, batch)
-    with open_source(batch.keys, batch.partition_id, getattr(trainer, "tokenizer", None)):
+    tokenizer, step = getattr(trainer, "tokenizer", None), getattr(trainer, "global_steps", None)
+    with open_source(batch.keys, batch.partition_id, tokenizer, step):
         return original(trainer, batch, *args, **kwargs)
 
 

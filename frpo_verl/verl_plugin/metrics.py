@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import torch
 
+from . import answers
 from .batch import Batch
 
 _pending: dict[str, float] = {}
@@ -26,6 +27,7 @@ def after_advantage(view: Batch) -> None:
     if not view.run.regularizes_advantage:
         view.metrics.update(reference(view))
     log(view.metrics)
+    answers.write(view)
 
 
 @torch.no_grad()

@@ -1,0 +1,68 @@
+"""A few answers of a step with each token's log-ratio to the reference, for the report; for runs that set `answers_dir`."""
+
+from __future__ import annotations
+
+import sys
+
+import torch
+
+from ..report import answers as files
+from .batch import Batch, Source
+
+FOLDER_KEY, NUMBER_KEY = "answers_dir", "answers_number"
+DEFAULT_NUMBER = 4
+
+
+def due(view: Batch, step: int) -> bool:
+    """The first and the last step, and those after which verl validates."""
+    every, last = int(view.run.get("trainer.test_freq", -1)), view.run.get("trainer.total_training_steps")
+    return step == 1 or step == last or (every > 0 and step % every == 0)
+
+
+@torch.no_grad()
+def write(view: Batch) -> None:
+    """Write the best and the worst answers of a batch that carries a reference; a full disk is said and does not stop the run.
+
+    Left out in silence: trainers that hand over no step, tokenizer or responses, and steps that are not due.
+    """
+    folder, source = view.run.get(FOLDER_KEY), view.source
+    if folder is None or source is None or source.step is None or source.tokenizer is None:
+        return
+    old, ref, scores = (view.optional(name) for name in ("old_log_probs", "ref_log_prob", "token_level_scores"))
+    if old is None or ref is None or scores is None or not due(view, source.step):
+        return
+    ids = view.optional("responses", fetch=True)
+    if ids is None:
+        return
+    mask = view.mask.bool()
+    values = torch.where(mask.any(dim=-1), scores.sum(dim=-1).float(), torch.nan)  # pad rows are no answers
+    chosen = files.choose(values.tolist(), int(view.run.get(NUMBER_KEY, DEFAULT_NUMBER)))
+    prompts = source.padded("prompts") if chosen else None
+    found = [_answer(view, source, row, ids, old - ref, mask, values, prompts) for row in chosen]
+    try:
+        files.write_answers(folder, source.step, found)
+    except OSError as error:
+        print(f"frpo_verl: {FOLDER_KEY}={folder}: {error}; the run goes on without", file=sys.stderr, flush=True)
+
+
+def _answer(
+    view: Batch,
+    source: Source,
+    row: int,
+    ids: torch.Tensor,
+    log_ratio: torch.Tensor,
+    mask: torch.Tensor,
+    values: torch.Tensor,
+    prompts: torch.Tensor | None,
+) -> files.Answer:
+    kept = mask[row].nonzero().flatten()
+    prompt = "" if prompts is None else source.tokenizer.decode(prompts[row].tolist(), skip_special_tokens=True)
+    uid = view.data.non_tensor_batch.get("uid")
+    return files.Answer(
+        step=int(source.step or 0),
+        uid="" if uid is None else str(uid[row]),
+        score=float(values[row]),
+        tokens=files.token_texts(source.tokenizer.decode, ids[row][kept].tolist()),
+        log_ratio=[float(x) for x in log_ratio[row][kept]],
+        prompt=prompt,
+    )
