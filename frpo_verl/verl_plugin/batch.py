@@ -141,7 +141,7 @@ class MicroBatch:
 
 def refuse_placeholder(ref: torch.Tensor, mask: torch.Tensor, reader: str) -> None:
     """Raise if the reference is 0 on every response token: a placeholder, and zeros are never assumed."""
-    if bool(mask.any()) and all_zero(ref, mask):
+    if all_zero(ref, mask):
         raise RuntimeError(
             f"{reader}: ref_log_prob is 0 on every token, a placeholder and not a reference; check that the reference "
             "model is loaded (actor_rollout_ref.ref)"
