@@ -284,7 +284,11 @@ def _rows() -> Iterator[Method]:
             Refusal(
                 "algorithm.filter_groups.enable", (False, None), "drops every recorded pair: its reward is constant"
             ),
-            Refusal("algorithm.rollout_correction.rollout_is", (None,), "recorded answers have no rollout log-probs"),
+            Refusal(
+                "algorithm.rollout_correction.rollout_is",
+                (None,),
+                "weights by log-probs of the rollout engine, which recorded answers do not have",
+            ),
         ),
     )
     yield Method(

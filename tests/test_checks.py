@@ -36,6 +36,7 @@ def stopped(files, *overrides: str) -> str:
 
 POLICY_LOSS = "actor_rollout_ref.actor.policy_loss"
 GRPO = ["algorithm.adv_estimator=grpo", "~algorithm.frpo"]
+F_HAL = [*GRPO, "algorithm.adv_estimator=f_hal", f"{POLICY_LOSS}.loss_mode=f_grpo"]
 KL_LOSS = [*GRPO, "actor_rollout_ref.actor.use_kl_loss=true"]
 
 
@@ -147,6 +148,30 @@ KL_LOSS = [*GRPO, "actor_rollout_ref.actor.use_kl_loss=true"]
             [*GRPO, "algorithm.adv_estimator=f_hal"],
             "adv_estimator=f_hal makes weights for f_grpo only; set loss_mode=f_grpo",
         ),
+        ([*F_HAL, "trainer.use_v1=false"], "trainer.use_v1=false: adv_estimator=f_hal runs in verl's V1 trainer only"),
+        ([*F_HAL, "algorithm.filter_groups.enable=true"], "filter_groups.enable=true drops every recorded pair"),
+        (
+            [*F_HAL, "algorithm.rollout_correction.rollout_is=sequence"],
+            "rollout_correction.rollout_is=sequence weights by log-probs of the rollout engine, which recorded answers",
+        ),
+        ([*F_HAL, "actor_rollout_ref.rollout.n=1"], "actor_rollout_ref.rollout.n=1: adv_estimator=f_hal compares"),
+        (["algorithm.lam=0.9"], "algorithm.lam=0.9: adv_estimator=frpo does not read it"),
+        (
+            ["+algorithm.frpo.step=newline", "+algorithm.frpo.discount=0.9"],
+            "algorithm.frpo.discount=0.9: steps are exact",
+        ),
+        (
+            ["algorithm.frpo.kl_coef=0", "algorithm.use_kl_in_reward=true", "algorithm.kl_penalty=k3_is"],
+            "algorithm.kl_penalty=k3_is: importance weights exist in the loss only",
+        ),
+        (
+            [*GRPO, f"{POLICY_LOSS}.loss_mode=f_grpo", "actor_rollout_ref.actor.clip_ratio=0.1"],
+            "clip_ratio=0.1: loss_mode=f_grpo does not read it",
+        ),
+        (
+            [*GRPO, f"{POLICY_LOSS}.loss_mode=rpg_urkl", "actor_rollout_ref.actor.clip_ratio_high=0.28"],
+            "clip_ratio_high=0.28: loss_mode=rpg_urkl does not read it",
+        ),
         (["+algorithm.frpo.divergence=nowhere.at_all:F"], "divergence=nowhere.at_all:F: ModuleNotFoundError"),
         (
             ["+algorithm.frpo.divergence=bad_divergence:NOT_CONVEX"],
@@ -160,6 +185,19 @@ KL_LOSS = [*GRPO, "actor_rollout_ref.actor.use_kl_loss=true"]
     ],
 )
 def test_stops_before_anything_starts(files, overrides, line):
+    assert line in stopped(files, *overrides)
+
+
+@pytest.mark.parametrize(
+    "overrides, line",
+    [
+        (["actor_rollout_ref.actor.strategy=fsdp"], "strategy=fsdp with VERL_PLATFORM=cpu: FSDP1 and Megatron need"),
+        (["actor_rollout_ref.rollout.name=sglang"], "rollout.name=sglang with VERL_PLATFORM=cpu: this engine needs"),
+        (["trainer.v1.trainer_mode=separate_async"], "trainer.v1.trainer_mode=separate_async with VERL_PLATFORM=cpu"),
+    ],
+)
+def test_what_a_processor_cannot_run_stops_too(files, monkeypatch, overrides, line):
+    monkeypatch.setenv("VERL_PLATFORM", "cpu")
     assert line in stopped(files, *overrides)
 
 

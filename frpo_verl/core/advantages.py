@@ -98,6 +98,15 @@ def regularized_advantages(
         ValueError: shapes, dtypes, ids or numbers that do not fit; steps with a placement that has no future sum.
 
     Source: arXiv 2601.10201v2, Eq. 5.1.
+
+    Example:
+        >>> log_prob, ref_log_prob = torch.tensor([[-1.0, -2.0, -0.5]]), torch.tensor([[-1.5, -2.0, -1.0]])
+        >>> mask = torch.tensor([[1, 1, 0]])
+        >>> result = regularized_advantages(torch.tensor([1.0]), log_prob, ref_log_prob, mask, kl_coef=0.1)
+        >>> result.advantages
+        tensor([[0.9500, 1.0000, 0.0000]])
+        >>> result.metrics["frpo/kl_to_ref/k1"]
+        0.25
     """
     check_2d(mask, log_prob=log_prob, ref_log_prob=ref_log_prob, entropy=entropy, other_log_prob=other_log_prob)
     if outcome.shape not in (mask.shape, mask.shape[:1]):

@@ -30,7 +30,10 @@ ROOM = 1e30  # largest cost or slope of one token: sums over 10^8 of them stay i
 class Divergence:
     """One row of the table, or a divergence of the user's own.
 
-        Divergence("my_kl", "w log w", value=lambda x: x * torch.exp(x))
+        >>> my_kl = Divergence("my_kl", "w log w", value=lambda x: x * torch.exp(x))
+        >>> log_w = torch.tensor([0.0, 1.0])
+        >>> my_kl.cost(log_w), my_kl.slope(log_w), my_kl.slope_at_one
+        (tensor([0., 1.]), tensor([0., 1.]), 1.0)
 
     name: the row's name.
     formula: f(w) in plain text.
@@ -215,6 +218,15 @@ def get_divergence(name: str, alpha: float | None = None) -> Divergence:
 
     Raises:
         ValueError: unknown name (the nearest known one is named), or alpha missing, not needed or out of range.
+
+    Example:
+        >>> get_divergence("js").cost(torch.tensor([-1.0, 0.0, 1.0]))
+        tensor([0.4125, 0.0000, 0.1518])
+        >>> get_divergence("alpha", 2.0).formula
+        '(w^a - a w - 1 + a) / (a (a - 1)), a = 2'
+        >>> get_divergence("revers_kl")
+        Traceback (most recent call last):
+        ValueError: divergence='revers_kl' is unknown (did you mean 'reverse_kl'?); known: reverse_kl, reverse_kl_k3, ...
     """
     if name not in DIVERGENCES:
         near = names.nearest(name, DIVERGENCES)

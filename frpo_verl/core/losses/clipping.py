@@ -34,9 +34,17 @@ def kl3_bounds(delta: float) -> tuple[float, float]:
 
     Args:
         delta: bound on the estimate, nats, in (0, 700].
-    Returns: (l, u) with 0 < l < 1 < u.
-    Raises: ValueError outside that range.
+    Returns:
+        (l, u) with 0 < l < 1 < u.
+
+    Raises:
+        ValueError: delta is outside that range.
+
     Source: arXiv 2602.05494.
+
+    Example:
+        >>> [round(bound, 4) for bound in kl3_bounds(0.0231)]
+        [0.8002, 1.2306]
     """
     ranges.CLIP_DELTA.check("delta", delta)
     if delta < 1e-3:  # W loses half its digits near its branch point; the series error here is below 1e-15
@@ -87,8 +95,13 @@ def ratio_bounds(measure: str, delta: float | tuple[float, float]) -> tuple[floa
     Args:
         measure: one of MEASURES.
         delta: in (0, 700], nats for the kl measures; a pair only for ratio.
-    Returns: (lower, upper) with 0 <= lower < 1 < upper.
-    Raises: ValueError for an unknown measure, a delta out of its range, or a pair with another measure.
+
+    Returns:
+        (lower, upper) with 0 <= lower < 1 < upper.
+
+    Raises:
+        ValueError: an unknown measure, a delta out of its range, or a pair with another measure.
+
     Source: arXiv 2602.05494 (ratio and kl3). Differs from the paper in kl1, where the absolute value is
     taken: the raw estimate -log w is negative above 1 and would leave that side unclipped.
     """
@@ -185,8 +198,12 @@ def clip_metrics(
         actor/pg_clipfrac_at_high  advantage > 0 and ratio above the upper bound
         actor/pg_clipfrac_lower    stopped by the dual clip: advantage < 0 and ratio above c (verl's name)
 
-    Args: all of one shape; on entries outside the mask log_ratio is 0 and the ratio 1.
-    Returns: (stopped, metrics); a NaN ratio is not stopped, so that it shows in the gradient.
+    Args:
+        ratio, log_ratio, clipped, advantage, mask: all of one shape; on entries outside the mask log_ratio is 0 and the
+            ratio 1.
+
+    Returns:
+        (stopped, metrics); a NaN ratio is not stopped, so that it shows in the gradient.
     """
     count = mask.sum().clamp(min=1).to(ratio.dtype)
     below, above = clipped > ratio, clipped < ratio

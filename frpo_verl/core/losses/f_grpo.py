@@ -131,6 +131,18 @@ def f_grpo_loss(
     Source: arXiv 2602.05946. Differs from the paper in the conjugate of pearson (clamped: the raw one pulls a
     suppressed bad answer up again for v < -2) and in bounding exponents at 20, so that v in the hundreds stays finite
     in float32.
+
+    Example:
+        >>> from frpo_verl.core.losses.terms import read_loss_inputs
+        >>> log_prob = torch.tensor([[-1.0, -2.0], [-1.0, -2.0]], requires_grad=True)
+        >>> fixed, mask = log_prob.detach(), torch.tensor([[1, 1], [1, 0]])
+        >>> inputs = read_loss_inputs(
+        ...     log_prob=log_prob, old_log_prob=fixed, ref_log_prob=fixed, advantages=torch.tensor([1.0, -1.0]), mask=mask
+        ... )
+        >>> f_grpo_loss(inputs, divergence="js", beta=0.5).sequence_loss.sum().backward()
+        >>> log_prob.grad  # the good answer up, the bad one down: (1 + beta) g'(0) = 1.5 * 0.5
+        tensor([[-0.7500, -0.7500],
+                [ 0.7500,  0.0000]])
     """
     link = get_link(divergence)
     ranges.BETA.check("beta", beta)

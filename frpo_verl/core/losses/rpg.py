@@ -73,6 +73,19 @@ def rpg_loss(
     gradient of its own (algorithm 1 as printed adds beta w grad log pi for rkl and urkl, zero in expectation), and from
     the public code in having no clamp on K and in the sign that the clip looks at. The log-ratio is bounded at 20
     inside exp only.
+
+    Example:
+        >>> from frpo_verl.core.losses.terms import read_loss_inputs
+        >>> log_prob = torch.tensor([[-1.0, -2.0]], requires_grad=True)
+        >>> old = torch.tensor([[-1.1, -3.0]])
+        >>> advantages, mask = torch.tensor([1.0]), torch.tensor([[1, 1]])
+        >>> inputs = read_loss_inputs(log_prob=log_prob, old_log_prob=old, advantages=advantages, mask=mask)
+        >>> terms = rpg_loss(inputs, variant="urkl", kl_coef=0.1)
+        >>> terms.token_loss.sum().backward()
+        >>> log_prob.grad  # -w (A - beta log w) at w = exp(0.1); the second ratio is beyond the clip
+        tensor([[-1.0941,  0.0000]])
+        >>> round(float(terms.metrics["actor/pg_clipfrac_at_high"]), 2)
+        0.5
     """
     _check(inputs, variant, kl_coef, level, reference, clip_low, clip_high, z)
     lower = 1.0 - clip_low if clip_low is not None else 0.0
