@@ -149,6 +149,7 @@ def test_import_verl_loads_the_plugin_and_nothing_heavy():
     assert not (heavy & set(modules)) - set(without)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("env", [{}, {"VERL_USE_EXTERNAL_PLUGINS": "none", "VERL_USE_EXTERNAL_MODULES": "frpo_verl"}])
 def test_both_doors_lead_in(env):
     result = python(
@@ -157,6 +158,7 @@ def test_both_doors_lead_in(env):
     assert result.stdout.split()[-1] == "True"
 
 
+@pytest.mark.slow
 def test_the_closed_door_is_noticed_by_the_doctor():
     result = subprocess.run(
         [sys.executable, "-W", "ignore", "-m", "frpo_verl", "doctor"], capture_output=True, text=True, timeout=180,
@@ -165,6 +167,7 @@ def test_the_closed_door_is_noticed_by_the_doctor():
     assert result.returncode == 1 and "problem: door: none: `import verl` does not load frpo_verl" in result.stdout
 
 
+@pytest.mark.slow
 def test_the_doctor_finds_nothing_wrong_here():
     result = subprocess.run(
         [sys.executable, "-W", "ignore", "-m", "frpo_verl", "doctor"], capture_output=True, text=True, timeout=180

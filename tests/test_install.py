@@ -3,11 +3,13 @@
 import os
 import subprocess
 import sys
+import tarfile
 from pathlib import Path
 
 import pytest
 import ray
 
+pytestmark = pytest.mark.slow
 ROOT = Path(__file__).resolve().parents[1]
 
 
@@ -85,6 +87,34 @@ def test_the_wheel_is_healthy(installed):
     assert "quickstart_cpu" in paths and str(installed) in paths
 
 
+def test_the_wheel_has_its_types_and_its_commands(installed):
+    assert (installed / "frpo_verl" / "py.typed").exists()
+    for command in ("data", "check", "report", "passk", "twin"):
+        result = run(installed, "-m", "frpo_verl", command, "--help")
+        assert result.returncode == 0 and "usage" in result.stdout, command + result.stderr[-2000:]
+    result = run(installed, "-m", "frpo_verl", "check", "js")
+    assert result.returncode == 0 and "js: all good" in result.stdout, result.stderr[-2000:]
+
+
+def test_the_sdist_brings_its_tests_and_what_they_read(tmp_path):
+    """Run where it is unpacked: the settings and the table, with the recipes, pages and tests that they name."""
+    build = f"from setuptools import build_meta; build_meta.build_sdist({str(tmp_path)!r})"
+    subprocess.run([sys.executable, "-W", "ignore", "-c", build], check=True, cwd=ROOT, capture_output=True)
+    (archive,) = tmp_path.glob("*.tar.gz")
+    with tarfile.open(archive) as tar:
+        tar.extractall(tmp_path / "unpacked", filter="data")
+    (folder,) = (tmp_path / "unpacked").iterdir()
+    result = subprocess.run(
+        [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", "tests/test_settings.py", "tests/test_methods.py"],
+        cwd=folder, capture_output=True, text=True, env={**os.environ, "PYTHONPATH": str(folder)}, timeout=300,
+    )  # fmt: skip
+    assert result.returncode == 0, result.stdout[-3000:]
+    assert {"CHANGELOG.md", "CITATION.cff", "CONTRIBUTING.md", "Makefile", "docs", "benchmarks", "data_preprocess"} <= {
+        path.name for path in folder.iterdir()
+    }
+
+
+@pytest.mark.e2e
 def test_a_ray_worker_knows_the_plugin():
     @ray.remote
     def ask():

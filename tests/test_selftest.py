@@ -146,11 +146,13 @@ def judged(tmp_path_factory):
     return json.loads(result.stdout.splitlines()[-1])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("edit", verl_edits.HARMLESS)
 def test_a_harmless_edit_of_verl_passes(judged, edit):
     assert judged[edit] == []
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "edit, named",
     {

@@ -233,6 +233,7 @@ def test_command_line(data, tmp_path, monkeypatch, capsys):
     assert not (tmp_path / "m").exists()
 
 
+@pytest.mark.slow
 def test_the_default_warm_start_leaves_room_to_learn(tmp_path):
     """The quickstart's own model on held-out problems at temperature 1: right between 0.1 and 0.4 of the time."""
     for name, problems in arithmetic.make_splits().items():
