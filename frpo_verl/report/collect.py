@@ -241,7 +241,8 @@ def load_run(path: str | Path, data: Iterable[str | Path] | None = None, name: s
         run.validations = {step: summary for step, (summary, _) in found.items()}
         run.shares = {step: shares for step, (_, shares) in found.items()}
         run.notes += notes
-    run.answers, notes = read_answers(folder / ANSWERS_FOLDER)
+    inside = folder / ANSWERS_FOLDER
+    run.answers, notes = read_answers(inside if inside.is_dir() else _named_folder(config, "answers_dir") or inside)
     run.notes += notes
     run.remarks += [note] if note else []
     if not run.series and not run.held_out and not run.validations:
