@@ -39,6 +39,13 @@ def test_a_finished_run_is_shown_again(clone, capsys, monkeypatch):
     assert list(run.glob("*.png"))
 
 
+def test_a_trained_run_ends_with_the_page_and_its_versions(clone, capsys, monkeypatch):
+    monkeypatch.setattr(quickstart, "train", lambda run, *rest: make_run(run, steps=20) and 0)
+    assert quickstart.main(["--run", "new"]) == 0
+    assert capsys.readouterr().out.split()[-2:] == ["page:", "new/report.html"]
+    assert "torch " in (clone / "new/report.html").read_text()
+
+
 @pytest.mark.parametrize("tracker, step", [("12", 12), ("", 0), ("1x", 0), (None, 0)])
 def test_the_step_it_resumes_from(clone, tracker, step):
     (clone / "checkpoints").mkdir()

@@ -102,8 +102,9 @@ def test_hydras_own_place_is_searched_for_the_run(tmp_path, monkeypatch):
     assert found is None and "no configuration" in note
 
 
-def test_dumps_are_found_where_the_configuration_says(tmp_path):
+def test_dumps_and_answers_are_found_where_the_configuration_says(tmp_path):
     run = write_run(tmp_path / "run", steps=4)
+    (run / "answers").rename(tmp_path / "tokens")
     for file in (run / "validation").iterdir():
         file.unlink()
     (run / "validation").rmdir()
@@ -111,8 +112,10 @@ def test_dumps_are_found_where_the_configuration_says(tmp_path):
     place = run / "hydra" / ".hydra" / "config.yaml"
     config = json.loads(place.read_text())
     config["trainer"]["validation_data_dir"] = str(tmp_path / "elsewhere")
+    config["answers_dir"] = str(tmp_path / "tokens")
     place.write_text(json.dumps(config))
-    assert list(collect.load_run(run).validations) == [4]
+    loaded = collect.load_run(run)
+    assert list(loaded.validations) == [4] and list(loaded.answers) == [1, 4]
 
 
 def test_differences_leave_out_the_folders(tmp_path):

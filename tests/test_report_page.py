@@ -211,6 +211,20 @@ def test_broken_logs_show_what_is_there(tmp_path):
     assert page.of("h2") == SECTIONS
 
 
+def test_numbers_beyond_all_bounds(tmp_path):
+    folder = tmp_path / "run"
+    folder.mkdir()
+    values = [1e308, -1e308, 9e99, -3e38, 5e-324, "1e999", 10**400, -0.0]
+    names = ("critic/score/mean", "actor/entropy", "frpo/kl_to_ref/k1", "timing_s/step", "frpo/regularizer_share")
+    lines = [
+        json.dumps({"step": s, "data": {n: v for n in names}}).replace('"1e999"', "1e999") for s, v in enumerate(values)
+    ]
+    lines += ['{"step": 1%s, "data": {"actor/entropy": 1.0}}' % ("0" * 30), '{"step": NaN, "data": {}}']  # noqa: UP031
+    (folder / "metrics.jsonl").write_text("\n".join(lines))
+    text = Page(page_of(folder)).text
+    assert "2 lines passed over" in text and "9.00e+99" in text and "9" * 40 not in text
+
+
 def test_an_empty_run_beside_another_is_said_in_one_line(tmp_path, run, capsys):
     (tmp_path / "empty").mkdir()
     (tmp_path / "unstarted").mkdir()

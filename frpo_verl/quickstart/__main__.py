@@ -21,6 +21,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 from frpo_verl.report.collect import metric_files, read_metrics
+from frpo_verl.report.environment import write_environment
 
 BUILD = Path("build/quickstart")
 RAY_PATH_LIMIT = 44  # Ray puts unix sockets 62 characters below its folder, and 107 is the system's limit
@@ -192,6 +193,7 @@ def main(argv: list[str] | None = None) -> int:
         status = train(args.run, args.steps, args.overrides, console)
         if status:
             return status
+        write_environment(args.run)
     console.print("[4/4] report")
     os.environ.setdefault("MPLCONFIGDIR", str((BUILD / "cache" / "matplotlib").absolute()))
     from ..report import cli

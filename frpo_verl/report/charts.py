@@ -124,7 +124,9 @@ def number(value: float | None) -> str:
     if value is None or not math.isfinite(value):
         return "–"
     size = abs(value)
-    if value == int(value) and size < 1e6:
+    if size >= 1e6:
+        return f"{value:.2e}"
+    if value == int(value):
         return f"{value:.0f}"
     if size >= 100:
         return f"{value:.0f}"

@@ -31,6 +31,7 @@ KEYS = {
 }
 #: share of the answers that reached data.max_response_length, put among the metrics of a step by `add_truncation`
 TRUNCATED = "report/truncated"
+LAST_POSSIBLE_STEP = 2**53
 #: number of last steps over which a training metric is averaged for "after"
 LAST_STEPS = 5
 
@@ -99,6 +100,8 @@ def read_metrics(files: Iterable[Path], notes: list[str] | None = None) -> dict[
                     try:
                         row = json.loads(line)
                         step, data = int(row["step"]), row["data"].items()
+                        if abs(step) > LAST_POSSIBLE_STEP:
+                            raise ValueError(step)
                     except (ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError):
                         passed += bool(line.strip())
                         continue
@@ -127,7 +130,12 @@ def _as_float(value: int | float) -> float:
 
 def curve(steps: dict[int, dict[str, float]], name: str) -> list[tuple[int, float]]:
     """[(step, value)] of one metric; values that are not finite are left out."""
-    return [(s, data[name]) for s, data in steps.items() if name in data and math.isfinite(data[name])]
+    return [(s, data[name]) for s, data in steps.items() if name in data and is_finite(data[name])]
+
+
+def is_finite(value: float) -> bool:
+    """Whether a value can be drawn and squared; beyond float32 by far it is as good as infinite."""
+    return abs(value) <= 1e100
 
 
 def add_truncation(steps: dict[int, dict[str, float]], limit: Any) -> None:
@@ -241,7 +249,8 @@ def load_run(path: str | Path, data: Iterable[str | Path] | None = None, name: s
         run.validations = {step: summary for step, (summary, _) in found.items()}
         run.shares = {step: shares for step, (_, shares) in found.items()}
         run.notes += notes
-    run.answers, notes = read_answers(folder / ANSWERS_FOLDER)
+    inside = folder / ANSWERS_FOLDER
+    run.answers, notes = read_answers(inside if inside.is_dir() else _named_folder(config, "answers_dir") or inside)
     run.notes += notes
     run.remarks += [note] if note else []
     if not run.series and not run.held_out and not run.validations:

@@ -19,7 +19,7 @@ from .warnings import by_rule, find_warnings
 
 TEMPLATES = Path(__file__).with_name("templates")
 SUBJECTS_WITH_ANSWERS = 6
-NO_TOKENS = "no log-ratios of tokens: no answers/STEP.jsonl in the run's folder"
+NO_TOKENS = "no log-ratios of tokens: no answers/STEP.jsonl in the run's folder; answers_dir=RUN/answers writes them"
 NO_ANSWERS = "no answers: no validation dumps (trainer.validation_data_dir)"
 
 #: reloads the page while a run goes on, unless the reader has stopped it; the choice lasts as long as the tab

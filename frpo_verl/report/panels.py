@@ -5,10 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-import numpy as np
-
 from .charts import COLOURS, Chart, Line
-from .collect import source_label
+from .collect import is_finite, source_label
 from .metrics import CLIP, ENTROPY, GROUPS, KL, LENGTH, MEMORY, REGULARISER, REWARD, TIME, Metric
 from .subjects import Curve, Subject, at_end
 
@@ -192,7 +190,7 @@ def phases_chart(subjects: Sequence[Subject]) -> Chart:
             rows = [data for data in run.steps.values() if "timing_s/step" in data]
             for data in rows[1:] or rows:
                 for name, value in data.items():
-                    if name.startswith("timing_s/") and name.count("/") == 1 and np.isfinite(value):
+                    if name.startswith("timing_s/") and name.count("/") == 1 and is_finite(value):
                         sums.setdefault(name, []).append(value)
         count = len(sums.get("timing_s/step", ())) or 1
         means.append({name[9:]: sum(v) / count for name, v in sums.items()})

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from .collect import TRUNCATED, Run, curve, dump_sources, pass_ks, source_label, validation_metric
+from .collect import TRUNCATED, Run, curve, dump_sources, is_finite, pass_ks, source_label, validation_metric
 from .subjects import last_count
 
 #: a number, and words that say where it was found
@@ -66,7 +66,7 @@ def _not_finite(run: Run) -> Finding | None:
     for data in run.steps.values():
         for name, value in data.items():
             # verl itself writes nan for these where there is nothing to measure
-            if not math.isfinite(value) and not name.startswith(("training/rollout_", "response_length_non_aborted/")):
+            if not is_finite(value) and not name.startswith(("training/rollout_", "response_length_non_aborted/")):
                 bad[name] = bad.get(name, 0) + 1
     if not bad:
         return (0.0, "all numbers that were logged") if run.steps else None
