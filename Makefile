@@ -3,6 +3,7 @@
 # make test         the whole test suite, lint and types first
 # make lint         ruff (rules and format) and mypy
 # make test-megatron   verl's Megatron engine beside FSDP2 (megatron-core and mbridge into the environment, 19 MB; minutes)
+# make test-versions   the tests of the plugin with each supported verl in the place of the installed one (VERLS=...)
 #
 # STEPS=60    longer quickstart         FRESH=1     start its run over
 # PYTHON=...  another interpreter      TORCH=...   another torch (it goes in first, so that nothing pulls in a GPU build)
@@ -10,10 +11,11 @@
 PYTHON ?= python3
 TORCH  ?= torch==2.13.0
 STEPS  ?= 20
+VERLS  ?= 0.9.0
 VENV   := .venv
 BIN    := $(VENV)/bin
 
-.PHONY: quickstart check test test-megatron lint env clean
+.PHONY: quickstart check test test-megatron test-versions lint env clean
 
 quickstart: $(VENV)/.ready
 	@$(BIN)/python -m frpo_verl.quickstart --steps $(STEPS) $(if $(FRESH),--fresh)
@@ -26,6 +28,15 @@ test: $(VENV)/.ready-test lint
 
 test-megatron: $(VENV)/.ready-megatron
 	@$(BIN)/python -m pytest tests/test_engines.py $(PYTEST_ARGS)
+
+test-versions: $(VENV)/.ready-test
+	@for v in $(VERLS); do \
+	  $(BIN)/python -m pip install --quiet --no-compile --no-deps --upgrade --target build/verl-$$v "verl==$$v" || exit 1; \
+	  echo "verl $$v"; \
+	  PYTHONPATH=$(CURDIR)/build/verl-$$v $(BIN)/python -m pytest -m "not e2e and not slow" \
+	    tests/test_selftest.py tests/test_plugin_*.py tests/test_methods.py tests/test_settings.py tests/test_run_files.py \
+	    tests/test_weight_transfer.py $(PYTEST_ARGS) || exit 1; \
+	done
 
 lint: $(VENV)/.ready-test
 	@$(BIN)/ruff check .

@@ -24,6 +24,7 @@ WRAPPED = {  # what is taken out -> the check that says so
     "verl.trainer.ppo.utils.need_reference_policy": "need_reference_policy",
     "verl.trainer.ppo.v1.trainer_base.PPOTrainer.__init__": "trainers: __init__",
     "verl.trainer.ppo.ray_trainer.RayPPOTrainer.__init__": "trainers: __init__",
+    "verl.workers.engine_workers.ActorRolloutRefWorker.__init__": "ActorRolloutRefWorker.__init__",
     "verl.utils.config.validate_config": "validate_config",
     "verl.utils.tracking.FileLogger.__init__": "FileLogger",
     "verl.utils.checkpoint.checkpoint_manager.find_latest_ckpt_path": "find_latest_ckpt_path",
@@ -101,11 +102,12 @@ def test_one_line_names_seam_expectation_and_what_came(monkeypatch):
 
     monkeypatch.setattr(engine_workers, "ppo_loss", lambda **_: (torch.tensor(3.0), {}))
     failures = selftest.run_selftest(selftest.WORKER)
-    assert len(failures) == len(selftest.WORKER)
+    assert len(failures) == 3
     assert failures[0].startswith("workers.utils.losses.ppo_loss: loss_mode=frpo: expected -0.1")
     assert failures[0].endswith("came 3") and all("\n" not in line for line in failures)
 
 
+@pytest.mark.slow
 def test_a_worker_tests_its_loss_without_the_trainer():
     code = (
         "import sys, verl.workers.engine_workers\n"

@@ -11,7 +11,6 @@ import contextlib
 import io
 import os
 import tempfile
-import traceback
 import warnings
 from collections.abc import Callable
 from pathlib import Path
@@ -25,15 +24,6 @@ from . import selftest_toy as toy
 from .selftest_toy import Mismatch, expect
 
 _running = False
-
-
-def _place(error: Exception) -> str:
-    """Where in verl or in the plugin an exception was raised: ` (trainer/ppo/utils.py:75)`."""
-    for frame in reversed(traceback.extract_tb(error.__traceback__)):
-        for package in ("/verl/", "/frpo_verl/"):
-            if package in frame.filename and not frame.filename.endswith(("/selftest.py", "/selftest_toy.py")):
-                return f" ({package[1:]}{frame.filename.rsplit(package, 1)[1]}:{frame.lineno})"
-    return ""
 
 
 # ------------------------------------------------------------------------------------------- the driver's chain
@@ -219,6 +209,18 @@ def local_kl() -> None:
     expect("vanilla loss + 0.5 kl_loss_type=k3_is", toy.ratio_loss(outcomes) + 0.5 * toy.k3_is(), loss)
 
 
+def worker_knows_its_run() -> None:
+    from verl.workers import engine_workers
+
+    run.forget()
+    config = toy.configuration().actor_rollout_ref
+    with contextlib.suppress(Exception):
+        engine_workers.ActorRolloutRefWorker.__init__(_Unbuilt(), config, role="actor")
+    seen = run.current()
+    came = None if seen is None else seen.get("actor_rollout_ref.rollout.name")
+    expect("the run that a worker is told by its __init__, rollout.name", "hf", came)
+
+
 # ------------------------------------------------------------------------------------------- registries and files
 
 
@@ -288,6 +290,7 @@ DRIVER: dict[str, Callable[[], None]] = {
     "experimental.agent_loop: registry": agent_loops,
 }
 WORKER: dict[str, Callable[[], None]] = {
+    "workers.engine_workers.ActorRolloutRefWorker.__init__": worker_knows_its_run,
     "workers.utils.losses.ppo_loss": loss_with_reference,
     "trainer.ppo.core_algos.agg_loss": loss_of_tokens,
     "trainer.ppo.core_algos.kl_penalty_forward": local_kl,
@@ -337,7 +340,7 @@ def run_selftest(checks: dict[str, Callable[[], None]] | None = None) -> list[st
                 except Exception as error:  # noqa: BLE001 - whatever verl does instead is the finding
                     text = " ".join(str(error).split())[:300]
                     failures.append(
-                        f"{seam}: expected the toy batch to pass, came {type(error).__name__}: {text}{_place(error)}"
+                        f"{seam}: expected the toy batch to pass, came {type(error).__name__}: {text}{toy.place_of(error)}"
                     )
     finally:
         _running = False

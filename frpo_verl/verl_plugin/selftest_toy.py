@@ -6,6 +6,7 @@ The numbers are written as loops over Python floats, from the equations, so that
 from __future__ import annotations
 
 import math
+import traceback
 from contextlib import contextmanager
 from types import SimpleNamespace
 from typing import Any
@@ -67,6 +68,15 @@ def _short(value) -> str:
     if isinstance(value, list):
         return "[" + ", ".join(_short(v) for v in value) + "]"
     return f"{value:.5g}" if isinstance(value, float) else repr(value)
+
+
+def place_of(error: Exception) -> str:
+    """Where in verl or in the plugin an exception was raised: ` (trainer/ppo/utils.py:75)`."""
+    for frame in reversed(traceback.extract_tb(error.__traceback__)):
+        for package in ("/verl/", "/frpo_verl/"):
+            if package in frame.filename and not frame.filename.endswith(("/selftest.py", "/selftest_toy.py")):
+                return f" ({package[1:]}{frame.filename.rsplit(package, 1)[1]}:{frame.lineno})"
+    return ""
 
 
 # ------------------------------------------------------------------------------------------- what is right
