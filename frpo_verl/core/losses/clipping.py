@@ -7,7 +7,7 @@ import math
 import torch
 from scipy.special import lambertw
 
-from frpo_verl import ranges
+from frpo_verl import names, ranges
 from frpo_verl.core.losses.terms import LOG_RATIO_CLIP, LossInputs, LossTerms, attach_gradient
 
 __all__ = [
@@ -21,7 +21,7 @@ __all__ = [
     "signed_clamp",
 ]
 
-MEASURES = ("ratio", "kl1", "kl2", "kl3", "tv")
+MEASURES = names.CLIP_MEASURES
 
 
 def kl3_bounds(delta: float) -> tuple[float, float]:

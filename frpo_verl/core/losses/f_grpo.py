@@ -16,15 +16,7 @@ from frpo_verl.core.tokens import dense_ids, float_dtype, keep
 __all__ = ["ALIASES", "DIVERGENCES", "Link", "f_grpo_loss", "get_link", "signed_weights", "softmax_weights"]
 
 LOG_2 = math.log(2.0)
-ALIASES = {
-    "forward_kl": "kl",
-    "pearson_chi2": "pearson",
-    "chi2": "pearson",
-    "hellinger": "squared_hellinger",
-    "hellinger_half": "squared_hellinger_half",
-    "jensen_shannon": "js",
-    "tv": "total_variation",
-}
+ALIASES = names.F_GRPO_ALIASES
 
 
 class Link(NamedTuple):

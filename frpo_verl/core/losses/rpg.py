@@ -15,8 +15,8 @@ from frpo_verl.core.tokens import dense_ids, float_dtype, keep
 __all__ = ["BASELINES", "LEVELS", "REFERENCES", "VARIANTS", "baseline_advantage", "rpg_loss"]
 
 VARIANTS = names.RPG_VARIANTS
-LEVELS = ("token", "sequence")
-REFERENCES = ("old", "ref")
+LEVELS = names.LEVELS
+REFERENCES = names.RPG_REFERENCES
 BASELINES = ("group_mean", "batch_mean")
 
 
