@@ -391,12 +391,25 @@ def _replace_folder(new: Path, target: Path) -> None:
     shutil.rmtree(old, ignore_errors=True)
 
 
+def data_beside(out: Path) -> Path:
+    """The folder `data` beside the model's; the default problems are written there unless they are there."""
+    folder = out.parent / "data"
+    if not (folder / "test.parquet").exists():
+        from ..data.sets import arithmetic
+
+        if arithmetic.main(["--local_save_dir", str(folder)]):
+            raise RuntimeError(f"{folder}: no problems to train on")
+    return folder
+
+
 def main(argv: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(
         prog="python -m frpo_verl.quickstart.tiny_model", description="Make and warm up the tiny quickstart model."
     )
     parser.add_argument("--out", required=True, help="folder of the model")
-    parser.add_argument("--data", required=True, help="folder with train.parquet and test.parquet")
+    parser.add_argument(
+        "--data", default=None, help="folder with train.parquet and test.parquet; default: made beside --out"
+    )
     parser.add_argument("--seed", type=int, default=Settings.seed)
     parser.add_argument("--target", type=float, default=Settings.target, help="pass@1 at which the warm-up stops")
     parser.add_argument("--max_steps", type=int, default=Settings.max_steps)
@@ -404,7 +417,7 @@ def main(argv: list[str] | None = None) -> int:
     args = parser.parse_args(argv)
     try:
         settings = Settings(seed=args.seed, target=args.target, max_steps=args.max_steps)
-        stamp = build(args.out, args.data, settings, force=args.force)
+        stamp = build(args.out, args.data or data_beside(Path(args.out)), settings, force=args.force)
     except (OSError, ValueError, RuntimeError) as error:
         raise SystemExit(f"error: {error}") from None
     print(
