@@ -41,6 +41,8 @@ from pathlib import Path
 
 import numpy as np
 
+from frpo_verl.files import write_atomically
+
 GROUP, GROUPS = 16, 4
 STEP_SIZES = (4.0, 16.0)
 SEEDS = 5
@@ -391,13 +393,6 @@ def machine() -> dict:
             "torch": torch.__version__, "verl": verl.__version__, "commit": commit}  # fmt: skip
 
 
-def write(path: Path, content: str) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_name(path.name + ".part")
-    part.write_text(content, encoding="utf-8")
-    os.replace(part, path)
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--all", action="store_true", help="also: divided by std, beta 0.1 and 1, random automata")
@@ -421,10 +416,10 @@ def main() -> None:
             best = at_best_step_size(result)
             print(f"{cell.key}: regret {best['regret']:.4f} ({best['regret_se']:.4f}) pass rate {best['pass_rate']:.3f} "
                   f"KL {best['kl']:.3f} step size {best['step_size']:g}, {result['cpu_seconds']} s", flush=True)  # fmt: skip
-            write(store, json.dumps({"machine": machine(), "results": results}, indent=1))
+            write_atomically(store, json.dumps({"machine": machine(), "results": results}, indent=1))
     shown = {c.key: results[c.key] for c in wanted if c.key in results}
     text = tables(shown) + "\n" + details(shown)
-    write(args.out / "horizon.md", text)
+    write_atomically(args.out / "horizon.md", text)
     picture(shown, args.out / "horizon.png")
     print(text)
 

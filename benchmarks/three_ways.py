@@ -34,6 +34,7 @@ import numpy as np
 import torch
 
 from frpo_verl.evaluation import pass_at_k
+from frpo_verl.files import write_atomically
 from frpo_verl.quickstart import three_ways
 from frpo_verl.quickstart.tiny_model import template_parts
 from frpo_verl.quickstart.tokenizer import load_tokenizer
@@ -363,13 +364,6 @@ def pictures(results: list[dict], start: dict, folder: Path) -> None:
     plt.close(figure)
 
 
-def write(path: Path, content: str) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_name(path.name + ".part")
-    part.write_text(content, encoding="utf-8")
-    os.replace(part, path)
-
-
 def machine() -> dict:
     import verl
 
@@ -392,20 +386,20 @@ def main() -> None:
     torch.set_num_threads(1)
     study = Study(args.quickstart)
     if not (args.out / "start.json").exists():
-        write(args.out / "start.json", json.dumps(study.examine(study.reference), indent=1))
+        write_atomically(args.out / "start.json", json.dumps(study.examine(study.reference), indent=1))
     start = json.loads((args.out / "start.json").read_text())
     for run in [] if args.figures else planned(args.sets, args.seeds, args.steps, args.lr):
         target = args.out / "runs" / f"{run.key}.json"
         if run.method in args.methods and not target.exists():
             result = {**study.run(run), "machine": machine()}
-            write(target, json.dumps(result) + "\n")
+            write_atomically(target, json.dumps(result) + "\n")
             end = result["end"]
             print(f"{run.key}: pass@1 {end['pass@1']:.3f} pass@16 {end['pass@16']:.3f} KL {end['kl']:.3f} shares "
                   f"{[round(x, 2) for x in end['shares']]}, {result['cpu_seconds']} s", flush=True)  # fmt: skip
     results = [json.loads(p.read_text()) for p in sorted((args.out / "runs").glob("*.json"))]
     results = [r for r in results if (r["steps"], r["lr"]) == (args.steps, args.lr)]
     text = table(results, start)
-    write(args.out / "three_ways.md", text)
+    write_atomically(args.out / "three_ways.md", text)
     pictures(results, start, args.out)
     print(text)
 
