@@ -12,8 +12,9 @@ is this file's own (batched, with a key-value cache), which is why a step takes 
 
 At the end 64 held-out problems get 32 answers each: pass@1 and pass@16 (unbiased), KL(pi || ref) and entropy of a whole
 answer (both summed over the vocabulary at each position of sampled answers), the shares of the three ways (exact
-probabilities of the first token) and how often each way is right. Every run is kept in a JSON file of its own below
---out, with its curve, and is not run again.
+probabilities of the first token) and how often each way is right. J = pass@1 - beta KL; the best J that any policy can
+reach is known, the mean over problems of beta log(1 - P + P exp(1 / beta)), P = chance of a right answer at the start.
+Every run is kept with its curve in three_ways.json and is not run again.
 """
 
 from __future__ import annotations
@@ -38,7 +39,7 @@ from frpo_verl.files import write_atomically
 from frpo_verl.quickstart import three_ways
 from frpo_verl.quickstart.tiny_model import template_parts
 from frpo_verl.quickstart.tokenizer import load_tokenizer
-from frpo_verl.quickstart.ways_model import read_problems
+from frpo_verl.quickstart.ways_model import read_problems, success_by_way
 
 QUICKSTART = Path("build/quickstart")
 PROMPTS, ANSWERS = 16, 8
@@ -175,6 +176,14 @@ class Study:
             "kl_by_position": (kl.sum(0) / len(kl)).tolist(),
         }
 
+    def best_objective(self, beta: float) -> float:
+        """max over policies of E[pass rate - beta KL(pi || reference)] on the held-out problems."""
+        chances = []
+        for problem in self.test:
+            ways = success_by_way(self.reference, self.tokenizer, [problem]).values()
+            chances.append(sum(share * right for share, right in ways))
+        return statistics.mean(beta * math.log(1 - p + p * math.exp(1 / beta)) for p in chances)
+
     def run(self, run: Run) -> dict:
         """Train as `run` says; the curve and the last model's figures."""
         began = time.process_time()
@@ -278,24 +287,26 @@ def grouped(results: list[dict]) -> dict[tuple, list[dict]]:
 
 
 def table(results: list[dict], start: dict) -> str:
-    text = ["| normalised | beta | method | n | pass@1 | pass@16 | KL | entropy | shares A / B / C | right A / B / C |",
-            "|---|---|---|---|---|---|---|---|---|---|"]  # fmt: skip
+    text = ["| normalised | beta | method | n | J | pass@1 | pass@16 | KL | entropy | shares A / B / C | right A / B / C |",
+            "|---|---|---|---|---|---|---|---|---|---|---|"]  # fmt: skip
 
-    def cells(ends: list[dict]) -> str:
+    def cells(ends: list[dict], beta: float) -> str:
         out = []
-        for key in ("pass@1", "pass@16", "kl", "entropy"):
+        ends = [{**e, "J": e["pass@1"] - beta * e["kl"]} for e in ends]
+        for key in ("J", "pass@1", "pass@16", "kl", "entropy"):
             mean, half = interval([e[key] for e in ends])
             out.append(f"{mean:.3f}" + ("" if math.isnan(half) else f" ± {half:.3f}"))
         for key in ("shares", "right_by_way"):
             out.append(" / ".join(f"{np.nanmean(x):.2f}" for x in np.array([e[key] for e in ends], dtype=float).T))
         return " | ".join(out)
 
-    text.append(f"| | | *at the start* | 1 | {cells([start])} |")
+    text.append(f"| | | *at the start* | 1 | {cells([start], 0.3)} |")
+    for beta, best in start["best"].items():
+        text.append(f"| | {beta} | *best possible* | | {best:.3f} | | | | | | |")
     for (_, _, by_std, beta, method), runs in grouped(results).items():
         shown = f"{beta:g}" if beta else ""
-        text.append(
-            f"| {'std' if by_std else 'mean'} | {shown} | {method} | {len(runs)} | {cells([r['end'] for r in runs])} |"
-        )
+        found = cells([r["end"] for r in runs], beta or 0.3)
+        text.append(f"| {'std' if by_std else 'mean'} | {shown} | {method} | {len(runs)} | {found} |")
     return "\n".join(text) + "\n"
 
 
@@ -384,23 +395,25 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=Path("build/three_ways"))
     args = parser.parse_args()
     torch.set_num_threads(1)
-    study = Study(args.quickstart)
-    if not (args.out / "start.json").exists():
-        write_atomically(args.out / "start.json", json.dumps(study.examine(study.reference), indent=1))
-    start = json.loads((args.out / "start.json").read_text())
-    for run in [] if args.figures else planned(args.sets, args.seeds, args.steps, args.lr):
-        target = args.out / "runs" / f"{run.key}.json"
-        if run.method in args.methods and not target.exists():
-            result = {**study.run(run), "machine": machine()}
-            write_atomically(target, json.dumps(result) + "\n")
-            end = result["end"]
-            print(f"{run.key}: pass@1 {end['pass@1']:.3f} pass@16 {end['pass@16']:.3f} KL {end['kl']:.3f} shares "
-                  f"{[round(x, 2) for x in end['shares']]}, {result['cpu_seconds']} s", flush=True)  # fmt: skip
-    results = [json.loads(p.read_text()) for p in sorted((args.out / "runs").glob("*.json"))]
-    results = [r for r in results if (r["steps"], r["lr"]) == (args.steps, args.lr)]
-    text = table(results, start)
+    store = args.out / "three_ways.json"
+    saved = json.loads(store.read_text()) if store.exists() else {"runs": {}}
+    runs = [] if args.figures else planned(args.sets, args.seeds, args.steps, args.lr)
+    runs = [run for run in runs if run.method in args.methods and run.key not in saved["runs"]]
+    study = Study(args.quickstart) if runs or "start" not in saved else None
+    if "start" not in saved:
+        best = {f"{beta:g}": study.best_objective(beta) for beta in (0.1, 0.3, 1.0)}
+        saved["start"] = {**study.examine(study.reference), "best": best}
+    for run in runs:
+        saved["runs"][run.key] = {**study.run(run), "machine": machine()}
+        write_atomically(store, json.dumps(saved) + "\n")
+        end = saved["runs"][run.key]["end"]
+        print(f"{run.key}: pass@1 {end['pass@1']:.3f} pass@16 {end['pass@16']:.3f} KL {end['kl']:.3f} shares "
+              f"{[round(x, 2) for x in end['shares']]}, {saved['runs'][run.key]['cpu_seconds']} s", flush=True)  # fmt: skip
+    write_atomically(store, json.dumps(saved) + "\n")
+    results = [r for r in saved["runs"].values() if (r["steps"], r["lr"]) == (args.steps, args.lr)]
+    text = table(results, saved["start"])
     write_atomically(args.out / "three_ways.md", text)
-    pictures(results, start, args.out)
+    pictures(results, saved["start"], args.out)
     print(text)
 
 
