@@ -44,6 +44,7 @@ import numpy as np
 from frpo_verl.files import write_atomically
 
 GROUP, GROUPS = 16, 4
+STEP_SIZES = (4.0, 16.0)
 SEEDS = 5
 BETA = 0.3
 
@@ -57,11 +58,6 @@ METHODS = {
     "sequence, position": ("frpo", {"placement": "sequence", "baseline": "position"}, None),
     "reward": ("frpo", {"placement": "reward"}, None),
 }
-
-
-def step_sizes(horizon: int) -> tuple[float, ...]:
-    """Those tried; long answers have the larger sums to be noisy in, and want smaller steps."""
-    return (4.0, 16.0) if horizon < 48 else (2.0, 4.0, 16.0)
 
 
 @dataclass(frozen=True)
@@ -230,13 +226,12 @@ def train(cell: Cell) -> dict:
     torch.set_num_threads(1)
     began, horizon = time.process_time(), cell.horizon
     automata = [make(cell.problem, horizon, seed) for seed in range(SEEDS)]
-    sizes = step_sizes(horizon)
-    runs, batch = SEEDS * len(sizes), GROUPS * GROUP
-    following = np.repeat(np.stack([a.following for a in automata]), len(sizes), 0)  # (R, S, A)
-    log_ref = np.log(np.repeat(np.stack([a.reference for a in automata]), len(sizes), 0))
-    reward = np.repeat(np.stack([a.reward for a in automata]), len(sizes), 0)
+    runs, batch = SEEDS * len(STEP_SIZES), GROUPS * GROUP
+    following = np.repeat(np.stack([a.following for a in automata]), len(STEP_SIZES), 0)  # (R, S, A)
+    log_ref = np.log(np.repeat(np.stack([a.reference for a in automata]), len(STEP_SIZES), 0))
+    reward = np.repeat(np.stack([a.reward for a in automata]), len(STEP_SIZES), 0)
     states, actions = log_ref.shape[1:]
-    size = np.tile(np.array(sizes), SEEDS)[:, None, None, None] / batch
+    size = np.tile(np.array(STEP_SIZES), SEEDS)[:, None, None, None] / batch
     rng = [np.random.default_rng(seed) for seed in range(SEEDS)]  # the step sizes of a seed see the same numbers
     logits = np.repeat(log_ref[:, None], horizon, 1)  # (R, T, S, A)
     advantages = Advantages(cell, runs * batch)
@@ -244,7 +239,7 @@ def train(cell: Cell) -> dict:
     total, counted = np.zeros_like(logits), 0
     for iteration in range(cell.iterations):
         log_pi = log_softmax(logits)
-        uniform = np.stack([r.random((horizon, batch)) for r in rng]).repeat(len(sizes), 0)
+        uniform = np.stack([r.random((horizon, batch)) for r in rng]).repeat(len(STEP_SIZES), 0)
         cumulative = np.exp(log_pi).cumsum(-1)[..., :-1].reshape(-1, actions - 1)
         state, where, chosen = np.zeros(runs * batch, np.int64), [], []
         for t in range(horizon):
@@ -267,8 +262,8 @@ def train(cell: Cell) -> dict:
     found = []
     for seed, automaton in enumerate(automata):
         best, floor = best_objective(automaton, horizon, cell.beta, cell.by_std)
-        for i, step_size in enumerate(sizes):
-            rate, kl, entropy, first = evaluate(automaton, final[seed * len(sizes) + i])
+        for i, step_size in enumerate(STEP_SIZES):
+            rate, kl, entropy, first = evaluate(automaton, final[seed * len(STEP_SIZES) + i])
             reached = (float(np.interp(rate, grid, u)) if cell.by_std else rate) - cell.beta * kl
             found.append({"seed": seed, "step_size": step_size, "regret": best - reached, "best": best, "floor": floor,
                           "pass_rate": rate, "kl": kl, "entropy": entropy, "first_token": first})  # fmt: skip

@@ -332,6 +332,16 @@ def frontier(axes, results: list[dict], start: dict, x: str, y: str, by_std: boo
     axes.grid(alpha=0.3)
 
 
+def level_lines(axes, beta: float, best: float) -> None:
+    """Where J = pass@1 - beta KL is the best possible (solid; no policy lies above it), and 0.1 and 0.2 less."""
+    low, high = axes.get_xlim()
+    bottom, top = axes.get_ylim()
+    for less, style in ((0.0, "-"), (0.1, ":"), (0.2, ":")):
+        ends = (max(0.0, low), high)
+        axes.plot(ends, [best - less + beta * x for x in ends], color="black", linewidth=0.7, linestyle=style, zorder=0)
+    axes.set(xlim=(low, high), ylim=(bottom, min(1.02, max(top, 1.01))))
+
+
 def pictures(results: list[dict], start: dict, folder: Path) -> None:
     import matplotlib
 
@@ -342,6 +352,8 @@ def pictures(results: list[dict], start: dict, folder: Path) -> None:
     for row, y in zip(axes, ("pass@1", "pass@16"), strict=True):
         for ax, x in zip(row, ("kl", "entropy"), strict=True):
             frontier(ax, results, start, x, y)
+            if (x, y) == ("kl", "pass@1"):
+                level_lines(ax, 0.3, start["best"]["0.3"])
     axes[0][0].legend(fontsize=7, frameon=False)
     figure.suptitle(
         "mean baseline; circles beta 0.3, triangles down 0.1 and up 1; 95 % intervals over seeds", fontsize=9
