@@ -20,11 +20,11 @@ import sys
 from pathlib import Path
 
 from frpo_verl.files import write_atomically
-from frpo_verl.quickstart.__main__ import MEAN
+from frpo_verl.quickstart.__main__ import MEAN, RUNS
 from frpo_verl.report.collect import as_json, load_run, metric_files, read_metrics
 
 METHODS = {
-    "no KL": ["algorithm.frpo.kl_coef=0"],
+    "no KL": [*RUNS["no KL"]],
     "future": ["algorithm.frpo.kl_coef=0.3"],
     "local": ["algorithm.frpo.kl_coef=0.3", "+algorithm.frpo.placement=local"],
     "k3 loss": ["method=grpo_kl_loss", "actor_rollout_ref.actor.kl_loss_coef=0.3"],

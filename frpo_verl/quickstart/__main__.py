@@ -25,7 +25,8 @@ from frpo_verl.report.collect import metric_files, read_metrics
 
 BUILD = Path("build/quickstart")
 MEAN = "algorithm.norm_adv_by_std_in_grpo=false"  # advantages r - mean: pass rate - beta * KL is what both runs ascend
-RUNS = {"FRPO": (MEAN, "algorithm.frpo.kl_coef=0.3"), "no KL": (MEAN, "algorithm.frpo.kl_coef=0")}
+MEASURE = ("algorithm.use_kl_in_reward=true", "algorithm.kl_ctrl.kl_coef=0")  # loads the reference, to measure by
+RUNS = {"FRPO": (MEAN, "algorithm.frpo.kl_coef=0.3"), "no KL": (MEAN, "algorithm.frpo.kl_coef=0", *MEASURE)}
 RAY_PATH_LIMIT = 44  # Ray puts unix sockets 62 characters below its folder, and 107 is the system's limit
 
 
