@@ -1,4 +1,4 @@
-# make quickstart   a tiny model learns arithmetic with FRPO inside verl's main_ppo, and a picture of it
+# make quickstart   a tiny model learns sums inside verl's main_ppo, with FRPO and without a KL, and a picture of both
 # make check        lint, types and the tests that need neither Ray nor main_ppo
 # make test         the whole test suite, lint and types first
 # make lint         ruff (rules and format) and mypy

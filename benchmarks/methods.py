@@ -1,9 +1,9 @@
-"""Methods beside each other on the quickstart's model: the same data, the same seeds, verl's main_ppo on a CPU.
+"""Methods beside each other on a tiny model that adds numbers: the same data, the same seeds, verl's main_ppo on a CPU.
 
     python benchmarks/methods.py --methods frpo --seeds 1 2 3
     python benchmarks/methods.py --methods frpo frpo_local frpo_sequence frpo_reward --steps 40 --picture placements.png
 
-Needs the quickstart's data and model (`make quickstart`). Each run is a folder below --out and can be looked at with
+Needs data and model: python -m frpo_verl.quickstart.tiny_model --out build/arithmetic/model. Each run is a folder below --out and can be looked at with
 `python -m frpo_verl report`; a finished one is not run again, a broken one resumes. The table gives means over the seeds.
 
 Every checkpoint is merged by verl's own tool and judged on the whole test set, 16 answers a problem. With one update for
@@ -40,7 +40,11 @@ from frpo_verl.report import cli
 from frpo_verl.report.collect import as_json, load_run, metric_files, read_metrics
 
 ROOT = Path(__file__).resolve().parents[1]
-QUICKSTART = Path("build/quickstart")
+FOLDER = Path("build/arithmetic")
+SUMS = [f"data.train_files={FOLDER}/data/train.parquet", f"data.val_files={FOLDER}/data/test.parquet",
+        f"actor_rollout_ref.model.path={FOLDER}/model", "data.max_prompt_length=32", "data.max_response_length=24",
+        "reward.custom_reward_function.path=pkg://frpo_verl.rewards.math", "actor_rollout_ref.actor.optim.lr=4e-4",
+        "actor_rollout_ref.actor.optim.lr_warmup_steps=5"]  # fmt: skip
 PAIRS = 1024
 BATCH = 16  # prompts in a step of the recipe
 SAMPLES = 16
@@ -57,14 +61,14 @@ def mixed_data(out: Path) -> Path:
     if (target / "train.parquet").exists():
         return target / "train.parquet"
     target.mkdir(parents=True, exist_ok=True)
-    rng, test = random.Random(0), {p.key for p in read_problems(QUICKSTART / "data/test.parquet")}
+    rng, test = random.Random(0), {p.key for p in read_problems(FOLDER / "data/test.parquet")}
     with open(target / "pairs.jsonl", "w") as file:
         for p in islice(arithmetic.stream(0, arithmetic.DEFAULT_LEVELS, exclude=test), PAIRS):
             pair = {"prompt": p.question, "chosen": p.solution, "rejected": with_slip(p, rng, 1.0)}
             file.write(json.dumps(pair) + "\n")
     command = [sys.executable, ROOT / "data_preprocess/preference.py", "--local_dataset_path", target / "pairs.jsonl",
-               "--local_save_dir", target, "--mix", QUICKSTART / "data/train.parquet", "--ratio", "0.25",
-               "--tokenizer", QUICKSTART / "model", "--max_tokens", "24"]  # fmt: skip
+               "--local_save_dir", target, "--mix", FOLDER / "data/train.parquet", "--ratio", "0.25",
+               "--tokenizer", FOLDER / "model", "--max_tokens", "24"]  # fmt: skip
     subprocess.run(command, check=True)
     return target / "train.parquet"
 
@@ -87,7 +91,7 @@ def train(folder: Path, method: str, seed: int, steps: int, updates: int, overri
                f"run_dir={folder}", f"hydra.run.dir={folder}/hydra", f"trainer.total_training_steps={steps}",
                f"actor_rollout_ref.actor.ppo_mini_batch_size={BATCH // updates}", f"trainer.save_freq={steps}",
                "trainer.val_before_train=false", "trainer.test_freq=-1", f"data.seed={seed}",
-               f"actor_rollout_ref.rollout.seed={seed}", *extra_settings(method, folder.parent), *overrides]  # fmt: skip
+               f"actor_rollout_ref.rollout.seed={seed}", *SUMS, *extra_settings(method, folder.parent), *overrides]  # fmt: skip
     env = {**os.environ, "VERL_PLATFORM": "cpu", "OMP_NUM_THREADS": "1", "RAY_worker_niceness": "0"}
     with open(folder / "train.log", "ab") as log:
         status = subprocess.run(command, stdout=log, stderr=subprocess.STDOUT, env=env).returncode
@@ -100,7 +104,7 @@ def train(folder: Path, method: str, seed: int, steps: int, updates: int, overri
 @functools.cache
 def held_out(model: Path) -> tuple[float, float]:
     """pass@1 and pass@8 over every problem of the test set, from SAMPLES answers each."""
-    tokenizer, problems = load_tokenizer(model), read_problems(QUICKSTART / "data/test.parquet")
+    tokenizer, problems = load_tokenizer(model), read_problems(FOLDER / "data/test.parquet")
     made = AutoModelForCausalLM.from_pretrained(model, dtype=torch.float32)
     right = count_right(made, tokenizer, problems, samples=SAMPLES)
     return tuple(statistics.mean(pass_at_k(SAMPLES, c, k) for c in right) for k in (1, 8))
@@ -135,7 +139,7 @@ def figures(folder: Path, method: str, steps: int) -> dict[str, tuple[float, flo
         if "timing_s/step" in m:
             besides = ["timing_s/save_checkpoint"] + ["timing_s/ref"] * has_no_reference(method)
             times.append(m["timing_s/step"] - sum(m.get(name, 0.0) for name in besides))
-    learnt = zip(held_out(QUICKSTART / "model"), held_out(merged(folder, steps)), strict=True)
+    learnt = zip(held_out(FOLDER / "model"), held_out(merged(folder, steps)), strict=True)
     return {**rows, **dict(zip(COLUMNS[:2], learnt, strict=True)), "step": (statistics.median(times),) * 2}
 
 

@@ -22,8 +22,6 @@ import time
 from itertools import islice
 from pathlib import Path
 
-from rich.console import Console
-
 from frpo_verl import twin
 from frpo_verl.data.sets import aime24 as aime24_set
 from frpo_verl.data.sets import (
@@ -41,10 +39,11 @@ from frpo_verl.data.sets import (
 )
 from frpo_verl.files import write_atomically
 from frpo_verl.quickstart import __main__ as quickstart
-from frpo_verl.quickstart import arithmetic
+from frpo_verl.quickstart import arithmetic, tiny_model
 from frpo_verl.report.collect import metric_files, read_metrics
 
 RESULTS = Path("docs/results")
+MODEL = Path("build/arithmetic/model")
 DAPO_FORM = (
     "Solve the following math problem step by step. The last line of your response should be of the form Answer: $Answer "
     "(without quotes) where $Answer is the answer to the problem.\n\n{}\n\n"
@@ -285,9 +284,7 @@ def main() -> int:
     parser.add_argument("--evaluation", action="store_true", help="eval_math for three models")
     parser.add_argument("--only", nargs="+", default=None, help="these recipes alone; the others' results are kept")
     args = parser.parse_args()
-    console = Console()
-    quickstart.make_data(console)
-    quickstart.make_model(console)
+    tiny_model.build(MODEL, tiny_model.data_beside(MODEL))
     make_files(args.raw)
     RESULTS.mkdir(parents=True, exist_ok=True)
     if args.evaluation:

@@ -1,7 +1,7 @@
 """`python -m frpo_verl twin RECIPE [method=NAME ...]`: a recipe's twin, two steps of the same run on a processor.
 
-It writes small data files, prints the command of main_ppo and lists every setting that the twin does not keep. The
-quickstart's tiny model answers: the problems of training rows become its sums (so that some answers are right and group
+It writes small data files, prints the command of main_ppo and lists every setting that the twin does not keep. A tiny
+model that knows sums answers: the problems of training rows become its sums (so that some answers are right and group
 filters have something to keep), in the rows' own columns; validation rows stay as they are.
 """
 
@@ -125,7 +125,7 @@ def _small(source: Path, folder: Path, count: int, limit: int, sums: bool) -> st
 
 
 def _as_sums(rows: list[dict]) -> list[dict]:
-    """The same rows about the quickstart's sums: problem, ground truth and recorded answers are replaced, nothing else."""
+    """The same rows about the tiny model's sums: problem, ground truth and recorded answers are replaced, nothing else."""
     from .quickstart import arithmetic
     from .quickstart.tiny_model import with_slip
 
@@ -192,9 +192,9 @@ def main(argv: list[str] | None = None) -> int:
     print("not kept (the recipe's value -> the twin's):")
     for key, (before, after) in twin.changed.items():
         print(f"  {key}: {before} -> {after}")
-    model = Path("build/quickstart/model")
+    model = Path("build/arithmetic/model")
     if not model.is_dir():
-        print(f"{model} is not there yet: `python -m frpo_verl.quickstart` makes it")
+        print(f"{model} is not there yet: `python -m frpo_verl.quickstart.tiny_model --out {model}` makes it")
     print(f"run it (its folder is {twin.run_dir}):")
     print(f"  VERL_PLATFORM=cpu python {' '.join(_quoted(word) for word in twin.command)}")
     return 0

@@ -257,7 +257,11 @@ def test_the_command_is_the_script(tmp_path, capsys):
     subprocess.run([sys.executable, SCRIPTS / "gsm8k.py", *argv, tmp_path / "script"], check=True)
     for file in ("train.parquet", "train.card.json"):
         assert (tmp_path / "command" / file).read_bytes() == (tmp_path / "script" / file).read_bytes()
-    assert {p.stem for p in SCRIPTS.glob("[!_]*.py")} == set(cli.set_names()) == {*NAMES, "arithmetic", "preference"}
+    assert (
+        {p.stem for p in SCRIPTS.glob("[!_]*.py")}
+        == set(cli.set_names())
+        == {*NAMES, "arithmetic", "preference", "three_ways"}
+    )
     capsys.readouterr()
     assert cli.main(["gms8k"]) == 2 and "did you mean 'gsm8k'" in capsys.readouterr().err
     assert cli.main([]) == 2 and cli.main(["--help"]) == 0 and "limr" in capsys.readouterr().out

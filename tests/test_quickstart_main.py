@@ -28,15 +28,31 @@ def test_data_is_made_once(clone):
     assert "generating" in console.export_text(clear=False) and "reusing" in console.export_text()
 
 
-def test_a_finished_run_is_shown_again(clone, capsys, monkeypatch):
-    run = make_run(clone / "runs/quickstart", steps=20) or clone / "runs/quickstart"
-    (run / "checkpoints").mkdir()
-    (run / "checkpoints/latest_checkpointed_iteration.txt").write_text("20")
+def test_finished_runs_are_shown_again(clone, capsys, monkeypatch):
+    for name in ("quickstart", "quickstart_no_kl"):
+        run = make_run(clone / "runs" / name, steps=20) or clone / "runs" / name
+        (run / "checkpoints").mkdir()
+        (run / "checkpoints/latest_checkpointed_iteration.txt").write_text("20")
     monkeypatch.setattr(quickstart, "train", lambda *args: pytest.fail("a finished run must not be trained again"))
     assert quickstart.main(["--steps", "20"]) == 0
     said = " ".join(capsys.readouterr().out.split())
-    assert "finished at step 20 (FRESH=1 starts over)" in said and ".png" in said
-    assert list(run.glob("*.png"))
+    assert said.count("finished at step 20 (FRESH=1 starts over)") == 2 and "runs/quickstart/report.png" in said
+    assert "FRPO" in said and "no KL" in said and (clone / "runs/quickstart/report.png").exists()
+
+
+def test_frpo_stands_beside_the_same_run_without_a_kl(clone, monkeypatch):
+    """Two runs that differ in one key; the user's overrides reach both, another method runs alone and as it is."""
+    seen = []
+    monkeypatch.setattr(quickstart, "train", lambda run, steps, overrides, *rest: seen.append((run, overrides)) and 0)
+    monkeypatch.setattr("frpo_verl.report.cli.main", lambda argv: 0)
+    assert quickstart.main(["algorithm.frpo.kl_coef=0.1", "data.seed=3"]) == 0
+    (frpo, with_kl), (none, without) = seen
+    assert (frpo, none) == (Path("runs/quickstart"), Path("runs/quickstart_no_kl"))
+    assert with_kl == [*quickstart.RUNS["FRPO"], "algorithm.frpo.kl_coef=0.1", "data.seed=3"]
+    assert without == ["algorithm.frpo.kl_coef=0.1", "data.seed=3", *quickstart.RUNS["no KL"]]
+    seen.clear()
+    assert quickstart.main(["method=grpo"]) == 0
+    assert seen == [(Path("runs/quickstart_grpo"), ["method=grpo"])]
 
 
 def test_a_trained_run_ends_with_the_page_and_its_versions(clone, capsys, monkeypatch):

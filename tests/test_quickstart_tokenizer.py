@@ -2,7 +2,7 @@
 
 import pytest
 
-from frpo_verl.quickstart.tiny_model import _template_parts
+from frpo_verl.quickstart.tiny_model import template_parts
 from frpo_verl.quickstart.tokenizer import SPECIAL, load_tokenizer, write_tokenizer
 
 
@@ -34,7 +34,7 @@ def test_chat_template(tokenizer):
     assert tokenizer.apply_chat_template(turns, tokenize=False) == (
         "<|user|>1+2=<|im_end|>\n<|assistant|>#### 3<|im_end|>\n"
     )
-    assert _template_parts(tokenizer) == ("<|user|>", "<|im_end|>\n<|assistant|>", "<|im_end|>")
+    assert template_parts(tokenizer) == ("<|user|>", "<|im_end|>\n<|assistant|>", "<|im_end|>")
 
 
 def test_verl_reads_the_tokenizer(tokenizer):

@@ -84,7 +84,7 @@ def test_exact_pass_at_1_is_the_probability_of_the_answer(tokenizer):
 
 def test_the_loss_is_on_the_answer_only(tokenizer):
     ids, mask = tiny_model.encode_batch(
-        tokenizer, tiny_model._template_parts(tokenizer), ["1+2=", "10+20="], ["#### 3", "#### 30"]
+        tokenizer, tiny_model.template_parts(tokenizer), ["1+2=", "10+20="], ["#### 3", "#### 30"]
     )
     assert ids.shape == mask.shape and ids[0, -1] == tokenizer.pad_token_id
     assert [tokenizer.decode(row[m]) for row, m in zip(ids, mask, strict=True)] == [

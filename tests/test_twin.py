@@ -90,7 +90,7 @@ def test_what_is_not_kept_is_listed_and_nothing_else_changes(workplace):
     changed = twin.differences(whole, small)
     assert changed["actor_rollout_ref.rollout.name"] == ("vllm", "hf")
     assert changed["data.max_response_length"] == ("8192", "32")
-    assert changed["actor_rollout_ref.model.path"] == ("Qwen/Qwen3-4B", "build/quickstart/model")
+    assert changed["actor_rollout_ref.model.path"] == ("Qwen/Qwen3-4B", "build/arithmetic/model")
     kept = ["algorithm", "reward.custom_reward_function", "reward.reward_manager", "actor_rollout_ref.actor.policy_loss",
             "actor_rollout_ref.actor.optim", "actor_rollout_ref.model.lora", "data.shuffle", "method", "recipe"]  # fmt: skip
     assert not [key for key in changed if any(key == k or key.startswith(f"{k}.") for k in kept)]

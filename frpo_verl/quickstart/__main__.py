@@ -1,7 +1,8 @@
-"""`python -m frpo_verl.quickstart`: data, a tiny model, a real main_ppo run with adv_estimator=frpo, a report.
+"""`python -m frpo_verl.quickstart`: data, a tiny model, main_ppo with adv_estimator=frpo and the same run without a KL.
 
-Everything goes below the current folder: `build/quickstart` (data, model, caches) and the run's folder. What exists is
-reused: a finished run is only shown again, a longer `--steps` continues it, a killed one resumes.
+Everything goes below the current folder: `build/quickstart` (data, model, caches) and the runs' folders. What exists is
+reused: a finished run is only shown again, a longer `--steps` continues it, a killed one resumes. With another method
+(`method=NAME`) there is one run, and the recipe's own settings.
 """
 
 from __future__ import annotations
@@ -24,6 +25,9 @@ from frpo_verl.report.collect import metric_files, read_metrics
 from frpo_verl.report.environment import write_environment
 
 BUILD = Path("build/quickstart")
+MEAN = "algorithm.norm_adv_by_std_in_grpo=false"  # advantages r - mean: pass rate - beta * KL is what both runs ascend
+MEASURE = ("algorithm.use_kl_in_reward=true", "algorithm.kl_ctrl.kl_coef=0")  # loads the reference, to measure by
+RUNS = {"FRPO": (MEAN, "algorithm.frpo.kl_coef=0.3"), "no KL": (MEAN, "algorithm.frpo.kl_coef=0", *MEASURE)}
 RAY_PATH_LIMIT = 44  # Ray puts unix sockets 62 characters below its folder, and 107 is the system's limit
 
 
@@ -67,19 +71,19 @@ def make_data(console: Console) -> None:
     if (folder / "train.parquet").exists() and (folder / "test.parquet").exists():
         console.print(f"[1/4] data     reusing {folder}")
         return
-    console.print(f"[1/4] data     generating arithmetic problems in {folder}")
-    from ..data.sets import arithmetic
+    console.print(f"[1/4] data     generating sums in {folder}")
+    from ..data.sets import three_ways
 
-    status = arithmetic.main(["--local_save_dir", str(folder)])
+    status = three_ways.main(["--local_save_dir", str(folder)])
     if status:
         raise SystemExit(status)
 
 
 def make_model(console: Console) -> None:
-    from . import tiny_model
+    from . import ways_model
 
     console.print(f"[2/4] model    a tiny Qwen, warmed up by supervised learning, in {BUILD / 'model'}", soft_wrap=True)
-    stamp = tiny_model.build(BUILD / "model", BUILD / "data")
+    stamp = ways_model.build(BUILD / "model", BUILD / "data")
     if stamp.get("reused"):
         console.print("               up to date, reused")
 
@@ -97,7 +101,7 @@ def _status(rows: dict[int, dict]) -> str:
     for label, key, form in (
         ("reward", "critic/score/mean", ".3f"),
         ("entropy", "actor/entropy", ".3f"),
-        ("KL to ref", "frpo/kl_to_ref/k1", ".4f"),
+        ("KL to ref", "frpo/kl_to_ref/k1", ".3f"),
     ):
         value = next((data[key] for data in reversed(list(rows.values())) if key in data), None)
         if value is not None:
@@ -105,7 +109,7 @@ def _status(rows: dict[int, dict]) -> str:
     return "   ".join(text) or "starting Ray, the trainer and the rollout server"
 
 
-def train(run: Path, steps: int, overrides: list[str], console: Console) -> int:
+def train(run: Path, steps: int, overrides: list[str], console: Console, name: str = "") -> int:
     """Run verl's main_ppo and follow its metrics; returns its exit status."""
     done = checkpoint_step(run)
     command = [
@@ -113,7 +117,8 @@ def train(run: Path, steps: int, overrides: list[str], console: Console) -> int:
         f"trainer.total_training_steps={steps}", f"hydra.run.dir={run}/hydra", *overrides,
     ]  # fmt: skip
     shown = " ".join(["VERL_PLATFORM=cpu", "python", *command[1:]])
-    console.print(f"[3/4] training {'resuming after step ' + str(done) if done else 'from the warm start'}, with")
+    start = f"resuming after step {done}" if done else "from the warm start"
+    console.print(f"[3/4] training {name and name + ', '}{start}, with")
     console.print(f"               {shown}", highlight=False, soft_wrap=True)
     run.mkdir(parents=True, exist_ok=True)
     log = run / "train.log"
@@ -165,6 +170,22 @@ def train(run: Path, steps: int, overrides: list[str], console: Console) -> int:
     return process.returncode
 
 
+def method_of(overrides: list[str]) -> str:
+    """The method that is typed beside the recipe; frpo if none is."""
+    return next((o.removeprefix("method=") for o in reversed(overrides) if o.startswith("method=")), "frpo")
+
+
+def plan(run: Path, overrides: list[str]) -> dict[str, tuple[Path, list[str]]]:
+    """name -> (folder, overrides): FRPO and the same run without a KL term, or the one run of another method."""
+    if method_of(overrides) != "frpo":
+        return {"": (run, list(overrides))}
+    first, baseline = RUNS
+    return {
+        first: (run, [*RUNS[first], *overrides]),
+        baseline: (run.with_name(f"{run.name}_no_kl"), [*overrides, *RUNS[baseline]]),
+    }
+
+
 def main(argv: list[str] | None = None) -> int:
     """Run the four parts; the exit status is that of the part that failed, or 0."""
     parser = argparse.ArgumentParser(prog="python -m frpo_verl.quickstart", description=__doc__.split("\n\n")[0])
@@ -178,19 +199,22 @@ def main(argv: list[str] | None = None) -> int:
     if args.steps < 1:
         parser.error(f"--steps {args.steps}: give a number of at least 1")
     if args.run is None:  # a method never resumes another's checkpoint
-        method = next((o.removeprefix("method=") for o in reversed(args.overrides) if o.startswith("method=")), "frpo")
+        method = method_of(args.overrides)
         args.run = Path("runs/quickstart" if method == "frpo" else f"runs/quickstart_{method}")
     console = Console()
-    if args.fresh and args.run.exists():
-        shutil.rmtree(args.run)
+    runs = plan(args.run, args.overrides)
+    for run, _ in runs.values():
+        if args.fresh and run.exists():
+            shutil.rmtree(run)
     make_data(console)
     make_model(console)
-    if checkpoint_step(args.run) >= args.steps:
-        console.print(
-            f"[3/4] training reusing {args.run}, finished at step {checkpoint_step(args.run)} (FRESH=1 starts over)"
-        )
-    else:
-        status = train(args.run, args.steps, args.overrides, console)
+    for name, (run, overrides) in runs.items():
+        if checkpoint_step(run) >= args.steps:
+            console.print(
+                f"[3/4] training reusing {run}, finished at step {checkpoint_step(run)} (FRESH=1 starts over)"
+            )
+            continue
+        status = train(run, args.steps, overrides, console, name)
         if status:
             return status
         write_environment(args.run)
@@ -198,7 +222,9 @@ def main(argv: list[str] | None = None) -> int:
     os.environ.setdefault("MPLCONFIGDIR", str((BUILD / "cache" / "matplotlib").absolute()))
     from ..report import cli
 
-    return cli.main([str(args.run)])
+    names = [word for name in runs for word in ("--name", name)] if len(runs) > 1 else []
+    picture = ["--out", str(args.run / "report.png")]
+    return cli.main([*(str(run) for run, _ in runs.values()), *names, *picture])
 
 
 if __name__ == "__main__":

@@ -17,6 +17,7 @@ import os
 import random
 import shutil
 import time
+from collections.abc import Callable
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from itertools import islice
@@ -93,7 +94,7 @@ def make_model(settings: Settings, tokenizer):
 # ---------------------------------------------------------------------------------------------------- warm-up
 
 
-def _template_parts(tokenizer) -> tuple[str, str, str]:
+def template_parts(tokenizer) -> tuple[str, str, str]:
     """What the chat template puts before the question, between question and answer, and after the answer."""
     turns = [{"role": "user", "content": "\x01"}, {"role": "assistant", "content": "\x02"}]
     text = tokenizer.apply_chat_template(turns, tokenize=False)
@@ -156,7 +157,7 @@ def exact_pass_at_1(model, tokenizer, problems) -> float:
     import torch
 
     ids, mask = encode_batch(
-        tokenizer, _template_parts(tokenizer), [p.question for p in problems], [p.solution for p in problems]
+        tokenizer, template_parts(tokenizer), [p.question for p in problems], [p.solution for p in problems]
     )
     with torch.no_grad():
         return token_nll(model, ids, mask).sum(-1).neg().exp().mean().item()
@@ -166,7 +167,7 @@ def count_right(model, tokenizer, problems, samples: int = 1, seed: int = 0, max
     """Right final answers of each problem among ``samples`` from ``generate`` at temperature 1."""
     import torch
 
-    before, between, _ = _template_parts(tokenizer)
+    before, between, _ = template_parts(tokenizer)
     prompts = tokenizer([before + p.question + between for p in problems], add_special_tokens=False)["input_ids"]
     width = max(len(row) for row in prompts)
     ids = torch.tensor([[tokenizer.pad_token_id] * (width - len(row)) + row for row in prompts])
@@ -205,7 +206,7 @@ def warm_up(model, tokenizer, settings: Settings, levels, exclude, progress: boo
     validation = arithmetic.sample_distinct("validation", settings.validation_size, levels, settings.seed, exclude)
     problems = arithmetic.stream(settings.seed, levels, set(exclude) | {p.key for p in validation})
     slip_rng = random.Random(f"slips/{settings.seed}")
-    parts = _template_parts(tokenizer)
+    parts = template_parts(tokenizer)
     decay = [p for p in model.parameters() if p.ndim > 1]
     rest = [p for p in model.parameters() if p.ndim <= 1]
     optimizer = torch.optim.AdamW(
@@ -300,35 +301,39 @@ def build(
     ``reused`` in the returned dict says whether the work was skipped.
     """
     settings = settings or Settings()
-    out, data = Path(out), Path(data)
-    train, test = read_problems(data / "train.parquet"), read_problems(data / "test.parquet")
-    digest = settings_hash(settings, train, test)
+    train, test = read_problems(Path(data) / "train.parquet"), read_problems(Path(data) / "test.parquet")
+    levels = sorted({p.level for p in train + test})
+
+    def make(tokenizer):
+        model = make_model(settings, tokenizer)
+        measured = warm_up(model, tokenizer, settings, levels, {p.key for p in test}, progress)
+        return model, {"settings": asdict(settings), "levels": levels, **measured}
+
+    return finished_folder(Path(out), settings_hash(settings, train, test), make, force)
+
+
+def finished_folder(out: Path, digest: str, make: Callable, force: bool = False) -> dict:
+    """The stamp of the model folder ``out``; unless it is up to date, ``make(tokenizer) -> (model, what to note)`` fills it.
+
+    The folder appears complete or not at all; ``reused`` in the returned dict says whether the work was skipped.
+    """
     if not force and up_to_date(out, digest):
         return {**json.loads((out / STAMP).read_text(encoding="utf-8")), "reused": True}
-
-    levels = sorted({p.level for p in train + test})
     work = out.with_name(f"{out.name}.tmp-{os.getpid()}")
     _remove_leftovers(out)
     work.mkdir(parents=True)
     try:
         write_tokenizer(work)
-        tokenizer = load_tokenizer(work)
-        model = make_model(settings, tokenizer)
         with _few_threads():
-            measured = warm_up(model, tokenizer, settings, levels, {p.key for p in test}, progress)
+            model, noted = make(load_tokenizer(work))
         _save(model, work)
-        stamp = {
-            "hash": digest,
-            "settings": asdict(settings),
-            "levels": levels,
-            "parameters": sum(p.numel() for p in model.parameters()),
-            **measured,
-        }
-        (work / STAMP).write_text(json.dumps(stamp, indent=2) + "\n", encoding="utf-8")
+        stamp = {"hash": digest, "parameters": sum(p.numel() for p in model.parameters()), **noted}
+        text = json.dumps(stamp, indent=2)
+        (work / STAMP).write_text(text + "\n", encoding="utf-8")
         _replace_folder(work, out)
     finally:
         shutil.rmtree(work, ignore_errors=True)
-    return {**stamp, "reused": False}
+    return {**json.loads(text), "reused": False}
 
 
 def _save(model, folder: Path) -> None:
@@ -386,12 +391,25 @@ def _replace_folder(new: Path, target: Path) -> None:
     shutil.rmtree(old, ignore_errors=True)
 
 
+def data_beside(out: Path) -> Path:
+    """The folder `data` beside the model's; the default problems are written there unless they are there."""
+    folder = out.parent / "data"
+    if not (folder / "test.parquet").exists():
+        from ..data.sets import arithmetic
+
+        if arithmetic.main(["--local_save_dir", str(folder)]):
+            raise RuntimeError(f"{folder}: no problems to train on")
+    return folder
+
+
 def main(argv: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(
         prog="python -m frpo_verl.quickstart.tiny_model", description="Make and warm up the tiny quickstart model."
     )
     parser.add_argument("--out", required=True, help="folder of the model")
-    parser.add_argument("--data", required=True, help="folder with train.parquet and test.parquet")
+    parser.add_argument(
+        "--data", default=None, help="folder with train.parquet and test.parquet; default: made beside --out"
+    )
     parser.add_argument("--seed", type=int, default=Settings.seed)
     parser.add_argument("--target", type=float, default=Settings.target, help="pass@1 at which the warm-up stops")
     parser.add_argument("--max_steps", type=int, default=Settings.max_steps)
@@ -399,7 +417,7 @@ def main(argv: list[str] | None = None) -> int:
     args = parser.parse_args(argv)
     try:
         settings = Settings(seed=args.seed, target=args.target, max_steps=args.max_steps)
-        stamp = build(args.out, args.data, settings, force=args.force)
+        stamp = build(args.out, args.data or data_beside(Path(args.out)), settings, force=args.force)
     except (OSError, ValueError, RuntimeError) as error:
         raise SystemExit(f"error: {error}") from None
     print(

@@ -1,0 +1,172 @@
+"""The model that writes sums in three ways: the figures its warm-up stops by, and the folder it leaves behind."""
+
+import math
+from dataclasses import replace
+from types import SimpleNamespace
+
+import pytest
+import torch
+
+from frpo_verl.quickstart import three_ways, tiny_model, ways_model
+from frpo_verl.quickstart.tokenizer import load_tokenizer, write_tokenizer
+
+pa = pytest.importorskip("pyarrow")
+pq = pytest.importorskip("pyarrow.parquet")
+
+#: learns nothing, but passes every step of the way in a second
+SMALL = ways_model.Settings(
+    hidden_size=32,
+    n_layers=1,
+    n_heads=1,
+    n_kv_heads=1,
+    head_dim=32,
+    intermediate_size=32,
+    target=1e-90,
+    max_steps=60,
+    habit_steps=10,
+    batch_size=8,
+    check_every=20,
+    validation_size=16,
+)
+
+
+@pytest.fixture(scope="module")
+def tokenizer(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("tokenizer")
+    write_tokenizer(folder)
+    return load_tokenizer(folder)
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("data")
+    for name, problems in three_ways.make_splits(64, 32).items():
+        rows = [{"extra_info": {"question": p.question}} for p in problems]
+        pq.write_table(pa.Table.from_pylist(rows), folder / f"{name}.parquet")
+    return folder
+
+
+# ---- figures
+
+
+def test_the_default_model_is_small(tokenizer):
+    model = tiny_model.make_model(ways_model.Settings(), tokenizer)
+    assert 0.1e6 <= sum(p.numel() for p in model.parameters()) <= 0.3e6
+
+
+def test_success_by_way_is_the_probability_of_the_answer(tokenizer):
+    """Against one unpadded forward pass a problem, token by token."""
+    model = tiny_model.make_model(replace(SMALL, seed=3), tokenizer).double()
+    problems = three_ways.sample_distinct("exact", 4, seed=0)
+    found = ways_model.success_by_way(model, tokenizer, problems)
+    assert list(found) == ["A", "B", "C"]
+    for way, (share, right) in found.items():
+        shares, rights = [], []
+        for problem in problems:
+            turns = [{"role": "user", "content": problem.question}]
+            prompt = tokenizer.apply_chat_template(turns, tokenize=False, add_generation_prompt=True)
+            head = tokenizer.encode(prompt, add_special_tokens=False)
+            answer = tokenizer.encode(problem.written(way) + "<|im_end|>", add_special_tokens=False)
+            with torch.no_grad():
+                log_probs = model(torch.tensor([head + answer])).logits[0].log_softmax(-1)
+            terms = [log_probs[len(head) - 1 + i, token].item() for i, token in enumerate(answer)]
+            shares.append(math.exp(terms[0]))
+            rights.append(math.exp(sum(terms[1:])))
+        assert share == pytest.approx(sum(shares) / 4, rel=1e-9) and right == pytest.approx(sum(rights) / 4, rel=1e-9)
+
+
+def test_sampled_answers_are_counted(tokenizer):
+    """With a stand-in for the model: two ways right, one wrong, one in no way at all."""
+    problems = [three_ways.Problem(t) for t in ((2310, 1024), (1111, 2222))]
+    texts = ["A4333<|im_end|>", "B0132,4201,4333<|im_end|>", "A4333<|im_end|>", "3333<|im_end|>"]
+    seen = {}
+
+    def generate(input_ids, attention_mask, **options):
+        seen.update(options, prompts=tokenizer.batch_decode(input_ids))
+        rows = [tokenizer.encode(t, add_special_tokens=False) for t in texts]
+        width = max(map(len, rows))
+        answers = [row + [tokenizer.pad_token_id] * (width - len(row)) for row in rows]
+        return torch.cat([input_ids, torch.tensor(answers)], 1)
+
+    assert ways_model.count_right(SimpleNamespace(generate=generate), tokenizer, problems, samples=2) == [2, 0]
+    assert seen["temperature"] == 1.0 and seen["do_sample"] and seen["top_k"] == 0 and seen["top_p"] == 1.0
+    assert seen["prompts"][2] == "<|user|>1111+2222=<|im_end|>\n<|assistant|>" and seen["max_new_tokens"] == 17
+
+
+# ---- the folder
+
+
+def test_build_then_reuse(data, tmp_path, monkeypatch):
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    out = tmp_path / "deep" / "model"
+    stamp = ways_model.build(out, data, SMALL, progress=False)
+    assert not stamp["reused"] and set(stamp["ways"]) == {"A", "B", "C"} and stamp["steps"] == 30
+    assert [p.name for p in out.parent.iterdir()] == ["model"]
+    model = AutoModelForCausalLM.from_pretrained(out)
+    assert model.dtype == torch.float32 and AutoTokenizer.from_pretrained(out).eos_token == "<|im_end|>"
+    assert model.generation_config.eos_token_id == AutoTokenizer.from_pretrained(out).eos_token_id
+
+    monkeypatch.setattr(ways_model, "warm_up", lambda *a, **k: pytest.fail("trained again"))
+    assert ways_model.build(out, data, SMALL, progress=False) == {**stamp, "reused": True}
+    for change in (replace(SMALL, seed=1), replace(SMALL, target=1e-80)):
+        with pytest.raises(pytest.fail.Exception, match="trained again"):
+            ways_model.build(out, data, change, progress=False)
+    with pytest.raises(pytest.fail.Exception, match="trained again"):
+        ways_model.build(out, data, SMALL, force=True, progress=False)
+    assert [p.name for p in out.parent.iterdir()] == ["model"]  # the failed tries left the old one, and nothing else
+    (out / tiny_model.STAMP).write_text('{"hash": ')
+    with pytest.raises(pytest.fail.Exception, match="trained again"):
+        ways_model.build(out, data, SMALL, progress=False)
+
+
+def test_other_held_out_problems_another_model(data):
+    train, test = (ways_model.read_problems(data / f"{name}.parquet") for name in ("train", "test"))
+    digest = ways_model.settings_hash(SMALL, train, test)
+    assert digest == ways_model.settings_hash(SMALL, train[::-1], test[::-1])
+    assert digest != ways_model.settings_hash(SMALL, train, test[1:])
+    assert digest != ways_model.settings_hash(
+        replace(SMALL, habits=three_ways.Habits(success=(0.5, 0.5, 0.5))), train, test
+    )
+    with pytest.raises(ValueError, match="problems of 2 shapes"):
+        ways_model.settings_hash(SMALL, train + three_ways.sample_distinct("x", 1, 0, digits=5), test)
+
+
+def test_no_test_and_no_validation_problem_is_trained_on(data, tokenizer, monkeypatch):
+    test = {p.key for p in ways_model.read_problems(data / "test.parquet")}
+    batches = []
+    encode = ways_model.encode_batch
+
+    def spy(tokenizer, parts, questions, answers):
+        batches.append([three_ways.from_question(q).key for q in questions])
+        return encode(tokenizer, parts, questions, answers)
+
+    monkeypatch.setattr(ways_model, "encode_batch", spy)
+    settings = replace(SMALL, max_steps=40, target=1e-99, batch_size=64, validation_size=48, check_every=40)
+    model = tiny_model.make_model(settings, tokenizer)
+    ways_model.warm_up(model, tokenizer, settings, test, (4, 2), progress=False)
+    trained = {key for batch in batches if len(batch) == 64 for key in batch}
+    validated = {key for batch in batches if len(batch) == 48 for key in batch}
+    assert len(trained) > 500 and len(validated) == 48
+    assert not trained & test and not trained & validated and not validated & test
+
+
+def test_a_warm_up_that_does_not_learn_says_so(data, tmp_path):
+    with pytest.raises(RuntimeError, match="max_steps=2, wanted 0.2: raise max_steps"):
+        ways_model.build(tmp_path / "model", data, replace(SMALL, target=0.2, max_steps=2), progress=False)
+    assert not list(tmp_path.iterdir())
+
+
+def test_command_line(data, tmp_path, monkeypatch, capsys):
+    def fail(*args, **options):
+        raise FileNotFoundError("x: no such file")
+
+    monkeypatch.setattr(ways_model, "build", fail)
+    with pytest.raises(SystemExit, match="error: x: no such file"):
+        ways_model.main(["--out", str(tmp_path / "m"), "--data", str(data)])
+    monkeypatch.undo()
+    with pytest.raises(SystemExit, match="max_steps=0, habit_steps=80: give numbers"):
+        ways_model.main(["--out", str(tmp_path / "m"), "--data", str(data), "--max_steps", "0"])
+    with pytest.raises(SystemExit, match="no such file; write it with `python -m frpo_verl data three_ways`"):
+        ways_model.main(["--out", str(tmp_path / "m"), "--data", str(tmp_path)])
+    assert not (tmp_path / "m").exists()
