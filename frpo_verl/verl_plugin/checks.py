@@ -19,7 +19,8 @@ from ..methods import ACTOR, KINDS, Method
 from ..settings import POLICY_LOSS, ConfigError, FrpoLossSettings, FrpoSettings, Section
 from . import health, hooks
 from .layout_checks import check_layout
-from .run import Run, section_keys
+from .nodes import check_nodes
+from .run import Run, remember, section_keys
 
 VERL_KL_TERMS = ("kl", "k1", "abs", "mse", "k2", "low_var_kl", "k3", "full")
 VERL_PER_TOKEN = ("gae", "optimal_token_baseline", "tir_optimal_token_baseline")
@@ -70,6 +71,15 @@ def prepare(config: Any) -> None:
     if Run(config).ours and OmegaConf.select(config, key) == "verl.workers.config.PolicyLossConfig":
         with open_dict(config):
             OmegaConf.update(config, key, TARGET)
+
+
+def begin(config: Any) -> None:
+    """The process that trains learns its run; every node of its cluster must have the plugin if the run is ours."""
+    if remember(config).ours:
+        import ray
+
+        if ray.is_initialized():
+            check_nodes()
 
 
 # ------------------------------------------------------------------------------------------------ names and sections

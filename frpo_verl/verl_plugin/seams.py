@@ -195,9 +195,9 @@ def validate_config(original, config, *args, **kwargs):
     known={"6f938d77859b66ae": "0.9.1"},
 )
 def v1_trainer(original, self, config, *args, **kwargs):
-    from . import run
+    from . import checks
 
-    run.remember(config)
+    checks.begin(config)
     return original(self, config, *args, **kwargs)
 
 
@@ -209,9 +209,9 @@ def v1_trainer(original, self, config, *args, **kwargs):
     known={"882573177494e91b": "0.9.1"},
 )
 def legacy_trainer(original, self, config, *args, **kwargs):
-    from . import run
+    from . import checks
 
-    run.remember(config)
+    checks.begin(config)
     return original(self, config, *args, **kwargs)
 
 
