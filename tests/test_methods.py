@@ -45,6 +45,11 @@ def test_the_table_in_the_docs_is_the_table():
     )
 
 
+def test_the_page_explains_the_needs_in_the_tables_words():
+    page = (ROOT / "docs" / "methods.md").read_text()
+    assert [f"* **{name}**: {text}" for name, text in methods.NEEDS.items()] == re.findall(r"^\* \*\*.*$", page, re.M)
+
+
 def test_a_taken_name_or_an_unknown_kind_is_refused():
     with pytest.raises(ValueError, match="policy_loss 'frpo' stands in the table already"):
         methods.add(Method("frpo", "policy_loss", "m:f"))
