@@ -27,6 +27,12 @@ def test_the_best_and_the_worst_are_chosen(scores, number, rows):
     assert found[: (number + 1) // 2] == rows[: (number + 1) // 2]
 
 
+def test_of_equal_answers_those_to_other_prompts_come_first():
+    scores, groups = [1.0, 1.0, 0.0, 0.0, 1.0, 0.0, 0.5], list("aaaabbb")
+    assert choose(scores, 4, groups) == [0, 4, 2, 5]
+    assert choose(scores, 6, groups) == [0, 4, 1, 2, 5, 3]
+
+
 def test_a_character_of_several_tokens_stands_at_the_last_of_them():
     text = "aé漢🙂b"
     raw = text.encode()

@@ -38,22 +38,32 @@ class Answer:
             raise ValueError(f"answer {self.uid}: {len(self.tokens)} tokens, but {len(self.log_ratio)} log-ratios")
 
 
-def choose(scores: Sequence[float], number: int) -> list[int]:
-    """Rows of the best and the worst answers, half each, the best first; of equal ones the first.
+def choose(scores: Sequence[float], number: int, groups: Sequence[object] | None = None) -> list[int]:
+    """Rows of the best and the worst answers, half each, the best first.
+
+    Of equal ones those to a prompt that is not among them yet come first, then the first row.
 
     Args:
         scores: one value a row; a row whose score is not finite is not chosen.
         number: how many rows in all.
+        groups: what is equal for the answers to one prompt, one a row.
 
     Returns at most ``number`` different rows.
     """
-    if number < 1:
-        return []
-    rows = sorted((i for i, score in enumerate(scores) if math.isfinite(score)), key=lambda i: -scores[i])
-    best = rows[: (number + 1) // 2]
-    rest = rows[len(best) :]
-    worst = sorted(rest, key=lambda i: (scores[i], i))[: number - len(best)]
-    return best + worst
+    rows = [i for i, score in enumerate(scores) if math.isfinite(score)]
+
+    def take(count: int, sign: int) -> list[int]:
+        taken: list[int] = []
+        seen: set[object] = set()
+        while rows and len(taken) < count:
+            row = min(rows, key=lambda i: (sign * scores[i], groups is not None and groups[i] in seen, i))
+            rows.remove(row)
+            taken.append(row)
+            seen.add(None if groups is None else groups[row])
+        return taken
+
+    best = take((number + 1) // 2, -1)
+    return best + take(number - len(best), 1)
 
 
 def token_texts(decode: Callable[[list[int]], str], ids: Sequence[int]) -> list[str]:
