@@ -131,7 +131,7 @@ def _as_sums(rows: list[dict]) -> list[dict]:
 
     rng = random.Random(0)
     for row, problem in zip(rows, islice(arithmetic.stream(0, arithmetic.DEFAULT_LEVELS), len(rows)), strict=True):
-        row["prompt"][-1]["content"] = problem.question
+        row["prompt"] = [{**row["prompt"][-1], "content": problem.question}]
         if row["reward_model"]["ground_truth"]:
             row["reward_model"]["ground_truth"] = problem.answer
         extra = row.get("extra_info") or {}
