@@ -131,6 +131,13 @@ def page(result: dict) -> str:
     return "\n".join(lines) + "\n"
 
 
+def write(out: Path, result: dict) -> None:
+    text = json.dumps(result, indent=1)
+    write_atomically(out / "engines.json", text + "\n")
+    write_atomically(out / "engines.md", page(json.loads(text)))
+    print(f"wrote {out}/engines.json and engines.md", flush=True)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", type=Path, default=ROOT / "docs/results")
@@ -147,13 +154,10 @@ def main() -> None:
         work = Path(folder)
         result["qwen3"] = gradients(work, "qwen3", toy.cases(), LAYOUTS)
         result["qwen3_moe"] = gradients(work, "qwen3_moe", toy.MIXTURE, {"1x1 padded": (1, 1, False)})
+        write(args.out, result)
         if not args.no_main_ppo:
             result["main_ppo"] = training(work, args.steps)
-    result = json.loads(json.dumps(result))
-    args.out.mkdir(parents=True, exist_ok=True)
-    write_atomically(args.out / "engines.json", json.dumps(result, indent=1) + "\n")
-    write_atomically(args.out / "engines.md", page(result))
-    print(f"wrote {args.out}/engines.json and engines.md")
+            write(args.out, result)
 
 
 if __name__ == "__main__":

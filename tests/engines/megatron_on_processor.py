@@ -137,3 +137,9 @@ def names_of_experts(module):
 
     bridge._OTHER_MAPPING = INPUT_NORM
     bridge._weight_name_mapping_mlp = plain
+
+
+@when_imported("frpo_verl.verl_plugin.checks")
+def engines_are_known(module):
+    """The plugin refuses an engine that nobody has registered for a processor; main_ppo has not imported any by then."""
+    import verl.workers.engine  # noqa: F401
