@@ -13,7 +13,7 @@ import logging
 import threading
 from collections import deque
 
-from frpo_verl.rewards import exact, extract, guard, shaping, spelling
+from frpo_verl.rewards import compare, extract, guard, shaping, spelling
 
 logger = logging.getLogger("frpo_verl.rewards")
 
@@ -68,7 +68,7 @@ def judge(pred, gold, *, deadline, memory_gb, max_answer_chars, workers):
             False,
             f"the answer has {len(pred)} characters, more than max_answer_chars={max_answer_chars}",
         )
-    verdict = exact.compare(gold, pred)
+    verdict = compare.compare(gold, pred)
     if verdict is not None:
         return verdict, False, ""
     reason = guard.refuse(spelling.normalize(pred), spelling.normalize(gold))
@@ -154,7 +154,7 @@ def compute_score(
         score += float(format_bonus)
     if overlong_max_length:
         score += shaping.soft_overlong(len(solution), overlong_max_length, overlong_buffer)
-    pred = "" if answer is None else exact.canonical(answer[:MAX_PRED_CHARS])[:MAX_PRED_CHARS]
+    pred = "" if answer is None else compare.canonical(answer[:MAX_PRED_CHARS])[:MAX_PRED_CHARS]
     return {
         "score": score,
         "acc": float(equal),
