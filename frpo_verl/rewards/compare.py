@@ -135,7 +135,9 @@ def _matrices(g, p, ask):
 def _ratios(g, p, ask):
     verdict = _ordered(g.items, p.items, ask)
     if verdict is False and not (g.clock or p.clock) and len(g.items) == len(p.items):
-        numbers = [[item.form.get(_ONE) if isinstance(item, Number) else None for item in side.items] for side in (g, p)]
+        numbers = [
+            [item.form.get(_ONE) if isinstance(item, Number) else None for item in side.items] for side in (g, p)
+        ]
         if all(n for side in numbers for n in side):
             return len({a / b for a, b in zip(*numbers, strict=True)}) == 1
     return verdict
@@ -236,7 +238,11 @@ def _union_other(g, p, ask):
 def _matrix_formula(g, p, ask):
     """Sums, products and multiples of matrices are worked out; a determinant is none of them."""
     formula, matrix = (g, p) if isinstance(g, Expression) else (p, g)
-    if "matrix" not in formula.text and "array" not in formula.text or re.search(r"vmatrix|\\det|Vmatrix", formula.text):
+    if (
+        "matrix" not in formula.text
+        and "array" not in formula.text
+        or re.search(r"vmatrix|\\det|Vmatrix", formula.text)
+    ):
         return False
     sides = (formula.text, write(matrix))
     return ask(*(sides if formula is g else sides[::-1]), "value")
@@ -287,7 +293,11 @@ def _chain(g, p, ask):
     if len(p.sides) == 1 and p.about and _agrees(p.sides[0], p.about[-1]) and same(g, p.about[-1], unknown) is True:
         return True
     verdict = _all(same(g, side, ask) for side in p.sides)
-    if verdict is not False and isinstance(p.sides[0], Number) and not all(_agrees(p.sides[0], side) for side in p.about):
+    if (
+        verdict is not False
+        and isinstance(p.sides[0], Number)
+        and not all(_agrees(p.sides[0], side) for side in p.about)
+    ):
         return False
     return verdict
 

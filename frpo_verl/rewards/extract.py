@@ -20,13 +20,20 @@ _END = re.compile(r"<\|(?:im_end|endoftext|eot_id|end_of_text|end)\|>|</s>|<end_
 _BOX = re.compile(r"\\(?:boxed|fbox)\b\s*")
 _BARE = re.compile(r"[-+]?[\w.]+")
 _WRAP = re.compile(r"\\(?:text|mathrm|textbf)\s*\{|\\[()\[\]]|\\(?:quad|qquad|,|;|!| )|[{}$~*]")
-_NOT_JOINED = re.compile(r"\b(?:no|not|wait|actually|but|so|then|thus|hence|instead|however|therefore|rather|wrong)\b", re.I)
-_FINAL = re.compile(r"final\s{1,3}answer(?:\s{0,3}(?:\*\*|__|:|is\b|=)){1,4}|^[#*_ \t]{1,9}(?:final\s)?answer[#*_ \t]{0,9}$", re.I | re.M)
+_NOT_JOINED = re.compile(
+    r"\b(?:no|not|wait|actually|but|so|then|thus|hence|instead|however|therefore|rather|wrong)\b", re.I
+)
+_FINAL = re.compile(
+    r"final\s{1,3}answer(?:\s{0,3}(?:\*\*|__|:|is\b|=)){1,4}|^[#*_ \t]{1,9}(?:final\s)?answer[#*_ \t]{0,9}$",
+    re.I | re.M,
+)
 _WORDS = re.compile(
     r"(?:(?<![A-Za-z])answer\s{0,3}(?:\*\*|__)?\s{0,3}(?::|\bis\b\s{0,3}:?)|^[ \t]{0,8}(?-i:A):)\s{0,3}(?:\*\*|__)?",
     re.IGNORECASE | re.MULTILINE,
 )
-_IS = re.compile(r"^.{0,400}?[A-Za-z$)]\s+(?:is|are|equals|be)(?:\s+(?:equal to|therefore|then|thus|given by))?:?\s+(?=\S)", re.S)
+_IS = re.compile(
+    r"^.{0,400}?[A-Za-z$)]\s+(?:is|are|equals|be)(?:\s+(?:equal to|therefore|then|thus|given by))?:?\s+(?=\S)", re.S
+)
 _SENTENCE = re.compile(r"(?<=[\w$)}\]%°])[.!]\s+(?=[A-Z\[(*#])")
 _FORMULA = re.compile(r"\$\$(.+?)\$\$|\$([^$\n]+)\$|\\\((.+?)\\\)|\\\[(.+?)\\\]", re.DOTALL)
 _NUMBER = re.compile(r"(?<![\w.,])[-+]?\$?(?:\d{1,3}(?:,\d{3})+|\d+)(?:\.\d+)?(?![\w])|(?<![\w.])[-+]?\.\d+")
@@ -118,7 +125,7 @@ def _line(text, start):
     if line.strip() in ("$$", "\\[", "\\("):  # the formula stands on lines of its own
         line = " ".join(window.split("\n")[:8])
     hope = line.find("I hope it is correct")
-    line = (line[:hope].rstrip(". ") if hope > 0 else line).strip().strip("*_`#\"").strip()
+    line = (line[:hope].rstrip(". ") if hope > 0 else line).strip().strip('*_`#"').strip()
     line = _SENTENCE.split(line, maxsplit=1)[0]
     while "$" in line or len(line) > 3:
         match = _IS.match(line)
@@ -130,9 +137,11 @@ def _line(text, start):
             stop = line.find(closing, len(opening))
             rest = line[stop + len(closing) :]
             # "$2, \pi$ and $3$" and "$28$ %" are kept whole; "$18.90" has no closing sign and stays
-            if stop > 0 and not re.match(r"\s*(?:,|,?\s*(?:and|or)\b)\s*[$\\\d(-]|\s*(?:\\?%|[a-z°]{1,12}\b[.\s]*$)", rest):
+            if stop > 0 and not re.match(
+                r"\s*(?:,|,?\s*(?:and|or)\b)\s*[$\\\d(-]|\s*(?:\\?%|[a-z°]{1,12}\b[.\s]*$)", rest
+            ):
                 return line[len(opening) : stop].strip()
-    line = line.strip().strip("*_`\"").rstrip()
+    line = line.strip().strip('*_`"').rstrip()
     return _unbrace(line[:-1].rstrip() if line.endswith(".") else line)
 
 

@@ -123,7 +123,9 @@ def _literal(token):
     if "." not in token:
         raise _NotRead
     repeated = repeated.strip("{}")
-    return Fraction(token.rstrip(".")) + Fraction(int(repeated), (10 ** len(repeated) - 1) * 10 ** len(token.split(".")[1]))
+    return Fraction(token.rstrip(".")) + Fraction(
+        int(repeated), (10 ** len(repeated) - 1) * 10 ** len(token.split(".")[1])
+    )
 
 
 class _Reader:
@@ -172,7 +174,13 @@ class _Reader:
                 value, divided = _multiply(value, _invert(factor) if token == "/" else factor), token == "/"
             elif token and token not in "+-)}^":
                 # "1/2\pi" can be read in two ways, "2\frac{3}{2}" is no mixed number, "2 3" is not a product
-                if divided or token[0].isdigit() or token[0] == "." or self.tokens[self.i - 1][0].isdigit() and token == "\\frac":
+                if (
+                    divided
+                    or token[0].isdigit()
+                    or token[0] == "."
+                    or self.tokens[self.i - 1][0].isdigit()
+                    and token == "\\frac"
+                ):
                     raise _NotRead
                 value = _multiply(value, self.power())
             else:

@@ -84,6 +84,7 @@ def _apply(rules, s):
 
 def _ungroup(s):
     """Drop the commas of 1,080 outside brackets: inside them they part the elements of a tuple."""
+
     def drop(match):
         before = s[: match.start()]
         depth = sum(before.count(c) for c in "([") + before.count("\\{")

@@ -82,7 +82,11 @@ def _fingerprint(node, opaque):
         if base == 0 and node.exp < 0:
             raise _NoFingerprint
         return pow(base, int(node.exp), PRIME)
-    if node.is_Float or not isinstance(node, sympy.Expr) or node.has(sympy.Float, *_UNEVALUATED, sympy.oo, sympy.nan, sympy.zoo):
+    if (
+        node.is_Float
+        or not isinstance(node, sympy.Expr)
+        or node.has(sympy.Float, *_UNEVALUATED, sympy.oo, sympy.nan, sympy.zoo)
+    ):
         raise _NoFingerprint
     if not (node.is_Symbol or node is sympy.pi):
         opaque.append(node)
@@ -134,7 +138,11 @@ def _differ_at_a_point(a, b):
     """Whether two expressions take different values at a point with positive coordinates: then simplify() need not be
     tried. True only for plain expressions: no sums, integrals or symbols of several letters (words)."""
     try:
-        if not (isinstance(a, sympy.Expr) and isinstance(b, sympy.Expr)) or a.has(*_UNEVALUATED) or b.has(*_UNEVALUATED):
+        if (
+            not (isinstance(a, sympy.Expr) and isinstance(b, sympy.Expr))
+            or a.has(*_UNEVALUATED)
+            or b.has(*_UNEVALUATED)
+        ):
             return False
         symbols = a.free_symbols | b.free_symbols
         if any(len(symbol.name) > 1 and symbol.name.isalpha() for symbol in symbols):
@@ -207,7 +215,13 @@ def warm_up():
     )  # fmt: skip
     for gold, pred in pairs:
         equal(gold, pred)
-    parts = (r"\frac{%s}{%s}", r"2(%s)+\sqrt{%s}", r"-%s^{2}\cdot %s", r"\left(%s-3\right)\left(%s+1\right)", r"(%s,%s)")
+    parts = (
+        r"\frac{%s}{%s}",
+        r"2(%s)+\sqrt{%s}",
+        r"-%s^{2}\cdot %s",
+        r"\left(%s-3\right)\left(%s+1\right)",
+        r"(%s,%s)",
+    )
     atoms = ("x", "5", r"\pi", "2n", r"3\sqrt{2}", "a_1", "0.5", r"7\pi/2", r"\frac{11}{4}")
     for k, part in enumerate(parts):
         for shift in range(3):

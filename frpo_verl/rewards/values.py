@@ -1,14 +1,14 @@
 r"""What an answer is: one of the types below, read from text before anything is compared (compare.py).
 
-    Number       3/4, 2\sqrt{3}\pi, 50\%, 5 cm (numbers.py)      Based      4210_5
-    Expression   x^2+1, \cot x: only algebra knows its value     Infinity   -\infty
-    Items        a bare list 1, -2; a set \{1,2\}; a tuple (1,2) or \langle 1,2 \rangle
-    Interval     [3,4); x > 2 is one, too                        Union      (0,1) \cup (2,3)
-    Matrix       rows of elements                                Ratio      7:32
-    Assign       x = 5, f(x) = 2x, x \in [0,1], -2 < x < 7: what one name stands for
-    Named        x = 1, y = 2                                    Chain      2+3 = 5, 1/3 \approx 0.33
-    Relation     x + y = 3, f(1) < f(2): every other equation or inequality
-    Word         Evelyn, (C), odd                                Opaque     what none of them is: equal to its own text only
+Number       3/4, 2\sqrt{3}\pi, 50\%, 5 cm (numbers.py)      Based      4210_5
+Expression   x^2+1, \cot x: only algebra knows its value     Infinity   -\infty
+Items        a bare list 1, -2; a set \{1,2\}; a tuple (1,2) or \langle 1,2 \rangle
+Interval     [3,4); x > 2 is one, too                        Union      (0,1) \cup (2,3)
+Matrix       rows of elements                                Ratio      7:32
+Assign       x = 5, f(x) = 2x, x \in [0,1], -2 < x < 7: what one name stands for
+Named        x = 1, y = 2                                    Chain      2+3 = 5, 1/3 \approx 0.33
+Relation     x + y = 3, f(1) < f(2): every other equation or inequality
+Word         Evelyn, (C), odd                                Opaque     what none of them is: equal to its own text only
 """
 
 import re
@@ -131,12 +131,16 @@ _COMMANDS = _LETTERS | set(
 )
 _COMMAND = re.compile(r"\\([A-Za-z]+)")
 _MATRIX = re.compile(r"^([(\[]?)\\begin\{([pbvBV]?matrix|array)\}(?:\{[lcr|]*\})?(.*)\\end\{\2\}([)\]]?)$", re.DOTALL)
-_JOIN = re.compile(r",? ?(?<![A-Za-z])(?:and|or)(?![a-z])(?=[\s\\(\[$\d-]|[A-Za-z](?![a-z]))|(?<=[\d)\]}])(?:and|or)(?=[\W\dA-Z]|[a-z]\W)")
+_JOIN = re.compile(
+    r",? ?(?<![A-Za-z])(?:and|or)(?![a-z])(?=[\s\\(\[$\d-]|[A-Za-z](?![a-z]))|(?<=[\d)\]}])(?:and|or)(?=[\W\dA-Z]|[a-z]\W)"
+)
 _OPERATOR = re.compile(r":=|=|\\(?:le|ge|ne|in|approx|equiv|sim)(?![A-Za-z])|<|>")
 _INDEX = r"(?:_(?:\w|\{[^{}]*\}))?"
 _SYMBOL = rf"(?:[A-Za-z]|\\(?:{'|'.join(sorted(_LETTERS))})(?![A-Za-z])){_INDEX}'*"
 _PLAIN = rf"(?:{_SYMBOL}(?:\((?:{_SYMBOL}|\d)(?:,{_SYMBOL})*\))?|[A-Z]{{2,4}}{_INDEX}|\|[A-Za-z]{{1,2}}\||\\(?:angle|overline|triangle|vec|bar|hat) ?\{{?[A-Za-z]{{1,3}}\}}?)"
-_NAME = re.compile(rf"(?:{_PLAIN}|P\([^()]*\)|[A-Z]{{1,3}}{_INDEX}[:/][A-Z]{{1,3}}{_INDEX}|\\frac\{{[A-Z]{{1,3}}\}}\{{[A-Z]{{1,3}}\}})$")
+_NAME = re.compile(
+    rf"(?:{_PLAIN}|P\([^()]*\)|[A-Z]{{1,3}}{_INDEX}[:/][A-Z]{{1,3}}{_INDEX}|\\frac\{{[A-Z]{{1,3}}\}}\{{[A-Z]{{1,3}}\}})$"
+)
 _TUPLE_NAME = re.compile(rf"\(({_PLAIN}(?:,{_PLAIN})+)\)$")
 _VARIABLE = re.compile(rf"{_SYMBOL}$")
 _WORDS = re.compile(r"[A-Za-z][A-Za-z' -]*[A-Za-z.]$")
@@ -225,7 +229,9 @@ def _word(s):
         return Word(choice.group(1), True)
     if len(s) > 200 or not _WORDS.match(s):
         return None
-    long = any(len(run) > 3 or len(run) > 1 and run[0].isupper() and run[1:].islower() for run in re.findall(r"[A-Za-z]+", s))
+    long = any(
+        len(run) > 3 or len(run) > 1 and run[0].isupper() and run[1:].islower() for run in re.findall(r"[A-Za-z]+", s)
+    )
     if not (long or s.lower() in _SHORT_WORDS):
         return None
     return Word(_ARTICLE.sub("", s.lower().rstrip(".")), False)
@@ -383,7 +389,10 @@ def _related(s, trusted, depth):
         own = letters_of(sides[0] if name and rest == sides[1:] else sides[-1]) if name and not name[1] else frozenset()
         values = [value for side in rest for value in _elements([side], trusted, depth, False)]
         if any(isinstance(v, (Relation, Opaque)) for v in values) or any(
-            isinstance(v, Expression) and v.letters & own and _VARIABLE.match(sides[0] if rest == sides[1:] else sides[-1]) for v in values
+            isinstance(v, Expression)
+            and v.letters & own
+            and _VARIABLE.match(sides[0] if rest == sides[1:] else sides[-1])
+            for v in values
         ):
             return Relation(tuple(operators), tuple(sides), s)
         if len(rest) == 1:
@@ -444,7 +453,9 @@ def _ratio(s, trusted, depth):
     if not parts or len(parts) < 2 or not all(parts):
         return None
     if re.fullmatch(r"\d{1,2}:\d\d(?: ?[ap]\.?m\.?)?", s, re.IGNORECASE):
-        return Ratio((read_number(parts[0]), read_number(re.sub(r"(?<=\d) ?([ap])\.?m\.?$", r" \1m", parts[1].lower()))), True)
+        return Ratio(
+            (read_number(parts[0]), read_number(re.sub(r"(?<=\d) ?([ap])\.?m\.?$", r" \1m", parts[1].lower()))), True
+        )
     if _name(parts[0]) and _name(parts[0])[1]:  # "Answer: 5"
         return None
     return Ratio(_elements(parts, trusted, depth, False), False)
