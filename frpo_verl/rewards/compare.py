@@ -114,7 +114,8 @@ def _items(g, p, ask):
         return _ordered(g.items, p.items, ask) if g.kind == p.kind or g.kind == "list" else False
     if "set" in (g.kind, p.kind):
         return _matched(_distinct(g.items), _distinct(p.items), ask)
-    return _matched(g.items, p.items, ask)
+    once = len(_distinct(g.items)) == len(g.items)  # then saying one of them twice says nothing else
+    return _matched(g.items, _distinct(p.items) if once else p.items, ask)
 
 
 def _intervals(g, p, ask):
@@ -134,7 +135,7 @@ def _matrices(g, p, ask):
 
 def _ratios(g, p, ask):
     verdict = _ordered(g.items, p.items, ask)
-    if verdict is False and not (g.clock or p.clock) and len(g.items) == len(p.items):
+    if verdict is False and not (g.clock and p.clock) and len(g.items) == len(p.items):
         numbers = [
             [item.form.get(_ONE) if isinstance(item, Number) else None for item in side.items] for side in (g, p)
         ]

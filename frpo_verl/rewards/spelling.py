@@ -27,14 +27,14 @@ def _compiled(*rules):
 
 
 _SEPARATORS = _compiled(
-    (r"(?<=\d)(?:\{,\}|,\\!\s*|\\,|\\ |\\;|~)(?=\d{3}(?!\d))", ""), (r"\{,\}|,\\!", ","),
+    (r"(?<=\d)\s?(?:\{\s*,\s*\}|,\\!\s*|\\,|\\ |\\;|~)(?=\d{3}(?!\d))", ""), (r"\{\s*,\s*\}|,\\!", ","),
     (r"(?<![\d.])(\d{1,3}(?: \d{3})+)(?![\d ])", lambda m: m[1].replace(" ", "")),
 )  # fmt: skip
 _MARKUP = _compiled(
     (r"\^\s*\{?\s*\\circ\s*\}?|\\degrees?(?![A-Za-z])|(?<=\d)(?:\s|\\text\s*\{)\s*degrees?\s*\}?$", "°"),
     (r"\\\\\s*\[[\d.]+\s*(?:pt|em|ex|mm|cm)\]", r"\\\\"), (r"(?<!\\)\\\$\s*|(?<!\w)(?:USD|US\\?\$)\s*", "¤"),
     (r"\\%", "%"), (r"\$", ""), (r"\\varnothing(?![A-Za-z])|\\\{\s*\\\}", r"\\emptyset "),
-    (r"(?<!\\)\\[!,;:> ]|\\(?:quad|qquad|displaystyle|textstyle|limits|thinspace|medspace)(?![a-z])|~", " "),
+    (r"(?<!\\)\\[!,;:> ]|\\(?:q?quad|(?:displaystyle|textstyle|limits|thinspace|medspace)(?![a-z]))|~", " "),
     (r"\\(?:left|right|bigl|bigr|Bigl|Bigr|biggl|biggr|big|Big|bigg|Bigg|middle)(?![A-Za-z])\.?", ""),
 )  # fmt: skip
 _NOTATION = _compiled(
@@ -49,7 +49,7 @@ _NOTATION = _compiled(
     (r"(?<![\\A-Za-z])(?:infty|infinity|inf|oo)(?![A-Za-z])", r"\\infty "), (r"([\^_])\{(\w)\}", r"\1\2"),
     (r"\\overline\{([A-Z]{2})\}", r"\1"), (r"\\sqrt\s*(\d)", r"\\sqrt{\1}"), (r"\\sqrt\s*\(([^()]*(?:\([^()]*\)[^()]*)*)\)", r"\\sqrt{\1}"),
 )  # fmt: skip
-_SPACES = re.compile(r"(?<![0-9A-Za-z])\s+|\s+(?![0-9A-Za-z])")
+_SPACES = re.compile(r"(?<![^\W_])\s+|\s+(?![^\W_])")
 
 
 def strip_delimiters(text):

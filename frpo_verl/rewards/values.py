@@ -153,44 +153,37 @@ _BASED = re.compile(r"^([0-9A-Za-z]+)_\{?\s*(\d{1,2}|[a-z]+)\s*\}?$")
 _REALS = {r"\mathbb{R}", "R", "all real numbers", "all reals"}
 
 
-def split(s, separators=","):
-    """Split at one-character separators outside all brackets; None when the brackets do not match."""
-    parts, depth, start, i = [], 0, 0, 0
+def _mask(s):
+    """Return the text with everything inside brackets blanked, or None when the brackets do not match."""
+    out, depth, i = [], 0, 0
     while i < len(s):
-        c = s[i]
-        if c == "\\":
-            depth += {"{": 1, "}": -1}.get(s[i + 1 : i + 2], 0)
-            if s.startswith(("\\begin{", "\\langle"), i) or s.startswith(("\\end{", "\\rangle"), i):
-                depth += 1 if s[i + 1] in "bl" else -1
-            i += 2
-            continue
-        if c in "([{":
-            depth += 1
-        elif c in ")]}":
-            depth -= 1
-            if depth < 0:
-                return None
-        elif depth == 0 and c in separators:
-            parts.append(s[start:i].strip())
-            start = i + 1
-        i += 1
-    parts.append(s[start:].strip())
-    return parts if depth == 0 and len(parts) <= MAX_ELEMENTS else None
+        pair = s[i : i + 2] if s[i] == "\\" else s[i]
+        opens = pair in ("(", "[", "{", "\\{") or s.startswith(("\\begin{", "\\langle"), i)
+        closes = pair in (")", "]", "}", "\\}") or s.startswith(("\\end{", "\\rangle"), i)
+        depth -= closes
+        if depth < 0:
+            return None
+        out.append("\x00" * len(pair) if depth or opens or closes else pair)
+        depth += opens
+        i += len(pair)
+    return "".join(out) if depth == 0 else None
 
 
-def _top(pattern, s):
-    """Replace the matches of a pattern outside all brackets by a separator and return (parts, matches)."""
-    found = []
-
-    def mark(match):
-        found.append(match.group().strip())
-        return "\x00"
-
-    marked = pattern.sub(mark, s)
-    parts = split(marked, "\x00")
-    if parts is None or len(parts) != len(found) + 1:  # some of them are inside brackets
+def _cut(pattern, s):
+    """Return (parts, what was between them) of a text, cut at a pattern outside all brackets; None when the brackets do
+    not match."""
+    mask = _mask(s)
+    found = [] if mask is None else list(pattern.finditer(mask))
+    if mask is None or len(found) > MAX_ELEMENTS:
         return None
-    return parts, found
+    starts, ends = [0, *(match.end() for match in found)], [*(match.start() for match in found), len(s)]
+    return [s[i:j].strip() for i, j in zip(starts, ends, strict=True)], [match.group().strip() for match in found]
+
+
+def split(s, separator=","):
+    """Split at a separator outside all brackets; None when the brackets do not match."""
+    found = _cut(re.compile(separator), s)
+    return found and found[0]
 
 
 def letters_of(s):
@@ -343,6 +336,8 @@ def _bounds(operators, sides, trusted, depth):
     if len(places) != 1 or len(sides) == 3 and places != [1] or len(sides) > 3:
         return None
     name, at = _name(sides[places[0]])[0], places[0]
+    if name[0] == "|":
+        return None
     others = [_read(side, trusted, depth + 1) for k, side in enumerate(sides) if k != at]
     if any(not isinstance(v, (Number, Expression, Infinity)) for v in others):
         return None
@@ -369,9 +364,9 @@ def _bounds(operators, sides, trusted, depth):
 
 def _related(s, trusted, depth):
     """Read equations, inequalities, memberships and approximations; None when there is no operator outside brackets."""
-    found = _top(_OPERATOR, s)
+    found = _cut(_OPERATOR, s)
     if found is None:
-        return Opaque(s) if _OPERATOR.search(re.sub(r"\\(?:sum|prod|lim|int)(?![a-z])_\{[^{}]*\}", "", s)) else None
+        return None
     sides, operators = found
     if not operators:
         return None
@@ -417,7 +412,7 @@ def _related(s, trusted, depth):
 def _sets(s, trusted, depth):
     if not re.search(r"\\(?:cup|cap|setminus|backslash)(?![A-Za-z])", s):
         return None
-    found = _top(re.compile(r"\\cup(?![A-Za-z])"), s)
+    found = _cut(re.compile(r"\\cup(?![A-Za-z])"), s)
     if found is None or re.search(r"\\(?:cap|setminus|backslash)(?![A-Za-z])", s):
         return Union((), s)
     parts = []
@@ -452,7 +447,7 @@ def _ratio(s, trusted, depth):
     parts = split(s, ":")
     if not parts or len(parts) < 2 or not all(parts):
         return None
-    if re.fullmatch(r"\d{1,2}:\d\d(?: ?[ap]\.?m\.?)?", s, re.IGNORECASE):
+    if re.fullmatch(r"\d{1,2}:[0-5]\d(?: ?[ap]\.?m\.?)?", s, re.IGNORECASE):
         return Ratio(
             (read_number(parts[0]), read_number(re.sub(r"(?<=\d) ?([ap])\.?m\.?$", r" \1m", parts[1].lower()))), True
         )
