@@ -251,9 +251,9 @@ def _matrix_formula(g, p, ask):
 
 def _ratio_value(g, p, ask):
     ratio, value = (g, p) if isinstance(g, Ratio) else (p, g)
-    if ratio.clock or len(ratio.items) != 2:
+    if len(ratio.items) != 2:
         return False
-    quotient = read("\\frac{%s}{%s}" % tuple(write(item) or "?" for item in ratio.items))
+    quotient = read("\\frac" + "".join(f"{{{write(item) or '?'}}}" for item in ratio.items))
     return same(quotient, value, ask) if ratio is g else same(value, quotient, ask)
 
 

@@ -16,7 +16,9 @@ MAX_JOINER_WORDS = 5
 # Data sources whose answers are a bare number at the end when no mark was written.
 LAST_NUMBER_SOURCES = ("openai/gsm8k", "gsm8k")
 
-_END = re.compile(r"<\|(?:im_end|im_start|endoftext|eot_id|end_of_text|end)\|>|</s>|<end_of_turn>|<eos>|<｜end▁of▁sentence｜>")
+_END = re.compile(
+    r"<\|(?:im_end|im_start|endoftext|eot_id|end_of_text|end)\|>|</s>|<end_of_turn>|<eos>|<｜end▁of▁sentence｜>"
+)
 _BOX = re.compile(r"\\(?:boxed|fbox)\b\s*")
 _BARE = re.compile(r"[-+]?[\w.]+")
 _WRAP = re.compile(r"\\(?:text|mathrm|textbf)\s*\{|\\[()\[\]]|\\(?:quad|qquad|,|;|!| )|[{}$~*]")
@@ -142,6 +144,9 @@ def _line(text, start):
             ):
                 return line[len(opening) : stop].strip()
     line = line.strip().strip('*_`"').rstrip()
+    if len(re.findall(r"[A-Za-z]{3,}", line)) > 3:  # a sentence: the only number or formula in it
+        found = [match.group().strip("$") for match in _FORMULA.finditer(line)] or _NUMBER.findall(line)
+        line = found[0] if len(found) == 1 else line
     return _unbrace(line[:-1].rstrip() if line.endswith(".") else line)
 
 

@@ -1,10 +1,9 @@
 r"""The reward for mathematical answers: `reward.custom_reward_function.path=pkg://frpo_verl.rewards.math`,
 `name=compute_score`.
 
-A response is judged in three steps, the cheapest first: find the final answer (extract.py), compare it exactly
-  (exact.py: strings, rationals, lists and matrices of rationals, words), and only where algebra is needed ask
-  math-verify in a separate process that is killed at a deadline (pool.py). Importing this module imports neither
-  torch, verl, sympy nor math-verify.
+A response is judged in three steps, the cheapest first: find the final answer (extract.py), read it and the ground truth
+as typed values and compare those (values.py, compare.py), and only where algebra is needed ask math-verify in a separate
+process that is killed at a deadline (pool.py). Importing this module imports neither torch, verl, sympy nor math-verify.
 """
 
 import difflib
@@ -13,7 +12,7 @@ import logging
 import threading
 from collections import deque
 
-from frpo_verl.rewards import compare, extract, guard, shaping, spelling
+from frpo_verl.rewards import compare, extract, guard, shaping, spelling, values
 
 logger = logging.getLogger("frpo_verl.rewards")
 
@@ -69,6 +68,8 @@ def judge(pred, gold, *, deadline, memory_gb, max_answer_chars, workers):
             f"the answer has {len(pred)} characters, more than max_answer_chars={max_answer_chars}",
         )
     verdict = compare.compare(gold, pred)
+    if verdict is False and isinstance(values.read(gold, True), values.Opaque):
+        return False, False, f"the ground truth {gold[:80]!r} can't be read"
     if verdict is not None:
         return verdict, False, ""
     reason = guard.refuse(spelling.normalize(pred), spelling.normalize(gold))

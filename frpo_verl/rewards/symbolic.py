@@ -25,6 +25,8 @@ _CONFIG = NormalizationConfig(
     basic_latex=True, units=False, malformed_operators=True, nits=True, boxed="none", equations=False
 )
 _TRIG_DEGREES = re.compile(r"\\(sin|cos|tan|cot|sec|csc)\s*[({]?\s*(\d+(?:\.\d+)?)\s*°\s*[)}]?")
+# latex2sympy can't read E_1 and e_1, and drops the index of I_2 and the prime of f'
+_RENAMED = re.compile(r"(?<![A-Za-z\\])(?:([EeI])_(?:(\w)|\{([^{}]*)\})|([A-Za-z])('+))")
 _MEMBER = re.compile(r"^\s*[A-Za-z]\s*\\in(?![a-z])")
 _IMAGINARY = re.compile(r"(?<![A-Za-z\\_])i(?![A-Za-z])")
 _UNEVALUATED = (sympy.Sum, sympy.Product, sympy.Integral, sympy.Limit, sympy.Derivative, sympy.UnevaluatedExpr)
@@ -37,6 +39,7 @@ class GoldError(ValueError):
 def to_latex(text):
     r"""Return a formula in one spelling (spelling.normalize) as the LaTeX that latex2sympy reads."""
     s = _TRIG_DEGREES.sub(r"\\\1(\\frac{\\pi \\cdot \2}{180})", text)
+    s = _RENAMED.sub(lambda m: "z_{%s}" % "".join(p.replace("'", "q") for p in m.groups() if p), s)
     return _MEMBER.sub("", s).replace("*", " \\cdot ").replace("°", "^{\\circ}").replace("¤", "").strip()
 
 

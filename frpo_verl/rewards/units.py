@@ -68,7 +68,7 @@ def _one(word, trusted):
     for stem in (low, low[:-1] if low.endswith("s") else low, low[:-2] if low.endswith("es") else low):
         if len(stem) > 1 and stem in _WORDS:
             return _WORDS[stem]
-    return "" if trusted and len(low) > 2 and low not in NEVER else None
+    return "" if trusted and (len(low) > 2 or not low.isascii()) and low not in NEVER else None
 
 
 @lru_cache(maxsize=8192)

@@ -149,7 +149,7 @@ _ARTICLE = re.compile(r"^(?:an?|the) ")
 _BASE_NAMES = "zero one two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen sixteen"
 _BASE_NAMES = (_BASE_NAMES + " seventeen eighteen nineteen").split()
 _TENS = {name: 20 + 10 * k for k, name in enumerate("twenty thirty forty fifty sixty seventy eighty ninety".split())}
-_BASED = re.compile(r"^([0-9A-Za-z]+)_\{?\s*(\d{1,2}|[a-z]+)\s*\}?$")
+_BASED = re.compile(r"^-?([0-9A-Za-z]+)_\{?\s*(\d{1,2}|[a-z]+)\s*\}?$")
 _REALS = {r"\mathbb{R}", "R", "all real numbers", "all reals"}
 
 
@@ -200,11 +200,13 @@ def _scalar(s, trusted):
     if s.lstrip("+-") == "\\infty":
         return Infinity(-1 if s.startswith("-") else 1)
     based = _BASED.match(s)
-    if based and based.group(1)[0].isdigit() | based.group(1).isupper():
+    if based and (based.group(1)[0].isdigit() or based.group(1).isupper()):
         digits, base = based.groups()
         base = _BASE_NAMES.index(base) if base in _BASE_NAMES else int(base) if base.isdigit() else 0
         if 2 <= base <= 36 and all(int(c, 36) < base for c in digits) and any(c.isdigit() for c in digits):
-            return Based(digits.upper(), base)
+            return Based("-" * s.startswith("-") + digits.upper(), base)
+    if re.search(r"\d_", s):
+        return Opaque(s)
     if s.lower() in _BASE_NAMES:
         return read_number(str(_BASE_NAMES.index(s.lower())))
     tens, _, rest = s.lower().replace("-", " ").partition(" ")
@@ -233,7 +235,11 @@ def _word(s):
 def _formula(s):
     if not s or "\\infty" in s and not re.search(r"\\(?:lim|sum|prod|int)(?![A-Za-z])", s):
         return Opaque(s)
-    if any(name not in _COMMANDS for name in _COMMAND.findall(s)) or re.search(r"[^\x00-\x7f°]|[@#`\"?]", s):
+    if (
+        _mask(s) is None
+        or any(name not in _COMMANDS for name in _COMMAND.findall(s))
+        or re.search(r"[^\x00-\x7f°]|[@#`\"?]", s)
+    ):
         return Opaque(s)
     unit = ""
     match = re.match(r"^(.*[\w)}]) ([A-Za-z]{2,}(?:\^[23])?(?:/[A-Za-z]+)?)$", s)
