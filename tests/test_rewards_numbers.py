@@ -72,7 +72,14 @@ def test_not_a_number(text):
 )  # fmt: skip
 def test_same_number(a, b, same):
     assert same_number(read(a), read(b)) is same
-    assert same_number(read(b), read(a)) is same
+
+
+@pytest.mark.parametrize("exact", ["1/3", r"\sqrt{2}", "22/7"])
+def test_an_exact_answer_is_not_the_rounded_ground_truth(exact):
+    """A formula that is not worked out is no answer to a decimal."""
+    decimal = f"{float(approximate(read(exact).form)):.8f}"
+    assert same_number(read(exact), read(decimal)) is True
+    assert same_number(read(decimal), read(exact)) is False
 
 
 def test_what_the_notation_says():

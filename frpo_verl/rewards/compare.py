@@ -83,10 +83,6 @@ def _distinct(items):
     return tuple(out)
 
 
-def _text(value):
-    return value.text if isinstance(value, (Expression, Relation, Union)) else None
-
-
 # ------------------------------------------------------------------------------------------------- pairs of one type
 
 
@@ -124,9 +120,7 @@ def _intervals(g, p, ask):
 
 def _unions(g, p, ask):
     verdict = _matched(g.parts, p.parts, ask) if g.parts and p.parts else None
-    if verdict or not (g.text and p.text):
-        return verdict
-    return True if g.text == p.text else ask(g.text, p.text, "set")
+    return _union_other(g, p, ask) if verdict is None or not verdict else True
 
 
 def _matrices(g, p, ask):
@@ -203,9 +197,8 @@ def _number_formula(g, p, ask):
     formula, number = (g, p) if isinstance(g, Expression) else (p, g)
     if formula.letters or formula.unit and number.unit and formula.unit != number.unit:
         return False
-    if number.digits >= ROUNDED_DIGITS and not number.percent:  # it may be the formula's value, rounded
-        text = f"{int(number.form[_ONE] * 10**number.places)}e-{number.places}"
-        return ask(formula.text, text, "decimal") if formula is g else ask(text, formula.text, "decimal")
+    if formula is g and number.digits >= ROUNDED_DIGITS and not number.percent:  # perhaps the formula's value, rounded
+        return ask(formula.text, f"{int(number.form[_ONE] * 10**number.places)}e-{number.places}", "decimal")
     sides = [formula.text, str_of(number)]
     return ask(*(sides if formula is g else sides[::-1]), "value")
 
@@ -230,10 +223,8 @@ def _tuple_interval(g, p, ask):
 
 
 def _union_other(g, p, ask):
-    def text(value):
-        return value.text if isinstance(value, Union) else write(value)
-
-    return ask(text(g), text(p), "set") if text(g) and text(p) else False
+    gold, pred = write(g), write(p)
+    return ask(gold, pred, "set") if gold and pred else False
 
 
 def _matrix_formula(g, p, ask):
@@ -291,8 +282,9 @@ def _chain(g, p, ask):
     """Several sides: every one of them has to be the other answer; a ground truth counts by its last exact side."""
     if isinstance(g, Chain):
         return same(g.sides[-1], p, ask)
-    if len(p.sides) == 1 and p.about and _agrees(p.sides[0], p.about[-1]) and same(g, p.about[-1], unknown) is True:
-        return True
+    first, about = p.sides[0], p.about[-1:]
+    if about and isinstance(g, Number) and g.decimal and isinstance(first, Number) and not first.decimal:
+        return len(p.sides) == 1 and _agrees(first, about[0]) and same(g, about[0], unknown) is True
     verdict = _all(same(g, side, ask) for side in p.sides)
     if (
         verdict is not False
@@ -388,8 +380,11 @@ def write(value):
     """A value as LaTeX for the algebra, or None for a type that algebra has nothing to say about."""
     if isinstance(value, Number):
         return str_of(value)
-    if isinstance(value, (Expression, Relation, Union)):
-        return value.text or None
+    if isinstance(value, (Expression, Relation)) or isinstance(value, Union) and not value.parts:
+        return value.text
+    if isinstance(value, Union):
+        parts = [write(part) for part in value.parts]
+        return None if None in parts else "\\cup ".join(parts)
     if isinstance(value, Infinity):
         return "-\\infty" if value.sign < 0 else "\\infty"
     if isinstance(value, Interval):

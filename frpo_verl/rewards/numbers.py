@@ -324,15 +324,16 @@ def _hundredth(number):
 
 
 def same_number(a, b):
-    """Whether two Numbers are equal: exactly, or one is a decimal of at least six significant digits that is the other
-    one, which is exact, rounded. Two decimals are never rounded.
+    """Whether a Number equals that of the ground truth `a`: exactly, or as a decimal of at least six significant digits
+    that is `a`, which is exact, rounded. Two decimals are never rounded.
 
     A percent sign may be read as "of a hundred" or dropped when only one side has it. A missing unit is forgiven, another
     one is not; nothing is converted.
     """
-    if a.unit and b.unit and a.unit != b.unit:
+    units = [number.unit or "%" * number.percent for number in (a, b)]
+    if all(units) and units[0] != units[1]:
         return False
     pairs = [(a, b)]
     if a.percent != b.percent:
         pairs.append((_hundredth(a), b) if a.percent else (a, _hundredth(b)))
-    return any(x.form == y.form or bool(x.form and y.form) and (_rounds_to(x, y) or _rounds_to(y, x)) for x, y in pairs)
+    return any(x.form == y.form or bool(x.form and y.form) and _rounds_to(y, x) for x, y in pairs)

@@ -48,6 +48,7 @@ _NOTATION = _compiled(
     (rf"(?<![\\A-Za-z])({_FUNCTIONS})(?=[\s(\d{{^])", r"\\\1 "), (r"(?<![\\A-Za-z])pi(?![A-Za-z])", r"\\pi "),
     (r"(?<![\\A-Za-z])(?:infty|infinity|inf|oo)(?![A-Za-z])", r"\\infty "), (r"([\^_])\{(\w)\}", r"\1\2"),
     (r"(?:°|\s*degrees?)\s*([CF])(?:elsius|ahrenheit)?(?![A-Za-z])", r"°\1"), (r"\^\{?\\prime\}?", "'"),
+    (r"\\([bp]?mod) ?\{?(\w+)\}?(?![A-Za-z])", r"\\\1 \2"),
     (r"\\overline\{([A-Z]{2})\}", r"\1"), (r"(?<![\\A-Za-z}\]_^])\{([A-Za-z])\}", r"\1"),
     (r"\\sqrt\s*(\d)", r"\\sqrt{\1}"), (r"\\sqrt\s*\(([^()]*(?:\([^()]*\)[^()]*)*)\)", r"\\sqrt{\1}"),
 )  # fmt: skip

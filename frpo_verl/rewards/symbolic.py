@@ -72,6 +72,8 @@ class _NoFingerprint(Exception):
 def _fingerprint(node, opaque):
     """The value of an expression modulo PRIME at a fixed point: symbols and, noted in `opaque`, everything that is no
     rational function have values drawn from their name."""
+    if node.is_Float:
+        node = sympy.Rational(str(node))
     if node.is_Rational:
         return int(node.p) * pow(int(node.q), -1, PRIME) % PRIME
     if node.is_Add or node.is_Mul:
@@ -163,11 +165,10 @@ def _differ_at_a_point(a, b):
 
 
 def _rounded(gold, pred, is_complex):
-    """Whether a decimal, written 1234567e-6, is the value of a formula, rounded to its last place."""
-    formula = gold if re.fullmatch(r"-?\d+e-\d+", pred) else pred
-    digits, places = (int(part) for part in (pred if formula is gold else gold).split("e-"))
+    """Whether a decimal, written 1234567e-6, is the value of a ground truth, rounded to its last place."""
+    digits, places = (int(part) for part in pred.split("e-"))
     try:
-        value = sympy.N((parse_gold if formula is gold else _parse)(formula, is_complex), places + 40)
+        value = sympy.N(parse_gold(gold, is_complex), places + 40)
         return bool(value.is_real and 2 * abs(value * 10**places - digits) <= 1)
     except (MemoryError, RecursionError, GoldError):
         raise
@@ -177,7 +178,7 @@ def _rounded(gold, pred, is_complex):
 
 @lru_cache(maxsize=4096)
 def ask(gold, pred, kind):
-    """Whether two formulas ("value"; "decimal": one is a decimal, perhaps rounded), equations or inequalities ("relation") or sets ("set") are equal by algebra.
+    """Whether two formulas ("value"; "decimal": the answer is a decimal, perhaps rounded), equations or inequalities ("relation") or sets ("set") are equal by algebra.
 
     Raises:
       GoldError: when the ground truth can't be read.

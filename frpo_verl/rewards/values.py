@@ -150,7 +150,9 @@ _BASE_NAMES = "zero one two three four five six seven eight nine ten eleven twel
 _BASE_NAMES = (_BASE_NAMES + " seventeen eighteen nineteen").split()
 _TENS = {name: 20 + 10 * k for k, name in enumerate("twenty thirty forty fifty sixty seventy eighty ninety".split())}
 _BASED = re.compile(r"^-?([0-9A-Za-z]+)_\{?\s*(\d{1,2}|[a-z]+)\s*\}?$")
-_REALS = {r"\mathbb{R}", "R", "all real numbers", "all reals"}
+_REALS = {r"\mathbb{R}", "all real numbers", "all reals"}
+_EMPTY = {r"\emptyset", "no solution", "no solutions", "no real solution", "no real solutions", "empty set"}
+_BUILDER = re.compile(r"\\\{ ?[a-z](?:\\in ?\\mathbb\{R\})? ?(?:\\mid|\\vert|[|:]) ?(.*)\\\}$", re.DOTALL)
 
 
 def _mask(s):
@@ -205,7 +207,7 @@ def _scalar(s, trusted):
         base = _BASE_NAMES.index(base) if base in _BASE_NAMES else int(base) if base.isdigit() else 0
         if 2 <= base <= 36 and all(int(c, 36) < base for c in digits) and any(c.isdigit() for c in digits):
             return Based("-" * s.startswith("-") + digits.upper(), base)
-    if re.search(r"\d_", s):
+    if re.search(r"\d_|\d \d|\d\.\d*\.|[-+*/^]$|[*/^][*/^]|^[*/^]|\d'", s):
         return Opaque(s)
     if s.lower() in _BASE_NAMES:
         return read_number(str(_BASE_NAMES.index(s.lower())))
@@ -277,8 +279,6 @@ def _bracketed(s, trusted, depth):
             parts = split(inner, ";" if split(inner, ";")[1:] else ",")
             if opening == "{" and len(parts) == 1:
                 return _read(inner, trusted, depth + 1)
-            if "\\mid" in inner or re.search(r"(?<![<>\d])[|:]", inner) and len(parts) == 1:
-                return Opaque(s)
             return Items(kind, _elements(parts, trusted, depth, kind == "set"))
     if len(s) > 2 and s[0] in "([" and s[-1] in ")]" and split(s[1:-1]):
         inner = s[1:-1].strip()
@@ -325,7 +325,7 @@ def _name(s):
     """Return (canonical name, whether it is a description) or None."""
     s = s.strip()
     if _NAME.match(s):
-        return re.sub(rf"\({_SYMBOL}(?:,{_SYMBOL})*\)$", "()", s).replace("{", "").replace("}", ""), False
+        return re.sub(r"\([a-z](?:,[a-z])*\)$", "()", s).replace("{", "").replace("}", ""), False
     if _TUPLE_NAME.match(s):
         return s, False
     if _WORDS.match(s) and _word(s) and len(s) <= 60:
@@ -427,7 +427,7 @@ def _sets(s, trusted, depth):
         if isinstance(value, Items) and value.kind == "tuple" and len(value.items) == 2:
             value = Interval(*value.items, "()")
         parts.append(value)
-    return Union(tuple(parts), s) if all(isinstance(v, (Interval, Items)) for v in parts) else Opaque(s)
+    return Union(tuple(parts) if all(isinstance(v, (Interval, Items)) for v in parts) else (), s)
 
 
 def _read(s, trusted, depth):
@@ -437,8 +437,13 @@ def _read(s, trusted, depth):
     number = read_number(s, trusted)
     if number is not None:
         return number
-    if s in _REALS and s != "R":
+    if s.lower() in _EMPTY:
+        return Items("set", ())
+    if s.lower() in _REALS or s in _REALS:
         return Interval(Infinity(-1), Infinity(1), "()")
+    built = _BUILDER.match(s)
+    if built:
+        return _read(built.group(1), trusted, depth + 1)
     for reader in (_list, _related, _sets, _bracketed, _ratio):
         value = reader(s, trusted, depth)
         if value is not None:
