@@ -81,7 +81,11 @@ def test_as_verl_calls_it(no_pool):
 def test_labelled_pairs():
     assert len(PAIRS) >= 500 and len({(p["gold"], p["pred"]) for p in PAIRS}) == len(PAIRS)
     judged = {(p["gold"], p["pred"]): compute_score("pairs", boxed(p["pred"]), p["gold"], deadline=60.0) for p in PAIRS}
-    wrong = {(p["gold"], p["pred"]) for p in PAIRS if judged[p["gold"], p["pred"]]["acc"] != float(p.get("by_rule", p["equal"]))}
+    wrong = {
+        (p["gold"], p["pred"])
+        for p in PAIRS
+        if judged[p["gold"], p["pred"]]["acc"] != float(p.get("by_rule", p["equal"]))
+    }
     assert wrong == KNOWN_MISSES
     assert not any(result["verify_timeout"] for result in judged.values())
 

@@ -2,32 +2,29 @@ r"""Compare two answers by a table of their types; no pair of types outside the 
 
 A verdict is True or False where it is certain and None where algebra is needed. `compare` with `ask=unknown` is what a
 reward worker runs itself; a verification process runs the same function with algebra behind `ask` (symbolic.py), which
-sees single formulas, equations and unions only: what is a list, a tuple, a name or a unit is decided here.
+sees single formulas, relations and sets only: what is a list, a tuple, a name or a unit is decided here.
 """
 
 import re
 
 from frpo_verl.rewards.numbers import _ONE, ROUNDED_DIGITS, approximate, read_number, same_number
 from frpo_verl.rewards.spelling import normalize
-from frpo_verl.rewards.values import (
-    Assign,
-    Based,
-    Chain,
-    Expression,
-    Infinity,
-    Interval,
-    Items,
-    Matrix,
-    Named,
-    Number,
-    Opaque,
-    Ratio,
-    Relation,
-    Union,
-    Word,
-    letters_of,
-    read,
-)
+from frpo_verl.rewards.values import Assign, Chain, Formula, Items, Number, Text, read
+
+_DECIMAL_COMMA = re.compile(r"^[+-]?\d+,\d+$")
+_OPEN = {"()", "open"}
+TABLE = {}
+
+
+def _rule(*pairs):
+    """Enter a function (gold, pred, ask) -> verdict into the table for pairs of types, in both orders."""
+
+    def enter(function):
+        for a, b in pairs:
+            TABLE[a, b] = TABLE[b, a] = function
+        return function
+
+    return enter
 
 
 def unknown(gold, pred, kind):
@@ -35,14 +32,26 @@ def unknown(gold, pred, kind):
     return None
 
 
+def same(g, p, ask):
+    """Whether two values are equal: True or False where certain, None where `ask` does not know.
+
+    Args:
+      g: the value of the ground truth.
+      p: the value of the answer.
+      ask: (gold text, answer text, "value" | "decimal" | "relation" | "set") -> True, False or None.
+    """
+    rule = TABLE.get((type(g), type(p)))
+    return False if rule is None else rule(g, p, ask)
+
+
 def _all(verdicts):
     """Three-valued "and"; stops at the first False."""
-    open_ = False
+    certain = True
     for verdict in verdicts:
         if verdict is False:
             return False
-        open_ = open_ or verdict is None
-    return None if open_ else True
+        certain = certain and verdict is True
+    return True if certain else None
 
 
 def _ordered(gold, pred, ask):
@@ -53,16 +62,16 @@ def _matched(gold, pred, ask):
     """Whether each element of one side has its own equal on the other, in any order."""
     if len(gold) != len(pred):
         return False
-    rest, open_ = list(pred), []
+    rest, left = list(pred), []
     for g in gold:
         verdicts = [same(g, p, unknown) for p in rest]
         if True in verdicts:
             rest.pop(verdicts.index(True))
         elif None in verdicts:
-            open_.append(g)
+            left.append(g)
         else:
             return False
-    for g in open_:
+    for g in left:
         for k, p in enumerate(rest):
             verdict = same(g, p, ask)
             if verdict is None:
@@ -78,79 +87,97 @@ def _matched(gold, pred, ask):
 def _distinct(items):
     out = []
     for item in items:
-        if not any(same(item, other, unknown) is True for other in out):
+        if not any(same(item, other, unknown) for other in out):
             out.append(item)
-    return tuple(out)
+    return out
 
 
-# ------------------------------------------------------------------------------------------------- pairs of one type
+def _written(g, p, ask, kind):
+    gold, pred = write(g), write(p)
+    return ask(gold, pred, kind) if gold and pred else False
 
 
+@_rule((Number, Number))
 def _numbers(g, p, ask):
     return same_number(g, p)
 
 
-def _based(g, p, ask):
-    return g == p
+@_rule((Text, Text))
+def _texts(g, p, ask):
+    if "choice" in (g.kind, p.kind):
+        return g.text.lower() == p.text.lower()
+    return bool(g.text) and g == p
 
 
+@_rule((Formula, Formula))
 def _formulas(g, p, ask):
-    if g.unit and p.unit and g.unit != p.unit:
+    if g.kind != p.kind or g.unit and p.unit and g.unit != p.unit:
         return False
-    return True if g.text == p.text else ask(g.text, p.text, "value")
+    return True if g.text == p.text else False if "\\infty" in (g.text + p.text)[-12:] else ask(g.text, p.text, g.kind)
 
 
-def _infinities(g, p, ask):
-    return g.sign == p.sign
+@_rule((Number, Formula))
+def _number_formula(g, p, ask):
+    """A formula with a variable is no number; a decimal may be a formula's value, rounded; the rest is algebra."""
+    formula, number = (g, p) if isinstance(g, Formula) else (p, g)
+    other_unit = formula.unit and number.unit and formula.unit != number.unit
+    if formula.letters or formula.kind != "value" or "\\infty" in formula.text[-6:] or other_unit:
+        return False
+    if formula is g and number.digits >= ROUNDED_DIGITS and not number.percent:
+        return ask(formula.text, f"{int(number.form[_ONE] * 10**number.places)}e-{number.places}", "decimal")
+    return _written(g, p, ask, "value")
 
 
+@_rule((Text, Formula))
+def _letter_choice(g, p, ask):
+    word, formula = (g, p) if isinstance(g, Text) else (p, g)
+    return word.kind == "choice" and len(formula.text) == 1 and word.text.lower() == formula.text.lower()
+
+
+@_rule((Items, Items))
 def _items(g, p, ask):
-    if "tuple" in (g.kind, p.kind):
-        # a bare list may be answered by a tuple in its order; a tuple and a set only by their like
-        return _ordered(g.items, p.items, ask) if g.kind == p.kind or g.kind == "list" else False
-    if "set" in (g.kind, p.kind):
-        return _matched(_distinct(g.items), _distinct(p.items), ask)
-    once = len(_distinct(g.items)) == len(g.items)  # then saying one of them twice says nothing else
-    return _matched(g.items, _distinct(p.items) if once else p.items, ask)
+    kinds = {g.kind, p.kind}
+    if kinds == {"named"}:
+        return _by_name(g, p, ask)
+    if kinds <= {"list", "set"}:
+        g_once, p_once = _distinct(g.items), _distinct(p.items)
+        if "set" in kinds or len(g_once) == len(g.items):  # then saying one of them twice says nothing else
+            return _matched(g_once, p_once, ask)
+        return _matched(g.items, p.items, ask)
+    if "union" in kinds:
+        together = len(kinds) == 1 and _matched(g.items, p.items, ask)
+        return True if together else _written(g, p, ask, "set")
+    if "named" in kinds and "list" in kinds:  # the values alone, in the order of the names
+        g, p = (Items("list", tuple(part.value for part in v.items)) if v.kind == "named" else v for v in (g, p))
+    elif not (len(kinds) == 1 or kinds == _OPEN or (g.kind, p.kind) == ("list", "()")):
+        return False  # a bare list may be answered by a tuple in its order, a tuple and a set by their like only
+    return _ordered(g.items, p.items, ask)
 
 
-def _intervals(g, p, ask):
-    return g.ends == p.ends and _ordered((g.low, g.high), (p.low, p.high), ask)
-
-
-def _unions(g, p, ask):
-    verdict = _matched(g.parts, p.parts, ask) if g.parts and p.parts else None
-    return _union_other(g, p, ask) if verdict is None or not verdict else True
-
-
-def _matrices(g, p, ask):
-    return len(g.rows) == len(p.rows) and _all(_ordered(a, b, ask) for a, b in zip(g.rows, p.rows, strict=True))
-
-
-def _ratios(g, p, ask):
-    verdict = _ordered(g.items, p.items, ask)
-    if verdict is False and not (g.clock and p.clock) and len(g.items) == len(p.items):
-        numbers = [
-            [item.form.get(_ONE) if isinstance(item, Number) else None for item in side.items] for side in (g, p)
-        ]
-        if all(n for side in numbers for n in side):
-            return len({a / b for a, b in zip(*numbers, strict=True)}) == 1
-    return verdict
-
-
-def _assigns(g, p, ask):
-    if g.name[0] == p.name[0] == "(":
-        return _by_name(_named(g), _named(p), ask)
-    if g.name == p.name or g.words or p.words:
-        return same(g.value, p.value, ask)
-    flipped = isinstance(p.value, Expression) and isinstance(g.value, Expression)
-    return bool(flipped and g.value.text == p.name and p.value.text == g.name)
+@_rule((Items, Formula), (Items, Number))
+def _items_other(g, p, ask):
+    """Sums and products of matrices (no determinant), sets with other operations, and 7:32 as a fraction."""
+    items, other = (g, p) if isinstance(g, Items) else (p, g)
+    if items.kind == "ratio" and len(items.items) == 2:
+        quotient = read("\\frac" + "".join(f"{{{write(item) or '?'}}}" for item in items.items))
+        return same(quotient, other, ask) if items is g else same(other, quotient, ask)
+    if isinstance(other, Number):
+        return False
+    matrix = re.search(r"matrix|array", other.text) and not re.search(r"[vV]matrix|\\det", other.text)
+    if items.kind == "matrix" and matrix:
+        return _written(g, p, ask, "value")
+    sets = items.kind in ("union", "set", "[]", "[)", "(]", *_OPEN)
+    return (
+        _written(g, p, ask, "set")
+        if sets and (other.kind == "set" or other.kind == "relation" and other is g)
+        else False
+    )
 
 
 def _named(value):
     """Return {name: value} of x = 1, y = 2 or of (x, y) = (1, 2), else None."""
-    if isinstance(value, Named):
-        return {part.name: part.value for part in value.values}
+    if isinstance(value, Items) and value.kind == "named":
+        return {part.name: part.value for part in value.items}
     if isinstance(value, Assign) and value.name[0] == "(" and isinstance(value.value, Items):
         names = value.name[1:-1].split(",")
         return dict(zip(names, value.value.items, strict=True)) if len(names) == len(value.value.items) else None
@@ -158,251 +185,87 @@ def _named(value):
 
 
 def _by_name(g, p, ask):
-    if not g or not p or set(g) != set(p):
+    gold, pred = _named(g), _named(p)
+    return bool(gold and pred) and set(gold) == set(pred) and _all(same(gold[name], pred[name], ask) for name in gold)
+
+
+@_rule((Assign, Assign), *((Assign, kind) for kind in (Number, Formula, Items, Text)))
+def _assigns(g, p, ask):
+    """`x = 5` and `5`: the name may be left out of either side, but not be another one. What is not solved does not answer
+    what is; the other way round it does."""
+    if isinstance(g, Assign) and isinstance(p, Formula) and p.kind == "relation":
         return False
-    return _all(same(g[name], p[name], ask) for name in g)
-
-
-def _names(g, p, ask):
-    return _by_name(_named(g), _named(p), ask)
-
-
-def _relations(g, p, ask):
-    if g.text == p.text:
-        return True
-    operators, sides = p.operators, p.sides
-    for _ in range(2):  # as written, and read from the right
-        if operators == g.operators and len(sides) > 2:
-            values = [[read(side) for side in part] for part in (g.sides, sides)]
-            if _ordered(*values, unknown) is True:
-                return True
-        flip = {"<": ">", ">": "<", "\\le": "\\ge", "\\ge": "\\le"}
-        operators, sides = tuple(flip.get(operator, operator) for operator in operators[::-1]), sides[::-1]
-    return ask(g.text, p.text, "relation") if len(g.sides) == len(p.sides) else False
-
-
-def _words(g, p, ask):
-    return g.text.lower() == p.text.lower() if g.choice or p.choice else g.text == p.text
-
-
-def _opaque(g, p, ask):
-    return g.text == p.text if g.text else False
-
-
-# ----------------------------------------------------------------------------------------------- pairs of two types
-
-
-def _number_formula(g, p, ask):
-    """A number and a formula: a formula with a variable is no number; the rest is algebra."""
-    formula, number = (g, p) if isinstance(g, Expression) else (p, g)
-    if formula.letters or formula.unit and number.unit and formula.unit != number.unit:
-        return False
-    if formula is g and number.digits >= ROUNDED_DIGITS and not number.percent:  # perhaps the formula's value, rounded
-        return ask(formula.text, f"{int(number.form[_ONE] * 10**number.places)}e-{number.places}", "decimal")
-    sides = [formula.text, str_of(number)]
-    return ask(*(sides if formula is g else sides[::-1]), "value")
-
-
-def _letter_choice(g, p, ask):
-    word, formula = (g, p) if isinstance(g, Word) else (p, g)
-    return word.choice and len(formula.text) == 1 and word.text.lower() == formula.text.lower()
-
-
-def _number_based(g, p, ask):
-    number, based = (g, p) if isinstance(g, Number) else (p, g)
-    return based.base == 10 and number.form == read_number(based.digits.lstrip("0") or "0").form
-
-
-def _tuple_interval(g, p, ask):
-    """`(0, 5)` is a tuple or an open interval, whichever the other side says."""
-    items, interval = (g, p) if isinstance(g, Items) else (p, g)
-    if items.kind != "tuple" or len(items.items) != 2 or interval.ends != "()":
-        return False
-    ends = (interval.low, interval.high)
-    return _ordered(items.items, ends, ask) if items is g else _ordered(ends, items.items, ask)
-
-
-def _union_other(g, p, ask):
-    gold, pred = write(g), write(p)
-    return ask(gold, pred, "set") if gold and pred else False
-
-
-def _matrix_formula(g, p, ask):
-    """Sums, products and multiples of matrices are worked out; a determinant is none of them."""
-    formula, matrix = (g, p) if isinstance(g, Expression) else (p, g)
+    if isinstance(g, Formula) and g.kind == "relation":
+        value, interval = write(p.value), isinstance(p.value, Items)
+        return (
+            ask(g.text, p.name + (" \\in " if interval else "=") + value, "relation")
+            if value and not p.words
+            else False
+        )
+    names = [v.name for v in (g, p) if isinstance(v, Assign)]
     if (
-        "matrix" not in formula.text
-        and "array" not in formula.text
-        or re.search(r"vmatrix|\\det|Vmatrix", formula.text)
+        any(isinstance(v, Items) and v.kind == "named" for v in (g, p))
+        or len(names) == 2
+        and names[0][0] == names[1][0] == "("
     ):
-        return False
-    sides = (formula.text, write(matrix))
-    return ask(*(sides if formula is g else sides[::-1]), "value")
-
-
-def _ratio_value(g, p, ask):
-    ratio, value = (g, p) if isinstance(g, Ratio) else (p, g)
-    if len(ratio.items) != 2:
-        return False
-    quotient = read("\\frac" + "".join(f"{{{write(item) or '?'}}}" for item in ratio.items))
-    return same(quotient, value, ask) if ratio is g else same(value, quotient, ask)
-
-
-def _assign_value(g, p, ask):
-    """`x = 5` and `5`: the name may be left out of either side."""
-    if isinstance(g, Assign):
+        return _by_name(g, p, ask)
+    if not isinstance(g, Assign):
+        names = list(_named(p) or ())
+        return same(g, p.value, ask) if names == sorted(names) else False
+    if not isinstance(p, Assign):
         return same(g.value, p, ask)
-    if p.name[0] == "(" and list(_named(p) or ()) != sorted(_named(p) or ()):
-        return False
-    return same(g, p.value, ask)
+    if g.name == p.name or g.words or p.words:
+        return same(g.value, p.value, ask)
+    return (write(g.value), write(p.value)) == (p.name, g.name)  # x = y and y = x
 
 
-def _named_list(g, p, ask):
-    """`x = 1, y = 2` and `1, 2`: the values in the order of the names; a tuple says no names."""
-    values = [tuple(part.value for part in v.values) if isinstance(v, Named) else v.items for v in (g, p)]
-    kinds = [v.kind for v in (g, p) if isinstance(v, Items)]
-    return kinds == ["list"] and _ordered(*values, ask)
-
-
-def _assign_relation(g, p, ask):
-    """A ground truth that is solved takes a solved answer; one that is not may be answered by a solved one."""
-    if isinstance(g, Assign):
-        return False
-    if isinstance(p.value, (Interval, Union)):
-        return ask(g.text, p.name + " \\in " + (write(p.value) or "?"), "relation")
-    value = write(p.value)
-    return ask(g.text, f"{p.name}={value}", "relation") if value and not p.words else False
-
-
-def _relation_set(g, p, ask):
-    return ask(g.text, write(p) or "?", "set") if isinstance(g, Relation) else False
-
-
-def _chain(g, p, ask):
-    """Several sides: every one of them has to be the other answer; a ground truth counts by its last exact side."""
+@_rule(*((Chain, kind) for kind in (Number, Formula, Items, Assign, Chain, Text)))
+def _chains(g, p, ask):
+    """Every side has to be the other answer; a ground truth counts by its last exact side."""
     if isinstance(g, Chain):
         return same(g.sides[-1], p, ask)
     first, about = p.sides[0], p.about[-1:]
-    if about and isinstance(g, Number) and g.decimal and isinstance(first, Number) and not first.decimal:
-        return len(p.sides) == 1 and _agrees(first, about[0]) and same(g, about[0], unknown) is True
-    verdict = _all(same(g, side, ask) for side in p.sides)
-    if (
-        verdict is not False
-        and isinstance(p.sides[0], Number)
-        and not all(_agrees(p.sides[0], side) for side in p.about)
-    ):
+    exact = isinstance(first, Number) and not first.decimal
+    if about and exact and isinstance(g, Number) and g.decimal:  # 70/9 \approx 7.78
+        return len(p.sides) == 1 and _agrees(first, about[0]) and same_number(g, about[0])
+    if isinstance(first, Number) and not all(_agrees(first, side) for side in p.about):
         return False
-    return verdict
+    return _all(same(g, side, ask) for side in p.sides)
 
 
 def _agrees(exact, decimal):
     """Whether a decimal is an exact number rounded to its last place."""
-    if not (isinstance(exact, Number) and isinstance(decimal, Number)):
-        return False
-    values = approximate(exact.form), approximate(decimal.form)
+    values = [approximate(v.form) if isinstance(v, Number) else None for v in (exact, decimal)]
     return None not in values and 2 * abs(values[0] - values[1]) * 10**decimal.places <= 1
-
-
-def _list_single(g, p, ask):
-    return False
-
-
-_SINGLE = (Number, Based, Expression, Infinity, Word, Matrix, Ratio, Interval, Union, Items)
-TABLE = {
-    (Number, Number): _numbers,
-    (Based, Based): _based,
-    (Expression, Expression): _formulas,
-    (Infinity, Infinity): _infinities,
-    (Items, Items): _items,
-    (Interval, Interval): _intervals,
-    (Union, Union): _unions,
-    (Matrix, Matrix): _matrices,
-    (Ratio, Ratio): _ratios,
-    (Assign, Assign): _assigns,
-    (Named, Named): _names,
-    (Relation, Relation): _relations,
-    (Word, Word): _words,
-    (Opaque, Opaque): _opaque,
-}
-for _a, _b, _rule in (
-    (Number, Expression, _number_formula),
-    (Number, Based, _number_based),
-    (Word, Expression, _letter_choice),
-    (Items, Interval, _tuple_interval),
-    (Items, Union, _union_other),
-    (Interval, Union, _union_other),
-    (Matrix, Expression, _matrix_formula),
-    (Number, Ratio, _ratio_value),
-    (Expression, Ratio, _ratio_value),
-    (Named, Items, _named_list),
-    (Named, Assign, _names),
-    (Assign, Relation, _assign_relation),
-    (Relation, Interval, _relation_set),
-    (Relation, Union, _relation_set),
-    *((Assign, kind, _assign_value) for kind in _SINGLE),
-):
-    TABLE[_a, _b] = TABLE[_b, _a] = _rule
-
-
-def same(g, p, ask):
-    """Whether two values are equal: True or False where certain, None where `ask` does not know.
-
-    Args:
-      g: the value of the ground truth.
-      p: the value of the answer.
-      ask: (gold text, answer text, "value" | "decimal" | "relation" | "set") -> True, False or None.
-    """
-    if isinstance(g, Chain) or isinstance(p, Chain):
-        return _chain(g, p, ask)
-    rule = TABLE.get((type(g), type(p)))
-    return False if rule is None else rule(g, p, ask)
-
-
-def str_of(number):
-    """A Number as LaTeX that the algebra reads."""
-    if number.percent:
-        return f"\\frac{{{_sum(number.form)}}}{{100}}"
-    return _sum(number.form)
-
-
-def _sum(form):
-    if not form:
-        return "0"
-    parts = []
-    for (n, k, m), c in form.items():
-        text = f"\\frac{{{c.numerator}}}{{{c.denominator}}}" if c.denominator != 1 else str(c.numerator)
-        text += f"\\cdot\\sqrt{{{n}}}" * (n != 1) + f"\\cdot\\pi^{{{k}}}" * (k != 0) + "\\cdot i" * m
-        parts.append(text)
-    return "+".join(parts).replace("+-", "-")
 
 
 def write(value):
     """A value as LaTeX for the algebra, or None for a type that algebra has nothing to say about."""
     if isinstance(value, Number):
-        return str_of(value)
-    if isinstance(value, (Expression, Relation)) or isinstance(value, Union) and not value.parts:
+        total = _sum(value.form)
+        return f"\\frac{{{total}}}{{100}}" if value.percent else total
+    if isinstance(value, Formula):
         return value.text
-    if isinstance(value, Union):
-        parts = [write(part) for part in value.parts]
-        return None if None in parts else "\\cup ".join(parts)
-    if isinstance(value, Infinity):
-        return "-\\infty" if value.sign < 0 else "\\infty"
-    if isinstance(value, Interval):
-        parts = write(value.low), write(value.high)
-        return None if None in parts else value.ends[0] + ",".join(parts) + value.ends[1]
-    if isinstance(value, Items):
-        parts = [write(item) for item in value.items]
-        inner = None if None in parts else ",".join(parts)
-        return inner and (f"({inner})" if value.kind == "tuple" else f"\\{{{inner}\\}}")
-    if isinstance(value, Matrix):
-        rows = [[write(cell) for cell in row] for row in value.rows]
-        if any(cell is None for row in rows for cell in row):
-            return None
-        return "\\begin{pmatrix}" + "\\\\".join("&".join(row) for row in rows) + "\\end{pmatrix}"
-    return None
+    if not isinstance(value, Items) or value.kind == "named":
+        return None
+    parts = [write(item) for item in value.items]
+    if None in parts:
+        return None
+    if value.kind == "matrix":
+        return "\\begin{pmatrix}" + "\\\\".join(parts) + "\\end{pmatrix}"
+    opening, closing = {"set": ("\\{", "\\}"), "open": "()"}.get(
+        value.kind, value.kind if len(value.kind) == 2 else ("", "")
+    )
+    joiner = {"row": "&", "union": "\\cup ", "ratio": ":"}.get(value.kind, ",")
+    return opening + joiner.join(parts) + closing
 
 
-_DECIMAL_COMMA = re.compile(r"^[+-]?\d+,\d+$")
+def _sum(form):
+    parts = []
+    for (n, k, m), c in form.items():
+        text = f"\\frac{{{c.numerator}}}{{{c.denominator}}}" if c.denominator != 1 else str(c.numerator)
+        parts.append(text + f"\\cdot\\sqrt{{{n}}}" * (n != 1) + f"\\cdot\\pi^{{{k}}}" * (k != 0) + "\\cdot i" * m)
+    return "+".join(parts).replace("+-", "-") or "0"
 
 
 def compare(gold, pred, ask=unknown):
@@ -416,7 +279,7 @@ def compare(gold, pred, ask=unknown):
     if not pred.strip() or not gold.strip():
         return False
     g, p = read(gold, True), read(pred)
-    if isinstance(g, Items) and not isinstance(p, (Items, Named)):
+    if isinstance(g, Items) and not isinstance(p, Items):
         p = read(pred, grouped=False)  # beside a list, 32,349 is one, too
     if isinstance(g, Number) and g.places and isinstance(p, Items) and _DECIMAL_COMMA.match(pred.strip()):
         p = read(pred.strip().replace(",", "."))
@@ -434,7 +297,4 @@ def canonical(text):
     value = number.form.get(_ONE, 0)
     if value and max(value.numerator.bit_length(), value.denominator.bit_length()) > 600:
         return s
-    return str(value) + ("%" if number.percent else "")
-
-
-__all__ = ["TABLE", "canonical", "compare", "letters_of", "same", "unknown", "write"]
+    return str(value) + "%" * number.percent

@@ -68,7 +68,7 @@ def judge(pred, gold, *, deadline, memory_gb, max_answer_chars, workers):
             f"the answer has {len(pred)} characters, more than max_answer_chars={max_answer_chars}",
         )
     verdict = compare.compare(gold, pred)
-    if verdict is False and isinstance(values.read(gold, True), values.Opaque):
+    if verdict is False and values.read(gold, True)[1:] == ("unread",):
         return False, False, f"the ground truth {gold[:80]!r} can't be read"
     if verdict is not None:
         return verdict, False, ""
