@@ -66,7 +66,6 @@ def rows():
             f"{n}.0",
             f"{n:,}".replace(",", "{,}"),
             f"{n:,}".replace(",", "\\,"),
-           
             f"{2 * n}/2",
         ]
         equal += [f"x={n}", f"{n - 1}+1", f"{n}\\text{{ dollars}}", f"\\$ {n}" if n > 0 else f"({n})"]

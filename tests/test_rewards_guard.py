@@ -1,7 +1,7 @@
 import pytest
 
-from frpo_verl.rewards.spelling import normalize
 from frpo_verl.rewards.guard import refuse
+from frpo_verl.rewards.spelling import normalize
 
 
 @pytest.mark.parametrize(

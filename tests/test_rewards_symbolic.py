@@ -56,7 +56,8 @@ def test_unreadable_gold_is_an_error_and_unreadable_answer_is_wrong():
         (r"\pi x+1", r"x+\pi", False),
         (r"2\sin x", r"\sin x+\sin x", True),
         (r"\sin^2 x", r"1-\cos^2 x", None),  # not as rational functions of sin x and cos x
-        ("0.5x", r"\frac{x}{2}", None),
+        ("0.5x", r"\frac{x}{2}", True),
+        ("0.333333x", "0.3333334x", False),
     ],
 )
 def test_rational_functions_by_their_values(gold, pred, same):

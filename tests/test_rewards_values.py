@@ -33,7 +33,7 @@ def test_types(text, kind):
 
 
 def test_lists_and_names():
-    assert read("1, -2").kind == "list" and read(r"\{1,2\}").kind == "set" and read("(1,2)").kind == "tuple"
+    assert read("1, -2").kind == "list" and read(r"\{1,2\}").kind == "set" and read("(1,2)").kind == "()"
     assert len(read(r"1\pm\sqrt{2}").items) == 2 and len(read(r"\{1\pm\sqrt5,-2\}").items) == 3
     assert len(read("a=4,-8,-10").items) == 3 and read("x=1, x=2").kind == "list"
     assert [part.name for part in read("x=1, y=2").items] == ["x", "y"]

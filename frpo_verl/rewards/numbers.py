@@ -23,10 +23,14 @@ ROUNDED_DIGITS = 6  # significant digits from which a decimal may stand for an e
 _PI = Fraction(3141592653589793238462643383279502884197169399375105820974944, 10**60)
 _ONE = (1, 0, 0)
 
+_CURRENCIES = {"¤": "$", "€": "€", "£": "£", "¥": "¥", "₹": "₹"}
 _INTEGER = re.compile(r"-?\d{1,30}", re.ASCII)
 _TOKEN = re.compile(
     r"\s*(?:(\d+(?:\.\d*)?(?:\\overline\{\d+\})?(?:[eE][+-]?\d{1,4}(?![\w.]))?|\.\d+)"
     r"|(\\frac|\\sqrt|\\pi)(?![A-Za-z])|([-+*/^(){}])|(i)(?![A-Za-z]))"
+)
+_MIXED = re.compile(
+    r"(?<![\d.}\\_^])(\d{1,30}) ?\\frac\{(\d{1,30})\}\{(\d{1,30})\}|(?<![\d.}_^])(\d{1,30}) (\d{1,30})/(\d{1,30})"
 )
 _PHRASE = r"[^\W\d_]+\.?(?:\^\{?-?\d\}?)?(?:[ */.]+[^\W\d_]+\.?(?:\^\{?-?\d\}?)?)*|°[CF]|[€£¥₹₩¢]"
 _SUFFIX = re.compile(rf"^(.*?[\d)}}%!°])( ?)({_PHRASE})$", re.DOTALL)
@@ -83,14 +87,12 @@ def _power(form, exponent):
     if exponent < 0:
         form, exponent = _invert(form), -exponent
     size = max((max(c.numerator.bit_length(), c.denominator.bit_length()) for c in form.values()), default=1)
-    if exponent > MAX_BITS or exponent * size > MAX_BITS or len(form) > 1 and exponent > 12:
+    if exponent * size > MAX_BITS or len(form) > 1 and exponent > 12:
         raise _NotRead
     out = {_ONE: Fraction(1)}
-    while exponent:
-        if exponent % 2:
-            out = _multiply(out, form)
-        exponent //= 2
-        form = _multiply(form, form) if exponent else form
+    for bit in bin(exponent)[2:]:
+        out = _multiply(out, out)
+        out = _multiply(out, form) if bit == "1" else out
     return out
 
 
@@ -115,137 +117,105 @@ def _square_root(form):
 
 
 def _literal(token):
-    if len(token) > MAX_DIGITS:
+    digits, _, repeated = token.partition("\\overline")
+    if len(token) > MAX_DIGITS or repeated and "." not in digits:
         raise _NotRead
-    token, _, repeated = token.partition("\\overline")
-    if not repeated:
-        return Fraction(token.rstrip(".") if "e" not in token.lower() else token)
-    if "." not in token:
-        raise _NotRead
-    repeated = repeated.strip("{}")
-    return Fraction(token.rstrip(".")) + Fraction(
-        int(repeated), (10 ** len(repeated) - 1) * 10 ** len(token.split(".")[1])
-    )
+    value = Fraction(digits.rstrip(".") if "e" not in digits.lower() else digits)
+    if repeated:
+        n = len(repeated) - 2  # without the braces
+        value += Fraction(int(repeated[1:-1]), (10**n - 1) * 10 ** len(digits.partition(".")[2]))
+    return value
+
+
+def _sum_mixed(match):
+    """`1\\frac{4}{5}` and `1 4/5` as a sum, where the fraction is proper."""
+    whole, top, bottom = (group for group in match.groups() if group)
+    return f"({whole}+{top}/{bottom})" if int(top) < int(bottom) else match.group()
 
 
 class _Reader:
-    """Recursive descent over sum, product, power and atom."""
+    """Recursive descent over sum, product, power and atom; raises _NotRead unless all of the text is read."""
 
     def __init__(self, text):
-        self.tokens, self.ends, end = [], [], 0
+        self.tokens, end = [], 0
         while end < len(text):
             match = _TOKEN.match(text, end)
             if match is None:
                 raise _NotRead
             self.tokens.append(match.group().strip())
             end = match.end()
+        self.decimal = any(token[0] != "\\" and re.search("[.eE]", token) for token in self.tokens)
+        self.tokens.append("")
         self.i = self.depth = 0
-        self.decimal = any("." in token or "e" in token.lower() for token in self.tokens if token[0] != "\\")
-
-    def peek(self, ahead=0):
-        return self.tokens[self.i + ahead] if self.i + ahead < len(self.tokens) else ""
-
-    def take(self, expected):
-        if self.peek() != expected:
+        self.form = self.sum()
+        if self.tokens[self.i]:
             raise _NotRead
-        self.i += 1
+
+    def next(self, *wanted):
+        """The next token if it is one of the wanted ones, else ""."""
+        token = self.tokens[self.i]
+        self.i += token in wanted
+        return token if token in wanted else ""
 
     def sum(self):
         self.depth += 1
         if self.depth > MAX_DEPTH:
             raise _NotRead
-        total, more = {}, True
-        while more:
-            sign = -1 if self.peek() == "-" else 1
-            self.i += self.peek() in ("+", "-")
-            total = _add(total, self.product(), sign)
-            more = self.peek() in ("+", "-")
+        total, sign = {}, self.next("+", "-") or "+"
+        while sign:
+            total = _add(total, self.product(), -1 if sign == "-" else 1)
+            sign = self.next("+", "-")
         self.depth -= 1
         return total
 
     def product(self):
-        mixed = self.mixed()
-        value, divided = (self.power(), False) if mixed is None else (mixed, False)
+        value, divided = self.power(), False
         while True:
-            token = self.peek()
-            if token in ("*", "/"):
-                self.i += 1
-                factor = self.power()
-                value, divided = _multiply(value, _invert(factor) if token == "/" else factor), token == "/"
-            elif token and token not in "+-)}^":
-                # "1/2\pi" can be read in two ways, "2\frac{3}{2}" is no mixed number, "2 3" is not a product
-                if (
-                    divided
-                    or token[0].isdigit()
-                    or token[0] == "."
-                    or self.tokens[self.i - 1][0].isdigit()
-                    and token == "\\frac"
-                ):
-                    raise _NotRead
-                value = _multiply(value, self.power())
-            else:
+            before, operator = self.tokens[self.i - 1], self.next("*", "/")
+            token = self.tokens[self.i]
+            if not operator and token in ("", "+", "-", ")", "}", "^"):
                 return value
-
-    def mixed(self):
-        """Read `1\\frac{4}{5}` or `1 4/5` where the fraction is proper; None when there is no mixed number."""
-        shape = self.tokens[self.i : self.i + 8]
-        whole = shape[0] if shape else ""
-        if shape[1:3] == ["\\frac", "{"] and shape[4:6] == ["}", "{"] and shape[7:] == ["}"]:
-            top, bottom, size = shape[3], shape[6], 8
-        elif len(shape) >= 4 and shape[2] == "/" and shape[1].isdigit():
-            top, bottom, size = shape[1], shape[3], 4
-        else:
-            return None
-        if not (whole.isdigit() and top.isdigit() and bottom.isdigit() and int(top) < int(bottom)):
-            return None
-        self.i += size
-        return {_ONE: int(whole) + Fraction(int(top), int(bottom))}
+            # "1/2\pi" can be read in two ways, "2\frac{3}{2}" is no mixed number, "2 3" is not a product
+            if not operator and (divided or token[0] in "0123456789." or before[0].isdigit() and token == "\\frac"):
+                raise _NotRead
+            factor = self.power()
+            value, divided = _multiply(value, _invert(factor) if operator == "/" else factor), operator == "/"
 
     def power(self):
         value = self.atom()
-        if self.peek() != "^":
+        if not self.next("^"):
             return value
-        self.i += 1
-        exponent = self.group() if self.peek() in ("{", "(") else self.atom()
-        if any(key != _ONE for key in exponent) or exponent.get(_ONE, 0) != int(exponent.get(_ONE, 0)):
+        exponent = self.atom()
+        if set(exponent) - {_ONE} or exponent.get(_ONE, Fraction(0)).denominator != 1:
             raise _NotRead
         return _power(value, int(exponent.get(_ONE, 0)))
 
-    def group(self):
-        opening = self.peek()
-        self.i += 1
-        if opening not in ("{", "("):
-            raise _NotRead
-        value = self.sum()
-        self.take("}" if opening == "{" else ")")
-        return value
-
     def atom(self):
-        token = self.peek()
-        if token in ("(", "{"):
-            return self.group()
+        token = self.tokens[self.i]
         self.i += 1
-        if token and (token[0].isdigit() or token[0] == "."):
-            return _check({_ONE: _literal(token)})
-        if token == "\\pi":
-            return {(1, 1, 0): Fraction(1)}
-        if token == "i":
-            return {(1, 0, 1): Fraction(1)}
+        if token in ("(", "{"):
+            value = self.sum()
+            if not self.next(")" if token == "(" else "}"):
+                raise _NotRead
+            return value
         if token == "\\sqrt":
-            return _square_root(self.group())
+            return _square_root(self.atom())
         if token == "\\frac":
-            top = self.group()
-            return _multiply(top, _invert(self.group()))
-        raise _NotRead
+            top = self.atom()
+            return _multiply(top, _invert(self.atom()))
+        if token in ("\\pi", "i"):
+            return {(1, 1, 0) if token == "\\pi" else (1, 0, 1): Fraction(1)}
+        if not token or token[0] not in "0123456789.":
+            raise _NotRead
+        return _check({_ONE: _literal(token)})
 
 
 def split_unit(s, trusted=False):
     """Return (text without the unit, canonical unit or "", factor) of a normalised answer."""
-    for sign, unit in (("¤", "$"), ("€", "€"), ("£", "£"), ("¥", "¥"), ("₹", "₹")):
-        if s.startswith(sign) or s.startswith("-" + sign):
-            rest = s.replace(sign, "", 1)
-            inner, other, factor = split_unit(rest, trusted)
-            return inner, other or unit, factor
+    sign = s.lstrip("-")[:1]
+    if sign in _CURRENCIES:
+        inner, unit, factor = split_unit(s.replace(sign, "", 1), trusted)
+        return inner, unit or _CURRENCIES[sign], factor
     if s.endswith("¤"):
         return s[:-1], "$", 1
     if s.endswith("°"):
@@ -282,12 +252,8 @@ def read_number(s, trusted=False) -> Number | None:
     percent = core.endswith("%")
     core = core[:-1].rstrip() if percent else core
     try:
-        reader = _Reader(core)
-        form = reader.sum()
-        if reader.i != len(reader.tokens):
-            return None
-        if factor != 1:
-            form = _multiply(form, {_ONE: Fraction(factor)})
+        reader = _Reader(_MIXED.sub(_sum_mixed, core))
+        form = reader.form if factor == 1 else _multiply(reader.form, {_ONE: Fraction(factor)})
     except (_NotRead, ZeroDivisionError, ValueError):
         return None
     lone = core.lstrip("+-")

@@ -39,7 +39,7 @@ class GoldError(ValueError):
 def to_latex(text):
     r"""Return a formula in one spelling (spelling.normalize) as the LaTeX that latex2sympy reads."""
     s = _TRIG_DEGREES.sub(r"\\\1(\\frac{\\pi \\cdot \2}{180})", text)
-    s = _RENAMED.sub(lambda m: "z_{%s}" % "".join(p.replace("'", "q") for p in m.groups() if p), s)
+    s = _RENAMED.sub(lambda m: f"z_{{{''.join(filter(None, m.groups()))}}}".replace("'", "q"), s)
     return _MEMBER.sub("", s).replace("*", " \\cdot ").replace("°", "^{\\circ}").replace("¤", "").strip()
 
 
@@ -122,42 +122,26 @@ def _by_fingerprint(a, b):
     return None if opaque else False
 
 
-def _numbers_differ(a, b):
-    """Whether two expressions without variables that math-verify calls equal are not, relative to their size.
+def _values_differ(a, b):
+    """Whether two expressions take different values, relative to their size, at a point with positive coordinates: then
+    simplify() need not be tried, and what math-verify would call equal to 15 decimals (1/2^99 = 1/2^98) is not.
 
-    It compares differences to 15 decimals, so that 1/2^99 = 1/2^98. Without decimals in either they have to agree to 12
-    significant digits; a decimal never stands for a rounded value here (numbers.py decides that).
+    True only for plain expressions: no sums, integrals or symbols of several letters (words).
     """
     try:
-        if not (isinstance(a, sympy.Expr) and isinstance(b, sympy.Expr)) or a.free_symbols or b.free_symbols:
-            return False
-        x, y = sympy.N(a.doit(), 30), sympy.N(b.doit(), 30)
-        return bool(abs(x - y) > sympy.Float("1e-12") * max(abs(x), abs(y)))
-    except (MemoryError, RecursionError):
-        raise
-    except Exception:
-        return False
-
-
-def _differ_at_a_point(a, b):
-    """Whether two expressions take different values at a point with positive coordinates: then simplify() need not be
-    tried. True only for plain expressions: no sums, integrals or symbols of several letters (words)."""
-    try:
-        if (
-            not (isinstance(a, sympy.Expr) and isinstance(b, sympy.Expr))
-            or a.has(*_UNEVALUATED)
-            or b.has(*_UNEVALUATED)
-        ):
+        if not (isinstance(a, sympy.Expr) and isinstance(b, sympy.Expr)):
             return False
         symbols = a.free_symbols | b.free_symbols
-        if any(len(symbol.name) > 1 and symbol.name.isalpha() for symbol in symbols):
+        if not symbols:
+            a, b = a.doit(), b.doit()
+        if a.has(*_UNEVALUATED) or b.has(*_UNEVALUATED) or any(len(s.name) > 1 and s.name.isalpha() for s in symbols):
             return False
         names = sorted({symbol.name for symbol in symbols})
         point = {symbol: sympy.Rational(137 + 61 * names.index(symbol.name), 97) for symbol in symbols}
-        x, y = sympy.N(a.subs(point), 20), sympy.N(b.subs(point), 20)
+        x, y = (sympy.N(value.subs(point), 30) for value in (a, b))
         if not (x.is_number and y.is_number and x.is_finite and y.is_finite):
             return False
-        return bool(abs(x - y) > sympy.Float("1e-9") * max(abs(x), abs(y)))
+        return bool(abs(x - y) > sympy.Float("1e-12") * max(abs(x), abs(y)))
     except (MemoryError, RecursionError):
         raise
     except Exception:
@@ -178,7 +162,12 @@ def _rounded(gold, pred, is_complex):
 
 @lru_cache(maxsize=4096)
 def ask(gold, pred, kind):
-    """Whether two formulas ("value"; "decimal": the answer is a decimal, perhaps rounded), equations or inequalities ("relation") or sets ("set") are equal by algebra.
+    """Whether two formulas are equal by algebra.
+
+    Args:
+      gold: the right one.
+      pred: the one to judge.
+      kind: "value", "relation" (equations, inequalities), "set", or "decimal": `pred` is one, perhaps rounded.
 
     Raises:
       GoldError: when the ground truth can't be read.
@@ -193,14 +182,15 @@ def ask(gold, pred, kind):
             verdict = _by_fingerprint(gold_value, pred_value)
             if verdict is not None:
                 return verdict
-            if _differ_at_a_point(gold_value, pred_value):
+            if _values_differ(gold_value, pred_value):
                 return False
-        same = verify(gold_value, pred_value, timeout_seconds=None, raise_on_error=True, allow_set_relation_comp=True)
+        return bool(
+            verify(gold_value, pred_value, timeout_seconds=None, raise_on_error=True, allow_set_relation_comp=True)
+        )
     except (MemoryError, RecursionError):
         raise
     except Exception:
         return False  # an answer that can't be read or compared is not the right one
-    return bool(same) and not _numbers_differ(gold_value, pred_value)
 
 
 def equal(gold, pred):
