@@ -1,7 +1,8 @@
 r"""Find the final answer in a response.
 
 The last mark wins: `\boxed{}`, `#### x`, "The final answer is x". Without one of them the last "Answer: x", "A: x" or
-"the answer is x", else a formula that ends the response, else, for some data sources, the last number. Nothing here is
+"the answer is x"; else, for some data sources, the last number; else a formula that ends the response or a last sentence
+that begins with "Therefore", "Thus", "Hence" or "So". Nothing here is
 evaluated, and every search is linear in the length of the response: marks are found from the end by plain string search,
 and only a bounded window after a mark is looked at.
 """
@@ -12,6 +13,7 @@ MAX_WINDOW = 20_000  # characters looked at after a mark, and from the end for t
 MAX_MARKERS = 16  # how many of the last boxes are tried
 MAX_JOINER = 80  # characters between two boxes of one list
 MAX_JOINER_WORDS = 5
+MAX_SENTENCE = 600  # characters from the end in which a formula or a concluding sentence is looked for
 
 # Data sources whose answers are a bare number at the end when no mark was written.
 LAST_NUMBER_SOURCES = ("openai/gsm8k", "gsm8k")
@@ -37,7 +39,8 @@ _IS = re.compile(
     r"^.{0,400}?[A-Za-z$)]\s+(?:is|are|equals|be)(?:\s+(?:equal to|therefore|then|thus|given by))?:?\s+(?=\S)", re.S
 )
 _SENTENCE = re.compile(r"(?<=[\w$)}\]%°])[.!]\s+(?=[A-Z\[(*#])")
-_FORMULA = re.compile(r"\$\$(.+?)\$\$|\$((?:[^$\n\\]|\\.)+)\$|\\\((.+?)\\\)|\\\[(.+?)\\\]", re.DOTALL)
+_THEREFORE = re.compile(r"(?:therefore|thus|hence|so|in conclusion),?\s", re.IGNORECASE)
+_FORMULA = re.compile(r"\$\$(.+?)\$\$|\$((?:[^$\n\\]|\\.)+)\$|\\\(([^\n]+?)\\\)|\\\[(.+?)\\\]", re.DOTALL)
 _NUMBER = re.compile(r"(?<![\w.,])[-+]?\$?(?:\d{1,3}(?:,\d{3})+|\d+)(?:\.\d+)?(?![\w])|(?<![\w.])[-+]?\.\d+")
 
 
@@ -194,14 +197,19 @@ def extract_answer(solution, data_source="", last_number_sources=LAST_NUMBER_SOU
     line = _line(tail, ends[-1]) if ends else ""
     if line:
         return line
-    formulas = list(_FORMULA.finditer(tail[-2000:]))
-    if formulas:
-        after = tail[-2000:][formulas[-1].end() :]
-        if len(after) <= 60 and not re.search(r"\d", after):
-            return next(group for group in formulas[-1].groups() if group).strip()
     if data_source in last_number_sources:
         numbers = _NUMBER.findall(tail)
         return numbers[-1] if numbers else None
+    formulas = list(_FORMULA.finditer(tail[-MAX_SENTENCE:]))
+    if formulas:
+        after = tail[-MAX_SENTENCE:][formulas[-1].end() :]
+        if len(after) <= 60 and not re.search(r"\d", after):
+            return next(group for group in formulas[-1].groups() if group).strip()
+    sentences = re.split(r"[.!?]\$*\s+", tail[-MAX_SENTENCE:].replace("I hope it is correct.", "").strip())
+    concluding = _THEREFORE.match(sentences[-1])
+    line = _line(sentences[-1], concluding.end()) if concluding else ""
+    if re.search(r"\d", line) and len(line) <= 60:
+        return line
     return None
 
 

@@ -5,7 +5,8 @@ They save time, they are not the safety net: whatever passes here is verified in
 
 import re
 
-MAX_EXPONENT = 10_000
+MAX_EXPONENT = 100_000
+MAX_BOUND = 10_000  # of a sum, product or binomial
 MAX_FACTORIAL = 1_000
 MAX_DEPTH = 40
 MAX_DIGIT_RUN = 1_000
@@ -96,6 +97,6 @@ def refuse(answer, gold=""):
         if "!" in inside or _size(inside) > MAX_FACTORIAL or answer[match.end() : match.end() + 1] == "!":
             return f"a factorial above {MAX_FACTORIAL}!"
     for match in _BOUNDED.finditer(answer):
-        if _size(answer[match.end() : match.end() + 60].replace("!", "")) > MAX_EXPONENT:
-            return f"a bound above {MAX_EXPONENT} in {match.group()}"
+        if _size(answer[match.end() : match.end() + 60].replace("!", "")) > MAX_BOUND:
+            return f"a bound above {MAX_BOUND} in {match.group()}"
     return ""

@@ -175,8 +175,8 @@ class _Reader:
             token = self.tokens[self.i]
             if not operator and token in ("", "+", "-", ")", "}", "^"):
                 return value
-            # "1/2\pi" can be read in two ways, "2\frac{3}{2}" is no mixed number, "2 3" is not a product
-            if not operator and (divided or token[0] in "0123456789." or before[0].isdigit() and token == "\\frac"):
+            # "1/2\pi" can be read in two ways, "2\frac{3}{2}" is no mixed number, "2 3" and "2{3}" are no products
+            if not operator and (divided or token[0] in "0123456789.{" or before[0].isdigit() and token == "\\frac"):
                 raise _NotRead
             factor = self.power()
             value, divided = _multiply(value, _invert(factor) if operator == "/" else factor), operator == "/"

@@ -74,7 +74,9 @@ _COMMANDS = _LETTERS | set(
     "rfloor lceil rceil lvert rvert vert mid max min gcd lcm mod bmod pmod sum prod int lim infty to ldots cdots pm mp "
     "overline begin end det e i operatorname prime left right circ".split()
 )
-_NO_FORMULA = re.compile(r"[^\x00-\x7f°]|[@#`\"?]|\d_|(?<![_^\d.])\d+ \d|\d\.\d*\.|[-+*/^]$|[*/^][*/^]|^[*/^]|\d'")
+_NO_FORMULA = re.compile(
+    r"[^\x00-\x7f°]|[@#`\"?]|\d_|(?<![_^\d.])\d+ \d|\.\d*\.|[-+*/^]$|[*/^][*/^]|^[*/^]|(?<![A-Za-z)}'])'"
+)
 _FORMULA_UNIT = re.compile(r"^(.*[\w)}]) ([A-Za-z]{2,}(?:\^[23])?(?:/[A-Za-z]+)?)$")
 _COMMAND = re.compile(r"\\([A-Za-z]+)")
 _MATRIX = re.compile(r"^([(\[]?)\\begin\{([pbvBV]?matrix|array)\}(?:\{[lcr|]*\})?(.*)\\end\{\2\}([)\]]?)$", re.DOTALL)
@@ -171,6 +173,8 @@ def _formula(s):
     infinite = "\\infty" in s and not re.search(r"\\(?:lim|sum|prod|int)(?![A-Za-z])", s)
     foreign = any(name not in _COMMANDS for name in _COMMAND.findall(s)) or _NO_FORMULA.search(s)
     if not s or infinite or foreign or _mask(s) is None:
+        return unread(s)
+    if "'" in s and not letters_of(s):
         return unread(s)
     match, unit = _FORMULA_UNIT.match(s), ""
     if match and match.group(2) not in NEVER and read_unit(match.group(2)):
