@@ -3,7 +3,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from frpo_verl.rewards import values
-from frpo_verl.rewards.values import Formula, Items, letters_of, read, split, unread
+from frpo_verl.rewards.values import Formula, Items, letters_of, read, unread
 
 
 @pytest.mark.parametrize(
@@ -46,11 +46,6 @@ def test_bounds():
     assert read("2<x") == read("x>2") and read(r"3\le x").value.kind == "[)" and read(r"x\le 3").value.kind == "(]"
     assert read(r"x\ne 3").value.kind == read("x<1 or x>2").value.kind == "union"
     assert read(r"x<1").value == Items("open", (read(r"-\infty"), read("1")))
-
-
-def test_split():
-    assert split("1,(2,3),[4,5)") == ["1", "(2,3)", "[4,5)"] and split(r"\frac{1,2}{3},4") == [r"\frac{1,2}{3}", "4"]
-    assert split("1,(2") is None and split("1)") is None and split("," * 2000) is None
 
 
 def test_letters():

@@ -9,7 +9,7 @@ import re
 
 from frpo_verl.rewards.numbers import _ONE, ROUNDED_DIGITS, approximate, read_number, same_number
 from frpo_verl.rewards.spelling import normalize
-from frpo_verl.rewards.values import Assign, Chain, Formula, Items, Number, Text, read
+from frpo_verl.rewards.values import INFINITY, Assign, Chain, Formula, Items, Number, Text, letters_of, read
 
 _DECIMAL_COMMA = re.compile(r"^[+-]?\d+,\d+$")
 _OPEN = {"()", "open"}
@@ -113,7 +113,11 @@ def _texts(g, p, ask):
 def _formulas(g, p, ask):
     if g.kind != p.kind or g.unit and p.unit and g.unit != p.unit:
         return False
-    return True if g.text == p.text else False if "\\infty" in (g.text + p.text)[-12:] else ask(g.text, p.text, g.kind)
+    if g.text == p.text:
+        return True
+    # 0 q is 0: an equation in another variable is another equation
+    other = g.kind == "relation" and letters_of(p.text) - letters_of(g.text)
+    return False if other or INFINITY.text in (g.text[-6:], p.text[-6:]) else ask(g.text, p.text, g.kind)
 
 
 @_rule((Number, Formula))
@@ -121,7 +125,7 @@ def _number_formula(g, p, ask):
     """A formula with a variable is no number; a decimal may be a formula's value, rounded; the rest is algebra."""
     formula, number = (g, p) if isinstance(g, Formula) else (p, g)
     other_unit = formula.unit and number.unit and formula.unit != number.unit
-    if formula.letters or formula.kind != "value" or "\\infty" in formula.text[-6:] or other_unit:
+    if formula.letters or formula.kind != "value" or formula.text.endswith(INFINITY.text) or other_unit:
         return False
     if formula is g and number.digits >= ROUNDED_DIGITS and not number.percent:
         return ask(formula.text, f"{int(number.form[_ONE] * 10**number.places)}e-{number.places}", "decimal")

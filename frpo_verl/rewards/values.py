@@ -12,11 +12,11 @@ import re
 from functools import lru_cache
 from typing import Any, NamedTuple
 
+from frpo_verl.rewards.brackets import cut, mask, split
 from frpo_verl.rewards.numbers import Number, read_number
 from frpo_verl.rewards.spelling import normalize
 from frpo_verl.rewards.units import NEVER, read_unit
 
-MAX_ELEMENTS = 1_000
 MAX_NESTING = 8
 
 
@@ -104,39 +104,6 @@ _EMPTY = {r"\emptyset", "no solution", "no solutions", "no real solution", "no r
 _BUILDER = re.compile(r"\\\{ ?[a-z](?:\\in ?\\mathbb\{R\})? ?(?:\\mid|\\vert|[|:]) ?(.*)\\\}$", re.DOTALL)
 
 
-def _mask(s):
-    """Return the text with everything inside brackets blanked, or None when the brackets do not match."""
-    out, depth, i = [], 0, 0
-    while i < len(s):
-        pair = s[i : i + 2] if s[i] == "\\" else s[i]
-        opens = pair in ("(", "[", "{", "\\{") or s.startswith(("\\begin{", "\\langle"), i)
-        closes = pair in (")", "]", "}", "\\}") or s.startswith(("\\end{", "\\rangle"), i)
-        depth -= closes
-        if depth < 0:
-            return None
-        out.append("\x00" * len(pair) if depth or opens or closes else pair)
-        depth += opens
-        i += len(pair)
-    return "".join(out) if depth == 0 else None
-
-
-def _cut(pattern, s):
-    """Return (parts, what was between them) of a text, cut at a pattern outside all brackets; None when the brackets do
-    not match."""
-    mask = _mask(s)
-    found = [] if mask is None else list(pattern.finditer(mask))
-    if mask is None or len(found) > MAX_ELEMENTS:
-        return None
-    starts, ends = [0, *(match.end() for match in found)], [*(match.start() for match in found), len(s)]
-    return [s[i:j].strip() for i, j in zip(starts, ends, strict=True)], [match.group().strip() for match in found]
-
-
-def split(s, separator=","):
-    """Split at a separator outside all brackets; None when the brackets do not match."""
-    found = _cut(re.compile(separator), s)
-    return found and found[0]
-
-
 def letters_of(s):
     """The variables of a formula: letters outside commands, with their index; e and i are numbers."""
     s = re.sub(r"\\(?:operatorname|begin|end)\{[^{}]*\}", "", s)
@@ -172,7 +139,7 @@ def _word(s):
 def _formula(s):
     infinite = "\\infty" in s and not re.search(r"\\(?:lim|sum|prod|int)(?![A-Za-z])", s)
     foreign = any(name not in _COMMANDS for name in _COMMAND.findall(s)) or _NO_FORMULA.search(s)
-    if not s or infinite or foreign or _mask(s) is None:
+    if not s or infinite or foreign or mask(s) is None:
         return unread(s)
     if "'" in s and not letters_of(s):
         return unread(s)
@@ -210,7 +177,7 @@ def _bracketed(s, trusted, depth):
         ("[", ")"),
     ):
         inner = s[len(opening) : -len(closing)].strip()
-        if not (s.startswith(opening) and s.endswith(closing) and inner and _mask(inner) is not None):
+        if not (s.startswith(opening) and s.endswith(closing) and inner and mask(inner) is not None):
             continue
         parts = split(inner, ";") if split(inner, ";")[1:] else split(inner)
         kind = "set" if "{" in opening else "()" if opening == "\\langle" else opening + closing
@@ -291,10 +258,9 @@ def _bounds(operators, sides, trusted, depth):
 
 def _related(s, trusted, depth):
     """Read equations, inequalities, memberships and approximations; None when there is no operator outside brackets."""
-    cut = _cut(_OPERATOR, s)
-    if cut is None or not cut[1]:
+    sides, operators = cut(_OPERATOR, s) or ((), ())
+    if not operators:
         return None
-    sides, operators = cut
     if not sides[0] and len(sides) == 2 and operators[0] in ("=", "\\approx"):  # "= 5"
         return _read(sides[1], trusted, depth + 1)
     if not all(sides) or set(operators) & {"\\equiv", "\\sim"}:
@@ -326,8 +292,7 @@ def _related(s, trusted, depth):
 def _sets(s, trusted, depth):
     if not re.search(r"\\(?:cup|cap|setminus|backslash)(?![A-Za-z])", s):
         return None
-    cut = _cut(re.compile(r"\\cup(?![A-Za-z])"), s)
-    parts = tuple(_read(part, trusted, depth + 1) for part in cut[0]) if cut else ()
+    parts = tuple(_read(part, trusted, depth + 1) for part in split(s, r"\\cup(?![A-Za-z])") or ())
     return Items("union", parts) if len(parts) > 1 and all(isinstance(v, Items) for v in parts) else Formula(s, "set")
 
 
