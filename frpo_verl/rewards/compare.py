@@ -297,7 +297,7 @@ def canonical(text):
     s = normalize(text)
     number = read_number(s)
     if number is None or any(key != _ONE for key in number.form):
-        return s
+        return s.replace("␣", " ")
     value = number.form.get(_ONE, 0)
     if value and max(value.numerator.bit_length(), value.denominator.bit_length()) > 600:
         return s

@@ -33,7 +33,7 @@ _MIXED = re.compile(
     r"(?<![\d.}\\_^])(\d{1,30}) ?\\frac\{(\d{1,30})\}\{(\d{1,30})\}|(?<![\d.}_^])(\d{1,30}) (\d{1,30})/(\d{1,30})"
 )
 _PHRASE = r"[^\W\d_]+\.?(?:\^\{?-?\d\}?)?(?:[ */.]+[^\W\d_]+\.?(?:\^\{?-?\d\}?)?)*|°[CF]|[€£¥₹₩¢]"
-_SUFFIX = re.compile(rf"^(.*?[\d)}}%!°])( ?)({_PHRASE})$", re.DOTALL)
+_SUFFIX = re.compile(rf"^(.*?[\d)}}%!°])([ ␣]?)({_PHRASE})$", re.DOTALL)
 
 
 class Number(NamedTuple):
@@ -233,7 +233,7 @@ def split_unit(s, trusted=False):
     if not space and is_symbol(phrase) and phrase.isascii():
         return s, "", 1
     name = read_unit(phrase, trusted)
-    return (s, "", 1) if name is None or (not name and not space) else (core, name, 1)
+    return (s, "", 1) if name is None or not name and not space and core[-1].isdigit() else (core, name, 1)
 
 
 @lru_cache(maxsize=8192)

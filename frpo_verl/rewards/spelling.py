@@ -19,6 +19,7 @@ _FRACTION = re.compile(r"\\frac\s*(\{[^{}]*\}|\d|[a-zA-Z])\s*(\{[^{}]*\}|\d|[a-z
 _TEXT = re.compile(
     r"\\(?:text|mbox|textbf|textit|textrm|textnormal|mathrm|mathbf|mathit|mathsf|operatorname|hbox|bf|rm)\s*\{([^{}]*)\}"
 )
+_ROMAN_UNIT = re.compile(r"(?<=[\d})\s])\\(?:text|mbox|textrm|textnormal|mathrm|rm)\s*\{[\s~]*([mgshJLNVWKCFAB])\s*\}")
 _FUNCTIONS = r"sqrt|sin|cos|tan|cot|sec|csc|log|ln|exp|arcsin|arccos|arctan"
 
 
@@ -100,7 +101,8 @@ def _ungroup(s):
 @lru_cache(maxsize=8192)
 def normalize(text, grouped=True):
     r"""Return `text` in one spelling: no math delimiters, sizes, spacing commands, text wrappers or separators of
-    thousands; `\dfrac` as `\frac`, `\frac12` as `\frac{1}{2}`. The meaning stays; nothing is evaluated.
+    thousands; `\dfrac` as `\frac`, `\frac12` as `\frac{1}{2}`. The meaning stays; nothing is evaluated. A letter that was
+    set upright behind a number, and so is a unit, has the sign ␣ before it.
 
     Args:
       text: an answer.
@@ -111,7 +113,7 @@ def normalize(text, grouped=True):
     s = strip_delimiters(text.translate(UNICODE))
     s = _apply(_SEPARATORS, s)
     s = _apply(_MARKUP, _ungroup(s) if grouped and "," in s else s)
-    s = _apply(_NOTATION, _repeat(_TEXT, r" \1 ", s, 4))
+    s = _apply(_NOTATION, _repeat(_TEXT, r" \1 ", _ROMAN_UNIT.sub(r"␣\1", s), 4))
     s = _repeat(_FRACTION, lambda m: f"\\frac{{{m[1].strip('{}')}}}{{{m[2].strip('{}')}}}", s, 3)
     s = _SPACES.sub("", re.sub(r"\s+", " ", s).strip())
     return s.rstrip(".,;:").strip() if not s.endswith("...") else s

@@ -86,7 +86,7 @@ _JOIN = re.compile(
 _OPERATOR = re.compile(r":=|=|\\(?:le|ge|ne|in|approx|equiv|sim)(?![A-Za-z])|<|>")
 _INDEX = r"(?:_(?:\w|\{[^{}]*\}))?"
 _SYMBOL = rf"(?:[A-Za-z]|\\(?:{'|'.join(sorted(_LETTERS))})(?![A-Za-z])){_INDEX}'*"
-_PLAIN = rf"(?:{_SYMBOL}(?:\((?:{_SYMBOL}|\d)(?:,{_SYMBOL})*\))?|[A-Z]{{2,4}}{_INDEX}|\|[A-Za-z]{{1,2}}\||\\(?:angle|overline|triangle|vec|bar|hat) ?\{{?[A-Za-z]{{1,3}}\}}?)"
+_PLAIN = rf"(?:{_SYMBOL}(?:\^\{{-1\}})?(?:\((?:{_SYMBOL}|\d)(?:,{_SYMBOL})*\))?|[A-Z]{{2,4}}{_INDEX}|\|[A-Za-z]{{1,2}}\||m?\\(?:angle|overline|triangle|vec|bar|hat) ?\{{?[A-Za-z]{{1,3}}\}}?)"
 _NAME = re.compile(
     rf"(?:{_PLAIN}|P\([^()]*\)|[A-Z]{{1,3}}{_INDEX}[:/][A-Z]{{1,3}}{_INDEX}|\\frac\{{[A-Z]{{1,3}}\}}\{{[A-Z]{{1,3}}\}})$"
 )
@@ -275,7 +275,7 @@ def _related(s, trusted, depth):
         name, sides = back, sides[::-1]  # 5 = x
     rest = sides[1:] if name else sides
     values = [_read(side, trusted, depth + 1) for side in rest]
-    own = letters_of(sides[0]) if name and _VARIABLE.match(sides[0]) else frozenset()
+    own = letters_of(re.sub(_INDEX, "", sides[0])) if name and _VARIABLE.match(sides[0]) else frozenset()
     open_ = [v for v in values if isinstance(v, Formula)]
     if any(isinstance(v, Text) and v.kind == "unread" or isinstance(v, Formula) and v.kind != "value" for v in values):
         return Formula(s, "relation")
@@ -311,6 +311,7 @@ def _read(s, trusted, depth):
     number = read_number(s, trusted)
     if number is not None:
         return number
+    s = s.replace("␣", "")
     if s.lower() in _EMPTY:
         return Items("set", ())
     if s.lower() in _REALS or s in _REALS:
