@@ -213,6 +213,22 @@ def test_any_text_gets_a_verdict(a, b):
         assert compare(gold, pred) is compare(gold, pred)
 
 
+@pytest.mark.timeout(120)  # one of these took for ever if any pattern backtracked without bound
+@pytest.mark.parametrize(
+    "unit",
+    ["a..", "5 a.b", "1 ", "\\pm 1,", "(", "{", "1,", "1=", "x<", "\\sqrt(", "\\frac", "\\text{a", " and ", "1:", "\\cup ", "_1", "^{-1}", "'",
+     "5 m/s", "\\pi^9", "\\sqrt{99999989}", "(1,(", "\\{1,\\{", "twenty-", "°C", "$", "1\\approx "],
+)  # fmt: skip
+def test_long_answers_are_read_in_time(unit):
+    for text in (
+        unit * (1000 // len(unit)),
+        "5 " + unit * (990 // len(unit)) + "!",
+        "x=" + unit * (990 // len(unit)) + "\x00",
+    ):
+        assert compare("5", text) in (False, None) and compare(text, "5") in (False, None)
+        canonical(text)
+
+
 def test_the_table_is_symmetric_in_types_and_nothing_else_is_equal():
     assert all((b, a) in TABLE for a, b in TABLE)
     for gold, pred in (

@@ -147,7 +147,9 @@ def _line(text, start):
             ):
                 return line[len(opening) : stop].strip()
     line = line.strip().strip('*_`"').rstrip()
-    if len(re.findall(r"[A-Za-z]{3,}", line)) > 3:  # a sentence: the only number or formula in it
+    if (
+        len(line) <= MAX_SENTENCE and len(re.findall(r"[A-Za-z]{3,}", line)) > 3
+    ):  # a sentence: the only number or formula in it
         found = [match.group().strip("$") for match in _FORMULA.finditer(line)] or _NUMBER.findall(line)
         line = found[0] if len(found) == 1 else line
     return _unbrace(line[:-1].rstrip() if line.endswith(".") else line)

@@ -32,7 +32,8 @@ _TOKEN = re.compile(
 _MIXED = re.compile(
     r"(?<![\d.}\\_^])(\d{1,30}) ?\\frac\{(\d{1,30})\}\{(\d{1,30})\}|(?<![\d.}_^])(\d{1,30}) (\d{1,30})/(\d{1,30})"
 )
-_PHRASE = r"[^\W\d_]+\.?(?:\^\{?-?\d\}?)?(?:[ */.]+[^\W\d_]+\.?(?:\^\{?-?\d\}?)?)*|°[CF]|[€£¥₹₩¢]"
+_UNIT = r"[^\W\d_]+(?:\^\{?-?\d\}?)?"
+_PHRASE = rf"{_UNIT}(?:[ */.]+{_UNIT})*\.*|°[CF]|[€£¥₹₩¢]"  # deterministic: no text makes it backtrack
 _SUFFIX = re.compile(rf"^(.*?[\d)}}%!°])([ ␣]?)({_PHRASE})$", re.DOTALL)
 
 
@@ -263,8 +264,8 @@ def read_number(s, trusted=False) -> Number | None:
 
 
 def approximate(form):
-    """The value of a real number as a fraction, good to 50 digits; None for one that is not real."""
-    if any(m for _, _, m in form):
+    """The value of a real number as a fraction, good to 50 digits; None for one that is not real or too large."""
+    if any(m or abs(k) > 50 for _, k, m in form):
         return None
     total = Fraction(0)
     for (n, k, _), c in form.items():
