@@ -1,6 +1,6 @@
 r"""Accuracy, throughput and stability of frpo_verl.rewards.math beside math-verify and the verifiers that come with verl.
 
-    python benchmarks/verifier.py --data DIR [--out FILE.json] [--only accuracy|throughput|fuzz]
+    python benchmarks/verifier.py --data DIR [--out FILE.json] [--only accuracy|throughput|fuzz|hostile]
 
 Accuracy: every verifier on three labelled sets of tests/data: verifier_pairs (answers), verifier_upstream (the tests of
 Math-Verify, verl and TRL; answers and responses) and verifier_adversarial (benchmarks/verifier_adversarial.py). An answer
@@ -9,7 +9,8 @@ answers judged per second by 8 threads, warm, the best of 3 runs, ours and verl'
 GSM8K test and AIME24/AMC23 (numeric) and the non-rational problems of MATH500, each with one right and one wrong response a
 problem (the data set's own solution; the same with another problem's answer), MATH500's twice: with the answer as it is
 written in the data set, and respelled as \frac{2(...)}{2} so that equality takes algebra; then both sets with 10 % hostile
-answers (tests/hostile_answers.py). Fuzz: 10,000 random edits of the labelled answers, asked twice. DIR holds
+answers (tests/hostile_answers.py). Fuzz: 10,000 random edits of the labelled answers, asked twice.
+Hostile: each of the hostile answers at the default deadline. DIR holds
 gsm8k/test.jsonl and eval/{math500,aime24,amc23}.jsonl.
 """
 
@@ -281,13 +282,38 @@ def throughput(data):
     return report
 
 
+def hostile():
+    """Every hostile answer against a numeric and a symbolic ground truth at the default deadline of 5 s."""
+    sys.path[:0] = [str(ROOT), str(ROOT / "tests")]
+    from hostile_answers import HOSTILE, STUBBORN
+
+    from frpo_verl.rewards.math import compute_score
+
+    compute_score("hostile", boxed("(x-1)(x+1)"), "x^2-1")
+    process, slowest, accepted = psutil.Process(), ("", 0.0), []
+    before = process.memory_info().rss
+    for gold in (r"\sqrt{2}", r"x^2+\sin x"):
+        for name, text in {**HOSTILE, **STUBBORN}.items():
+            start = time.perf_counter()
+            accepted += [name] * int(compute_score("hostile", boxed(text), gold)["acc"])
+            slowest = max(
+                slowest, (f"{name} for {gold}", round(time.perf_counter() - start, 2)), key=lambda pair: pair[1]
+            )
+    report = {
+        "answers": 2 * len({**HOSTILE, **STUBBORN}), "accepted": accepted, "slowest": slowest,
+        "grown_mb": round((process.memory_info().rss - before) / 2**20, 1),
+    }  # fmt: skip
+    print("hostile", report, flush=True)
+    return report
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument(
         "--data", type=Path, default=Path(os.environ.get("FRPO_VERL_DATA", ROOT.parent / "shared" / "data"))
     )
     parser.add_argument("--out", type=Path)
-    parser.add_argument("--only", choices=("accuracy", "throughput", "fuzz"))
+    parser.add_argument("--only", choices=("accuracy", "throughput", "fuzz", "hostile"))
     parser.add_argument("--child", help=argparse.SUPPRESS)
     parser.add_argument("--rows", help=argparse.SUPPRESS)
     parser.add_argument("--threads", type=int, default=THREADS, help=argparse.SUPPRESS)
@@ -296,7 +322,7 @@ def main():
         child_main(args.child, args.rows, args.threads)
         return
     report = {"cores": len(os.sched_getaffinity(0)), "threads": THREADS}
-    steps = {"accuracy": accuracy, "throughput": lambda: throughput(args.data), "fuzz": fuzz}
+    steps = {"accuracy": accuracy, "throughput": lambda: throughput(args.data), "fuzz": fuzz, "hostile": hostile}
     report |= {name: step() for name, step in steps.items() if args.only in (None, name)}
     if args.out:
         temporary = args.out.with_suffix(".tmp")
