@@ -113,6 +113,7 @@ RULES = {
         ("0", [r"\frac1\infty", r"\frac{5}{\infty}"], ["0.0", r"\frac{0}{5}"]),
         ("1/3", [r"x=1/3\approx 1.3", r"x=1\approx 0.333333"], [r"x=1/3\approx 0.33"]),
         (r"25\pi", [r"\pi r^2", r"\pi r^2=24\pi"], [r"S=\pi 5^2=25\pi"]),
+        (r"S=\pi r^2=25\pi", [r"S=\pi r^2", r"24\pi"], [r"25\pi", r"S=25\pi"]),
     ],
     "the rest": [
         ("7:32", ["32:7", "7,32", "7:33"], [r"\frac{7}{32}"]),
