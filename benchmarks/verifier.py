@@ -1,14 +1,17 @@
-r"""Accuracy and throughput of frpo_verl.rewards.math beside the verifiers that come with verl.
+r"""Accuracy, throughput and stability of frpo_verl.rewards.math beside math-verify and the verifiers that come with verl.
 
-    python benchmarks/verifier.py --data DIR [--out FILE.json] [--only accuracy|throughput]
+    python benchmarks/verifier.py --data DIR [--out FILE.json] [--only accuracy|throughput|fuzz|hostile]
 
-Accuracy: every verifier on the labelled pairs of tests/data/verifier_pairs.jsonl, the answer in the form that it
-  looks for (`\boxed{}`, for math_dapo "Answer:"). Throughput: answers judged per second by 8 threads, warm, the best
-  of 3 runs, ours and verl's math_verify, each in a process of its own: GSM8K test and AIME24/AMC23 (numeric) and the
-  non-numeric problems of MATH500, each with one right and one wrong response a problem (the data set's own solution;
-  the same with another problem's answer), MATH500's twice: with the answer as it is written in the data set, and
-  respelled as \frac{2(...)}{2} so that equality takes algebra; then both sets with 10 % hostile answers
-  (tests/hostile_answers.py). DIR holds gsm8k/test.jsonl and eval/{math500,aime24,amc23}.jsonl.
+Accuracy: every verifier on three labelled sets of tests/data: verifier_pairs (answers), verifier_upstream (the tests of
+Math-Verify, verl and TRL; answers and responses) and verifier_adversarial (benchmarks/verifier_adversarial.py). An answer
+is given in the form that the verifier looks for (`\boxed{}`, for math_dapo "Answer:"), a response as it is. Throughput:
+answers judged per second by 8 threads, warm, the best of 3 runs, ours and verl's math_verify, each in a process of its own:
+GSM8K test and AIME24/AMC23 (numeric) and the non-rational problems of MATH500, each with one right and one wrong response a
+problem (the data set's own solution; the same with another problem's answer), MATH500's twice: with the answer as it is
+written in the data set, and respelled as \frac{2(...)}{2} so that equality takes algebra; then both sets with 10 % hostile
+answers (tests/hostile_answers.py). Fuzz: 10,000 random edits of the labelled answers, asked twice.
+Hostile: each of the hostile answers at the default deadline. DIR holds
+gsm8k/test.jsonl and eval/{math500,aime24,amc23}.jsonl.
 """
 
 import argparse
@@ -30,7 +33,8 @@ ROOT = Path(__file__).resolve().parents[1]
 PAIRS = ROOT / "tests" / "data" / "verifier_pairs.jsonl"
 THREADS = 8
 REPEATS = 3
-VERIFIERS = ("frpo_verl", "math_verify", "math_dapo", "prime_math")
+SETS = ("verifier_pairs", "verifier_upstream", "verifier_adversarial")
+VERIFIERS = ("frpo_verl", "math-verify", "math_verify", "math_dapo", "prime_math")
 LIMIT = 900  # seconds for one verifier on one set
 
 
@@ -44,6 +48,10 @@ def load(name):
         from frpo_verl.rewards.math import compute_score
 
         return (lambda response, gold: compute_score("benchmark", response, gold)["acc"] == 1.0), boxed
+    if name == "math-verify":
+        from math_verify import parse, verify
+
+        return (lambda response, gold: verify(parse(f"${gold}$"), parse(response))), boxed
     if name == "math_verify":
         from verl.utils.reward_score.math_verify import compute_score
 
@@ -124,36 +132,69 @@ def run(name, rows, threads=THREADS):
 
 
 def accuracy():
-    pairs = [json.loads(line) for line in PAIRS.read_text().splitlines()]
-    rows = [{"answer": p["pred"], "gold": p["gold"], "response": None} for p in pairs]
     report = {}
-    for name in VERIFIERS:
-        # prime_math limits its time by signals, which work in the main thread only
-        verdicts, seconds, _ = run(name, rows, threads=1)
-        if verdicts is None:
-            report[name] = {"error": f"no result after {LIMIT} s"}
-            continue
-        raised = [v for v in verdicts if isinstance(v, str)]
-        wrong = [(p, v) for p, v in zip(pairs, verdicts, strict=True) if (v is True) != p["equal"]]
-        held = [p for p in pairs if p["source"] == "held out"]
-        report[name] = {
-            "right": len(pairs) - len(wrong), "pairs": len(pairs), "false_right": sum(not p["equal"] for p, _ in wrong),
-            "false_wrong": sum(p["equal"] for p, _ in wrong),
-            "held_out_right": len(held) - sum(p["source"] == "held out" for p, _ in wrong),
-            "held_out": len(held), "raised": len(raised), "raised_example": raised[0] if raised else "",
-            "seconds": round(seconds, 2),
-            "misses": [{"kind": p["kind"], "gold": p["gold"], "pred": p["pred"], "equal": p["equal"]} for p,
-            _ in wrong],
-        }  # fmt: skip
-        r = report[name]
-        print(
-            f"{name:12s} {r['right']}/{len(pairs)} right, {r['false_right']} wrong answers accepted, "
-            f"{r['false_wrong']} right answers refused; held out {r['held_out_right']}/{len(held)}; "
-            f"{len(raised)} raised {r['raised_example']}",
-            flush=True,
-        )
-    for miss in report["frpo_verl"].get("misses", []):
-        print(f"  missed: {miss['gold']}  against  {miss['pred']}  (equal: {miss['equal']})")
+    for label in SETS:
+        labelled = read(ROOT / "tests" / "data" / f"{label}.jsonl")
+        rows = [
+            {"answer": r.get("pred", r.get("answer")), "gold": r["gold"], "response": r.get("response")}
+            for r in labelled
+        ]
+        for name in VERIFIERS:
+            # some of them limit their time by signals, which work in the main thread only
+            verdicts, seconds, _ = run(name, rows, threads=1)
+            if verdicts is None:
+                report[f"{label} {name}"] = {"error": f"no result after {LIMIT} s"}
+                continue
+            judged = list(zip(labelled, (v is True for v in verdicts), strict=True))
+            wrong = [(r, v) for r, v in judged if v != r.get("by_rule", r["equal"])]
+            inside = [(r, v) for r, v in judged if "response" in r]
+            held = [(r, v) for r, v in judged if r.get("source") == "held out"]
+            result = {
+                "rows": len(rows), "right": len(rows) - len(wrong), "false_right": sum(v for _, v in wrong),
+                "false_wrong": sum(not v for _, v in wrong), "right_by_source": sum(v == r["equal"] for r, v in judged),
+                "responses": len(inside), "responses_right": sum(v == r.get("by_rule", r["equal"]) for r, v in inside),
+                "responses_right_by_source": sum(v == r["equal"] for r, v in inside), "held_out": len(held),
+                "held_out_right": sum(v == r.get("by_rule", r["equal"]) for r, v in held),
+                "raised": sum(isinstance(v, str) for v in verdicts), "seconds": round(seconds, 2),
+                "misses": [r for r, _ in wrong],
+            }  # fmt: skip
+            report[f"{label} {name}"] = result
+            numbers = ", ".join(f"{key} {value}" for key, value in result.items() if key != "misses")
+            print(f"{label:20s} {name:12s} {numbers}", flush=True)
+        for miss in report[f"{label} frpo_verl"].get("misses", []):
+            print(f"  missed: {miss}")
+    return report
+
+
+def fuzz(count=10_000):
+    """Ask `count` random edits of the labelled answers twice, in another order."""
+    sys.path[:0] = [str(ROOT), str(ROOT / "tests")]
+    from hostile_answers import fuzzed
+
+    from frpo_verl.rewards.math import compute_score
+
+    pairs = [
+        (r["gold"], r.get("pred", r.get("answer"))) for s in SETS for r in read(ROOT / "tests" / "data" / f"{s}.jsonl")
+    ]
+    rows = fuzzed([pair for pair in pairs if pair[1]], count)
+
+    def judge(row):
+        return compute_score("fuzz", boxed(row[1]), row[0])
+
+    start, process = time.perf_counter(), psutil.Process()
+    judge(("x^2-1", "(x-1)(x+1)"))
+    before, children = process.memory_info().rss, len(process.children(recursive=True))
+    with ThreadPoolExecutor(2) as executor:
+        first = list(executor.map(judge, rows))
+        second = list(executor.map(judge, rows[::-1]))[::-1]
+    report = {
+        "rows": count, "different_verdicts": sum(a["acc"] != b["acc"] for a, b in zip(first, second, strict=True)),
+        "right": sum(a["acc"] for a in first), "timeouts": sum(a["verify_timeout"] for a in first + second),
+        "errors": sum(a["verify_error"] for a in first), "seconds": round(time.perf_counter() - start, 1),
+        "grown_mb": round((process.memory_info().rss - before) / 2**20, 1),
+        "processes_before_after": [children, len(process.children(recursive=True))],
+    }  # fmt: skip
+    print("fuzz", report, flush=True)
     return report
 
 
@@ -166,9 +207,13 @@ def sets(data):
     sys.path[:0] = [str(ROOT), str(ROOT / "tests")]
     from hostile_answers import HOSTILE
 
-    from frpo_verl.rewards.exact import compare
-    from frpo_verl.rewards.rationals import read_number
+    from frpo_verl.rewards.compare import compare
+    from frpo_verl.rewards.numbers import read_number
     from frpo_verl.rewards.spelling import normalize
+
+    def rational(text):
+        number = read_number(normalize(text))
+        return number is not None and set(number.form) <= {(1, 0, 0)}
 
     def rows(problems, wrong):
         """One right and one wrong response a problem; the wrong one gives another answer of the set."""
@@ -185,7 +230,7 @@ def sets(data):
     ]
     numeric = [(text[:2000] + "\n" + boxed(gold), gold) for text, gold in gsm + contest]
     math500 = [(row["solution"], row["answer"]) for row in read(data / "eval" / "math500.jsonl")]
-    symbolic = [(text, gold) for text, gold in math500 if read_number(normalize(gold)) is None]
+    symbolic = [(text, gold) for text, gold in math500 if not rational(gold)]
     algebra = [
         (t, g) for t, g in symbolic if not any(mark in g for mark in (",", "=", "text", "pm", "begin", "_", "cup"))
     ]
@@ -237,13 +282,38 @@ def throughput(data):
     return report
 
 
+def hostile():
+    """Every hostile answer against a numeric and a symbolic ground truth at the default deadline of 5 s."""
+    sys.path[:0] = [str(ROOT), str(ROOT / "tests")]
+    from hostile_answers import HOSTILE, STUBBORN
+
+    from frpo_verl.rewards.math import compute_score
+
+    compute_score("hostile", boxed("(x-1)(x+1)"), "x^2-1")
+    process, slowest, accepted = psutil.Process(), ("", 0.0), []
+    before = process.memory_info().rss
+    for gold in (r"\sqrt{2}", r"x^2+\sin x"):
+        for name, text in {**HOSTILE, **STUBBORN}.items():
+            start = time.perf_counter()
+            accepted += [name] * int(compute_score("hostile", boxed(text), gold)["acc"])
+            slowest = max(
+                slowest, (f"{name} for {gold}", round(time.perf_counter() - start, 2)), key=lambda pair: pair[1]
+            )
+    report = {
+        "answers": 2 * len({**HOSTILE, **STUBBORN}), "accepted": accepted, "slowest": slowest,
+        "grown_mb": round((process.memory_info().rss - before) / 2**20, 1),
+    }  # fmt: skip
+    print("hostile", report, flush=True)
+    return report
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument(
         "--data", type=Path, default=Path(os.environ.get("FRPO_VERL_DATA", ROOT.parent / "shared" / "data"))
     )
     parser.add_argument("--out", type=Path)
-    parser.add_argument("--only", choices=("accuracy", "throughput"))
+    parser.add_argument("--only", choices=("accuracy", "throughput", "fuzz", "hostile"))
     parser.add_argument("--child", help=argparse.SUPPRESS)
     parser.add_argument("--rows", help=argparse.SUPPRESS)
     parser.add_argument("--threads", type=int, default=THREADS, help=argparse.SUPPRESS)
@@ -252,10 +322,8 @@ def main():
         child_main(args.child, args.rows, args.threads)
         return
     report = {"cores": len(os.sched_getaffinity(0)), "threads": THREADS}
-    if args.only != "throughput":
-        report["accuracy"] = accuracy()
-    if args.only != "accuracy":
-        report["throughput"] = throughput(args.data)
+    steps = {"accuracy": accuracy, "throughput": lambda: throughput(args.data), "fuzz": fuzz, "hostile": hostile}
+    report |= {name: step() for name, step in steps.items() if args.only in (None, name)}
     if args.out:
         temporary = args.out.with_suffix(".tmp")
         temporary.write_text(json.dumps(report, indent=1, ensure_ascii=True))

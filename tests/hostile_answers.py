@@ -1,4 +1,8 @@
-"""Answers made to hang, crash or bloat a verifier, by name; shared by the tests and benchmarks/verifier.py."""
+"""Answers made to hang, crash or bloat a verifier, by name, and random edits of honest ones; shared by the tests and
+benchmarks/verifier.py."""
+
+import random
+import re
 
 HOSTILE = {
     "python tower": "9**9**9", "caret tower": "9^9^9", "latex tower": "9^{9^{9^{9}}}", "factorial": "(10^7)!",
@@ -34,3 +38,34 @@ STUBBORN = {
     "nested cosines": r"\cos(" * 30 + "x" + ")" * 30,
     "roots of roots": r"\sqrt{x+\sqrt{x+1+\sqrt{x+2+\sqrt{x+3+\sqrt{x+4+\sqrt{x+5+\sqrt{x^7}}}}}}}",
 }  # fmt: skip
+
+_PIECES = [*"0123456789+-*/^_={}()[],;:.!<>|&%$ '", "\\frac", "\\sqrt", "\\pi", "\\infty", "\\le", "\\cup", "\\in", "\\text{", "\\pm",
+           "\\approx", " and ", " or ", "x", "i", "e", "n", "cm", "\\begin{pmatrix}", "\\end{pmatrix}", "\\\\", "°", "\\left(", "×"]  # fmt: skip
+
+
+def fuzzed(answers, count, seed=0):
+    """Return `count` pairs (ground truth, answer): honest pairs with one to six random edits of the answer.
+
+    Args:
+      answers: pairs (ground truth, answer).
+      count: how many.
+      seed: of the random edits.
+    """
+    rng = random.Random(seed)
+    out = []
+    for _ in range(count):
+        gold, answer = rng.choice(answers)
+        tokens = re.findall(r"\\[A-Za-z]+|.", answer, re.DOTALL)[:80]
+        for _ in range(rng.randint(1, 6)):
+            at = rng.randint(0, len(tokens))
+            kind = rng.randrange(4)
+            if kind == 0:
+                tokens.insert(at, rng.choice(_PIECES))
+            elif kind == 1 and tokens:
+                tokens.pop(at % len(tokens))
+            elif kind == 2 and tokens:
+                tokens[at % len(tokens)] = rng.choice(_PIECES)
+            else:
+                tokens[at:at] = tokens[at : at + rng.randint(1, 8)]
+        out.append((gold, "".join(tokens)))
+    return out

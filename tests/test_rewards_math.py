@@ -9,7 +9,7 @@ from pathlib import Path
 
 import psutil
 import pytest
-from hostile_answers import HOSTILE, STUBBORN
+from hostile_answers import HOSTILE, STUBBORN, fuzzed
 
 from frpo_verl.rewards import math as reward
 from frpo_verl.rewards.math import FailureWindow, compute_score, ground_truth_text
@@ -21,14 +21,7 @@ PAIRS = [
 KEYS = {"score": float, "acc": float, "pred": str, "verify_timeout": float, "verify_error": float}
 
 # The pairs that are judged wrongly, all of them equal answers that are not recognised.
-KNOWN_MISSES = {
-    (r"\frac{1}{\sqrt{n}}", r"\sqrt{1/n}"),  # equal for n > 0 only
-    (r"\frac{8}{11}", r"0.\overline{72}"),  # repeating decimals
-    ("42", "forty-two"),  # numbers in words
-    ("12", "twelve"),
-    ("15", r"\approx 15"),
-    (r"\overline{AB}", "AB"),
-}
+KNOWN_MISSES = {(r"\frac{1}{\sqrt{n}}", r"\sqrt{1/n}")}  # equal for n > 0 only
 
 
 def boxed(text):
@@ -88,7 +81,11 @@ def test_as_verl_calls_it(no_pool):
 def test_labelled_pairs():
     assert len(PAIRS) >= 500 and len({(p["gold"], p["pred"]) for p in PAIRS}) == len(PAIRS)
     judged = {(p["gold"], p["pred"]): compute_score("pairs", boxed(p["pred"]), p["gold"], deadline=60.0) for p in PAIRS}
-    wrong = {(p["gold"], p["pred"]) for p in PAIRS if judged[p["gold"], p["pred"]]["acc"] != float(p["equal"])}
+    wrong = {
+        (p["gold"], p["pred"])
+        for p in PAIRS
+        if judged[p["gold"], p["pred"]]["acc"] != float(p.get("by_rule", p["equal"]))
+    }
     assert wrong == KNOWN_MISSES
     assert not any(result["verify_timeout"] for result in judged.values())
 
@@ -120,6 +117,25 @@ def test_numeric_answers_need_no_process(no_pool):
             value = float(truth.replace(",", ""))
             assert compute_score(name, boxed(truth), truth)["acc"] == 1.0
             assert compute_score(name, boxed(str(value + 1)), truth)["acc"] == 0.0
+
+
+def test_an_unreadable_ground_truth_is_an_error(no_pool):
+    assert compute_score("math", boxed("5"), r"\frac{1}{")["verify_error"] == 1.0
+    assert compute_score("math", r"#### \frac{1}{", r"\frac{1}{")["acc"] == 1.0
+
+
+@pytest.mark.timeout(600)
+def test_fuzzed_answers_asked_twice_get_the_same_verdict():
+    """Random edits of the labelled answers: no exception, the same verdict twice, nothing left behind
+    (benchmarks/verifier.py does it with 10,000)."""
+    pairs = fuzzed([(p["gold"], p["pred"]) for p in PAIRS], 1000)
+    compute_score("math", boxed("(x-1)^2"), "x^2-2x+1", deadline=60.0)
+    children = len(psutil.Process().children(recursive=True))
+    verdicts = [
+        [compute_score("math", boxed(pred), gold, deadline=20.0)["acc"] for gold, pred in pairs] for _ in range(2)
+    ]
+    assert verdicts[0] == verdicts[1]
+    assert len(psutil.Process().children(recursive=True)) <= children + 1  # a second verification process, at most
 
 
 @pytest.mark.timeout(600)

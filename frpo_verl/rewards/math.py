@@ -1,10 +1,9 @@
 r"""The reward for mathematical answers: `reward.custom_reward_function.path=pkg://frpo_verl.rewards.math`,
 `name=compute_score`.
 
-A response is judged in three steps, the cheapest first: find the final answer (extract.py), compare it exactly
-  (exact.py: strings, rationals, lists and matrices of rationals, words), and only where algebra is needed ask
-  math-verify in a separate process that is killed at a deadline (pool.py). Importing this module imports neither
-  torch, verl, sympy nor math-verify.
+A response is judged in three steps, the cheapest first: find the final answer (extract.py), read it and the ground truth
+as typed values and compare those (values.py, compare.py), and only where algebra is needed ask math-verify in a separate
+process that is killed at a deadline (pool.py). Importing this module imports neither torch, verl, sympy nor math-verify.
 """
 
 import difflib
@@ -13,7 +12,7 @@ import logging
 import threading
 from collections import deque
 
-from frpo_verl.rewards import exact, extract, guard, shaping, spelling
+from frpo_verl.rewards import compare, extract, guard, shaping, spelling, values
 
 logger = logging.getLogger("frpo_verl.rewards")
 
@@ -68,7 +67,9 @@ def judge(pred, gold, *, deadline, memory_gb, max_answer_chars, workers):
             False,
             f"the answer has {len(pred)} characters, more than max_answer_chars={max_answer_chars}",
         )
-    verdict = exact.compare(gold, pred)
+    verdict = compare.compare(gold, pred)
+    if verdict is False and values.read(gold, True)[1:] == ("unread",):
+        return False, False, f"the ground truth {gold[:80]!r} can't be read"
     if verdict is not None:
         return verdict, False, ""
     reason = guard.refuse(spelling.normalize(pred), spelling.normalize(gold))
@@ -154,7 +155,7 @@ def compute_score(
         score += float(format_bonus)
     if overlong_max_length:
         score += shaping.soft_overlong(len(solution), overlong_max_length, overlong_buffer)
-    pred = "" if answer is None else exact.canonical(answer[:MAX_PRED_CHARS])[:MAX_PRED_CHARS]
+    pred = "" if answer is None else compare.canonical(answer[:MAX_PRED_CHARS])[:MAX_PRED_CHARS]
     return {
         "score": score,
         "acc": float(equal),

@@ -10,22 +10,50 @@ UNICODE = str.maketrans({
     "−": "-", "–": "-", "—": "-", "﹣": "-", "－": "-", "×": r"\times ", "⋅": r"\cdot ", "·": r"\cdot ", "÷": "/",
     "∕": "/", "⁄": "/", "π": r"\pi ", "∞": r"\infty ", "°": r"^\circ ", "％": "%", "，": ",", "（": "(", "）": ")",
     "∪": r"\cup ", "∩": r"\cap ", "≤": r"\le ", "≥": r"\ge ", "∈": r"\in ", "±": r"\pm ", "²": "^2", "³": "^3",
-    "\u00a0": " ", "\u2009": " ", "\u202f": " ", "\u200b": "", "√": r"\sqrt ", "θ": r"\theta ",
+    "\u00a0": " ", "\u2009": " ", "\u202f": " ", "\u200b": "", "√": r"\sqrt ", "θ": r"\theta ", "≈": r"\approx ",
+    "≠": r"\ne ", "∅": r"\emptyset ", "ℝ": r"\mathbb{R}", "；": ";", "⟨": r"\langle ", "⟩": r"\rangle ", "μ": "µ",
 })  # fmt: skip
-_SPACING = re.compile(
-    r"(?<!\\)\\[!,;:> ]|\\(?:quad|qquad|displaystyle|textstyle|limits|thinspace|medspace)(?![A-Za-z])|~"
-)
-_SIZES = re.compile(r"\\(?:left|right|bigl|bigr|Bigl|Bigr|biggl|biggr|big|Big|bigg|Bigg|middle)(?![A-Za-z])\.?")
+_DELIMITERS = (("$$", "$$"), ("$", "$"), ("\\(", "\\)"), ("\\[", "\\]"))
+_GROUP = re.compile(r"(?<![\d.,^_{])\d{1,3}(?:,\d{3})+(?![\d,])")
+_FRACTION = re.compile(r"\\frac\s*(\{[^{}]*\}|\d|[a-zA-Z])\s*(\{[^{}]*\}|\d|[a-zA-Z])")
 _TEXT = re.compile(
     r"\\(?:text|mbox|textbf|textit|textrm|textnormal|mathrm|mathbf|mathit|mathsf|operatorname|hbox|bf|rm)\s*\{([^{}]*)\}"
 )
-_DEGREE = re.compile(r"\^\s*\{?\s*\\circ\s*\}?|\\degrees?(?![A-Za-z])|\\text\s*\{\s*degrees?\s*\}")
-_DOLLAR = re.compile(r"(?<!\\)\\\$\s*|(?<!\w)(?:USD|US\\?\$)\s*")
-_FRAC_SHORT = re.compile(r"\\frac\s*(\{[^{}]*\}|\d|[a-zA-Z])\s*(\{[^{}]*\}|\d|[a-zA-Z])")
-_SINGLE = re.compile(r"([\^_])\{(\w)\}")
-_INNER_SPACE = re.compile(r"(?<![0-9A-Za-z])\s+|\s+(?![0-9A-Za-z])")
+_ROMAN_UNIT = re.compile(r"(?<=[\d})\s])\\(?:text|mbox|textrm|textnormal|mathrm|rm)\s*\{[\s~]*([mgshJLNVWKCFAB])\s*\}")
+_FUNCTIONS = r"sqrt|sin|cos|tan|cot|sec|csc|log|ln|exp|arcsin|arccos|arctan"
 
-_DELIMITERS = (("$$", "$$"), ("$", "$"), ("\\(", "\\)"), ("\\[", "\\]"))
+
+def _compiled(*rules):
+    return tuple((re.compile(pattern), replacement) for pattern, replacement in rules)
+
+
+_SEPARATORS = _compiled(
+    (r"(?<=\d)\s?(?:\{\s*,\s*\}|,\\!\s*|\\,|\\ |\\;|~)(?=\d{3}(?!\d))", ""), (r"\{\s*,\s*\}|,\\!", ","),
+    (r"(?<![\d.])(\d{1,3}(?: \d{3})+)(?![\d ])", lambda m: m[1].replace(" ", "")),
+)  # fmt: skip
+_MARKUP = _compiled(
+    (r"\^\s*\{?\s*\\circ\s*\}?|\\degrees?(?![A-Za-z])|(?<=\d)(?:\s|\\text\s*\{)\s*degrees?\s*\}?$", "°"),
+    (r"\\\\\s*\[[\d.]+\s*(?:pt|em|ex|mm|cm)\]", r"\\\\"), (r"(?<!\\)\\\$\s*|(?<!\w)(?:USD|US\\?\$)\s*", "¤"),
+    (r"\\%", "%"), (r"\$", ""), (r"\\varnothing(?![A-Za-z])|\\\{\s*\\\}", r"\\emptyset "),
+    (r"(?<!\\)\\[!,;:> ]|\\(?:q?quad|(?:displaystyle|textstyle|limits|thinspace|medspace)(?![a-z]))|~", " "),
+    (r"\\(?:left|right|bigl|bigr|Bigl|Bigr|biggl|biggr|big|Big|bigg|Bigg|middle)(?![A-Za-z])\.?", ""),
+)  # fmt: skip
+_NOTATION = _compiled(
+    (r"\\[dtc]frac(?![A-Za-z])", r"\\frac"), (r"\\([lg])eq(?:slant)?(?![A-Za-z])", r"\\\1e"),
+    (r"<=|\\leqq", r"\\le "), (r">=|\\geqq", r"\\ge "), (r"!=|\\neq(?![A-Za-z])", r"\\ne "),
+    (r"\\lt(?![A-Za-z])", "<"), (r"\\gt(?![A-Za-z])", ">"), (r"\\lbrace(?![A-Za-z])", r"\\{"),
+    (r"\\rbrace(?![A-Za-z])", r"\\}"), (r"\*\*", "^"), (r"\\dots(?![A-Za-z])", r"\\ldots"),
+    (r"\\(?:cdot|times|ast)(?![A-Za-z])", "*"), (r"\\div(?![A-Za-z])", "/"), (r"\\colon(?![A-Za-z])", ":"),
+    (r"(?<=[\d}])\s*(?:percent(?:age)?|per cent|pct)(?![A-Za-z])", "%"),
+    (r"(?<![A-Za-z])(?:np|numpy|math|sympy)\.(?=[a-z])", ""), (r"\^\s*(-\d+)", r"^{\1}"),
+    (rf"(?<![\\A-Za-z])({_FUNCTIONS})(?=[\s(\d{{^])", r"\\\1 "), (r"(?<![\\A-Za-z])pi(?![A-Za-z])", r"\\pi "),
+    (r"(?<![\\A-Za-z])(?:infty|infinity|inf|oo)(?![A-Za-z])", r"\\infty "), (r"([\^_])\{(\w)\}", r"\1\2"),
+    (r"(?:°|\s*degrees?)\s*([CF])(?:elsius|ahrenheit)?(?![A-Za-z])", r"°\1"), (r"\^\{?\\prime\}?", "'"),
+    (r"\\([bp]?mod) ?\{?(\w+)\}?(?![A-Za-z])", r"\\\1 \2"),
+    (r"\\overline\{([A-Z]{2})\}", r"\1"), (r"(?<![\\A-Za-z}\]_^])\{([A-Za-z])\}", r"\1"),
+    (r"\\sqrt\s*(\d)", r"\\sqrt{\1}"), (r"\\sqrt\s*\(([^()]*(?:\([^()]*\)[^()]*)*)\)", r"\\sqrt{\1}"),
+)  # fmt: skip
+_SPACES = re.compile(r"(?<![^\W_])\s+|\s+(?![^\W_])")
 
 
 def strip_delimiters(text):
@@ -43,40 +71,49 @@ def strip_delimiters(text):
     return s
 
 
+def _repeat(pattern, replacement, s, times):
+    for _ in range(times):
+        t = pattern.sub(replacement, s)
+        if t == s:
+            break
+        s = t
+    return s
+
+
+def _apply(rules, s):
+    for pattern, replacement in rules:
+        s = pattern.sub(replacement, s)
+    return s
+
+
+def _ungroup(s):
+    """Drop the commas of 1,080 outside brackets: inside them they part the elements of a tuple."""
+
+    def drop(match):
+        before = s[: match.start()]
+        depth = sum(before.count(c) for c in "([") + before.count("\\{")
+        depth -= sum(before.count(c) for c in ")]") + before.count("\\}")
+        return match.group() if depth > 0 else match.group().replace(",", "")
+
+    return _GROUP.sub(drop, s)
+
+
 @lru_cache(maxsize=8192)
-def normalize(text):
-    r"""Return `text` in one spelling: no math delimiters, sizes, spacing commands or text wrappers; `\dfrac` as
-    `\frac`, `\frac12` as `\frac{1}{2}`, thousands separators `,\!` and `{,}` as a comma. The meaning stays the same;
-    nothing is evaluated."""
+def normalize(text, grouped=True):
+    r"""Return `text` in one spelling: no math delimiters, sizes, spacing commands, text wrappers or separators of
+    thousands; `\dfrac` as `\frac`, `\frac12` as `\frac{1}{2}`. The meaning stays; nothing is evaluated. A letter that was
+    set upright behind a number, and so is a unit, has the sign ␣ before it.
+
+    Args:
+      text: an answer.
+      grouped: whether `1,080` outside brackets is one number (`1{,}080` always is; `1, 080` never).
+    """
+    if text.isdigit() and text.isascii():
+        return text
     s = strip_delimiters(text.translate(UNICODE))
-    s = re.sub(r"\{,\}|,\\!\s*", ",", s)
-    s = re.sub(r"(?<=\d)(?:\\,|\\ |\\;|~)(?=\d{3}(?!\d))", ",", s)
-    s = _DEGREE.sub("°", s)
-    s = re.sub(r"\\\\\s*\[[\d.]+\s*(?:pt|em|ex|mm|cm)\]", r"\\\\", s)
-    s = _DOLLAR.sub("¤", s).replace("\\%", "%").replace("$", "")
-    s = re.sub(r"\\varnothing(?![A-Za-z])|\\\{\s*\\\}", r"\\emptyset", s)
-    s = _SPACING.sub(" ", s)
-    s = _SIZES.sub("", s)
-    s = re.sub(r"\\[dtc]frac(?![A-Za-z])", r"\\frac", s)
-    for _ in range(4):
-        t = _TEXT.sub(r" \1 ", s)
-        if t == s:
-            break
-        s = t
-    s = re.sub(r"\\(?:leq|leqslant)(?![A-Za-z])", r"\\le", s)
-    s = re.sub(r"\\(?:geq|geqslant)(?![A-Za-z])", r"\\ge", s)
-    s = re.sub(r"\\neq(?![A-Za-z])", r"\\ne", s)
-    s = s.replace("\\lbrace", "\\{").replace("\\rbrace", "\\}").replace("**", "^").replace("\\dots", "\\ldots")
-    s = re.sub(r"\\(?:cdot|times|ast)(?![A-Za-z])", "*", s)
-    s = re.sub(r"\\div(?![A-Za-z])", "/", s)
-    s = re.sub(r"\bpercent\b|\bper cent\b", "%", s)
-    s = _SINGLE.sub(r"\1\2", s)
-    s = re.sub(r"\\sqrt\s*(\d)", r"\\sqrt{\1}", s)
-    for _ in range(3):
-        t = _FRAC_SHORT.sub(lambda m: f"\\frac{{{m[1].strip('{}')}}}{{{m[2].strip('{}')}}}", s)
-        if t == s:
-            break
-        s = t
-    s = re.sub(r"\s+", " ", s).strip()
-    s = _INNER_SPACE.sub("", s)
+    s = _apply(_SEPARATORS, s)
+    s = _apply(_MARKUP, _ungroup(s) if grouped and "," in s else s)
+    s = _apply(_NOTATION, _repeat(_TEXT, r" \1 ", _ROMAN_UNIT.sub(r"␣\1", s), 4))
+    s = _repeat(_FRACTION, lambda m: f"\\frac{{{m[1].strip('{}')}}}{{{m[2].strip('{}')}}}", s, 3)
+    s = _SPACES.sub("", re.sub(r"\s+", " ", s).strip())
     return s.rstrip(".,;:").strip() if not s.endswith("...") else s

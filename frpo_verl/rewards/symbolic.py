@@ -1,7 +1,8 @@
-r"""Symbolic comparison with math-verify (sympy); imported inside verification processes only, see worker.py.
+r"""Algebra on single formulas with math-verify (sympy); imported inside verification processes only, see worker.py.
 
-The whole answer has to parse: math-verify's own extraction is not used, because it falls back to numbers found inside
-  a formula that it could not read, and so can call two different unreadable formulas equal.
+Whole formulas are parsed: math-verify's own extraction is not used, because it falls back to numbers found inside a
+formula that it could not read, and so can call two different unreadable formulas equal. Rational functions are compared
+by their values modulo a prime, which needs no expansion; what is left goes to math-verify.
 """
 
 import logging
@@ -14,25 +15,21 @@ from latex2sympy2_extended.latex2sympy2 import ConversionConfig
 from math_verify import verify
 from math_verify.grader import should_treat_as_complex
 
-from frpo_verl.rewards import spelling
+from frpo_verl.rewards import compare
 
 logging.getLogger("math_verify").setLevel(logging.ERROR)
 logging.getLogger("latex2sympy2_extended").setLevel(logging.ERROR)
 
+PRIME = 2**127 - 1
 _CONFIG = NormalizationConfig(
-    basic_latex=True, units=True, malformed_operators=True, nits=True, boxed="none", equations=False
+    basic_latex=True, units=False, malformed_operators=True, nits=True, boxed="none", equations=False
 )
-_PLAIN_FUNCTION = re.compile(
-    r"(?<![\\A-Za-z])(sqrt|sin|cos|tan|cot|sec|csc|log|ln|exp|arcsin|arccos|arctan)(?=[\s(\d{])"
-)
-_PLAIN_SYMBOL = re.compile(r"(?<![\\A-Za-z])(pi|infty|infinity|inf|oo)(?![A-Za-z])")
-
-_TRIG_DEGREES = re.compile(r"\\(sin|cos|tan|cot|sec|csc)\s*[({]?\s*(\d+(?:\.\d+)?)\s*\^\s*\{?\s*\\circ\s*\}?\s*[)}]?")
-_MEMBER = re.compile(r"^\s*[A-Za-z]\s*\\in(?![A-Za-z])")
+_TRIG_DEGREES = re.compile(r"\\(sin|cos|tan|cot|sec|csc)\s*[({]?\s*(\d+(?:\.\d+)?)\s*°\s*[)}]?")
+# latex2sympy can't read E_1 and e_1, and drops the index of I_2 and the prime of f'
+_RENAMED = re.compile(r"(?<![A-Za-z\\])(?:([EeI])_(?:(\w)|\{([^{}]*)\})|([A-Za-z])('+))")
+_MEMBER = re.compile(r"^\s*[A-Za-z]\s*\\in(?![a-z])")
 _IMAGINARY = re.compile(r"(?<![A-Za-z\\_])i(?![A-Za-z])")
-_RELATION = re.compile(r"\\le(?![A-Za-z])|\\ge(?![A-Za-z])|<=|>=|<|>")
-_VARIABLE = re.compile(r"[A-Za-z]|\\(?:theta|alpha|lambda)")
-_CONSTANTS = re.compile(r"\\(?:frac|sqrt|pi|infty|cdot)(?![A-Za-z])")
+_UNEVALUATED = (sympy.Sum, sympy.Product, sympy.Integral, sympy.Limit, sympy.Derivative, sympy.UnevaluatedExpr)
 
 
 class GoldError(ValueError):
@@ -40,23 +37,16 @@ class GoldError(ValueError):
 
 
 def to_latex(text):
-    r"""Return an answer as LaTeX: math delimiters removed, `sqrt(2)` as `\sqrt{2}`, `pi` as `\pi`, `**` as `^`, `\sin
-    30^\circ` in radians."""
-    s = spelling.strip_delimiters(text.translate(spelling.UNICODE)).replace("$", "")
-    s = re.sub(r"\\(?:mathrm|text|operatorname)\{([ei])\}", r"\1", s.replace("**", "^"))
-    s = _PLAIN_SYMBOL.sub(lambda m: "\\pi " if m.group(1) == "pi" else "\\infty ", s)
-    s = _PLAIN_FUNCTION.sub(r"\\\1 ", s)
-    s = re.sub(r"\\sqrt *\(([^()]*(?:\([^()]*\)[^()]*)*)\)", r"\\sqrt{\1}", s)
-    s = _TRIG_DEGREES.sub(r"\\\1(\\frac{\\pi \\cdot \2}{180})", s)
-    s = _MEMBER.sub("", s)
-    return s.strip().rstrip(".").strip()
+    r"""Return a formula in one spelling (spelling.normalize) as the LaTeX that latex2sympy reads."""
+    s = _TRIG_DEGREES.sub(r"\\\1(\\frac{\\pi \\cdot \2}{180})", text)
+    s = _RENAMED.sub(lambda m: f"z_{{{''.join(filter(None, m.groups()))}}}".replace("'", "q"), s)
+    return _MEMBER.sub("", s).replace("*", " \\cdot ").replace("°", "^{\\circ}").replace("¤", "").strip()
 
 
 def _parse(text, is_complex):
-    latex = normalize_latex(to_latex(text), _CONFIG)
     value = latex2sympy(
-        latex, is_real=not is_complex, convert_degrees=False, normalization_config=None,
-        conversion_config=ConversionConfig(lowercase_symbols=False),
+        normalize_latex(to_latex(text), _CONFIG), is_real=not is_complex, convert_degrees=False,
+        normalization_config=None, conversion_config=ConversionConfig(lowercase_symbols=False),
     )  # fmt: skip
     if is_complex and isinstance(value, sympy.Basic):
         units = [symbol for symbol in value.free_symbols if symbol.name == "i"]
@@ -75,118 +65,148 @@ def parse_gold(text, is_complex=False):
         raise GoldError(f"the ground truth {text[:80]!r} can't be read ({type(error).__name__})") from error
 
 
-def _differ(a, b):
-    """True when two numbers that math-verify calls equal are not, relative to their size.
+class _NoFingerprint(Exception):
+    pass
 
-    It compares differences to 15 decimals, so that 1/2^99 = 1/2^98. Without decimals in either number they have to
-    agree to 12 significant digits, with decimals to 5.
+
+def _fingerprint(node, opaque):
+    """The value of an expression modulo PRIME at a fixed point: symbols and, noted in `opaque`, everything that is no
+    rational function have values drawn from their name."""
+    if node.is_Float:
+        node = sympy.Rational(str(node))
+    if node.is_Rational:
+        return int(node.p) * pow(int(node.q), -1, PRIME) % PRIME
+    if node.is_Add or node.is_Mul:
+        out = 0 if node.is_Add else 1
+        for part in node.args:
+            value = _fingerprint(part, opaque)
+            out = (out + value if node.is_Add else out * value) % PRIME
+        return out
+    if node.is_Pow and node.exp.is_Integer:
+        base = _fingerprint(node.base, opaque)
+        if base == 0 and node.exp < 0:
+            raise _NoFingerprint
+        return pow(base, int(node.exp), PRIME)
+    if (
+        node.is_Float
+        or not isinstance(node, sympy.Expr)
+        or node.has(sympy.Float, *_UNEVALUATED, sympy.oo, sympy.nan, sympy.zoo)
+    ):
+        raise _NoFingerprint
+    if not (node.is_Symbol or node is sympy.pi):
+        opaque.append(node)
+    return hash_of(sympy.srepr(node))
+
+
+@lru_cache(maxsize=4096)
+def hash_of(text):
+    """A fixed residue for a text."""
+    import hashlib
+
+    return int.from_bytes(hashlib.sha256(text.encode()).digest()[:15], "big")
+
+
+def _by_fingerprint(a, b):
+    """Equality of two expressions as rational functions of their symbols and opaque parts: True, False (when nothing
+    is opaque) or None."""
+    if not (isinstance(a, sympy.Expr) and isinstance(b, sympy.Expr)):
+        return None
+    if any(len(symbol.name) > 1 and symbol.name.isalpha() for symbol in a.free_symbols | b.free_symbols):
+        return None
+    opaque = []
+    try:
+        if _fingerprint(a, opaque) == _fingerprint(b, opaque):
+            return True
+    except (_NoFingerprint, ValueError):
+        return None
+    return None if opaque else False
+
+
+def _values_differ(a, b):
+    """Whether two expressions take different values, relative to their size, at a point with positive coordinates: then
+    simplify() need not be tried, and what math-verify would call equal to 15 decimals (1/2^99 = 1/2^98) is not.
+
+    True only for plain expressions: no sums, integrals or symbols of several letters (words).
     """
     try:
-        if not (isinstance(a, sympy.Expr) and isinstance(b, sympy.Expr)) or a.free_symbols or b.free_symbols:
-            return False
-        x, y = sympy.N(a.doit(), 30), sympy.N(b.doit(), 30)
-        tolerance = 1e-5 if a.has(sympy.Float) or b.has(sympy.Float) else 1e-12
-        return bool(abs(x - y) > tolerance * max(abs(x), abs(y)))
-    except (MemoryError, RecursionError):
-        raise
-    except Exception:
-        return False
-
-
-_UNEVALUATED = (
-    sympy.Sum,
-    sympy.Product,
-    sympy.Integral,
-    sympy.Limit,
-    sympy.Derivative,
-    sympy.UnevaluatedExpr,
-)
-
-
-def _certainly_differ(a, b):
-    """True when two expressions take different values at a point with positive coordinates: then simplify() need not
-    be tried.
-
-    It says True only for plain expressions: no sums, integrals, percent signs or symbols of several letters (words).
-      With decimals the values have to be 2e-6 apart, since math-verify rounds them to 6 decimals, without to 9
-      digits.
-    """
-    try:
-        if (
-            not (isinstance(a, sympy.Expr) and isinstance(b, sympy.Expr))
-            or a.has(*_UNEVALUATED)
-            or b.has(*_UNEVALUATED)
-        ):
+        if not (isinstance(a, sympy.Expr) and isinstance(b, sympy.Expr)):
             return False
         symbols = a.free_symbols | b.free_symbols
-        if any(len(symbol.name) > 1 and symbol.name.isalpha() for symbol in symbols):
+        if not symbols:
+            a, b = a.doit(), b.doit()
+        if a.has(*_UNEVALUATED) or b.has(*_UNEVALUATED) or any(len(s.name) > 1 and s.name.isalpha() for s in symbols):
             return False
         names = sorted({symbol.name for symbol in symbols})
         point = {symbol: sympy.Rational(137 + 61 * names.index(symbol.name), 97) for symbol in symbols}
-        x, y = sympy.N(a.subs(point), 20), sympy.N(b.subs(point), 20)
+        x, y = (sympy.N(value.subs(point), 30) for value in (a, b))
         if not (x.is_number and y.is_number and x.is_finite and y.is_finite):
             return False
-        if a.has(sympy.Float) or b.has(sympy.Float):
-            return bool(abs(x - y) > 2e-6)
-        return bool(abs(x - y) > 1e-9 * max(abs(x), abs(y)))
+        return bool(abs(x - y) > sympy.Float("1e-12") * max(abs(x), abs(y)))
     except (MemoryError, RecursionError):
         raise
     except Exception:
         return False
 
 
-def _is_solved(text):
-    """Whether a relation says where one lone variable lies, as in "-2 <= x < 7": a solution, not the problem
-    restated."""
-    sides = _RELATION.split(spelling.normalize(text))
-    variables = [side.strip() for side in sides if _VARIABLE.fullmatch(side.strip())]
-    others = [_CONSTANTS.sub("", side) for side in sides if not _VARIABLE.fullmatch(side.strip())]
-    return len(sides) in (2, 3) and len(variables) == 1 and not any(re.search("[A-Za-z]", side) for side in others)
+def _rounded(gold, pred, is_complex):
+    """Whether a decimal, written 1234567e-6, is the value of a ground truth, rounded to its last place."""
+    digits, places = (int(part) for part in pred.split("e-"))
+    try:
+        value = sympy.N(parse_gold(gold, is_complex), places + 40)
+        return bool(value.is_real and 2 * abs(value * 10**places - digits) <= 1)
+    except (MemoryError, RecursionError, GoldError):
+        raise
+    except Exception:
+        return False
 
 
-def equal(gold, pred):
-    """Whether `pred` equals the ground truth `gold` (both text) by math-verify.
+@lru_cache(maxsize=4096)
+def ask(gold, pred, kind):
+    """Whether two formulas are equal by algebra.
+
+    Args:
+      gold: the right one.
+      pred: the one to judge.
+      kind: "value", "relation" (equations, inequalities), "set", or "decimal": `pred` is one, perhaps rounded.
 
     Raises:
       GoldError: when the ground truth can't be read.
     """
     is_complex = any(_IMAGINARY.search(text) or should_treat_as_complex(text) for text in (gold, pred))
+    if kind == "decimal":
+        return _rounded(gold, pred, is_complex)
     gold_value = parse_gold(gold, is_complex)
     try:
         pred_value = _parse(pred, is_complex)
-        if _certainly_differ(gold_value, pred_value):
-            return False
-        same = verify(
-            gold_value,
-            pred_value,
-            timeout_seconds=None,
-            raise_on_error=True,
-            allow_set_relation_comp=_is_solved(pred),
+        if kind == "value":
+            verdict = _by_fingerprint(gold_value, pred_value)
+            if verdict is not None:
+                return verdict
+            if _values_differ(gold_value, pred_value):
+                return False
+        return bool(
+            verify(gold_value, pred_value, timeout_seconds=None, raise_on_error=True, allow_set_relation_comp=True)
         )
     except (MemoryError, RecursionError):
         raise
     except Exception:
         return False  # an answer that can't be read or compared is not the right one
-    return bool(same) and not _differ(gold_value, pred_value)
+
+
+def equal(gold, pred):
+    """Whether `pred` equals the ground truth `gold` (both text); raises GoldError when the ground truth can't be read."""
+    return compare.compare(gold, pred, ask) is True
 
 
 def warm_up():
     """Judge a few fixed pairs, so that workers forked afterwards have the parser's tables and sympy's modules in
     memory."""
     pairs = (
-        (r"\frac{3\sqrt{3}}{4}", r"\sqrt{\frac{27}{16}}"),
-        (r"x^2-2x+1", r"(x-1)^2"),
-        (r"\left( 3, \frac{\pi}{2} \right)", r"(3, \pi/2)"),
-        (r"\{1\pm\sqrt{5},-2\}", r"-2, 1-\sqrt{5}, 1+\sqrt{5}"),
-        (r"(-\infty, 2) \cup [3, \infty)", r"[3,\infty)\cup(-\infty,2)"),
-        (r"2i+1", r"1-2i"),
-        (r"y = 2x + 3", r"y-2x=3"),
-        (r"\sin^2 x + \log_2 3", r"\tan x + e^{2x}"),
-        (
-            r"\begin{pmatrix} x & 1 \\ 2 & \sqrt{2} \end{pmatrix}",
-            r"\begin{pmatrix} x & 1 \\ 2 & 2^{1/2} \end{pmatrix}",
-        ),
-    )
+        (r"\frac{3\sqrt{3}}{x}", r"\sqrt{\frac{27}{x^2}}"), (r"x^2-2x+1", r"(x-1)^2"),
+        (r"\{1\pm\sqrt[3]{5},-2\}", r"-2, 1-5^{1/3}, 1+5^{1/3}"), (r"(0, 2) \cup (1, 3)", r"(0,3)"),
+        (r"2x-y+3=0", r"y-2x=3"), (r"\sin^2 x + \log_2 3", r"\tan x + e^{2x}"), (r"\sqrt[4]{4}", r"2^{1/2}"),
+        (r"2\begin{pmatrix} x & 1 \\ 2 & 3 \end{pmatrix}", r"\begin{pmatrix} 2x & 2 \\ 4 & 6 \end{pmatrix}"),
+    )  # fmt: skip
     for gold, pred in pairs:
         equal(gold, pred)
     parts = (
@@ -195,8 +215,6 @@ def warm_up():
         r"-%s^{2}\cdot %s",
         r"\left(%s-3\right)\left(%s+1\right)",
         r"(%s,%s)",
-        r"\{%s,-%s\}",
-        r"[%s,%s)",
     )
     atoms = ("x", "5", r"\pi", "2n", r"3\sqrt{2}", "a_1", "0.5", r"7\pi/2", r"\frac{11}{4}")
     for k, part in enumerate(parts):

@@ -1,0 +1,304 @@
+r"""Compare two answers by a table of their types; no pair of types outside the table is ever equal.
+
+A verdict is True or False where it is certain and None where algebra is needed. `compare` with `ask=unknown` is what a
+reward worker runs itself; a verification process runs the same function with algebra behind `ask` (symbolic.py), which
+sees single formulas, relations and sets only: what is a list, a tuple, a name or a unit is decided here.
+"""
+
+import re
+
+from frpo_verl.rewards.numbers import _ONE, ROUNDED_DIGITS, approximate, read_number, same_number
+from frpo_verl.rewards.spelling import normalize
+from frpo_verl.rewards.values import INFINITY, Assign, Chain, Formula, Items, Number, Text, letters_of, read
+
+_DECIMAL_COMMA = re.compile(r"^[+-]?\d+,\d+$")
+_OPEN = {"()", "open"}
+TABLE = {}
+
+
+def _rule(*pairs):
+    """Enter a function (gold, pred, ask) -> verdict into the table for pairs of types, in both orders."""
+
+    def enter(function):
+        for a, b in pairs:
+            TABLE[a, b] = TABLE[b, a] = function
+        return function
+
+    return enter
+
+
+def unknown(gold, pred, kind):
+    """The algebra of a process that has none: always None."""
+    return None
+
+
+def same(g, p, ask):
+    """Whether two values are equal: True or False where certain, None where `ask` does not know.
+
+    Args:
+      g: the value of the ground truth.
+      p: the value of the answer.
+      ask: (gold text, answer text, "value" | "decimal" | "relation" | "set") -> True, False or None.
+    """
+    rule = TABLE.get((type(g), type(p)))
+    return False if rule is None else rule(g, p, ask)
+
+
+def _all(verdicts):
+    """Three-valued "and"; stops at the first False."""
+    certain = True
+    for verdict in verdicts:
+        if verdict is False:
+            return False
+        certain = certain and verdict is True
+    return True if certain else None
+
+
+def _ordered(gold, pred, ask):
+    return len(gold) == len(pred) and _all(same(g, p, ask) for g, p in zip(gold, pred, strict=True))
+
+
+def _matched(gold, pred, ask):
+    """Whether each element of one side has its own equal on the other, in any order."""
+    if len(gold) != len(pred):
+        return False
+    rest, left = list(pred), []
+    for g in gold:
+        verdicts = [same(g, p, unknown) for p in rest]
+        if True in verdicts:
+            rest.pop(verdicts.index(True))
+        elif None in verdicts:
+            left.append(g)
+        else:
+            return False
+    for g in left:
+        for k, p in enumerate(rest):
+            verdict = same(g, p, ask)
+            if verdict is None:
+                return None
+            if verdict:
+                rest.pop(k)
+                break
+        else:
+            return False
+    return True
+
+
+def _distinct(items):
+    out = []
+    for item in items:
+        if not any(same(item, other, unknown) for other in out):
+            out.append(item)
+    return out
+
+
+def _written(g, p, ask, kind):
+    gold, pred = write(g), write(p)
+    return ask(gold, pred, kind) if gold and pred else False
+
+
+@_rule((Number, Number))
+def _numbers(g, p, ask):
+    return same_number(g, p)
+
+
+@_rule((Text, Text))
+def _texts(g, p, ask):
+    if "choice" in (g.kind, p.kind):
+        return g.text.lower() == p.text.lower()
+    return bool(g.text) and g == p
+
+
+@_rule((Formula, Formula))
+def _formulas(g, p, ask):
+    if g.kind != p.kind or g.unit and p.unit and g.unit != p.unit:
+        return False
+    if g.text == p.text:
+        return True
+    # 0 q is 0: an equation in another variable is another equation
+    other = g.kind == "relation" and letters_of(p.text) - letters_of(g.text)
+    return False if other or INFINITY.text in (g.text[-6:], p.text[-6:]) else ask(g.text, p.text, g.kind)
+
+
+@_rule((Number, Formula))
+def _number_formula(g, p, ask):
+    """A formula with a variable is no number; a decimal may be a formula's value, rounded; the rest is algebra."""
+    formula, number = (g, p) if isinstance(g, Formula) else (p, g)
+    other_unit = formula.unit and number.unit and formula.unit != number.unit
+    if formula.letters or formula.kind != "value" or formula.text.endswith(INFINITY.text) or other_unit:
+        return False
+    if formula is g and number.digits >= ROUNDED_DIGITS and not number.percent:
+        return ask(formula.text, f"{int(number.form[_ONE] * 10**number.places)}e-{number.places}", "decimal")
+    return _written(g, p, ask, "value")
+
+
+@_rule((Text, Formula))
+def _letter_choice(g, p, ask):
+    word, formula = (g, p) if isinstance(g, Text) else (p, g)
+    return word.kind == "choice" and len(formula.text) == 1 and word.text.lower() == formula.text.lower()
+
+
+@_rule((Items, Items))
+def _items(g, p, ask):
+    kinds = {g.kind, p.kind}
+    if kinds == {"named"}:
+        return _by_name(g, p, ask)
+    if kinds <= {"list", "set"}:
+        g_once, p_once = _distinct(g.items), _distinct(p.items)
+        if "set" in kinds or len(g_once) == len(g.items):  # then saying one of them twice says nothing else
+            return _matched(g_once, p_once, ask)
+        return _matched(g.items, p.items, ask)
+    if "union" in kinds:
+        together = len(kinds) == 1 and _matched(g.items, p.items, ask)
+        return True if together else _written(g, p, ask, "set")
+    if "named" in kinds and "list" in kinds:  # the values alone, in the order of the names
+        g, p = (Items("list", tuple(part.value for part in v.items)) if v.kind == "named" else v for v in (g, p))
+    elif not (len(kinds) == 1 or kinds == _OPEN or (g.kind, p.kind) == ("list", "()")):
+        return False  # a bare list may be answered by a tuple in its order, a tuple and a set by their like only
+    return _ordered(g.items, p.items, ask)
+
+
+@_rule((Items, Formula), (Items, Number))
+def _items_other(g, p, ask):
+    """Sums and products of matrices (no determinant), sets with other operations, and 7:32 as a fraction."""
+    items, other = (g, p) if isinstance(g, Items) else (p, g)
+    if items.kind == "ratio" and len(items.items) == 2:
+        quotient = read("\\frac" + "".join(f"{{{write(item) or '?'}}}" for item in items.items))
+        return same(quotient, other, ask) if items is g else same(other, quotient, ask)
+    if isinstance(other, Number):
+        return False
+    matrix = re.search(r"matrix|array", other.text) and not re.search(r"[vV]matrix|\\det", other.text)
+    if items.kind == "matrix" and matrix:
+        return _written(g, p, ask, "value")
+    sets = items.kind in ("union", "set", "[]", "[)", "(]", *_OPEN)
+    return (
+        _written(g, p, ask, "set")
+        if sets and (other.kind == "set" or other.kind == "relation" and other is g)
+        else False
+    )
+
+
+def _named(value):
+    """Return {name: value} of x = 1, y = 2 or of (x, y) = (1, 2), else None."""
+    if isinstance(value, Items) and value.kind == "named":
+        return {part.name: part.value for part in value.items}
+    if isinstance(value, Assign) and value.name[0] == "(" and isinstance(value.value, Items):
+        names = value.name[1:-1].split(",")
+        return dict(zip(names, value.value.items, strict=True)) if len(names) == len(value.value.items) else None
+    return None
+
+
+def _by_name(g, p, ask):
+    gold, pred = _named(g), _named(p)
+    return bool(gold and pred) and set(gold) == set(pred) and _all(same(gold[name], pred[name], ask) for name in gold)
+
+
+@_rule((Assign, Assign), *((Assign, kind) for kind in (Number, Formula, Items, Text)))
+def _assigns(g, p, ask):
+    """`x = 5` and `5`: the name may be left out of either side, but not be another one. What is not solved does not answer
+    what is; the other way round it does."""
+    if isinstance(g, Assign) and isinstance(p, Formula) and p.kind == "relation":
+        return False
+    if isinstance(g, Formula) and g.kind == "relation":
+        value, interval = write(p.value), isinstance(p.value, Items)
+        return (
+            ask(g.text, p.name + (" \\in " if interval else "=") + value, "relation")
+            if value and not p.words
+            else False
+        )
+    names = [v.name for v in (g, p) if isinstance(v, Assign)]
+    if (
+        any(isinstance(v, Items) and v.kind == "named" for v in (g, p))
+        or len(names) == 2
+        and names[0][0] == names[1][0] == "("
+    ):
+        return _by_name(g, p, ask)
+    if not isinstance(g, Assign):
+        names = list(_named(p) or ())
+        return same(g, p.value, ask) if names == sorted(names) else False
+    if not isinstance(p, Assign):
+        return same(g.value, p, ask)
+    if g.name == p.name or g.words or p.words:
+        return same(g.value, p.value, ask)
+    return (write(g.value), write(p.value)) == (p.name, g.name)  # x = y and y = x
+
+
+@_rule(*((Chain, kind) for kind in (Number, Formula, Items, Assign, Chain, Text)))
+def _chains(g, p, ask):
+    """Every side has to be the other answer; a ground truth counts by its last exact side."""
+    if isinstance(g, Chain):
+        return same(g.sides[-1], p, ask)
+    first, about = p.sides[0], p.about[-1:]
+    exact = isinstance(first, Number) and not first.decimal
+    if about and exact and isinstance(g, Number) and g.decimal:  # 70/9 \approx 7.78
+        return len(p.sides) == 1 and _agrees(first, about[0]) and same_number(g, about[0])
+    if isinstance(first, Number) and not all(_agrees(first, side) for side in p.about):
+        return False
+    return _all(same(g, side, ask) for side in p.sides)
+
+
+def _agrees(exact, decimal):
+    """Whether a decimal is an exact number rounded to its last place."""
+    values = [approximate(v.form) if isinstance(v, Number) else None for v in (exact, decimal)]
+    return None not in values and 2 * abs(values[0] - values[1]) * 10**decimal.places <= 1
+
+
+def write(value):
+    """A value as LaTeX for the algebra, or None for a type that algebra has nothing to say about."""
+    if isinstance(value, Number):
+        total = _sum(value.form)
+        return f"\\frac{{{total}}}{{100}}" if value.percent else total
+    if isinstance(value, Formula):
+        return value.text
+    if not isinstance(value, Items) or value.kind == "named":
+        return None
+    parts = [write(item) for item in value.items]
+    if None in parts:
+        return None
+    if value.kind == "matrix":
+        return "\\begin{pmatrix}" + "\\\\".join(parts) + "\\end{pmatrix}"
+    opening, closing = {"set": ("\\{", "\\}"), "open": "()"}.get(
+        value.kind, value.kind if len(value.kind) == 2 else ("", "")
+    )
+    joiner = {"row": "&", "union": "\\cup ", "ratio": ":"}.get(value.kind, ",")
+    return opening + joiner.join(parts) + closing
+
+
+def _sum(form):
+    parts = []
+    for (n, k, m), c in form.items():
+        text = f"\\frac{{{c.numerator}}}{{{c.denominator}}}" if c.denominator != 1 else str(c.numerator)
+        parts.append(text + f"\\cdot\\sqrt{{{n}}}" * (n != 1) + f"\\cdot\\pi^{{{k}}}" * (k != 0) + "\\cdot i" * m)
+    return "+".join(parts).replace("+-", "-") or "0"
+
+
+def compare(gold, pred, ask=unknown):
+    """Compare two answers given as text; True / False where that is certain, None where `ask` does not know.
+
+    Args:
+      gold: the right answer.
+      pred: the answer to judge.
+      ask: see `same`.
+    """
+    if not pred.strip() or not gold.strip():
+        return False
+    g, p = read(gold, True), read(pred)
+    if isinstance(g, Items) and not isinstance(p, Items):
+        p = read(pred, grouped=False)  # beside a list, 32,349 is one, too
+    if isinstance(g, Number) and g.places and isinstance(p, Items) and _DECIMAL_COMMA.match(pred.strip()):
+        p = read(pred.strip().replace(",", "."))
+    if normalize(gold) == normalize(pred):
+        return True
+    return same(g, p, ask)
+
+
+def canonical(text):
+    """Return one spelling of an answer for votes and logs: rationals as "p/q" or an integer, else the normalised text."""
+    s = normalize(text)
+    number = read_number(s)
+    if number is None or any(key != _ONE for key in number.form):
+        return s.replace("␣", " ")
+    value = number.form.get(_ONE, 0)
+    if value and max(value.numerator.bit_length(), value.denominator.bit_length()) > 600:
+        return s
+    return str(value) + "%" * number.percent

@@ -1,0 +1,19 @@
+import re
+
+from frpo_verl.rewards.brackets import cut, mask, split
+
+
+def test_mask():
+    assert mask("a(b)c") == "a\x00\x00\x00c" and mask(r"x\{1\}") == "x" + 5 * "\x00"
+    assert mask("(a") is None and mask("a)(b") is None and mask("[3,4)") is not None
+    assert "&" not in mask(r"2\begin{pmatrix}1&2\end{pmatrix}")
+
+
+def test_cut():
+    assert cut(re.compile("=|<"), "f(x=1)<2=y") == (["f(x=1)", "2", "y"], ["<", "="])
+    assert cut(re.compile("="), "(x") is None
+
+
+def test_split():
+    assert split("1,(2,3),[4,5)") == ["1", "(2,3)", "[4,5)"] and split(r"\frac{1,2}{3},4") == [r"\frac{1,2}{3}", "4"]
+    assert split("1,(2") is None and split("1)") is None and split("," * 2000) is None
