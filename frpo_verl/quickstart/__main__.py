@@ -119,7 +119,7 @@ def train(run: Path, steps: int, overrides: list[str], console: Console, name: s
     shown = " ".join(["VERL_PLATFORM=cpu", "python", *command[1:]])
     start = f"resuming after step {done}" if done else "from the warm start"
     console.print(f"[3/4] training {name and name + ', '}{start}, with")
-    console.print(f"               {shown}", highlight=False, soft_wrap=True)
+    console.print(f"               {shown}", highlight=False, markup=False, soft_wrap=True)
     run.mkdir(parents=True, exist_ok=True)
     log = run / "train.log"
     metrics = run / "metrics.jsonl"

@@ -36,7 +36,9 @@ def write(view: Batch) -> None:
         return
     mask = view.mask.bool()
     values = torch.where(mask.any(dim=-1), scores.sum(dim=-1).float(), torch.nan)  # pad rows are no answers
-    chosen = files.choose(values.tolist(), int(view.run.get(NUMBER_KEY, DEFAULT_NUMBER)))
+    uids = view.data.non_tensor_batch.get("uid")
+    number = int(view.run.get(NUMBER_KEY, DEFAULT_NUMBER))
+    chosen = files.choose(values.tolist(), number, None if uids is None else list(uids))
     prompts = source.padded("prompts") if chosen else None
     found = [_answer(view, source, row, ids, old - ref, mask, values, prompts) for row in chosen]
     try:

@@ -6,6 +6,7 @@ configuration. A run that is not ours is not looked at.
 
 from __future__ import annotations
 
+import atexit
 import dataclasses
 import os
 import sys
@@ -64,22 +65,38 @@ def check_config(config: Any) -> None:
 
 
 def prepare(config: Any) -> None:
-    """Give a run of ours the class that knows our sections of `policy_loss`; workers know the run by it."""
+    """Give a run of ours the class that knows our sections of `policy_loss`, by which workers know the run.
+
+    `report: true` writes the report into `run_dir` when this process, the command's own, ends.
+    """
     from .policy_loss_config import TARGET
 
-    key = f"{POLICY_LOSS}._target_"
-    if Run(config).ours and OmegaConf.select(config, key) == "verl.workers.config.PolicyLossConfig":
+    run, key = Run(config), f"{POLICY_LOSS}._target_"
+    if run.ours and run.get("report", False) and run.get("run_dir") is not None:
+        from ..report.build import write_report
+
+        atexit.register(write_report, run.get("run_dir"))
+    if run.ours and OmegaConf.select(config, key) == "verl.workers.config.PolicyLossConfig":
         with open_dict(config):
             OmegaConf.update(config, key, TARGET)
 
 
 def begin(config: Any) -> None:
-    """The process that trains learns its run; every node of its cluster must have the plugin if the run is ours."""
-    if remember(config).ours:
-        import ray
+    """The process that trains learns its run.
 
-        if ray.is_initialized():
-            check_nodes()
+    For a run of ours every node of the cluster must have the plugin, and `run_dir` gets the commit and the versions.
+    """
+    run = remember(config)
+    if not run.ours:
+        return
+    import ray
+
+    if ray.is_initialized():
+        check_nodes()
+    if run.get("run_dir") is not None:
+        from ..report.environment import write_environment
+
+        write_environment(run.get("run_dir"))
 
 
 # ------------------------------------------------------------------------------------------------ names and sections
