@@ -22,7 +22,6 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 from frpo_verl.report.collect import metric_files, read_metrics
-from frpo_verl.report.environment import write_environment
 
 BUILD = Path("build/quickstart")
 MEAN = "algorithm.norm_adv_by_std_in_grpo=false"  # advantages r - mean: pass rate - beta * KL is what both runs ascend
@@ -217,7 +216,6 @@ def main(argv: list[str] | None = None) -> int:
         status = train(run, args.steps, overrides, console, name)
         if status:
             return status
-        write_environment(args.run)
     console.print("[4/4] report")
     os.environ.setdefault("MPLCONFIGDIR", str((BUILD / "cache" / "matplotlib").absolute()))
     from ..report import cli

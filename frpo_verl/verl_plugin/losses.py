@@ -107,6 +107,7 @@ def around_ppo_loss(original: Callable, args: tuple, kwargs: dict) -> Any:
     call = arguments(original, args, kwargs, "config", "model_output", "data")
     if call is None or not _ours(call["config"]):
         return original(*args, **kwargs)
+    require("worker")
     with open_micro_batch(call["data"]):
         loss, metrics = original(*args, **kwargs)
     if call["config"].policy_loss.get("loss_mode", "vanilla") == "vanilla":
