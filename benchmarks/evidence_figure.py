@@ -26,7 +26,7 @@ def main() -> None:
     figure, (left, right) = plt.subplots(1, 2, figsize=(10, 3.9), layout="constrained")
     horizon.draw(left, json.loads((args.results / "horizon.json").read_text())["results"])
     left.set_title("exact: what is lost, by length of the answer", fontsize=10)
-    left.legend(fontsize=7, frameon=False, ncols=2)
+    left.legend(fontsize=7, frameon=False, loc="center left", bbox_to_anchor=(0.0, 0.27))
     saved = json.loads((args.results / "three_ways.json").read_text())
     core = [r for r in saved["runs"].values() if r["beta"] in (0.0, 0.3) and not r["by_std"]]
     three_ways.frontier(right, core, saved["start"], "kl", "pass@1")

@@ -315,13 +315,13 @@ COLORS = {"no KL": "#888888", "future": "#00798c", "future, position": "#2ec4b6"
 
 
 def frontier(axes, results: list[dict], start: dict, x: str, y: str, by_std: bool = False) -> None:
-    """One point for each method and beta, mean over seeds with 95 % intervals."""
+    """One point for each method and beta of three seeds or more, their mean with 95 % intervals."""
     markers = {0.0: "x", 0.1: "v", 0.3: "o", 1.0: "^"}
     axes.scatter(start[x], start[y], color="black", marker="*", s=60, zorder=3)
     axes.annotate("start", (start[x], start[y]), xytext=(5, -9), textcoords="offset points", fontsize=7)
     seen = set()
     for (_, _, std, beta, method), runs in grouped(results).items():
-        if std == by_std:
+        if std == by_std and len(runs) >= 3:
             (mx, dx), (my, dy) = interval([r["end"][x] for r in runs]), interval([r["end"][y] for r in runs])
             axes.errorbar(
                 mx, my, xerr=None if math.isnan(dx) else dx, yerr=None if math.isnan(dy) else dy, color=COLORS[method],
@@ -378,11 +378,11 @@ def pictures(results: list[dict], start: dict, folder: Path) -> None:
     left.set_yticks(range(len(shown) + 1), ["start", *shown])
     left.invert_yaxis()
     left.set(xlabel="share of the first character", xlim=(0, 1))
-    left.legend(fontsize=7, loc="lower right")
+    left.legend(fontsize=7, loc="upper right")
     right.set(xlabel="position in the answer", ylabel="KL(pi || ref), nats", yscale="symlog")
     right.set_yscale("symlog", linthresh=0.01)
     right.grid(alpha=0.3)
-    right.legend(fontsize=7, frameon=False)
+    right.legend(fontsize=7, frameon=False, loc="lower left", ncols=2)
     figure.savefig(folder / "three_ways_shares.png", dpi=150)
     plt.close(figure)
 
