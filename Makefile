@@ -24,7 +24,8 @@ check: $(VENV)/.ready-test lint
 	@MPLCONFIGDIR=build/matplotlib OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 -m "not e2e and not slow" $(PYTEST_ARGS)
 
 test: $(VENV)/.ready-test lint
-	@MPLCONFIGDIR=build/matplotlib $(BIN)/python -m pytest $(PYTEST_ARGS)
+	@MPLCONFIGDIR=build/matplotlib OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 -m "not e2e" $(PYTEST_ARGS) || [ $$? -eq 5 ]
+	@MPLCONFIGDIR=build/matplotlib $(BIN)/python -m pytest -m e2e $(PYTEST_ARGS) || [ $$? -eq 5 ]
 
 test-megatron: $(VENV)/.ready-megatron
 	@$(BIN)/python -m pytest tests/test_engines.py $(PYTEST_ARGS)
