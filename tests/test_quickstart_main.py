@@ -8,6 +8,7 @@ from rich.console import Console
 from test_report import make_run
 
 from frpo_verl.quickstart import __main__ as quickstart
+from frpo_verl.report.environment import write_environment
 
 
 @pytest.fixture
@@ -56,7 +57,12 @@ def test_frpo_stands_beside_the_same_run_without_a_kl(clone, monkeypatch):
 
 
 def test_a_trained_run_ends_with_the_page_and_its_versions(clone, capsys, monkeypatch):
-    monkeypatch.setattr(quickstart, "train", lambda run, *rest: make_run(run, steps=20) and 0)
+    def train(run, *rest):  # as the plugin leaves a run
+        make_run(run, steps=20)
+        write_environment(run)
+        return 0
+
+    monkeypatch.setattr(quickstart, "train", train)
     assert quickstart.main(["--run", "new"]) == 0
     assert capsys.readouterr().out.split()[-2:] == ["page:", "new/report.html"]
     assert "torch " in (clone / "new/report.html").read_text()
