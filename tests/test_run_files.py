@@ -45,6 +45,17 @@ def test_runs_that_are_not_ours_are_left_alone(tmp_path, monkeypatch, not_ours):
     assert tracker.read_text() == ""
 
 
+def test_a_recipes_metrics_stand_in_its_folder(tmp_path, monkeypatch):
+    known = run.Run(OmegaConf.create({"composed_by": "frpo_verl", "run_dir": str(tmp_path / "run")}))
+    monkeypatch.setattr(run, "_current", known)
+    monkeypatch.setenv("VERL_FILE_LOGGER_PATH", "")
+    for step in range(2):
+        logger = FileLogger("a project", "recipe-method")
+        logger.log({"x": step}, step)
+        logger.finish()
+    assert sorted(p.name for p in (tmp_path / "run").iterdir()) == ["metrics.1.jsonl", "metrics.jsonl"]
+
+
 def checkpoint(folder, step, complete=True):
     path = folder / f"global_step_{step}"
     path.mkdir()

@@ -23,7 +23,7 @@ class RecordedResponse(AgentLoopBase):
         if not text:
             raise ValueError(
                 f"a row with agent_name={NAME} needs extra_info.chosen and extra_info.rejected; write such rows with "
-                "data_preprocess/preference.py"
+                "`python -m frpo_verl data preference`"
             )
         prompt_ids = await self.ct_build_initial_tokens(list(kwargs["raw_prompt"]))
         if self.tokenizer.eos_token_id is None:
@@ -35,7 +35,7 @@ class RecordedResponse(AgentLoopBase):
         if len(ids) > limit:
             raise ValueError(
                 f"a recorded answer has {len(ids)} tokens, more than data.max_response_length={limit}: raise it, or "
-                "drop such rows with data_preprocess/preference.py --tokenizer MODEL --max_tokens N"
+                "drop such rows with `python -m frpo_verl data preference` --tokenizer MODEL --max_tokens N"
             )
         step = kwargs.get("global_steps", 0)
         return AgentLoopOutput(

@@ -287,7 +287,7 @@ def _check_files(run: Run) -> None:
         for path in [value] if isinstance(value, str) else list(value or []):
             if "://" not in str(path) and not os.path.exists(os.path.expanduser(str(path))):
                 raise ConfigError(
-                    f"{key}={path}: no such file; write it with a script in data_preprocess/ or correct it"
+                    f"{key}={path}: no such file; write it with `python -m frpo_verl data NAME` or correct it"
                 )
     model = str(run.get("actor_rollout_ref.model.path", ""))
     local = model.startswith(("/", "./", "../", "~")) or model.count("/") > 1

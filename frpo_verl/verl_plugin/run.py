@@ -108,10 +108,15 @@ class Run:
     @cached_property
     def ours(self) -> bool:
         """Whether the run uses a name of ours or was composed from a recipe of ours."""
-        key, value = RECIPE_MARK
         named = self.estimator or self.loss or self.local_kls
         marked = str(self.get(f"{POLICY_LOSS}._target_", "")).startswith("frpo_verl.")  # as workers know a run of ours
-        return bool(named) or marked or self.get(key) == value or any(self.section(k) for k in section_keys())
+        return bool(named) or marked or self.of_recipe or any(self.section(k) for k in section_keys())
+
+    @property
+    def of_recipe(self) -> bool:
+        """Whether it was composed from a recipe of ours."""
+        key, value = RECIPE_MARK
+        return self.get(key) == value
 
     @cached_property
     def needs(self) -> frozenset[str]:

@@ -11,6 +11,8 @@ from ..files import write_atomically
 from .hooks import arguments
 from .run import current
 
+PATH_VARIABLE = "VERL_FILE_LOGGER_PATH"  # verl's own: where its `file` logger writes
+
 
 def _ours() -> bool:
     run = current()
@@ -18,10 +20,18 @@ def _ours() -> bool:
 
 
 def keep_metrics(original: Callable, logger: object, args: tuple, kwargs: dict) -> None:
-    """Before verl's `file` logger opens its file: move what an earlier start of the run wrote aside."""
+    """Before verl's `file` logger opens its file: move what an earlier start of the run wrote aside.
+
+    A recipe's file is `run_dir`/metrics.jsonl, so that project and experiment are free for the trackers that show them.
+    """
     call = arguments(original, (logger, *args), kwargs, "project_name", "experiment_name")
-    if call is not None and _ours():
-        rotate_metrics(call["project_name"], call["experiment_name"])
+    if call is None or not _ours():
+        return
+    run = current()
+    if run is not None and run.of_recipe and run.get("run_dir") is not None and not os.getenv(PATH_VARIABLE):
+        os.makedirs(run.get("run_dir"), exist_ok=True)
+        os.environ[PATH_VARIABLE] = str(Path(run.get("run_dir")) / "metrics.jsonl")
+    rotate_metrics(call["project_name"], call["experiment_name"])
 
 
 def mend_tracker(original: Callable, args: tuple, kwargs: dict) -> None:
@@ -33,7 +43,7 @@ def mend_tracker(original: Callable, args: tuple, kwargs: dict) -> None:
 
 def metrics_path(project_name: str, experiment_name: str) -> Path:
     """Where verl's `file` logger writes (`utils/tracking.py:534`)."""
-    explicit = os.getenv("VERL_FILE_LOGGER_PATH")
+    explicit = os.getenv(PATH_VARIABLE)
     if explicit:
         return Path(explicit)
     return Path(os.path.expanduser(os.getenv("VERL_FILE_LOGGER_ROOT", "."))) / project_name / f"{experiment_name}.jsonl"
