@@ -19,7 +19,8 @@ def write_plain_config(inputs, run, *overrides):
     config = compose_ppo(
         "+recipe=quickstart_cpu", "method=grpo", f"run_dir={run}", f"data.train_files={inputs}/train.parquet",
         f"data.val_files={inputs}/val.parquet", f"actor_rollout_ref.model.path={inputs}/model", *e2e.SMALL,
-        "trainer.total_training_steps=2", "trainer.save_freq=2", "trainer.val_before_train=true", *overrides,
+        "trainer.total_training_steps=2", "trainer.save_freq=2", "trainer.val_before_train=true",
+        f"trainer.project_name={run}", "trainer.experiment_name=metrics", *overrides,
     )  # fmt: skip
     plain = OmegaConf.to_container(config, resolve=True)
     for key in ROOT_KEYS:
