@@ -416,7 +416,7 @@ def test_an_over_long_answer_is_refused_with_the_cure(tokenizer_folder, item):
 
 def test_a_row_without_answers_says_what_writes_them(tokenizer_folder, item):
     for extra in (None, {}, {**item["extra_info"], "chosen": ""}):
-        with pytest.raises(ValueError, match="data_preprocess/preference.py"):
+        with pytest.raises(ValueError, match="frpo_verl data preference"):
             replay(agent_loop(tokenizer_folder), item, 0, extra_info=extra)
 
 
