@@ -10,7 +10,7 @@ from typing import Any
 
 import torch
 
-from frpo_verl.core.tokens import Tokens, dense_ids, keep, reverse_cumsum
+from frpo_verl.core.tokens import Tokens, dense_ids, keep, reverse_cumsum, select_
 
 __all__ = ["METRIC_NAMES", "MetricSums", "policy_clip_fractions"]
 
@@ -68,7 +68,7 @@ class MetricSums:
             tokens: their tokens.
             kl_to_go: (R, T) suffix sums of delta, read on valid tokens only.
             entropy: (R, T) of the policy at each token, nats.
-            difference: (R, T) log-prob minus another engine's, for the largest of them.
+            difference: (R, T) log-prob minus another engine's, for the largest of them; overwritten.
         """
         if tokens.valid.numel() == 0:
             return
@@ -82,7 +82,8 @@ class MetricSums:
                 self.entropy_to_go = torch.zeros_like(self.kl_to_go)
             self.entropy_to_go[rows] = reverse_cumsum(keep(entropy, tokens.valid)).gather(1, columns).double()
         if difference is not None:
-            largest = float(keep(difference, tokens.valid).abs().amax())
+            low, high = select_(difference, tokens.bits).aminmax()
+            largest = max(-float(low), float(high), key=lambda x: (x != x, x))
             self.largest_difference = max(largest, self.largest_difference or 0.0, key=lambda x: (x != x, x))
 
     def add_regularizer(
@@ -111,6 +112,10 @@ class MetricSums:
             self.outcome[rows] = outcome.gather(1, tokens.valid.to(torch.uint8).argmax(-1, keepdim=True)).double()
         else:
             self.outcome[rows] = outcome.double()
+            of_row = outcome[:, 0]  # only rows whose extreme has the other sign need a look at their tokens
+            extreme = torch.where(of_row > 0, advantages.amin(-1), -advantages.amax(-1))
+            turned = (extreme < 0) & (of_row != 0)
+            outcome, advantages = outcome[turned], advantages[turned]
         self.reg_size += float(reg.abs().sum())
         self.flips += int((advantages * outcome).lt_(0).sum())
 

@@ -2,8 +2,8 @@
 
     A_t = A_outcome - beta * reg_t
 
-The outcome term is verl's own `grpo` (its group statistics, its rule for sessions with several outputs); the regulariser
-is `frpo_verl.core.advantages`. With `kl_coef: 0` verl's result is returned untouched.
+The outcome term is that of verl's `grpo`, without its loop over the rows, and verl's own rule for sessions with several
+outputs; the regulariser is `frpo_verl.core.advantages`. With `kl_coef: 0` verl's result is returned untouched.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from verl.trainer.ppo import core_algos
 
 from .. import methods
 from ..core.advantages import Regularized, regularized_advantages, sequence_divergence
+from ..core.groups import group_advantages
 from ..core.losses.f_grpo import signed_weights, softmax_weights
 from ..core.losses.rpg import baseline_advantage
 from ..core.losses.terms import row_value
@@ -78,7 +79,13 @@ def outcome(view: Batch, rewards: torch.Tensor, mask: torch.Tensor, norm_by_std:
 
 
 def outcome_rows(view: Batch, scores: torch.Tensor, norm_by_std: bool) -> torch.Tensor:
-    """The same for one score a response, (B,): verl's function on a batch that is one token wide."""
+    """The same for one score a response, (B,), in float64 and without verl's loop over the rows.
+
+    Where sessions have several outputs, verl's rule for them on a batch that is one token wide.
+    """
+    groups, sessions = view.groups, view.sessions
+    if groups is not None and (sessions is None or int(sessions.max()) + 1 == len(sessions)):
+        return group_advantages(scores, groups, norm_by_std=norm_by_std)
     ones = torch.ones(len(scores), 1, dtype=torch.int64, device=scores.device)
     return outcome(view, scores.unsqueeze(-1), ones, norm_by_std).squeeze(-1)
 
