@@ -25,7 +25,7 @@ check: $(VENV)/.ready-test lint
 
 test: $(VENV)/.ready-test lint
 	@MPLCONFIGDIR=build/matplotlib OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 -m "not e2e" $(PYTEST_ARGS) || [ $$? -eq 5 ]
-	@MPLCONFIGDIR=build/matplotlib $(BIN)/python -m pytest -m e2e $(PYTEST_ARGS) || [ $$? -eq 5 ]
+	@MPLCONFIGDIR=build/matplotlib $(BIN)/python -m pytest -n 2 --dist worksteal -m e2e $(PYTEST_ARGS) || [ $$? -eq 5 ]
 
 test-megatron: $(VENV)/.ready-megatron
 	@$(BIN)/python -m pytest tests/test_engines.py $(PYTEST_ARGS)

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import atexit
 import os
+import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 import time
+import zlib
 from pathlib import Path
 
 import psutil
@@ -69,9 +73,17 @@ def command(inputs: Path, run: Path, *overrides: str, recipe: str = "quickstart_
     ]  # fmt: skip
 
 
+def ray_folder(run: Path) -> str:
+    """Where Ray keeps its sockets for a run, and looks for a cluster: one run never joins another's. Short, see Ray."""
+    folder = Path(tempfile.gettempdir()) / f"e2e{zlib.crc32(str(run).encode()):08x}"
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    return str(folder)
+
+
 def environment(run: Path) -> dict[str, str]:
     return {
         **os.environ,
+        "RAY_TMPDIR": ray_folder(run),
         "VERL_PLATFORM": "cpu",
         "OMP_NUM_THREADS": "1",
         "RAY_worker_niceness": "0",

@@ -42,6 +42,7 @@ def blocks(language: str) -> list[str]:
 
 
 @pytest.mark.skipif(shutil.which("git") is None, reason="git applies the diffs")
+@pytest.mark.slow
 def test_the_diffs_apply_and_do_what_the_page_says(tmp_path):
     shutil.copytree(ROOT / "frpo_verl", tmp_path / "frpo_verl", ignore=shutil.ignore_patterns("__pycache__"))
     assert len(blocks("diff")) == 3

@@ -100,6 +100,7 @@ def test_a_seam_that_cannot_be_applied_is_heard(monkeypatch, capsys):
         health.require()
 
 
+@pytest.mark.slow
 def test_a_plugin_that_does_not_load_says_so_at_start_and_on_use(tmp_path):
     """A copy of the package whose seams cannot be imported: heard on import of verl, and again from a stub."""
     import shutil
@@ -125,6 +126,7 @@ def test_a_plugin_that_does_not_load_says_so_at_start_and_on_use(tmp_path):
     )
 
 
+@pytest.mark.slow
 def test_import_verl_loads_the_plugin_and_nothing_heavy():
     result = python("import sys, json, verl; print(json.dumps(sorted(m for m in sys.modules)))")
     modules = json.loads(result.stdout.splitlines()[-1])

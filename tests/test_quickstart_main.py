@@ -29,6 +29,7 @@ def test_data_is_made_once(clone):
     assert "generating" in console.export_text(clear=False) and "reusing" in console.export_text()
 
 
+@pytest.mark.slow
 def test_finished_runs_are_shown_again(clone, capsys, monkeypatch):
     for name in ("quickstart", "quickstart_no_kl"):
         run = make_run(clone / "runs" / name, steps=20) or clone / "runs" / name
@@ -56,6 +57,7 @@ def test_frpo_stands_beside_the_same_run_without_a_kl(clone, monkeypatch):
     assert seen == [(Path("runs/quickstart_grpo"), ["method=grpo"])]
 
 
+@pytest.mark.slow
 def test_a_trained_run_ends_with_the_page_and_its_versions(clone, capsys, monkeypatch):
     def train(run, *rest):  # as the plugin leaves a run
         make_run(run, steps=20)

@@ -8,7 +8,7 @@ from test_report_page import hostile
 from frpo_verl.report import cli
 
 REASON = browser.why_not()
-pytestmark = pytest.mark.skipif(REASON is not None, reason=str(REASON))
+pytestmark = [pytest.mark.slow, pytest.mark.skipif(REASON is not None, reason=str(REASON))]
 VIEWS = [(size, scheme) for size in browser.SIZES for scheme in ("light", "dark")]
 
 

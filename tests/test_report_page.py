@@ -178,6 +178,7 @@ def hostile(folder):
     return folder
 
 
+@pytest.mark.slow
 def test_what_a_model_or_a_configuration_wrote_is_text(tmp_path):
     folder = hostile(tmp_path / "run")
     for arguments in (["--name", SCRIPT, "--title", SCRIPT], ["--name", SCRIPT, "--name", "b"]):
@@ -240,6 +241,7 @@ def test_an_empty_run_beside_another_is_said_in_one_line(tmp_path, run, capsys):
     assert capsys.readouterr().err.count("\n") == 1
 
 
+@pytest.mark.slow
 def test_two_methods_differ_where_they_are_marked(tmp_path):
     folders = [write_run(tmp_path / name, name, steps=12) for name in ("frpo", "grpo")]
     html = page_of(*folders)
@@ -256,6 +258,7 @@ def test_two_methods_differ_where_they_are_marked(tmp_path):
     )
 
 
+@pytest.mark.slow
 def test_ten_thousand_validation_rows(tmp_path):
     import random
 

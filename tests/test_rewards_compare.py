@@ -150,6 +150,7 @@ def test_rules(rule, gold, pred, equal, ask):
 
 @pytest.mark.timeout(600)
 @pytest.mark.parametrize("name", ["verifier_upstream", "verifier_adversarial"])
+@pytest.mark.slow
 def test_labelled_sets(name, ask):
     """The sets of other projects' tests and of the generator, by the labels of the rules."""
     from frpo_verl.rewards.extract import extract_answer

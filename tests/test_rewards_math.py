@@ -78,6 +78,7 @@ def test_as_verl_calls_it(no_pool):
 
 
 @pytest.mark.timeout(600)
+@pytest.mark.slow
 def test_labelled_pairs():
     assert len(PAIRS) >= 500 and len({(p["gold"], p["pred"]) for p in PAIRS}) == len(PAIRS)
     judged = {(p["gold"], p["pred"]): compute_score("pairs", boxed(p["pred"]), p["gold"], deadline=60.0) for p in PAIRS}
@@ -125,6 +126,7 @@ def test_an_unreadable_ground_truth_is_an_error(no_pool):
 
 
 @pytest.mark.timeout(600)
+@pytest.mark.slow
 def test_fuzzed_answers_asked_twice_get_the_same_verdict():
     """Random edits of the labelled answers: no exception, the same verdict twice, nothing left behind
     (benchmarks/verifier.py does it with 10,000)."""
@@ -139,6 +141,7 @@ def test_fuzzed_answers_asked_twice_get_the_same_verdict():
 
 
 @pytest.mark.timeout(600)
+@pytest.mark.slow
 def test_hostile_answers_are_bounded():
     """Each returns soon after the deadline, scores 0, leaves this process small, and the next honest answer is judged
     right."""
@@ -169,6 +172,7 @@ def test_hostile_answers_are_bounded():
     assert compute_score("math", boxed(r"2^{1/2}"), gold, deadline=60.0)["acc"] == 1.0
 
 
+@pytest.mark.slow
 def test_threads_agree_with_one():
     rows = [(boxed(p["pred"]), p["gold"]) for p in PAIRS[:: len(PAIRS) // 24]]
     alone = [compute_score("pairs", *row, deadline=60.0) for row in rows]

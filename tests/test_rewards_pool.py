@@ -13,6 +13,7 @@ from frpo_verl.rewards import pool as pool_module
 from frpo_verl.rewards.pool import Pool, default_workers, get_pool
 
 pytest.importorskip("math_verify")
+pytestmark = pytest.mark.slow
 
 GOLD, RIGHT, WRONG = r"\sqrt{2}", r"\frac{2}{\sqrt{2}}", r"\frac{3}{\sqrt{2}}"
 # one C call that holds the interpreter for minutes; the pre-filters would refuse it

@@ -136,6 +136,7 @@ def test_slips():
 # ---- the folder
 
 
+@pytest.mark.slow
 def test_build_then_reuse(data, tmp_path, monkeypatch):
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
@@ -160,6 +161,7 @@ def test_build_then_reuse(data, tmp_path, monkeypatch):
         tiny_model.build(out, data, SMALL, progress=False)
 
 
+@pytest.mark.slow
 def test_what_a_killed_build_left_is_removed(data, tmp_path):
     gone = subprocess.Popen([sys.executable, "-c", ""])
     gone.wait()
@@ -171,6 +173,7 @@ def test_what_a_killed_build_left_is_removed(data, tmp_path):
     assert not left.exists() and kept.exists()
 
 
+@pytest.mark.slow
 def test_same_seed_same_weights(data, tmp_path):
     from safetensors.torch import load_file
 

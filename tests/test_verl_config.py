@@ -5,6 +5,7 @@ import pytest
 from omegaconf import OmegaConf
 from verl_config import compose_plainly, compose_ppo
 
+pytestmark = pytest.mark.slow
 TYPED = [
     [],
     ["algorithm.adv_estimator=frpo", "+algorithm.frpo.kl_coef=0.01"],
