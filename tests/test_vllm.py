@@ -48,12 +48,7 @@ def test_the_quickstarts_recipe_trains(inputs, tmp_path):
 
 
 def test_a_recipe_for_gpus_trains(inputs, tmp_path):
-    settings = [
-        "+check=twin",
-        "layout=cpu_vllm",
-        "actor_rollout_ref.actor.optim.lr=1e-2",
-        "trainer.total_training_steps=2",
-    ]
+    settings = ["+check=twin", "layout=cpu_vllm", "trainer.total_training_steps=2"]
     status, metrics, output = e2e.train(inputs, tmp_path, *settings, recipe="smoke")
     assert status == 0, output[-5000:]
     assert sorted(metrics) == [1, 2]
@@ -94,6 +89,7 @@ def test_an_engine_that_dies_ends_the_run_with_its_name(inputs, tmp_path):
     status, output = e2e.execute(e2e.command(inputs, tmp_path, *overrides), tmp_path, variables, timeout=240)
     assert status == 1
     assert sorted(e2e.metrics(tmp_path)) == [1]
+    assert "of the answers in this batch are missing" in output  # verl goes on with what was generated before
     assert "the rollout engine did not take the new weights within 10 s" in output
 
 
