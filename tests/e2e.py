@@ -37,7 +37,7 @@ SMALL = [
 ]
 
 
-def make_inputs(folder: Path) -> Path:
+def make_inputs(folder: Path, head_dim: int = 16) -> Path:
     """A random two-layer model and eight rows of arithmetic to train on and to validate with in `folder`."""
     model = folder / "model"
     model.mkdir(parents=True)
@@ -46,7 +46,7 @@ def make_inputs(folder: Path) -> Path:
     torch.manual_seed(0)
     config = Qwen3Config(
         vocab_size=len(tokenizer), hidden_size=32, intermediate_size=64, num_hidden_layers=2, num_attention_heads=2,
-        num_key_value_heads=1, head_dim=16, max_position_embeddings=256, tie_word_embeddings=False,
+        num_key_value_heads=1, head_dim=head_dim, max_position_embeddings=256, tie_word_embeddings=False,
         eos_token_id=tokenizer.eos_token_id, pad_token_id=tokenizer.pad_token_id, initializer_range=0.2,
     )  # fmt: skip
     Qwen3ForCausalLM(config).save_pretrained(model)

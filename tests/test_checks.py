@@ -193,11 +193,13 @@ def test_stops_before_anything_starts(files, overrides, line):
     [
         (["actor_rollout_ref.actor.strategy=fsdp"], "strategy=fsdp with VERL_PLATFORM=cpu: FSDP1 and Megatron need"),
         (["actor_rollout_ref.rollout.name=sglang"], "rollout.name=sglang with VERL_PLATFORM=cpu: this engine needs"),
+        (["actor_rollout_ref.rollout.name=vllm"], "rollout.name=vllm with VERL_PLATFORM=cpu: vLLM is not installed"),
         (["trainer.v1.trainer_mode=separate_async"], "trainer.v1.trainer_mode=separate_async with VERL_PLATFORM=cpu"),
     ],
 )
 def test_what_a_processor_cannot_run_stops_too(files, monkeypatch, overrides, line):
     monkeypatch.setenv("VERL_PLATFORM", "cpu")
+    monkeypatch.setattr(checks.vllm_cpu, "installed", lambda: False)
     assert line in stopped(files, *overrides)
 
 

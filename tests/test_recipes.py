@@ -7,19 +7,21 @@ from verl.utils.config import omega_conf_to_dataclass, validate_config
 from verl_config import compose_ppo
 
 from frpo_verl.settings import ConfigError
+from frpo_verl.verl_plugin.cpu import vllm_cpu
 from frpo_verl.verl_plugin.layout_checks import check_layout
 from frpo_verl.verl_plugin.paths import check_names, layout_names, method_names, recipe_names
 
+PROCESSOR = ["cpu", "cpu_vllm"]
 CPU = ["quickstart_cpu", "gsm8k_cpu", "eval_cpu"]
 EVALUATIONS = ["eval_math", "eval_aime", "eval_cpu"]
 MOE = ["frpo_qwen3_30b_a3b"]
-DENSE_LAYOUTS = ["fsdp", "fsdp_offload", "megatron", "cpu"]
+DENSE_LAYOUTS = ["fsdp", "fsdp_offload", "megatron", *PROCESSOR]
 MOE_LAYOUTS = ["fsdp_moe", "megatron_moe", "megatron_moe_1node"]
 
 
 def layouts_of(recipe):
     """The layouts that make sense for a recipe."""
-    return ["cpu"] if recipe in CPU else MOE_LAYOUTS if recipe in MOE else DENSE_LAYOUTS
+    return PROCESSOR if recipe in CPU else MOE_LAYOUTS if recipe in MOE else DENSE_LAYOUTS
 
 
 HEADS = ["frpo_qwen3_1.7b", "prl_qwen2.5_math_7b", "rpg_qwen3_4b", "f_grpo_qwen2.5_math_1.5b", "eval_math", "smoke"]
@@ -34,9 +36,10 @@ BESIDE = {  # a recipe's own lines must leave room for these; the first recipe i
 def workplace(tmp_path, monkeypatch):
     """A folder where every file and model that a recipe names exists."""
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(vllm_cpu, "installed", lambda: True)
 
     def settle(config):
-        monkeypatch.setenv("VERL_PLATFORM", "cpu" if config.layout == "cpu" else "")
+        monkeypatch.setenv("VERL_PLATFORM", "cpu" if config.layout in PROCESSOR else "")
         files = [config.data.train_files, config.data.val_files]
         for path in [p for f in files for p in ([f] if isinstance(f, str) else f)]:
             (tmp_path / path).parent.mkdir(parents=True, exist_ok=True)

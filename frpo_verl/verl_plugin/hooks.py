@@ -92,11 +92,11 @@ def seam(
     return decorate
 
 
-def step(module: str, *, upstream: str, reason: str, only_cpu: bool = False):
+def step(module: str, *, upstream: str, reason: str, only_cpu: bool = False, package: str = ""):
     """Run the decorated function with the module once it is imported."""
 
     def decorate(function):
-        SEAMS.append(Seam(module, "", function, upstream, reason, {}, only_cpu))
+        SEAMS.append(Seam(module, "", function, upstream, reason, {}, only_cpu, package))
         return function
 
     return decorate

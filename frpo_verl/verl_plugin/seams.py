@@ -1,8 +1,7 @@
 """Every place of verl that frpo_verl touches.
 
-A wrap is three lines: what it does stands in the module that it calls, and a call that it does not understand, or a run
-that is not ours, goes to verl's function untouched. Line numbers are those of verl 0.9.1. The hex strings are hashes of
-the wrapped function's source, see `hooks.py`.
+A wrap is three lines: what it does stands in the module that it calls; a call that it does not understand, and a run that
+is not ours, goes to verl untouched. Line numbers, and the hashes of sources (`hooks.py`), are those of verl 0.9.1.
 """
 
 from __future__ import annotations
@@ -43,9 +42,8 @@ def register_policy_losses(module):
     reason="agent_name=recorded_response: recorded preference pairs in place of generated answers (f-HAL)",
 )
 def register_agent_loops(module):
-    module._agent_loop_registry["recorded_response"] = {
-        "_target_": "frpo_verl.verl_plugin.agent_loops.RecordedResponse"
-    }
+    target = "frpo_verl.verl_plugin.agent_loops.RecordedResponse"
+    module._agent_loop_registry["recorded_response"] = {"_target_": target}
 
 
 @step(
@@ -133,8 +131,7 @@ def compute_data_metrics(original, *args, **kwargs):
     "verl.workers.utils.losses",
     "ppo_loss",
     upstream="workers/utils/losses.py:57",
-    reason="a registered loss gets no ref_log_prob and a local KL no old_log_probs; the micro-batch has both. "
-    "FSDP, Megatron and VeOmni engines all call this one",
+    reason="a registered loss gets no ref_log_prob and a local KL no old_log_probs; every engine calls this with both",
     known={"d7c0f8772b444f55": "0.9.1"},
 )
 def ppo_loss(original, *args, **kwargs):
@@ -297,11 +294,13 @@ def find_latest_ckpt_path(original, *args, **kwargs):
 @step(
     "verl.plugin.platform",
     upstream="plugin/platform/platform_manager.py:31 PlatformRegistry",
-    reason="VERL_PLATFORM=cpu names a platform that verl does not ship",
+    reason="VERL_PLATFORM=cpu names a platform that verl does not ship; vLLM's build for it is no `vllm` to verl",
     only_cpu=True,
 )
 def register_platform(module):
-    from .cpu import platform  # noqa: F401 - registers itself
+    from .cpu import platform, vllm_cpu  # noqa: F401 - the platform registers itself
+
+    vllm_cpu.name_distribution()
 
 
 @seam(
@@ -337,3 +336,16 @@ def register_engines(module):
 def unpin_offload(module):
     policy = module.CPUOffloadPolicy
     module.CPUOffloadPolicy = lambda pin_memory=False: policy(pin_memory=False)
+
+
+@step(
+    "vllm.model_executor.layers.utils",
+    upstream="vllm 0.31.0, model_executor/layers/linear.py:216 remove_weight=True",
+    reason="a packed layer drops the weights that the trainer's next ones are loaded into",
+    only_cpu=True,
+    package="vllm",
+)
+def keep_vllm_weights(module):
+    from .cpu import vllm_cpu
+
+    vllm_cpu.keep_weights(module)
