@@ -229,36 +229,9 @@ def worker(original, self, config, *args, **kwargs):
     return original(self, config, *args, **kwargs)
 
 
-# ---------------------------------------------------------------------------------------------- a dead rollout engine
+# ---------------------------------------------------------------------------------------------- what goes wrong in a run
 
-
-@seam(
-    "verl.workers.rollout.vllm_rollout.bucketed_weight_transfer",
-    "BucketedWeightSender._init_socket",
-    upstream="workers/rollout/vllm_rollout/bucketed_weight_transfer.py:160",
-    reason="the sender waits for a dead engine for ever",
-    known={"acd9dd63022ee7d0": "0.9.1"},
-    package="vllm",
-)
-def init_socket(original, self, *args, **kwargs):
-    from . import weight_transfer
-
-    return weight_transfer.open_socket(original, self, args, kwargs)
-
-
-@seam(
-    "verl.workers.rollout.vllm_rollout.bucketed_weight_transfer",
-    "BucketedWeightSender.async_send_weights",
-    upstream="workers/rollout/vllm_rollout/bucketed_weight_transfer.py:101",
-    reason="the time-out becomes a sentence that names the cause",
-    known={"48bb4e516c4be9aa": "0.9.1"},
-    package="vllm",
-)
-async def async_send_weights(original, self, *args, **kwargs):
-    from . import weight_transfer
-
-    return await weight_transfer.send_weights(original, self, *args, **kwargs)
-
+from . import seams_faults  # noqa: E402, F401 - the wraps that end a broken run in time
 
 # ---------------------------------------------------------------------------------------------- files of a run
 
