@@ -36,6 +36,7 @@ import psutil  # noqa: E402
 from frpo_verl.files import write_atomically  # noqa: E402
 
 SILENCE = 45  # seconds, the run's max_silence_s
+PATIENCE = 600  # seconds until a start has met its fault
 PARTS = {
     "training worker": r"^ray::WorkerDict",
     "rollout server": r"^ray::HFServer",
@@ -130,9 +131,14 @@ def family(pid: int) -> dict[psutil.Process, str]:
 
 
 def last_error(log: Path) -> str:
+    """The last line of an output that is an error's, with the name of the actor where one has died."""
     lines = [re.sub(r"\x1b\[[0-9;]*m", "", line) for line in log.read_text(errors="replace").splitlines()]
     lines = [re.sub(r"^\(\w+ pid=\d+[^)]*\)\s*", "", line).strip() for line in lines]
-    return next((line for line in reversed(lines) if ERROR.match(line)), "")
+    found = [i for i, line in enumerate(lines) if ERROR.match(line)]
+    if not found:
+        return ""
+    name = [line.split()[-1].split(".")[-1] for line in lines[found[-1] + 1 :][:1] if line.startswith("class_name:")]
+    return " ".join([lines[found[-1]], *(f"({n})" for n in name)])
 
 
 def suffer(run: Run, fault: str, limit: float) -> Outcome:
@@ -142,7 +148,7 @@ def suffer(run: Run, fault: str, limit: float) -> Outcome:
     process = run.start(inside, steps=3, validate=bool(kill) and kill[1] == "validation")
     begun, members = time.monotonic(), {}
     while process.poll() is None and not (run.folder / faults_inside.MARK).exists():
-        if time.monotonic() - begun > 400:
+        if time.monotonic() - begun > PATIENCE:
             break
         time.sleep(0.1)
     since, members = time.monotonic(), family(process.pid)
@@ -210,7 +216,7 @@ def main() -> None:
             before = outcome
         if before is not None:
             process = run.start("", steps=1, validate=False)
-            process.wait(timeout=400)
+            process.wait(timeout=PATIENCE)
             before.resumed = run.resumed_at()
             store(done, before, args.out)
 
