@@ -1,11 +1,13 @@
 """What a run does when something in it dies or lies, and whether the next start goes on from a whole checkpoint.
 
-    python benchmarks/faults.py                                  # every fault; writes docs/results/faults.json and faults.md
-    python benchmarks/faults.py --only "kill the training worker in update" "a reward that raises"
+    python benchmarks/faults.py                                   # every fault that docs/results/faults.json does not hold yet
+    python benchmarks/faults.py --only "a reward that raises"     # these, again
 
-A tiny model on a processor, main_ppo with frpo, a checkpoint after every step, 4 steps. Processes are killed with SIGKILL
-in the moment in which Ray shows the phase in the title of a process, after step 1. A run that is still there after --limit
-seconds is ended and counted as one that hangs. Then the same command is started again without the fault.
+A tiny model on a processor, `main_ppo` with `adv_estimator=frpo` and a checkpoint after every step. One run suffers one
+fault after the other: each start resumes, trains a step, meets its fault in the next one and, if it survives, trains one
+more. So each start is also what the table calls the next start of the fault before it. `tests/faults_inside.py` brings the
+fault about; for a kill it holds the run in the phase while this script sends SIGKILL. A start that is still there `--limit`
+seconds after its fault is ended and counted as one that hangs. Writes docs/results/faults.json and faults.md.
 """
 
 from __future__ import annotations
@@ -14,193 +16,223 @@ import argparse
 import json
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
 import tempfile
 import time
 from dataclasses import asdict, dataclass
+from importlib import metadata
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
 sys.path[:0] = [str(ROOT / "tests")]
 
 import e2e  # noqa: E402
+import faults_inside  # noqa: E402
 import psutil  # noqa: E402
 
 from frpo_verl.files import write_atomically  # noqa: E402
 
-STEPS = 4
-VICTIMS = {
-    "the training worker": r"^ray::WorkerDict",
-    "the rollout server": r"^ray::HFServer",
-    "the reward worker": r"^ray::RewardLoopWorker",
-    "the trainer's actor": r"^ray::TaskRunner",
-    "the command": r"-m verl.trainer.main_ppo",
+SILENCE = 45  # seconds, the run's max_silence_s
+PATIENCE = 600  # seconds until a start has met its fault
+PARTS = {
+    "training worker": r"^ray::WorkerDict",
+    "rollout server": r"^ray::HFServer",
+    "reward worker": r"^ray::RewardLoopWorker",
+    "agent loop": r"^ray::AgentLoopWorker",
+    "trainer": r"^ray::TaskRunner",
+    "command": r"-m verl\.trainer\.main_ppo",
 }
-PHASES = {
-    "generation": r"^ray::AgentLoopWorker\w*\.generate",
-    "update": r"^ray::WorkerDict\.\w*update_actor",
-    "checkpoint": r"^ray::WorkerDict\.\w*save_checkpoint",
-}
+HELD = {("reward worker", "generation"): "scoring", ("reward worker", "validation"): "scoring for validation"}
+PHASES = ("generation", "update", "checkpoint", "validation")
 KILLS = [
-    ("the training worker", "generation"),
-    ("the training worker", "update"),
-    ("the training worker", "checkpoint"),
-    ("the rollout server", "generation"),
-    ("the rollout server", "update"),
-    ("the reward worker", "generation"),
-    ("the trainer's actor", "update"),
-    ("the command", "update"),
+    (part, phase) for part in ("training worker", "rollout server", "reward worker", "command") for phase in PHASES
 ]
-LIES = [
-    "a reward that raises",
-    "a reward that hangs",
-    "a reward that is a string",
-    "NaN in a log-prob",
-    "NaN in an advantage",
-    "NaN in a weight",
-    "no room for a checkpoint",
-]
+KILLS += [("trainer", "update"), ("agent loop", "generation")]
+FAULTS = {f"kill the {part} in {phase}": (part, phase) for part, phase in KILLS} | dict.fromkeys(faults_inside.LIES)
 ERROR = re.compile(
-    r"^(?:\w*\.)*\w*(?:Error|Exception|Died|Gone|Mismatch)\b.*|.*(?:unexpectedly|was killed|actor died).*", re.I
+    r"^(?:[\w.]+\.)?\w*(?:Error|Exception|Died|Gone|Answers|Weights)(?:\([\w.]+\))?: .*|^frpo_verl: .*missing.*"
 )
+PACKAGES = ("verl", "torch", "transformers", "ray")
 
 
 @dataclass
 class Outcome:
-    """How a run with a fault ended."""
+    """How a start with a fault ended, and what the next one did."""
 
     fault: str
-    ended: str  # `exit 1 after 12 s`, `hangs`, `goes on`
-    line: str  # the last line of its output that speaks of an error
-    resumed: str  # what the next start did
+    ended: str
+    line: str
+    left: int  # processes that were still there half a minute later
+    saved: int  # the step that the tracker names afterwards
+    resumed: str = ""
 
 
-def titles(root: int) -> dict[int, str]:
-    """Command line (Ray's title of the task under way) of a process and all its descendants."""
+@dataclass
+class Run:
+    """One run: its folder, and the number of starts so far."""
+
+    inputs: Path
+    folder: Path
+    starts: int = 0
+
+    @property
+    def saved(self) -> int:
+        tracker = self.folder / "checkpoints" / "latest_checkpointed_iteration.txt"
+        return int(tracker.read_text() or 0) if tracker.exists() else 0
+
+    @property
+    def log(self) -> Path:
+        return self.folder / f"start.{self.starts}.log"
+
+    def start(self, fault: str, steps: int, validate: bool) -> subprocess.Popen:
+        self.starts += 1
+        self.folder.mkdir(exist_ok=True)
+        for name in (faults_inside.MARK, faults_inside.GO):
+            (self.folder / name).unlink(missing_ok=True)
+        for path in self.folder.rglob("*"):
+            if path.is_symlink():  # room again on the disk that was full
+                path.unlink()
+        overrides = [
+            f"trainer.total_training_steps={self.saved + steps}", "trainer.save_freq=1", f"+max_silence_s={SILENCE}",
+            f"trainer.test_freq={1 if validate else -1}",
+            f"actor_rollout_ref.rollout.val_kwargs.temperature={faults_inside.VALIDATION_TEMPERATURE}",
+            "reward.custom_reward_function.path=pkg://faults_inside",
+        ]  # fmt: skip
+        variables = {
+            "FRPO_FAULT": fault, "FRPO_FAULT_DIR": str(self.folder), "VERL_USE_EXTERNAL_MODULES": "faults_inside"
+        }  # fmt: skip
+        with open(self.log, "wb") as out:
+            return subprocess.Popen(
+                e2e.command(self.inputs, self.folder, *overrides), stdout=out, stderr=subprocess.STDOUT,
+                env={**e2e.environment(self.folder), **variables}, start_new_session=True,
+            )  # fmt: skip
+
+    def resumed_at(self) -> str:
+        """Where the last start began, and whether it trained a step from there."""
+        found = re.findall(r"setting global step to (\d+)", self.log.read_text(errors="replace"))
+        at = int(found[-1]) if found else 0
+        trained = at + 1 in e2e.metrics(self.folder)
+        return f"trains on from step {at}" if trained else f"does not train: {last_error(self.log)}"
+
+
+def family(pid: int) -> dict[psutil.Process, str]:
+    """A process and all its descendants, each with its title (Ray writes the actor's class there)."""
     found = {}
-    for process in [psutil.Process(root), *psutil.Process(root).children(recursive=True)]:
-        try:
-            text = (
-                Path(f"/proc/{process.pid}/cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace").strip()
-            )
-        except OSError:
-            continue
-        found[process.pid] = text
+    try:
+        for process in [psutil.Process(pid), *psutil.Process(pid).children(recursive=True)]:
+            title = Path(f"/proc/{process.pid}/cmdline").read_bytes().replace(b"\0", b" ")
+            found[process] = title.decode(errors="replace").strip()
+    except (psutil.NoSuchProcess, OSError):
+        pass
     return found
 
 
-def command(inputs: Path, run: Path) -> list[str]:
-    overrides = [f"trainer.total_training_steps={STEPS}", "trainer.save_freq=1", "trainer.resume_mode=auto"]
-    reward = [
-        "reward.custom_reward_function.path=pkg://faults_inside",
-        "reward.custom_reward_function.name=compute_score",
-    ]
-    return e2e.command(inputs, run, *overrides, *reward)
-
-
-def start(inputs: Path, run: Path, log: Path, fault: str) -> subprocess.Popen:
-    env = {**e2e.environment(run), "FRPO_FAULT": fault, "VERL_USE_EXTERNAL_MODULES": "faults_inside"}
-    with open(log, "wb") as out:
-        return subprocess.Popen(command(inputs, run), stdout=out, stderr=subprocess.STDOUT, env=env)
-
-
-def kill_in_phase(process: subprocess.Popen, run: Path, victim: str, phase: str) -> bool:
-    """Kill the victim when the phase is seen after step 1; False if the run ended before that."""
-    patience = time.monotonic() + 300
-    while process.poll() is None and time.monotonic() < patience:
-        if 1 not in e2e.metrics(run):
-            time.sleep(0.2)
-            continue
-        try:
-            seen = titles(process.pid)
-        except psutil.NoSuchProcess:
-            continue
-        if any(re.search(PHASES[phase], text) for text in seen.values()):
-            for pid in [pid for pid, text in seen.items() if re.search(VICTIMS[victim], text)]:
-                os.kill(pid, signal.SIGKILL)
-                return True
-    return False
-
-
-def wait(process: subprocess.Popen, since: float, limit: float) -> str:
-    try:
-        status = process.wait(timeout=max(1.0, limit - (time.monotonic() - since)))
-    except subprocess.TimeoutExpired:
-        e2e.kill_tree(process.pid)
-        return f"hangs (ended after {limit:g} s)"
-    return f"exit {status} after {time.monotonic() - since:.0f} s" if status else "goes on to the end"
-
-
 def last_error(log: Path) -> str:
-    lines = [
-        re.sub(r"\x1b\[[0-9;]*m|^\(\w+ pid=\d+[^)]*\)\s*", "", line)
-        for line in log.read_text(errors="replace").splitlines()
-    ]
-    lines = [line.strip() for line in lines if ERROR.match(line.strip())]
-    return lines[-1][:200] if lines else ""
+    """The last line of an output that is an error's, with the name of the actor where one has died."""
+    lines = [re.sub(r"\x1b\[[0-9;]*m", "", line) for line in log.read_text(errors="replace").splitlines()]
+    lines = [re.sub(r"^\(\w+ pid=\d+[^)]*\)\s*", "", line).strip() for line in lines]
+    found = [i for i, line in enumerate(lines) if ERROR.match(line)]
+    if not found:
+        return ""
+    name = [line.split()[-1].split(".")[-1] for line in lines[found[-1] + 1 :][:1] if line.startswith("class_name:")]
+    return " ".join([lines[found[-1]], *(f"({n})" for n in name)])
 
 
-def suffer(inputs: Path, work: Path, fault: str, kill: tuple[str, str] | None, limit: float) -> Outcome:
-    run = work / re.sub(r"\W+", "_", fault)
-    run.mkdir()
-    process = start(inputs, run, run / "first.log", "" if kill else fault)
-    since = time.monotonic()
+def suffer(run: Run, fault: str, limit: float) -> Outcome:
+    """One start with its fault."""
+    kill = FAULTS[fault]
+    inside = f"hold in {HELD.get(kill, kill[1])}" if kill else fault
+    process = run.start(inside, steps=3, validate=bool(kill) and kill[1] == "validation")
+    begun, members = time.monotonic(), {}
+    while process.poll() is None and not (run.folder / faults_inside.MARK).exists():
+        if time.monotonic() - begun > PATIENCE:
+            break
+        time.sleep(0.1)
+    since, members = time.monotonic(), family(process.pid)
+    if not (run.folder / faults_inside.MARK).exists():
+        e2e.kill_tree(process.pid) if process.poll() is None else None
+        return Outcome(fault, "the fault did not come", last_error(run.log), 0, run.saved)
     if kill:
-        if not kill_in_phase(process, run, *kill):
-            e2e.kill_tree(process.pid) if process.poll() is None else None
-            return Outcome(fault, "the phase was not seen", last_error(run / "first.log"), "")
-        since = time.monotonic()
-        ended = wait(process, since, limit)
-    else:
-        ended = wait(process, since, limit + 120)  # with the start
-    left = [p for p in psutil.process_iter(["cmdline"]) if str(run) in " ".join(p.info["cmdline"] or [])]
-    before = max(e2e.metrics(run), default=0)
-    again = start(inputs, run, run / "second.log", "")
-    status = wait(again, time.monotonic(), 400)
-    text = (run / "second.log").read_text(errors="replace")
-    found = re.search(r"Setting global step to (\d+)|[Rr]esum\w+ from .*global_step_(\d+)", text)
-    step = next((g for g in found.groups() if g), "0") if found else "0"
-    whole = status == "goes on to the end" and STEPS in e2e.metrics(run)
-    resumed = f"from step {step} (step {before} was logged) to step {STEPS}" if whole else f"did not finish: {status}"
-    if left:
-        resumed += f"; {len(left)} processes were left"
-    return Outcome(fault, ended, last_error(run / "first.log"), resumed)
+        victims = [p for p, title in members.items() if re.search(PARTS[kill[0]], title)]
+        for victim in victims:
+            os.kill(victim.pid, signal.SIGKILL)
+        if not victims:
+            e2e.kill_tree(process.pid)
+            return Outcome(fault, "nobody to kill", "", 0, run.saved)
+    (run.folder / faults_inside.GO).touch()
+    try:
+        status = process.wait(timeout=limit)
+        ended = f"exit {status} after {time.monotonic() - since:.0f} s" if status else "goes on"
+    except subprocess.TimeoutExpired:
+        ended = f"hangs (ended after {limit:g} s)"
+        e2e.kill_tree(process.pid)
+    _, left = psutil.wait_procs(list(members), timeout=30)
+    for survivor in left:
+        survivor.kill()
+    return Outcome(fault, ended, last_error(run.log), len(left), run.saved)
 
 
 def page(outcomes: list[Outcome]) -> str:
+    versions = ", ".join(f"{name} {metadata.version(name)}" for name in PACKAGES)
     lines = [
         "# Faults: what a run does when something in it dies or lies",
         "",
-        "Written by `python benchmarks/faults.py`: a tiny model on a processor, `adv_estimator=frpo`, a checkpoint after every",
-        "step. `ended` counts from the kill, or from the start of the command.",
+        "Written by `python benchmarks/faults.py`: a tiny model on a processor (2 cores, other programs beside it), the rollout",
+        f"`hf`, `adv_estimator=frpo`, one worker of each kind, a checkpoint after every step, `max_silence_s={SILENCE}`. {versions}.",
         "",
-        "| fault | ended | its last error line | the next start |",
-        "| --- | --- | --- | --- |",
-        *("| " + " | ".join(str(v).replace("|", "\\|") for v in asdict(o).values()) + " |" for o in outcomes),
+        "Seconds count from the fault to the end of the command. *Saved* is the step that the checkpoints' tracker names then. *Left*",
+        "counts processes that are still there half a minute after the end. [What to expect, what to set](../faults.md).",
+        "",
+        "| fault | the run | its last error line | left | saved | the next start |",
+        "| --- | --- | --- | --- | --- | --- |",
     ]
+    for o in outcomes:
+        cells = (o.fault, o.ended, o.line, o.left, o.saved, o.resumed)
+        lines.append("| " + " | ".join(str(cell).replace("|", "\\|") for cell in cells) + " |")
     return "\n".join(lines) + "\n"
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", type=Path, default=ROOT / "docs/results")
-    parser.add_argument("--only", nargs="*", default=[])
-    parser.add_argument("--limit", type=float, default=240.0)
+    parser.add_argument("--only", nargs="*", default=[], choices=list(FAULTS), metavar="FAULT")
+    parser.add_argument("--limit", type=float, default=180.0)
+    parser.add_argument("--logs", type=Path, help="keep every start's output in this folder")
     args = parser.parse_args()
-    faults = {f"kill {victim} in {phase}": (victim, phase) for victim, phase in KILLS} | dict.fromkeys(LIES)
-    outcomes = []
+    file = args.out / "faults.json"
+    done = {row["fault"]: Outcome(**row) for row in json.loads(file.read_text())} if file.exists() else {}
     with tempfile.TemporaryDirectory() as folder:
-        inputs = e2e.make_inputs(Path(folder) / "inputs")
-        for fault, kill in faults.items():
-            if args.only and fault not in args.only:
-                continue
-            outcomes.append(suffer(inputs, Path(folder), fault, kill, args.limit))
-            print(outcomes[-1], flush=True)
-            text = json.dumps([asdict(o) for o in outcomes], indent=1) + "\n"
-            write_atomically(args.out / "faults.json", text)
-            write_atomically(args.out / "faults.md", page(outcomes))
+        run = Run(e2e.make_inputs(Path(folder) / "inputs"), Path(folder) / "run")
+        before: Outcome | None = None
+        for fault in args.only or [fault for fault in FAULTS if fault not in done]:
+            outcome = suffer(run, fault, args.limit)
+            keep(run, fault, args.logs)
+            if before is not None:
+                before.resumed = run.resumed_at()
+                store(done, before, args.out)
+            before = outcome
+        if before is not None:
+            process = run.start("", steps=1, validate=False)
+            process.wait(timeout=PATIENCE)
+            before.resumed = run.resumed_at()
+            store(done, before, args.out)
+
+
+def keep(run: Run, fault: str, logs: Path | None) -> None:
+    if logs is not None:
+        logs.mkdir(parents=True, exist_ok=True)
+        shutil.copy(run.log, logs / (re.sub(r"\W+", "_", fault) + ".log"))
+
+
+def store(done: dict[str, Outcome], outcome: Outcome, out: Path) -> None:
+    print(outcome, flush=True)
+    done[outcome.fault] = outcome
+    rows = [done[fault] for fault in FAULTS if fault in done]
+    write_atomically(out / "faults.json", json.dumps([asdict(o) for o in rows], indent=1) + "\n")
+    write_atomically(out / "faults.md", page(rows))
 
 
 if __name__ == "__main__":

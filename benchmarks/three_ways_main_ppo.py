@@ -86,7 +86,7 @@ def show(results: list[dict]) -> str:
     for method in METHODS:
         runs = [r for r in results if r["method"] == method]
         if runs:
-            passes = [cell([r["table"][f"pass@{k}"][1] for r in runs]) for k in (1, SAMPLES)]
+            passes = [cell([r["table"][f"held-out pass@{k}"][1] for r in runs]) for k in (1, SAMPLES)]
             shares = " / ".join(f"{statistics.mean(x):.2f}" for x in zip(*(r["shares"] for r in runs), strict=True))
             lines.append(
                 f"| {method} | {len(runs)} | {' | '.join(passes)} | {cell([r['kl'] for r in runs])} | {shares} |"
@@ -110,7 +110,7 @@ def main() -> int:
                 train(args.out / name, method, seed, args.steps)
                 result = figures(args.out / name, method, seed, args.steps)
                 write_atomically(target, json.dumps(result) + "\n")
-                print(f"{name}: pass@1 {result['table']['pass@1'][1]:.3f} KL {result['kl']:.3f}", flush=True)
+                print(f"{name}: pass@1 {result['table']['held-out pass@1'][1]:.3f} KL {result['kl']:.3f}", flush=True)
     results = [json.loads(p.read_text()) for p in sorted(args.out.glob(f"*-{args.steps}-seed*.json"))]
     print(show(results))
     return 0

@@ -20,6 +20,11 @@ from frpo_verl.verl_plugin import metrics
 ALPHA = {"alpha": 0.5}
 
 
+@pytest.fixture(autouse=True)
+def no_metrics_of_other_tests():
+    metrics.take()
+
+
 def batch(rewards, mask, old, ref, uid) -> DataProto:
     """A DataProto as verl's trainers hand it to compute_advantage; the score sits on the last valid token."""
     tensors = {

@@ -21,6 +21,7 @@ from . import health, hooks
 from .layout_checks import check_cpu, check_layout
 from .nodes import check_nodes
 from .run import Run, remember, section_keys
+from .waiting import limit_seconds
 
 VERL_KL_TERMS = ("kl", "k1", "abs", "mse", "k2", "low_var_kl", "k3", "full")
 VERL_PER_TOKEN = ("gae", "optimal_token_baseline", "tir_optimal_token_baseline")
@@ -61,6 +62,7 @@ def check_config(config: Any) -> None:
     _check_rejection(run)
     _check_kl_counted_once(run)
     _check_files(run)
+    limit_seconds(run)
     check_layout(config, has_reference=run.needs_reference or bool(run.local_kl_keys))
 
 

@@ -257,6 +257,51 @@ async def async_send_weights(original, self, *args, **kwargs):
     return await weight_transfer.send_weights(original, self, *args, **kwargs)
 
 
+# ---------------------------------------------------------------------------------------------- answers that do not come
+
+
+@seam(
+    "verl.trainer.ppo.v1.replay_buffer",
+    "ReplayBuffer._sync_metadata_from_transfer_queue",
+    upstream="trainer/ppo/v1/replay_buffer.py:174",
+    reason="called at each look for finished answers, in a loop without an end: a reward that hangs, a dead agent loop",
+    known={"489dc320fdce58c7": "0.9.1"},
+)
+def look_for_answers(original, self, *args, **kwargs):
+    from . import waiting
+
+    return waiting.look(original, self, args, kwargs)
+
+
+@seam(
+    "verl.trainer.ppo.v1.replay_buffer",
+    "ReplayBuffer.sample",
+    upstream="trainer/ppo/v1/replay_buffer.py:422",
+    reason="when every answer failed the error speaks of trajectories, and names a setting that would try for ever",
+    known={"cdcecebeb7f0b44e": "0.9.1"},
+)
+def sample(original, self, *args, **kwargs):
+    from . import waiting
+
+    return waiting.sample(original, self, args, kwargs)
+
+
+# ---------------------------------------------------------------------------------------------- broken weights
+
+
+@seam(
+    "verl.workers.engine_workers",
+    "TrainingWorker.save_checkpoint",
+    upstream="workers/engine_workers.py:425",
+    reason="a weight that is NaN would be saved, and every later start would resume from it",
+    known={"9330450f4d2fdd51": "0.9.1"},
+)
+def save_checkpoint(original, self, *args, **kwargs):
+    from . import weights
+
+    return weights.save(original, self, args, kwargs)
+
+
 # ---------------------------------------------------------------------------------------------- files of a run
 
 

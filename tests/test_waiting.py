@@ -1,0 +1,123 @@
+"""Answers that stop coming: the run ends in time and says who is gone; a batch without one answer is said as that."""
+
+from types import SimpleNamespace
+
+import pytest
+from omegaconf import OmegaConf
+from verl.trainer.ppo.v1 import replay_buffer as rb
+
+from frpo_verl.verl_plugin import checks, run, waiting
+from frpo_verl.verl_plugin.waiting import NoAnswers, Silence
+
+
+class Clock:
+    """Seconds that pass when the test says so, and actors that leave when it says so."""
+
+    def __init__(self, limit=100.0):
+        self.seconds, self.alive = 0.0, {"hf_server_0_0", "reward_loop_worker_0", "agent_loop_worker_0_ab"}
+        self.silence = Silence(limit, who=lambda: self.alive, now=lambda: self.seconds)
+
+    def after(self, seconds, *rows):
+        self.seconds += seconds
+        self.silence.look(frozenset(rows), prompts=2)
+
+
+def test_as_long_as_answers_come_a_run_may_take_its_time():
+    clock = Clock()
+    rows = []
+    for i in range(5):
+        rows.append(f"u_{i}_0")
+        clock.after(99, *rows)
+    clock.after(99)  # the batch was taken out, the next one begins
+    clock.after(99)
+    with pytest.raises(NoAnswers, match="no answer has come for 100 s and 2 prompts are not finished.*hangs"):
+        clock.after(1)
+
+
+def test_who_is_gone_is_named():
+    clock = Clock()
+    clock.after(0)
+    clock.alive = clock.alive - {"reward_loop_worker_0"}
+    clock.after(99)  # its answers fail, the prompts do end
+    with pytest.raises(
+        NoAnswers, match="reward_loop_worker_0 ended.*max_silence_s=N waits N seconds, 0 for ever"
+    ) as error:
+        clock.after(1)
+    assert "\n" not in str(error.value)
+
+
+def test_a_dead_agent_loop_is_not_waited_for():
+    clock = Clock(limit=float("inf"))
+    clock.after(0)
+    clock.alive = clock.alive - {"agent_loop_worker_0_ab"}
+    clock.after(29)
+    with pytest.raises(NoAnswers, match="no answer has come for 30 s.*agent_loop_worker_0_ab ended"):
+        clock.after(1)
+
+
+@pytest.mark.parametrize("value, seconds", [(None, 3600.0), (90, 90.0), ("12.5", 12.5), (0, float("inf"))])
+def test_the_limit(value, seconds):
+    assert waiting.limit_seconds(run.Run(OmegaConf.create({"max_silence_s": value}))) == seconds
+
+
+@pytest.mark.parametrize("value", ["soon", -1, float("nan")])
+def test_a_limit_that_is_no_number_is_refused(value):
+    with pytest.raises(checks.ConfigError, match="max_silence_s=.*must be a number of seconds >= 0"):
+        waiting.limit_seconds(run.Run(OmegaConf.create({"max_silence_s": value})))
+
+
+@pytest.fixture
+def queue(monkeypatch):
+    """verl's replay buffer over a queue in memory, in a run of ours."""
+    contents = {}
+    monkeypatch.setattr(
+        rb,
+        "tq",
+        SimpleNamespace(kv_list=lambda: contents, kv_clear=lambda partition_id, keys: None),
+    )
+    monkeypatch.setattr(waiting, "actors", set)
+    monkeypatch.setattr(run, "_current", run.Run(OmegaConf.create({"composed_by": "frpo_verl", "max_silence_s": 0.2})))
+    buffer = rb.ReplayBuffer(
+        trainer_mode="sync", trainer_config=OmegaConf.create({}), max_off_policy_threshold=None,
+        max_off_policy_strategy="drop", sampler_kwargs=OmegaConf.create({}), poll_interval=0.01,
+    )  # fmt: skip
+    return buffer, contents
+
+
+def prompts(*states):
+    return {f"u{i}": {"is_prompt": True, "status": state, "global_steps": 1} for i, state in enumerate(states)}
+
+
+def test_verls_buffer_stops_waiting_for_a_prompt_that_never_ends(queue):
+    buffer, contents = queue
+    contents["train"] = {**prompts("finished", "running"), "u0_0_0": {"status": "success"}}
+    with pytest.raises(NoAnswers, match="1 prompts are not finished"):
+        buffer.sample(global_steps=2, partition_id="train", batch_size=2)
+
+
+def test_verls_buffer_says_that_every_answer_failed(queue):
+    buffer, contents = queue
+    contents["train"] = prompts("failure", "failure")
+    with pytest.raises(NoAnswers, match="every answer of step 2's training batch failed: the reward function or"):
+        buffer.sample(global_steps=2, partition_id="train", batch_size=2)
+    contents["val"] = prompts("failure")
+    with pytest.raises(NoAnswers, match="every answer of step 2's validation batch failed"):
+        buffer.sample(global_steps=2, partition_id="val", batch_size=1)
+
+
+def test_a_batch_with_answers_is_taken_as_before(queue):
+    buffer, contents = queue
+    contents["train"] = {**prompts("finished", "failure"), "u0_0_0": {"status": "success"}}
+    batch, _ = buffer.sample(global_steps=2, partition_id="train", batch_size=2)
+    assert batch.keys == ["u0_0_0"]
+
+
+def test_a_run_that_is_not_ours_gets_verls_error(queue, monkeypatch):
+    monkeypatch.setattr(run, "_current", run.Run(OmegaConf.create({"algorithm": {"adv_estimator": "grpo"}})))
+    buffer, contents = queue
+    contents["train"] = prompts("failure")
+    with pytest.raises(RuntimeError, match="no materializable trajectories"):
+        buffer.sample(global_steps=2, partition_id="train", batch_size=1)
+    contents["val"] = prompts("failure")
+    assert buffer.sample(global_steps=2, partition_id="val", batch_size=1)[0].keys == []
+    assert not hasattr(buffer, "frpo_silence")
