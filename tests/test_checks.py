@@ -199,7 +199,7 @@ def test_stops_before_anything_starts(files, overrides, line):
 )
 def test_what_a_processor_cannot_run_stops_too(files, monkeypatch, overrides, line):
     monkeypatch.setenv("VERL_PLATFORM", "cpu")
-    monkeypatch.setattr(checks.vllm_cpu, "installed", lambda: False)
+    monkeypatch.setattr("frpo_verl.verl_plugin.cpu.vllm_cpu.installed", lambda: False)
     assert line in stopped(files, *overrides)
 
 

@@ -69,6 +69,23 @@ def test_the_legacy_trainer_runs_it_too(inputs, tmp_path):
     assert metrics[1]["frpo/rollout_log_prob_diff_max"] < 1e-4
 
 
+def test_answers_of_an_earlier_policy_train_it_too(inputs, tmp_path):
+    """`colocate_async`: generation is a batch ahead, so from the second step on the answers are one update old."""
+    status, metrics, output = e2e.train(
+        inputs, tmp_path, "trainer.total_training_steps=2", "trainer.v1.trainer_mode=colocate_async"
+    )
+    assert status == 0, output[-5000:]
+    for step, staleness in ((1, 0), (2, 1)):
+        row = metrics[step]
+        assert_documented(row)
+        assert row["training/off_policy/trajectory_staleness/max"] == staleness
+        fresh = 1e-4
+        assert (row["frpo/rollout_log_prob_diff_max"] < fresh) == (staleness == 0)
+        assert (abs(row["rollout_corr/kl"]) < fresh) == (staleness == 0)
+    assert metrics[1]["frpo/kl_to_ref/k1"] == pytest.approx(0, abs=1e-6)
+    assert metrics[2]["frpo/kl_to_ref/k3"] > 1e-4
+
+
 def test_two_ranks_and_pad_rows_with_a_sequence_loss(inputs, tmp_path):
     """f-GRPO on two ranks; six prompts of four answers are not a multiple of a mini-batch of 16, so verl pads."""
     status, metrics, output = e2e.train(

@@ -47,7 +47,7 @@ def test_the_wheel_brings_its_recipes(installed, flags):
         installed, "-m", "verl.trainer.main_ppo", "+recipe=quickstart_cpu", "method=rpg_urkl", *flags, "--cfg", "job"
     )
     assert result.returncode == 0, result.stderr[-2000:]
-    assert "loss_mode: rpg_urkl" in result.stdout and "custom_sampler" in result.stdout
+    assert "loss_mode: rpg_urkl" in result.stdout and "layout: cpu" in result.stdout
 
 
 def test_the_wheel_has_every_recipe_method_layout_check_and_data_set(installed):

@@ -9,7 +9,6 @@ from __future__ import annotations
 import atexit
 import dataclasses
 import os
-import sys
 from collections.abc import Iterator
 from typing import Any
 
@@ -19,8 +18,7 @@ from .. import methods, names
 from ..methods import ACTOR, KINDS, Method
 from ..settings import POLICY_LOSS, ConfigError, FrpoLossSettings, FrpoSettings, Section
 from . import health, hooks
-from .cpu import vllm_cpu
-from .layout_checks import check_layout
+from .layout_checks import check_cpu, check_layout
 from .nodes import check_nodes
 from .run import Run, remember, section_keys
 
@@ -48,7 +46,7 @@ def check_config(config: Any) -> None:
     """
     run = Run(config)
     if hooks.cpu_mode():
-        _check_cpu(run)
+        check_cpu(config)
     if not run.ours:
         return
     health.require("driver")
@@ -60,9 +58,23 @@ def check_config(config: Any) -> None:
         _check_obeyed(run, method, settings)
         _check_divergence(method, settings)
     _check_one_value(run)
+    _check_rejection(run)
     _check_kl_counted_once(run)
     _check_files(run)
     check_layout(config, has_reference=run.needs_reference or bool(run.local_kl_keys))
+
+
+def needs_reference(config: Any) -> bool:
+    """Whether a method of ours reads a reference model.
+
+    verl's fully asynchronous trainer never calls `validate_config`, but asks this before it makes a worker: its
+    configuration is checked and prepared here.
+    """
+    if OmegaConf.select(config, "async_training") is not None:
+        check_config(config)
+        prepare(config)
+        remember(config)
+    return Run(config).needs_reference
 
 
 def prepare(config: Any) -> None:
@@ -155,6 +167,11 @@ def _check_needs(run: Run, method: Method, settings: Section | None) -> None:
         )
     if "v1" in needs and not run.get("trainer.use_v1", True):
         raise ConfigError(f"trainer.use_v1=false: {_typed(method)} runs in verl's V1 trainer only; set it to true")
+    if "v1" in needs and run.get("rollout") is not None:  # the section that verl.experimental's trainers have
+        raise ConfigError(
+            f"rollout.*, a section of verl.experimental's trainers: {_typed(method)} runs in verl's V1 trainer only; use "
+            "verl.trainer.main_ppo (trainer.v1.trainer_mode=separate_async trains beside its rollout too)"
+        )
     if method.with_loss not in (None, run.loss_name):
         raise ConfigError(
             f"{POLICY_LOSS}.loss_mode={run.loss_name}: {_typed(method)} makes weights for {method.with_loss} only; set "
@@ -231,6 +248,21 @@ def _check_one_value(run: Run) -> None:
         )
 
 
+def _check_rejection(run: Run) -> None:
+    """verl rejects single tokens by the response mask: a sum over the answer would then leave them out."""
+    modes = str(run.get("algorithm.rollout_correction.rollout_rs", ""))
+    for method, settings in run.chosen:
+        sums = "one_value" in method.all_needs(settings)
+        if isinstance(settings, (FrpoSettings, FrpoLossSettings)) and settings.kl_coef > 0:
+            sums = getattr(settings, "placement", "future") != "local"
+        if sums and "token_" in modes:
+            raise ConfigError(
+                f"algorithm.rollout_correction.rollout_rs={modes} takes single tokens out of the response mask, and the sum "
+                f"over an answer of {_typed(method)} would miss them: reject whole answers (seq_mean_k3, seq_max_k2, ...) or "
+                "set it to null"
+            )
+
+
 def _check_divergence(method: Method, settings: Section | None) -> None:
     """The divergence can be had, and stays finite in float32 as far as log-ratios may go."""
     if not isinstance(settings, (FrpoSettings, FrpoLossSettings)) or settings.kl_coef == 0:
@@ -279,7 +311,7 @@ def _check_kl_counted_once(run: Run) -> None:
         raise ConfigError(f"{second}={b} beside {first}={a} counts the KL twice: set {other} or {one}{allow}")
 
 
-# ------------------------------------------------------------------------------------------------ files, processor
+# ------------------------------------------------------------------------------------------------ files
 
 
 def _check_files(run: Run) -> None:
@@ -294,36 +326,3 @@ def _check_files(run: Run) -> None:
     local = model.startswith(("/", "./", "../", "~")) or model.count("/") > 1
     if local and "://" not in model and not os.path.isdir(os.path.expanduser(model)):
         raise ConfigError(f"actor_rollout_ref.model.path={model}: no such folder; correct it or give a model hub name")
-
-
-def _check_cpu(run: Run) -> None:
-    """VERL_PLATFORM=cpu, a platform of ours: what it can run."""
-    strategy, rollout = run.get(f"{ACTOR}.strategy"), run.get("actor_rollout_ref.rollout.name")
-    if strategy != "fsdp2" and not _registered_on_cpu(strategy):
-        raise ConfigError(
-            f"{ACTOR}.strategy={strategy} with VERL_PLATFORM=cpu: FSDP1 and Megatron need an accelerator; set layout=cpu, or "
-            f"{ACTOR}.strategy=fsdp2"
-        )
-    if rollout not in ("hf", "vllm"):
-        raise ConfigError(
-            f"actor_rollout_ref.rollout.name={rollout} with VERL_PLATFORM=cpu: this engine needs an accelerator; set "
-            "layout=cpu, or actor_rollout_ref.rollout.name=hf"
-        )
-    if rollout == "vllm" and not vllm_cpu.installed():
-        raise ConfigError(
-            "actor_rollout_ref.rollout.name=vllm with VERL_PLATFORM=cpu: vLLM is not installed; install its build for "
-            "processors (docs/engines.md), or set layout=cpu"
-        )
-    mode = run.get("trainer.v1.trainer_mode", "sync")
-    if mode == "separate_async":
-        raise ConfigError(
-            f"trainer.v1.trainer_mode={mode} with VERL_PLATFORM=cpu: it wants a checkpoint engine that moves weights between "
-            "accelerators; set it to sync"
-        )
-
-
-def _registered_on_cpu(strategy: object) -> bool:
-    """Whether somebody has registered an engine of this kind for processors before the run."""
-    module = sys.modules.get("verl.workers.engine.base")
-    engines = getattr(getattr(module, "EngineRegistry", None), "_engines", {})
-    return "cpu" in engines.get("language_model", {}).get(strategy, {})

@@ -6,12 +6,14 @@ Each error is one line: the key, its value, what is allowed, what to do.
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Iterator
 
 import pyarrow.parquet as pq
 from omegaconf import OmegaConf
 
 from ..settings import ConfigError
+from .cpu import vllm_cpu
 
 ROOT = "actor_rollout_ref"
 ENGINES = {"McoreActorConfig": "megatron", "VeOmniActorConfig": "veomni", "TorchTitanActorConfig": "torchtitan"}
@@ -46,6 +48,49 @@ def check_layout(config, *, has_reference: bool) -> None:
 def _select(config, key: str, default=None):
     value = OmegaConf.select(config, key, default=default)
     return default if value is None else value
+
+
+def check_cpu(config) -> None:
+    """VERL_PLATFORM=cpu, a platform of ours: refuse what a processor cannot run.
+
+    Raises:
+        ConfigError: on the first thing that is wrong.
+    """
+    strategy, rollout = _select(config, f"{ROOT}.actor.strategy"), _select(config, f"{ROOT}.rollout.name")
+    if strategy != "fsdp2" and not _registered_on_cpu(strategy):
+        raise ConfigError(
+            f"{ROOT}.actor.strategy={strategy} with VERL_PLATFORM=cpu: FSDP1 and Megatron need an accelerator; set layout=cpu, or "
+            f"{ROOT}.actor.strategy=fsdp2"
+        )
+    if rollout not in ("hf", "vllm"):
+        raise ConfigError(
+            f"actor_rollout_ref.rollout.name={rollout} with VERL_PLATFORM=cpu: this engine needs an accelerator; set "
+            "layout=cpu, or actor_rollout_ref.rollout.name=hf"
+        )
+    if rollout == "vllm" and not vllm_cpu.installed():
+        raise ConfigError(
+            "actor_rollout_ref.rollout.name=vllm with VERL_PLATFORM=cpu: vLLM is not installed; install its build for "
+            "processors (docs/engines.md), or set layout=cpu"
+        )
+    mode = _select(config, "trainer.v1.trainer_mode", "sync")
+    if mode == "separate_async":
+        raise ConfigError(
+            f"trainer.v1.trainer_mode={mode} with VERL_PLATFORM=cpu: it wants a checkpoint engine that moves weights between "
+            "accelerators; set it to colocate_async or sync"
+        )
+    engine = _select(config, f"{ROOT}.rollout.checkpoint_engine.backend", "naive")
+    if engine != "naive":
+        raise ConfigError(
+            f"actor_rollout_ref.rollout.checkpoint_engine.backend={engine} with VERL_PLATFORM=cpu: it moves weights between "
+            "accelerators; set it to naive (trainers that cannot work with it, fully_async and one_step_off, need accelerators)"
+        )
+
+
+def _registered_on_cpu(strategy: object) -> bool:
+    """Whether somebody has registered an engine of this kind for processors before the run."""
+    module = sys.modules.get("verl.workers.engine.base")
+    engines = getattr(getattr(module, "EngineRegistry", None), "_engines", {})
+    return "cpu" in engines.get("language_model", {}).get(strategy, {})
 
 
 def _check_folder(config) -> None:
@@ -223,12 +268,11 @@ def _check_capacity(config) -> None:
         or _select(config, "transfer_queue.backend.storage_backend", "SimpleStorage") != "SimpleStorage"
     ):
         return
-    wanted = [
-        (
-            "data.train_batch_size x rollout.n",
-            int(_select(config, "data.train_batch_size", 0)) * int(_select(config, f"{ROOT}.rollout.n", 1)),
-        )
-    ]
+    mode = _select(config, "trainer.v1.trainer_mode", "sync")
+    ahead = float(_select(config, f"trainer.v1.{mode}.num_warmup_batches", 0))  # batches that generation is ahead
+    answers = int(_select(config, "data.train_batch_size", 0)) * int(_select(config, f"{ROOT}.rollout.n", 1))
+    also = f" x (1 + {mode}.num_warmup_batches)" if ahead else ""
+    wanted = [(f"data.train_batch_size x rollout.n{also}", int(answers * (1 + ahead)))]
     rows = _rows(_select(config, "data.val_files"))
     if rows is not None:
         limit = int(_select(config, "data.val_max_samples", -1))

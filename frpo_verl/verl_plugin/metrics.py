@@ -7,19 +7,30 @@ import torch
 from . import answers
 from .batch import Batch
 
-_pending: dict[str, float] = {}
+_pending: dict[str, list[float]] = {}
 
 
 def log(found: dict[str, float]) -> None:
     """Keep metrics until verl next assembles its own (`compute_data_metrics`)."""
-    _pending.update(found)
+    for name, value in found.items():
+        _pending.setdefault(name, []).append(value)
 
 
 def take() -> dict[str, float]:
-    """The metrics kept so far, which are forgotten."""
-    found = dict(_pending)
+    """The metrics kept so far, which are forgotten.
+
+    A step may hold several advantages (a mini-batch each, `parameter_sync_step` > 1): maxima stay maxima, numbers of
+    rows add up, of everything else the mean is taken.
+    """
+    found = {name: _together(name, values) for name, values in _pending.items()}
     _pending.clear()
     return found
+
+
+def _together(name: str, values: list[float]) -> float:
+    if name.endswith("max"):
+        return max(values, key=lambda x: (x != x, x))  # not a number stays visible
+    return sum(values) if name.endswith("_rows") else sum(values) / len(values)
 
 
 def after_advantage(view: Batch) -> None:

@@ -1,4 +1,4 @@
-"""Every place of verl that frpo_verl touches.
+"""Every place of verl that frpo_verl touches (those of a processor are in `seams_cpu.py`).
 
 A wrap is three lines: what it does stands in the module that it calls; a call that it does not understand, and a run that
 is not ours, goes to verl untouched. Line numbers, and the hashes of sources (`hooks.py`), are those of verl 0.9.1.
@@ -77,7 +77,7 @@ def register_rollout_replica(module):
     "compute_advantage",
     upstream="trainer/ppo/ray_trainer.py:187",
     reason="a registered estimator gets rewards and mask only; the batch has old_log_probs and ref_log_prob",
-    known={"314695381c755264": "0.9.1"},
+    known={"314695381c755264": "0.9.0, 0.9.1"},
 )
 def compute_advantage(original, *args, **kwargs):
     from . import advantages
@@ -90,7 +90,7 @@ def compute_advantage(original, *args, **kwargs):
     "compute_advantage_for_multi_trajectories",
     upstream="trainer/ppo/v1/utils.py:148",
     reason="only the literal `grpo` gets the rule for sessions with several outputs; it needs the rows' batch keys",
-    known={"d973cc8aec79bc3d": "0.9.1"},
+    known={"d973cc8aec79bc3d": "0.9.0, 0.9.1"},
 )
 def compute_advantage_for_multi_trajectories(original, *args, **kwargs):
     from . import advantages
@@ -103,7 +103,7 @@ def compute_advantage_for_multi_trajectories(original, *args, **kwargs):
     "PPOTrainer._compute_advantage",
     upstream="trainer/ppo/v1/trainer_base.py:1743",
     reason="the V1 trainer fetches seven columns; responses and entropy (steps by newline, metrics) are left behind",
-    known={"2a4a2aa4a475b228": "0.9.1"},
+    known={"2a4a2aa4a475b228": "0.9.0, 0.9.1"},
 )
 def v1_compute_advantage(original, self, batch, *args, **kwargs):
     from . import advantages
@@ -116,7 +116,7 @@ def v1_compute_advantage(original, self, batch, *args, **kwargs):
     "compute_data_metrics",
     upstream="trainer/ppo/metric_utils.py:429",
     reason="compute_advantage returns no metrics; every trainer calls this one in the driver once a step",
-    known={"081d0a19a8270ad7": "0.9.1"},
+    known={"081d0a19a8270ad7": "0.9.0, 0.9.1"},
 )
 def compute_data_metrics(original, *args, **kwargs):
     from . import metrics
@@ -132,7 +132,7 @@ def compute_data_metrics(original, *args, **kwargs):
     "ppo_loss",
     upstream="workers/utils/losses.py:57",
     reason="a registered loss gets no ref_log_prob and a local KL no old_log_probs; every engine calls this with both",
-    known={"d7c0f8772b444f55": "0.9.1"},
+    known={"d7c0f8772b444f55": "0.9.0, 0.9.1"},
 )
 def ppo_loss(original, *args, **kwargs):
     from . import losses
@@ -145,7 +145,7 @@ def ppo_loss(original, *args, **kwargs):
     "kl_penalty_forward",
     upstream="trainer/ppo/core_algos.py:2214",
     reason="a module global that kl_penalty looks up: kl_loss_type and kl_penalty learn the names of our divergences",
-    known={"acef8c2d2e49688f": "0.9.1"},
+    known={"acef8c2d2e49688f": "0.9.0, 0.9.1"},
 )
 def kl_penalty_forward(original, *args, **kwargs):
     from . import losses
@@ -160,13 +160,13 @@ def kl_penalty_forward(original, *args, **kwargs):
     "verl.trainer.ppo.utils",
     "need_reference_policy",
     upstream="trainer/ppo/utils.py:75",
-    reason="verl loads the reference for its own two KL terms only",
-    known={"b8a793a391c04714": "0.9.1"},
+    reason="verl loads the reference for its own two KL terms only; the fully asynchronous trainer asks nothing else first",
+    known={"b8a793a391c04714": "0.9.0, 0.9.1"},
 )
 def need_reference_policy(original, config, *args, **kwargs):
-    from .run import Run
+    from . import checks
 
-    return bool(original(config, *args, **kwargs)) or Run(config).needs_reference
+    return checks.needs_reference(config) or bool(original(config, *args, **kwargs))
 
 
 @seam(
@@ -174,7 +174,7 @@ def need_reference_policy(original, config, *args, **kwargs):
     "validate_config",
     upstream="utils/config.py:88",
     reason="the one place in the driver where a wrong setting can stop a run before anything starts",
-    known={"ab4096deecfec745": "0.9.1"},
+    known={"ab4096deecfec745": "0.9.1", "ee9da11e3ad4a0da": "0.9.0"},
 )
 def validate_config(original, config, *args, **kwargs):
     from . import checks
@@ -189,7 +189,7 @@ def validate_config(original, config, *args, **kwargs):
     "PPOTrainer.__init__",
     upstream="trainer/ppo/v1/trainer_base.py:120",
     reason="the process that trains learns its run: the wraps of files below act for runs of ours only",
-    known={"6f938d77859b66ae": "0.9.1"},
+    known={"6f938d77859b66ae": "0.9.1", "380e179a0e9b4efa": "0.9.0"},
 )
 def v1_trainer(original, self, config, *args, **kwargs):
     from . import checks
@@ -203,7 +203,7 @@ def v1_trainer(original, self, config, *args, **kwargs):
     "RayPPOTrainer.__init__",
     upstream="trainer/ppo/ray_trainer.py:300",
     reason="the same in the legacy trainer",
-    known={"882573177494e91b": "0.9.1"},
+    known={"882573177494e91b": "0.9.0, 0.9.1"},
 )
 def legacy_trainer(original, self, config, *args, **kwargs):
     from . import checks
@@ -217,7 +217,7 @@ def legacy_trainer(original, self, config, *args, **kwargs):
     "ActorRolloutRefWorker.__init__",
     upstream="workers/engine_workers.py:462",
     reason="a training worker learns its run: a rollout engine that died is named in time for runs of ours",
-    known={"7ec3b78b884c7125": "0.9.1"},
+    known={"7ec3b78b884c7125": "0.9.1", "889dbe633c253ef2": "0.9.0"},
 )
 def worker(original, self, config, *args, **kwargs):
     from . import run
@@ -234,7 +234,7 @@ def worker(original, self, config, *args, **kwargs):
     "BucketedWeightSender._init_socket",
     upstream="workers/rollout/vllm_rollout/bucketed_weight_transfer.py:160",
     reason="the sender waits for a dead engine for ever",
-    known={"acd9dd63022ee7d0": "0.9.1"},
+    known={"acd9dd63022ee7d0": "0.9.0, 0.9.1"},
     package="vllm",
 )
 def init_socket(original, self, *args, **kwargs):
@@ -248,7 +248,7 @@ def init_socket(original, self, *args, **kwargs):
     "BucketedWeightSender.async_send_weights",
     upstream="workers/rollout/vllm_rollout/bucketed_weight_transfer.py:101",
     reason="the time-out becomes a sentence that names the cause",
-    known={"48bb4e516c4be9aa": "0.9.1"},
+    known={"48bb4e516c4be9aa": "0.9.1", "e5770437c6806b58": "0.9.0"},
     package="vllm",
 )
 async def async_send_weights(original, self, *args, **kwargs):
@@ -265,7 +265,7 @@ async def async_send_weights(original, self, *args, **kwargs):
     "FileLogger.__init__",
     upstream="utils/tracking.py:530",
     reason="the file logger truncates its file when a run resumes; the earlier part is kept beside it as NAME.K.jsonl",
-    known={"6f4fe3e1c5afbc69": "0.9.1"},
+    known={"6f4fe3e1c5afbc69": "0.9.0, 0.9.1"},
 )
 def keep_metrics_history(original, self, *args, **kwargs):
     from . import run_files
@@ -279,7 +279,7 @@ def keep_metrics_history(original, self, *args, **kwargs):
     "find_latest_ckpt_path",
     upstream="utils/checkpoint/checkpoint_manager.py, find_latest_ckpt_path",
     reason="the tracker file is written in place; a run killed in that moment leaves it empty and could not resume",
-    known={"ef7c06afc10f04da": "0.9.1"},
+    known={"ef7c06afc10f04da": "0.9.0, 0.9.1"},
 )
 def find_latest_ckpt_path(original, *args, **kwargs):
     from . import run_files
@@ -290,62 +290,4 @@ def find_latest_ckpt_path(original, *args, **kwargs):
 
 # ---------------------------------------------------------------------------------------------- verl on a processor
 
-
-@step(
-    "verl.plugin.platform",
-    upstream="plugin/platform/platform_manager.py:31 PlatformRegistry",
-    reason="VERL_PLATFORM=cpu names a platform that verl does not ship; vLLM's build for it is no `vllm` to verl",
-    only_cpu=True,
-)
-def register_platform(module):
-    from .cpu import platform, vllm_cpu  # noqa: F401 - the platform registers itself
-
-    vllm_cpu.name_distribution()
-
-
-@seam(
-    "verl.utils.distributed",
-    "initialize_global_process_group_ray",
-    upstream="utils/distributed.py:79",
-    reason="builds the backend `cpu:gloo,cpu:gloo`, which torch refuses",
-    known={"761a94d1a2e058d3": "0.9.1"},
-    only_cpu=True,
-)
-def initialize_global_process_group_ray(original, timeout_second=None, backend=None):
-    return original(timeout_second=timeout_second, backend=backend or "cpu:gloo")
-
-
-@step(
-    "verl.workers.engine.fsdp.transformer_impl",
-    upstream="workers/engine/fsdp/transformer_impl.py:1143 EngineRegistry",
-    reason="the FSDP engines are registered for cuda and npu only",
-    only_cpu=True,
-)
-def register_engines(module):
-    from .cpu.engine import register_engines
-
-    register_engines(module)
-
-
-@step(
-    "verl.workers.engine.fsdp.transformer_impl",
-    upstream="workers/engine/fsdp/transformer_impl.py:458 CPUOffloadPolicy(pin_memory=True)",
-    reason="pinned memory needs an accelerator; forward-only models ask for it always",
-    only_cpu=True,
-)
-def unpin_offload(module):
-    policy = module.CPUOffloadPolicy
-    module.CPUOffloadPolicy = lambda pin_memory=False: policy(pin_memory=False)
-
-
-@step(
-    "vllm.model_executor.layers.utils",
-    upstream="vllm 0.31.0, model_executor/layers/linear.py:216 remove_weight=True",
-    reason="a packed layer drops the weights that the trainer's next ones are loaded into",
-    only_cpu=True,
-    package="vllm",
-)
-def keep_vllm_weights(module):
-    from .cpu import vllm_cpu
-
-    vllm_cpu.keep_weights(module)
+from . import seams_cpu  # noqa: E402, F401 - the rest of the table
