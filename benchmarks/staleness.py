@@ -1,0 +1,324 @@
+"""What stale answers do to FRPO: the exact bias of the expected gradient, and regret after training, against their age.
+
+    python benchmarks/staleness.py                            # all, into build/staleness: .json, .md and .png
+    python benchmarks/staleness.py --table --out docs/results # table and figure again from the JSON
+
+An answer is s updates old when the policy that wrote it has been updated s times before the answer trains it. As verl's
+asynchronous trainers do it (bypass mode off), its log-ratio to the reference is the trainer's, and so is grad log pi:
+
+    g_s = E_{y ~ pi_{k-s}} sum_t w_t (A(y) - beta sum_{j>=t} log pi_k/pi_ref) grad log pi_k(a_t|s_t),      A = r - mean r
+
+with w = 1, or the weights that `algorithm.rollout_correction.rollout_is` makes of pi_k / pi_{k-s} (verl's own function;
+`sequence, no bound` has a threshold that nothing reaches). "bypass" is what the plugin refuses: the log-ratio of the policy
+that wrote the answer, and the ratio in the loss.
+
+Toy: three tokens, up to four of them, EOS ends an answer; every answer is written down. The policy climbs the exact gradient
+of J = E r - beta KL(pi || ref) from the reference; after 32 updates g_s is compared with grad J, |g_s - grad J| / |grad J|,
+the mean over 20 random problems.
+
+Training: the problem "commit" of benchmarks/horizon.py, 24 tokens, beta 0.3, mean baseline, through verl's
+`compute_advantage`; the sampler lags s updates behind. Regret is exact; the best of two step sizes is shown.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import math
+import os
+import time
+from collections import deque
+from pathlib import Path
+
+import horizon
+import numpy as np
+import torch
+
+from frpo_verl.core import enumeration as exact
+from frpo_verl.core.divergences import get_divergence
+from frpo_verl.core.tokens import reverse_cumsum
+from frpo_verl.files import write_atomically
+
+BETA = 0.3
+NO_BOUND = 1e9
+WEIGHTS = {  # name -> (rollout_is, rollout_is_threshold)
+    "none": None,
+    "token": ("token", 2.0),
+    "sequence": ("sequence", 2.0),
+    "sequence, no bound": ("sequence", NO_BOUND),
+}
+UPDATES, AGES, PROBLEMS = 32, (0, 1, 2, 4, 8, 16, 32), 20
+STEP = 0.5
+TOKENS, TRAINED_AGES, ITERATIONS = 24, (0, 1, 4, 16, 64), 1000
+
+
+def correction(log_ratio: torch.Tensor, mask: torch.Tensor, name: str) -> torch.Tensor:
+    """verl's weights of log pi/mu, (N, T)."""
+    from verl.trainer.ppo.rollout_corr_helper import compute_rollout_correction_weights
+
+    if WEIGHTS[name] is None:
+        return torch.ones_like(log_ratio)
+    level, bound = WEIGHTS[name]
+    weights, _ = compute_rollout_correction_weights(
+        log_ratio, mask.to(log_ratio.dtype), rollout_is=level, rollout_is_threshold=bound
+    )
+    return weights
+
+
+# ------------------------------------------------------------------------------------------------ every answer
+
+
+class Toy:
+    """A random problem, the path of policies that climbs its objective, and gradients by enumeration."""
+
+    def __init__(self, seed: int):
+        self.all = exact.enumerate_trajectories(vocabulary=3, horizon=4)
+        self.ref = exact.random_logits(self.all, seed)
+        generator = torch.Generator().manual_seed(1000 + seed)
+        self.reward = torch.rand(self.all.count, generator=generator, dtype=torch.float64).round()
+        self.path = [self.ref]
+        for _ in range(UPDATES):
+            self.path.append(self.path[-1] + STEP * self.truth(self.path[-1]))
+
+    def truth(self, logits: torch.Tensor) -> torch.Tensor:
+        """grad J."""
+        logits = logits.clone().requires_grad_()
+        kl = exact.objective(self.all, logits, self.ref, get_divergence("reverse_kl").value)
+        value = (exact.probability(self.all, logits) * self.reward).sum() - BETA * kl
+        return exact.gradient(value, logits)
+
+    def log_prob(self, logits: torch.Tensor) -> torch.Tensor:
+        return exact.log_prob(self.all, logits)
+
+    def expected(self, age: int, weights: str, part: str = "both", bypass: bool = False) -> torch.Tensor:
+        """g_s of the last policy; `part`: the reward's, the KL's or both."""
+        now, then = self.path[-1].clone().requires_grad_(), self.path[-1 - age]
+        mask, chance = self.all.mask, exact.probability(self.all, then)
+        mu, pi = self.log_prob(then), self.log_prob(now)
+        outcome = self.reward - (chance * self.reward).sum()
+        regularizer = reverse_cumsum((mu if bypass else pi.detach()) - self.log_prob(self.ref))
+        advantage = {
+            "both": outcome[:, None] - BETA * regularizer,
+            "reward": outcome[:, None].expand(mask.shape),
+            "kl": -BETA * regularizer,
+        }[part]
+        weight = (pi.detach() - mu).exp() if bypass else correction(pi.detach() - mu, mask, weights)
+        total = chance[:, None] * torch.where(mask, weight * advantage, 0.0) * pi
+        return exact.gradient(total.sum(), now)
+
+    def drift(self, age: int) -> dict[str, float]:
+        """What verl's metrics say in expectation: `rollout_corr/kl` (a token), and of a whole answer KL and chi-square."""
+        mu, pi = self.log_prob(self.path[-1 - age]), self.log_prob(self.path[-1])
+        chance, length = mu.sum(-1).exp(), self.all.mask.sum(-1)
+        kl = float((chance * (mu - pi).sum(-1)).sum())
+        chi2 = float((chance * (2 * (pi - mu).sum(-1)).exp()).sum()) - 1
+        return {"kl_answer": kl, "kl_token": kl / float((chance * length).sum()), "chi2_seq": chi2}
+
+
+def bias() -> list[dict]:
+    """One row an age: drift and relative errors, means over the problems."""
+    toys = [Toy(seed) for seed in range(PROBLEMS)]
+    truths = [toy.truth(toy.path[-1]) for toy in toys]
+
+    def error(age: int, **how) -> float:
+        return float(
+            np.mean([exact.relative_error(t.expected(age, **how), g) for t, g in zip(toys, truths, strict=True)])
+        )
+
+    def error_of(age: int, weights: str, part: str) -> float:
+        parts = [
+            (t.expected(age, weights, part), t.expected(0, "none", part), g) for t, g in zip(toys, truths, strict=True)
+        ]
+        return float(np.mean([float((a - b).norm() / g.norm()) for a, b, g in parts]))
+
+    rows = []
+    for age in AGES:
+        drifts = [toy.drift(age) for toy in toys]
+        row: dict = {"age": age, **{key: float(np.mean([d[key] for d in drifts])) for key in drifts[0]}}
+        row["error"] = {name: error(age, weights=name) for name in WEIGHTS}
+        row["error"]["bypass"] = error(age, weights="none", bypass=True)
+        row["parts"] = {n: {part: error_of(age, n, part) for part in ("reward", "kl")} for n in ("none", "token")}
+        rows.append(row)
+    return rows
+
+
+# ------------------------------------------------------------------------------------------------ training
+
+
+def train(age: int, weights: str, iterations: int) -> dict:
+    """Every seed and step size side by side, the sampler `age` updates behind; the regret of the mean of the last tenth's
+    logits, of the policies on the way, and the drift between sampler and trainer.
+    """
+    torch.set_num_threads(1)
+    began, sizes, groups = time.process_time(), horizon.STEP_SIZES, horizon.GROUPS * horizon.GROUP
+    cell = horizon.Cell("commit", False, BETA, TOKENS, "future", iterations)
+    automaton = horizon.commit(TOKENS)
+    states, actions = automaton.reference.shape
+    runs = horizon.SEEDS * len(sizes)
+    rows, run = runs * groups, np.repeat(np.arange(runs), groups)
+    size = np.tile(np.array(sizes), horizon.SEEDS)[:, None, None, None] / groups
+    rng = [
+        np.random.default_rng(seed) for seed in range(horizon.SEEDS)
+    ]  # the step sizes of a seed see the same numbers
+    log_ref = np.log(automaton.reference)
+    logits = np.tile(log_ref, (runs, TOKENS, 1, 1))  # (R, T, S, A)
+    advantages, mask = horizon.Advantages(cell, rows), torch.ones(rows, TOKENS)
+    best = horizon.best_objective(automaton, TOKENS, BETA, by_std=False)[0]
+
+    def regrets(policies: np.ndarray) -> np.ndarray:
+        values = [horizon.evaluate(automaton, log_pi)[:2] for log_pi in policies]
+        return np.array([best - (rate - BETA * kl) for rate, kl in values])
+
+    lagging: deque[np.ndarray] = deque(maxlen=age + 1)
+    total, counted, on_the_way, drift = np.zeros_like(logits), 0, [], []
+    for iteration in range(iterations):
+        log_pi = horizon.log_softmax(logits)
+        lagging.append(log_pi)
+        log_mu = lagging[0]
+        uniform = np.stack([r.random((TOKENS, groups)) for r in rng]).repeat(len(sizes), 0)
+        cumulative = np.exp(log_mu).cumsum(-1)[..., :-1].reshape(-1, actions - 1)
+        state, index, chosen = np.zeros(rows, np.int64), [], []
+        for t in range(TOKENS):
+            row = (run * TOKENS + t) * states + state
+            action = (uniform[:, t].reshape(-1, 1) > cumulative[row]).sum(-1)
+            index.append(row * actions + action)
+            chosen.append(state * actions + action)
+            state = automaton.following.reshape(-1)[chosen[-1]]
+        index, chosen = np.stack(index, 1), np.stack(chosen, 1)  # (N, T)
+        pi, mu = log_pi.reshape(-1)[index], log_mu.reshape(-1)[index]
+        weight = advantages(automaton.reward[state], pi, log_ref.reshape(-1)[chosen])
+        weight = weight * correction(torch.from_numpy(pi - mu), mask, weights).numpy()
+        pushed = np.bincount(index.ravel(), weight.ravel(), logits.size).reshape(logits.shape)
+        logits = logits + size * (1 - 0.9 * iteration / iterations) * (
+            pushed - np.exp(log_pi) * pushed.sum(-1, keepdims=True)
+        )
+        drift.append((mu - pi).reshape(runs, -1).mean(-1))
+        if iteration % (iterations // 20) == 0:
+            on_the_way.append(regrets(log_pi))
+        if iteration >= 0.9 * iterations:
+            total, counted = total + logits, counted + 1
+    final, way = regrets(horizon.log_softmax(total / counted)), np.mean(on_the_way, axis=0)
+    kl = np.mean(drift, axis=0)
+    found = [
+        {
+            "step_size": float(sizes[i % len(sizes)]),
+            "regret": float(final[i]),
+            "on_the_way": float(way[i]),
+            "kl": float(kl[i]),
+        }
+        for i in range(runs)
+    ]
+    return {"age": age, "weights": weights, "iterations": iterations, "runs": found,
+            "cpu_seconds": round(time.process_time() - began, 1)}  # fmt: skip
+
+
+def summary(result: dict) -> dict:
+    """Means over seeds at each step size, and the better of them by the final regret."""
+    by_size = {}
+    for size in sorted({r["step_size"] for r in result["runs"]}):
+        mine = [r for r in result["runs"] if r["step_size"] == size]
+        by_size[size] = {key: float(np.mean([r[key] for r in mine])) for key in ("regret", "on_the_way", "kl")}
+        by_size[size]["se"] = float(np.std([r["regret"] for r in mine], ddof=1) / math.sqrt(len(mine)))
+    best = min(by_size, key=lambda s: by_size[s]["regret"])
+    return {"by_size": by_size, "best": best, **by_size[best]}
+
+
+# ------------------------------------------------------------------------------------------------ reporting
+
+
+def tables(saved: dict) -> str:
+    """Markdown of both parts."""
+    names = [*WEIGHTS, "bypass"]
+    text = [f"| age | KL, nats a token | of an answer | {' | '.join(names)} |", "|---" * (len(names) + 3) + "|"]
+    for row in saved["bias"]:
+        errors = " | ".join(f"{row['error'][name]:.3f}" for name in names)
+        text.append(f"| {row['age']} | {row['kl_token']:.4f} | {row['kl_answer']:.4f} | {errors} |")
+    text += [
+        "",
+        "| age | reward's part, none | KL's part, none | reward's part, token | KL's part, token |",
+        "|---" * 5 + "|",
+    ]
+    for row in saved["bias"]:
+        parts = [row["parts"][name][part] for name in ("none", "token") for part in ("reward", "kl")]
+        text.append(f"| {row['age']} | " + " | ".join(f"{x:.3f}" for x in parts) + " |")
+    sizes = horizon.STEP_SIZES
+    heads = [f"{what}, step {size:g}" for size in sizes for what in ("regret", "on the way", "KL a token")]
+    text += ["", f"| age | weights | {' | '.join(heads)} |", "|---" * (2 + len(heads)) + "|"]
+    for result in saved["training"].values():
+        of = summary(result)["by_size"]
+        cells = [
+            f"{of[s]['regret']:.4f} ({of[s]['se']:.4f}) | {of[s]['on_the_way']:.3f} | {of[s]['kl']:.5f}" for s in sizes
+        ]
+        text.append(f"| {result['age']} | {result['weights']} | {' | '.join(cells)} |")
+    return "\n".join(text) + "\n"
+
+
+def picture(saved: dict, path: Path) -> None:
+    import matplotlib
+
+    matplotlib.use("Agg")
+    from matplotlib import pyplot as plt
+
+    style = {
+        "none": "#d1495b",
+        "token": "#edae49",
+        "sequence": "#00798c",
+        "sequence, no bound": "#66a182",
+        "bypass": "#6b4e9b",
+    }
+    figure, (left, right) = plt.subplots(1, 2, figsize=(10.4, 3.8), layout="constrained")
+    for name, color in style.items():
+        rows = [row for row in saved["bias"] if row["age"]]
+        left.plot([r["age"] for r in rows], [max(r["error"][name], 1e-4) for r in rows], color=color, marker="o",
+                  markersize=4, label=name)  # fmt: skip
+        trained = [r for r in saved["training"].values() if r["weights"] == name or (r["age"] == 0 and name in WEIGHTS)]
+        if trained:
+            done = [(r["age"], summary(r)) for r in trained]
+            right.errorbar([a + 0.5 for a, _ in done], [s["regret"] for _, s in done], [s["se"] for _, s in done], color=color,
+                           marker="o", markersize=4, capsize=2)  # fmt: skip
+    left.set(xscale="log", yscale="log", xlabel="age of the answers, updates", ylabel="relative error of the gradient")
+    left.set_xticks(AGES[1:], [str(a) for a in AGES[1:]])
+    left.set_ylim(1e-3, None)
+    left.set_title("toy, by enumeration", fontsize=10)
+    right.set(xscale="log", yscale="log", xlabel="age of the answers, updates", ylabel="regret J* - J")
+    right.set_xticks([a + 0.5 for a in TRAINED_AGES], [str(a) for a in TRAINED_AGES])
+    right.set_title(f"commit, {TOKENS} tokens, {ITERATIONS} updates", fontsize=10)
+    for axes in (left, right):
+        axes.minorticks_off()
+        axes.grid(alpha=0.3)
+    left.legend(fontsize=8, frameon=False)
+    figure.savefig(path, dpi=160)
+    plt.close(figure)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--table", action="store_true", help="compute nothing; table and figure of what is there")
+    parser.add_argument("--iterations", type=int, default=ITERATIONS)
+    parser.add_argument("--out", type=Path, default=Path("build/staleness"))
+    args = parser.parse_args()
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
+    store = args.out / "staleness.json"
+    saved = json.loads(store.read_text()) if store.exists() else {"bias": [], "training": {}}
+
+    def save() -> None:
+        write_atomically(store, json.dumps({"machine": horizon.machine(), **saved}, indent=1) + "\n")
+
+    if not args.table:
+        saved["bias"] = bias()
+        save()
+        plan = [(0, "none"), *((age, name) for age in TRAINED_AGES[1:] for name in WEIGHTS)]
+        for age, name in plan:
+            key = f"{age}/{name}/{args.iterations}"
+            if key not in saved["training"]:
+                saved["training"][key] = train(age, name, args.iterations)
+                print(key, summary(saved["training"][key]), saved["training"][key]["cpu_seconds"], "s", flush=True)
+                save()
+    text = tables(saved)
+    write_atomically(args.out / "staleness.md", text)
+    picture(saved, args.out / "staleness.png")
+    print(text)
+
+
+if __name__ == "__main__":
+    main()
