@@ -180,7 +180,7 @@ def test_the_doctor_finds_nothing_wrong_here():
         "entry point verl.plugins",
         "adv_estimator=frpo",
         "loss_mode=atr_grpo",
-        "known source (0.9.1)",
+        "known source (0.9.0, 0.9.1)",
     ):
         assert text in result.stdout
 

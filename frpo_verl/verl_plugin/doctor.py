@@ -96,6 +96,12 @@ def main(argv: list[str] | None = None) -> int:
         print("\nproblem: verl is not installed; install it (pip install 'frpo-verl[cpu]' on a machine without a GPU)")
         return 1
 
+    from .health import too_old
+
+    if (old := too_old()) is not None:
+        print(f"\nproblem: {old}")
+        return 1
+
     door, ok = _door()
     print(f"\ndoor               {door}")
     print(f"platform           {'cpu (VERL_PLATFORM=cpu)' if cpu_mode() else 'as verl detects it'}")

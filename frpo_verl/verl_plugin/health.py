@@ -8,6 +8,7 @@ line, and one that fails is refused.
 from __future__ import annotations
 
 import functools
+import importlib.util
 import os
 import sys
 from importlib import metadata
@@ -27,7 +28,7 @@ def require(place: str | None = None) -> None:
     Raises:
         RuntimeError: one line: the place of verl, what was expected, what came.
     """
-    found = hooks.troubles()
+    found = [old] if (old := too_old()) else hooks.troubles()
     if not found and place is not None and not _under_way():
         found = _judge(place)
     if found:
@@ -61,6 +62,14 @@ def failures_of(place: str) -> list[str]:
     from .selftest import DRIVER, WORKER, run_selftest
 
     return run_selftest({"driver": DRIVER | WORKER, "worker": WORKER}[place])
+
+
+@functools.cache
+def too_old() -> str | None:
+    """One line for a verl that has no V1 trainer (before 0.9.0), None for any other."""
+    if importlib.util.find_spec("verl.trainer.ppo.v1") is not None:
+        return None
+    return f"verl {version()} has no V1 trainer, the plugin does not work with it; install verl {' or '.join(known_versions())}"
 
 
 def version() -> str:

@@ -1,0 +1,58 @@
+"""A command of ours ends with one line where verl cannot or does not load the plugin; others are left alone."""
+
+import os
+import subprocess
+import sys
+
+import pytest
+import verl  # noqa: F401 - a command that does not run verl is not asked
+
+from frpo_verl.verl_plugin import health
+from frpo_verl.verl_plugin.door import refuse_closed
+
+OURS = [
+    "algorithm.adv_estimator=frpo",
+    "+recipe=smoke",
+    "method=frpo",
+    "actor_rollout_ref.actor.policy_loss.loss_mode=f_grpo",
+]
+
+
+@pytest.fixture
+def old(monkeypatch):
+    """A verl without the V1 trainer."""
+    monkeypatch.setattr(health.importlib.util, "find_spec", lambda name: None)
+    monkeypatch.setattr(health, "version", lambda: "0.8.0")
+    health.too_old.cache_clear()
+    yield
+    health.too_old.cache_clear()
+
+
+@pytest.mark.parametrize("typed", OURS)
+def test_a_verl_that_is_too_old_is_named_with_those_that_work(old, typed):
+    with pytest.raises(SystemExit, match=r"^frpo_verl: verl 0.8.0 has no V1 trainer.*install verl 0.9.0 or 0.9.1$"):
+        refuse_closed(True, ["data.train_batch_size=8", typed])
+    with pytest.raises(RuntimeError, match="verl 0.8.0 has no V1 trainer"):
+        health.require("driver")
+
+
+@pytest.mark.parametrize("typed", OURS)
+def test_a_closed_door_is_named(monkeypatch, typed):
+    monkeypatch.setenv("VERL_USE_EXTERNAL_PLUGINS", "none")
+    with pytest.raises(SystemExit, match="verl does not load the plugin .VERL_USE_EXTERNAL_PLUGINS=none.: unset"):
+        refuse_closed(False, [typed])
+    refuse_closed(True, [typed])
+
+
+def test_other_commands_are_left_alone(old):
+    refuse_closed(False, ["algorithm.adv_estimator=grpo", "data.train_batch_size=8"])
+
+
+@pytest.mark.slow
+def test_the_command_ends_before_anything_starts():
+    result = subprocess.run(
+        [sys.executable, "-W", "ignore", "-m", "verl.trainer.main_ppo", "algorithm.adv_estimator=frpo"],
+        capture_output=True, text=True, timeout=300, env={**os.environ, "VERL_USE_EXTERNAL_PLUGINS": "none"},
+    )  # fmt: skip
+    assert result.returncode == 1
+    assert result.stderr.splitlines()[-1].startswith("frpo_verl: verl does not load the plugin")
