@@ -2,7 +2,7 @@
 
 Two things keep verl and that build apart: verl asks for the version of a distribution called `vllm`, and that build
 drops a layer's weights once it has packed them, so that the trainer's next weights have no place to go. Both are
-answered in `seams_cpu.py`.
+answered in `seams.py`.
 """
 
 from __future__ import annotations
