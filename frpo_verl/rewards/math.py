@@ -6,12 +6,12 @@ as typed values and compare those (values.py, compare.py), and only where algebr
 process that is killed at a deadline (pool.py). Importing this module imports neither torch, verl, sympy nor math-verify.
 """
 
-import difflib
 import inspect
 import logging
 import threading
 from collections import deque
 
+from frpo_verl.names import nearest
 from frpo_verl.rewards import compare, extract, guard, shaping, spelling, values
 
 logger = logging.getLogger("frpo_verl.rewards")
@@ -168,6 +168,4 @@ def compute_score(
 def _refuse_unknown(unknown):
     known = [p.name for p in inspect.signature(compute_score).parameters.values() if p.kind is p.KEYWORD_ONLY]
     key = sorted(unknown)[0]
-    near = difflib.get_close_matches(key, known, n=1)
-    hint = f"; did you mean {near[0]}?" if near else ""
-    raise TypeError(f"reward_kwargs.{key} is not known{hint} Known: {', '.join(known)}")
+    raise TypeError(f"reward_kwargs.{key} is not known{nearest(key, known)}; known: {', '.join(known)}")
