@@ -99,8 +99,15 @@ _COUNT = "zero one two three four five six seven eight nine ten eleven twelve th
 _COUNT = (_COUNT + " seventeen eighteen nineteen").split()
 _TENS = {name: 20 + 10 * k for k, name in enumerate("twenty thirty forty fifty sixty seventy eighty ninety".split())}
 _BASED = re.compile(r"^(-?)([0-9A-Za-z]+)_\{?\s*(\d{1,2}|[a-z]+)\s*\}?$")
-_REALS = {r"\mathbb{R}", "all real numbers", "all reals"}
-_EMPTY = {r"\emptyset", "no solution", "no solutions", "no real solution", "no real solutions", "empty set"}
+_EMPTY = (r"\emptyset", "no solution", "no solutions", "no real solution", "no real solutions", "empty set")
+_REALS = (r"\mathbb{R}", "all real numbers", "all reals")
+_CONSTANTS = dict.fromkeys(_EMPTY, Items("set", ())) | dict.fromkeys(_REALS, Items("open", (MINUS_INFINITY, INFINITY)))
+_CONSTANTS |= {r"\infty": INFINITY, r"+\infty": INFINITY, r"-\infty": MINUS_INFINITY}
+_FLIPPED = {">": "<", "\\ge": "\\le"}
+_PAIRS = (
+    ("\\{", "\\}", "set"), ("{", "}", "set"), ("\\langle", "\\rangle", "()"), ("(", ")", "()"), ("[", "]", "[]"),
+    ("(", "]", "(]"), ("[", ")", "[)"),
+)  # fmt: skip
 _BUILDER = re.compile(r"\\\{ ?[a-z](?:\\in ?\\mathbb\{R\})? ?(?:\\mid|\\vert|[|:]) ?(.*)\\\}$", re.DOTALL)
 
 
@@ -111,19 +118,26 @@ def letters_of(s):
     return frozenset(names | set(re.findall(r"[A-Za-z]", _COMMAND.sub(" ", s))) - {"e", "i"})
 
 
-def _scalar(s, trusted):
-    if s.lstrip("+-") == "\\infty":
-        return MINUS_INFINITY if s.startswith("-") else INFINITY
-    based = _BASED.match(s)
-    if based and (based.group(2)[0].isdigit() or based.group(2).isupper()):
-        sign, digits, base = based.groups()
-        base = _COUNT.index(base) if base in _COUNT else int(base) if base.isdigit() else 0
-        if 2 <= base <= 36 and all(int(c, 36) < base for c in digits) and any(c.isdigit() for c in digits):
-            return read_number(sign + digits) if base == 10 else Text(f"{sign}{digits.upper()}_{base}", "word")
-    tens, _, ones = s.lower().replace("-", " ").partition(" ")
-    if s.lower() in _COUNT or tens in _TENS and (not ones or ones in _COUNT[1:10]):
-        return read_number(str(_COUNT.index(tens) if tens in _COUNT else _TENS[tens] + _COUNT.index(ones or "zero")))
-    return _word(s) or _formula(s)
+def _signs(s):
+    r"""Return the values of a formula: two where it has `\pm`."""
+    if not re.search(r"\\(?:pm|mp)(?![A-Za-z])", s):
+        return (s,)
+    pairs = (("+", "-"), ("-", "+"))
+    return tuple(re.sub(r"\\mp *", m, re.sub(r"\\pm *", p, s)).removeprefix("+") for p, m in pairs)
+
+
+def _flat(values):
+    """The values, with those of a bare list among them in its place."""
+    return tuple(part for v in values for part in (v.items if isinstance(v, Items) and v.kind == "list" else (v,)))
+
+
+def _name(s):
+    """Return (canonical name, whether it is a description) or None."""
+    if _NAME.match(s):
+        return re.sub(r"\([a-z](?:,[a-z])*\)$", "()", s).replace("{", "").replace("}", ""), False
+    if _TUPLE_NAME.match(s):
+        return s, False
+    return (s.lower(), True) if len(s) <= 60 and _WORDS.match(s) and _word(s) else None
 
 
 def _word(s):
@@ -137,11 +151,10 @@ def _word(s):
 
 
 def _formula(s):
+    """Read a formula that has no structure of its own; what latex2sympy would misread is not read."""
     infinite = "\\infty" in s and not re.search(r"\\(?:lim|sum|prod|int)(?![A-Za-z])", s)
     foreign = any(name not in _COMMANDS for name in _COMMAND.findall(s)) or _NO_FORMULA.search(s)
-    if not s or infinite or foreign or mask(s) is None:
-        return unread(s)
-    if "'" in s and not letters_of(s):
+    if not s or infinite or foreign or mask(s) is None or "'" in s and not letters_of(s):
         return unread(s)
     match, unit = _FORMULA_UNIT.match(s), ""
     if match and match.group(2) not in NEVER and read_unit(match.group(2)):
@@ -149,188 +162,171 @@ def _formula(s):
     return Formula(s, "value", letters_of(s), unit)
 
 
-def _signs(s):
-    r"""Return the values of a formula: two where it has `\pm`."""
-    if not re.search(r"\\(?:pm|mp)(?![A-Za-z])", s):
-        return (s,)
-    pairs = (("+", "-"), ("-", "+"))
-    return tuple(re.sub(r"\\mp *", m, re.sub(r"\\pm *", p, s)).removeprefix("+") for p, m in pairs)
+def _based(s):
+    """Read digits with their base, or None: 2 <= base <= 36, every digit below it."""
+    match = _BASED.match(s)
+    if match is None or not (match[2][0].isdigit() or match[2].isupper()):
+        return None
+    sign, digits, base = match.groups()
+    base = _COUNT.index(base) if base in _COUNT else int(base) if base.isdigit() else 0
+    if not 2 <= base <= 36 or any(int(c, 36) >= base for c in digits) or not any(c.isdigit() for c in digits):
+        return None
+    return read_number(sign + digits) if base == 10 else Text(f"{sign}{digits.upper()}_{base}", "word")
 
 
-def _bracketed(s, trusted, depth):
-    def elements(parts, expand=False):
-        return tuple(_read(t, trusted, depth + 1) for part in parts for t in (_signs(part) if expand else (part,)))
-
-    match = _MATRIX.match(s)
-    if match and s.count("\\begin") == 1:
-        if match.group(2) in ("vmatrix", "Vmatrix"):
-            return _formula(s)
-        rows = [row.split("&") for row in match.group(3).split("\\\\") if row.strip()]
-        return Items("matrix", tuple(Items("row", elements(row)) for row in rows))
-    for opening, closing in (
-        ("\\{", "\\}"),
-        ("\\langle", "\\rangle"),
-        ("{", "}"),
-        ("(", ")"),
-        ("[", "]"),
-        ("(", "]"),
-        ("[", ")"),
-    ):
-        inner = s[len(opening) : -len(closing)].strip()
-        if not (s.startswith(opening) and s.endswith(closing) and inner and mask(inner) is not None):
-            continue
-        parts = split(inner, ";") if split(inner, ";")[1:] else split(inner)
-        kind = "set" if "{" in opening else "()" if opening == "\\langle" else opening + closing
-        if len(parts) > 1 or kind == "set" and opening != "{":
-            return (
-                Items(kind, elements(parts, kind == "set")) if kind in ("set", "()") or len(parts) == 2 else unread(s)
-            )
-        if kind in ("set", "()") and not (kind == "()" and re.fullmatch("[A-Za-z]", inner)):
-            return _read(inner, trusted, depth + 1)
+def _count(s):
+    """Read a number below a hundred that is written as a word, or None."""
+    tens, _, ones = s.lower().replace("-", " ").partition(" ")
+    if s.lower() in _COUNT or tens in _TENS and (not ones or ones in _COUNT[1:10]):
+        return read_number(str(_COUNT.index(tens) if tens in _COUNT else _TENS[tens] + _COUNT.index(ones or "zero")))
     return None
 
 
-def _list(s, trusted, depth):
-    """Read a bare list, or None. `x = 1, -2` names all, `x = 1, y = 2` are names, `;` parts such groups."""
-    parts = split(s, ";")
-    if not parts or len(parts) < 2:
-        joined = re.search(r"(?<![a-z])(?:and|or)(?![a-z])", s)
-        alternatives = joined and re.search(r"[<>]|\\[lgn]e(?![a-z])", s) and "or" in s
-        parts = split(re.sub(r",{2,}", ",", _JOIN.sub(",", s)).strip(", ") if joined else s)
-        parts = parts and [re.sub(r"^(?:and|or) ", "", part) for part in parts]
-    else:
-        alternatives = False
-    if not parts or len(parts) < 2 or not all(parts):
+class _Reader:
+    """Reads one text by recursive descent; each method returns a value, or None for what it does not know."""
+
+    def __init__(self, trusted):
+        self.trusted, self.depth = trusted, 0
+
+    def value(self, s):
+        s = s.strip()
+        if self.depth > MAX_NESTING or not s:
+            return unread(s)
+        number = read_number(s, self.trusted)
+        if number is not None:
+            return number
+        self.depth += 1
+        s = s.replace("␣", "")
+        readers = (self.constant, self.list, self.relation, self.sets, self.bracketed, self.ratio, self.signs)
+        values = (reader(s) for reader in (*readers, _based, _count, _word, _formula))
+        value = next(value for value in values if value is not None)
+        self.depth -= 1
+        return value
+
+    def values(self, parts):
+        return tuple(self.value(part) for part in parts)
+
+    def constant(self, s):
+        built = _BUILDER.match(s)
+        return self.value(built.group(1)) if built else _CONSTANTS.get(s, _CONSTANTS.get(s.lower()))
+
+    def list(self, s):
+        """A bare list. `x = 1, -2` names all, `x = 1, y = 2` are names, `;` parts such groups."""
+        parts, alternatives = split(s, ";"), False
+        if not parts or len(parts) < 2:
+            joined = re.search(r"(?<![a-z])(?:and|or)(?![a-z])", s)
+            alternatives = joined and re.search(r"[<>]|\\[lgn]e(?![a-z])", s) and "or" in s
+            parts = split(re.sub(r",{2,}", ",", _JOIN.sub(",", s)).strip(", ") if joined else s)
+            parts = parts and [re.sub(r"^(?:and|or) ", "", part) for part in parts]
+        if not parts or len(parts) < 2 or not all(parts):
+            return None
+        values = _flat(self.values(parts))
+        names = [value.name for value in values if isinstance(value, Assign)]
+        if len(names) == len(values) == len(set(names)) and not any(name[0] == "(" for name in names):
+            return Items("named", values)
+        if isinstance(values[0], Assign) and len(set(names)) == 1:
+            values = tuple(value.value if isinstance(value, Assign) else value for value in values)
+            if alternatives:
+                return Assign(names[0], Items("union", values))
+        return Items("list", _flat(values))
+
+    def relation(self, s):
+        """Equations, inequalities, memberships and approximations: an operator stands outside all brackets."""
+        sides, operators = cut(_OPERATOR, s) or ((), ())
+        if not operators:
+            return None
+        if not sides[0] and len(sides) == 2 and operators[0] in ("=", "\\approx"):  # "= 5"
+            return self.value(sides[1])
+        if not all(sides) or set(operators) & {"\\equiv", "\\sim"}:
+            return unread(s)
+        if operators == ["\\in"]:
+            name = _name(sides[0])
+            return Assign(name[0], self.value(sides[1])) if name else unread(s)
+        if set(operators) <= {"=", ":=", "\\approx"}:
+            return self.equation(sides, operators) or Formula(s, "relation")
+        return self.bounds(sides, operators) or Formula(s, "relation")
+
+    def equation(self, sides, operators):
+        """A name and what it stands for, or a chain of equal sides; None for an equation that is to be solved."""
+        name, back = _name(sides[0]), _name(sides[1]) if operators == ["="] else None
+        if back and not back[1] and (name is None or _VARIABLE.match(sides[1]) and not _VARIABLE.match(sides[0])):
+            name, sides = back, sides[::-1]  # 5 = x
+        values = self.values(sides[1:] if name else sides)
+        own = letters_of(re.sub(_INDEX, "", sides[0])) if name and _VARIABLE.match(sides[0]) else frozenset()
+        if any(isinstance(v, Text) and v.kind == "unread" for v in values):
+            return None
+        formulas = [v for v in values if isinstance(v, Formula)]
+        if any(v.kind != "value" or v.letters & own for v in formulas):
+            return None
+        if name is None and len(values) == 2 and any(v.letters for v in formulas):
+            return None
+        value = values[0]
+        if len(values) > 1:
+            between = operators[name is not None :]
+            exact = between.index("\\approx") + 1 if "\\approx" in between else len(values)
+            value = Chain(values[:exact], values[exact:])
+        return Assign(name[0], value, name[1]) if name else value
+
+    def bounds(self, sides, operators):
+        """A solved inequality as the interval or union that a lone name is in."""
+        if set(operators) <= {">", "\\ge"}:  # read from the right
+            sides, operators = sides[::-1], [_FLIPPED[operator] for operator in operators[::-1]]
+        unequal = operators == ["\\ne"]
+        if not unequal and not set(operators) <= {"<", "\\le"} or len(sides) > 3:
+            return None
+        names = [_name(side) if side[0] != "|" else None for side in sides]
+        at = [k for k, name in enumerate(names) if name and not name[1]]
+        if len(at) != 1 or len(sides) == 3 and at != [1]:
+            return None
+        ends, own = [self.value(side) for k, side in enumerate(sides) if k != at[0]], letters_of(sides[at[0]])
+        if not all(isinstance(v, Number) or isinstance(v, Formula) and not v.letters & own for v in ends):
+            return None
+        if unequal:
+            below, above = Items("open", (MINUS_INFINITY, *ends)), Items("open", (*ends, INFINITY))
+            return Assign(names[at[0]][0], Items("union", (below, above)))
+        if len(sides) == 2:
+            low = at == [0]
+            ends, operators = ([MINUS_INFINITY, *ends], ["<", *operators]) if low else ([*ends, INFINITY], [*operators, "<"])
+        kind = "[("[operators[0] == "<"] + "])"[operators[1] == "<"]
+        return Assign(names[at[0]][0], Items("open" if kind == "()" else kind, tuple(ends)))
+
+    def sets(self, s):
+        if not re.search(r"\\(?:cup|cap|setminus|backslash)(?![A-Za-z])", s):
+            return None
+        parts = self.values(split(s, r"\\cup(?![A-Za-z])") or ())
+        union = len(parts) > 1 and all(isinstance(v, Items) for v in parts)
+        return Items("union", parts) if union else Formula(s, "set")
+
+    def bracketed(self, s):
+        """A matrix, or what stands in one pair of brackets: a set, a tuple, an interval."""
+        match = _MATRIX.match(s)
+        if match and s.count("\\begin") == 1:
+            if match.group(2) in ("vmatrix", "Vmatrix"):
+                return _formula(s)
+            rows = [row.split("&") for row in match.group(3).split("\\\\") if row.strip()]
+            return Items("matrix", tuple(Items("row", self.values(row)) for row in rows))
+        for opening, closing, kind in _PAIRS:
+            inner = s[len(opening) : -len(closing)].strip()
+            if not (s.startswith(opening) and s.endswith(closing) and inner and mask(inner) is not None):
+                continue
+            parts = split(inner, ";") if split(inner, ";")[1:] else split(inner)
+            if kind == "set" and (len(parts) > 1 or opening != "{"):
+                return Items(kind, _flat(self.values(parts)))
+            if len(parts) > 1:
+                return Items(kind, self.values(parts)) if kind == "()" or len(parts) == 2 else unread(s)
+            if kind in ("set", "()") and not (kind == "()" and re.fullmatch("[A-Za-z]", inner)):
+                return self.value(inner)
         return None
-    values = tuple(_read(text, trusted, depth + 1) for part in parts for text in _signs(part))
-    names = [value.name for value in values if isinstance(value, Assign)]
-    if len(names) == len(values) == len(set(names)) and not any(name[0] == "(" for name in names):
-        return Items("named", values)
-    if isinstance(values[0], Assign) and len(set(names)) == 1:
-        plain = [value.value if isinstance(value, Assign) else value for value in values]
-        if alternatives:
-            return Assign(names[0], Items("union", tuple(plain)))
-        values = sum((v.items if isinstance(v, Items) and v.kind == "list" else (v,) for v in plain), ())
-    return Items("list", values)
 
+    def ratio(self, s):
+        parts = split(s, ":")
+        if not parts or len(parts) < 2 or not all(parts) or (_name(parts[0]) or (0, 0))[1]:  # not "Answer: 5"
+            return None
+        parts[-1] = re.sub(r"(?<=\d) ?([ap])\.?m\.?$", r" \1m", parts[-1], flags=re.IGNORECASE).lower()
+        return Items("ratio", self.values(parts))
 
-def _name(s):
-    """Return (canonical name, whether it is a description) or None."""
-    if _NAME.match(s):
-        return re.sub(r"\([a-z](?:,[a-z])*\)$", "()", s).replace("{", "").replace("}", ""), False
-    if _TUPLE_NAME.match(s):
-        return s, False
-    return (s.lower(), True) if len(s) <= 60 and _WORDS.match(s) and _word(s) else None
-
-
-_FLIPPED = {"<": ">", ">": "<", "\\le": "\\ge", "\\ge": "\\le"}
-
-
-def _bounds(operators, sides, trusted, depth):
-    """Read a solved inequality as an Assign of an interval or a union, or None."""
-    places = [k for k, side in enumerate(sides) if _name(side) and not _name(side)[1]]
-    if len(places) != 1 or places[0] != len(sides) - 2 and len(sides) != 2 or sides[places[0]][0] == "|":
-        return None
-    if operators != ["\\ne"] and not set(operators) <= set(_FLIPPED) or len(sides) > 3:
-        return None
-    at = places[0]
-    others = [_read(side, trusted, depth + 1) for k, side in enumerate(sides) if k != at]
-    own = letters_of(sides[at])
-    if any(not isinstance(v, (Number, Formula)) or isinstance(v, Formula) and v.letters & own for v in others):
-        return None
-    if operators == ["\\ne"]:
-        ends = ((MINUS_INFINITY, others[0]), (others[0], INFINITY))
-        return Assign(_name(sides[at])[0], Items("union", tuple(Items("open", end) for end in ends)))
-    low = {"<": False, "\\le": False, ">": True, "\\ge": True}
-    if len(sides) == 3 and low[operators[0]] != low[operators[1]]:
-        return None
-    if at == 0 or len(sides) == 3 and low[operators[0]]:  # read from the right
-        operators, others = [_FLIPPED[operator] for operator in operators[::-1]], others[::-1]
-    if len(sides) == 2:  # now the value stands on the left
-        operators, others = (
-            (operators + ["<"], others + [INFINITY])
-            if not low[operators[0]]
-            else (["<", _FLIPPED[operators[0]]], [MINUS_INFINITY, *others])
-        )
-    kind = "[("["\\le" != operators[0]] + "])"["\\le" != operators[1]]
-    return Assign(_name(sides[at])[0], Items("open" if kind == "()" else kind, tuple(others)))
-
-
-def _related(s, trusted, depth):
-    """Read equations, inequalities, memberships and approximations; None when there is no operator outside brackets."""
-    sides, operators = cut(_OPERATOR, s) or ((), ())
-    if not operators:
-        return None
-    if not sides[0] and len(sides) == 2 and operators[0] in ("=", "\\approx"):  # "= 5"
-        return _read(sides[1], trusted, depth + 1)
-    if not all(sides) or set(operators) & {"\\equiv", "\\sim"}:
-        return unread(s)
-    name = _name(sides[0])
-    if operators == ["\\in"]:
-        return Assign(name[0], _read(sides[1], trusted, depth + 1)) if name else unread(s)
-    if not set(operators) <= {"=", ":=", "\\approx"}:
-        return _bounds(operators, sides, trusted, depth) or Formula(s, "relation")
-    back = _name(sides[1]) if operators == ["="] else None
-    if back and not back[1] and (name is None or _VARIABLE.match(sides[1]) and not _VARIABLE.match(sides[0])):
-        name, sides = back, sides[::-1]  # 5 = x
-    rest = sides[1:] if name else sides
-    values = [_read(side, trusted, depth + 1) for side in rest]
-    own = letters_of(re.sub(_INDEX, "", sides[0])) if name and _VARIABLE.match(sides[0]) else frozenset()
-    open_ = [v for v in values if isinstance(v, Formula)]
-    if any(isinstance(v, Text) and v.kind == "unread" or isinstance(v, Formula) and v.kind != "value" for v in values):
-        return Formula(s, "relation")
-    if any(v.letters & own for v in open_) or name is None and len(rest) == 2 and any(v.letters for v in open_):
-        return Formula(s, "relation")
-    value = values[0]
-    if len(values) > 1:
-        about = operators[name is not None :]
-        exact = about.index("\\approx") + 1 if "\\approx" in about else len(values)
-        value = Chain(tuple(values[:exact]), tuple(values[exact:]))
-    return Assign(name[0], value, name[1]) if name else value
-
-
-def _sets(s, trusted, depth):
-    if not re.search(r"\\(?:cup|cap|setminus|backslash)(?![A-Za-z])", s):
-        return None
-    parts = tuple(_read(part, trusted, depth + 1) for part in split(s, r"\\cup(?![A-Za-z])") or ())
-    return Items("union", parts) if len(parts) > 1 and all(isinstance(v, Items) for v in parts) else Formula(s, "set")
-
-
-def _ratio(s, trusted, depth):
-    parts = split(s, ":")
-    if not parts or len(parts) < 2 or not all(parts) or (_name(parts[0]) or (0, 0))[1]:  # not "Answer: 5"
-        return None
-    parts[-1] = re.sub(r"(?<=\d) ?([ap])\.?m\.?$", r" \1m", parts[-1], flags=re.IGNORECASE).lower()
-    return Items("ratio", tuple(_read(part, trusted, depth + 1) for part in parts))
-
-
-def _read(s, trusted, depth):
-    s = s.strip()
-    if depth > MAX_NESTING or not s:
-        return unread(s)
-    number = read_number(s, trusted)
-    if number is not None:
-        return number
-    s = s.replace("␣", "")
-    if s.lower() in _EMPTY:
-        return Items("set", ())
-    if s.lower() in _REALS or s in _REALS:
-        return Items("open", (MINUS_INFINITY, INFINITY))
-    built = _BUILDER.match(s)
-    if built:
-        return _read(built.group(1), trusted, depth + 1)
-    for reader in (_list, _related, _sets, _bracketed, _ratio):
-        value = reader(s, trusted, depth)
-        if value is not None:
-            return value
-    signs = _signs(s)
-    return (
-        Items(
-            "list", tuple(_scalar(sign, trusted) if read_number(sign) is None else read_number(sign) for sign in signs)
-        )
-        if signs[1:]
-        else _scalar(s, trusted)
-    )
+    def signs(self, s):
+        return Items("list", self.values(_signs(s))) if _signs(s)[1:] else None
 
 
 @lru_cache(maxsize=8192)
@@ -342,4 +338,4 @@ def read(text, trusted=False, grouped=True):
       trusted: whether it is a ground truth, where a word outside the vocabulary of units may name what is counted.
       grouped: whether `1,080` is one number.
     """
-    return _read(normalize(text, grouped), trusted, 0)
+    return _Reader(trusted).value(normalize(text, grouped))
