@@ -3,7 +3,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from frpo_verl.rewards import values
-from frpo_verl.rewards.values import Formula, Items, letters_of, read, unread
+from frpo_verl.rewards.values import Assign, Formula, Items, letters_of, read, unread
 
 
 @pytest.mark.parametrize(
@@ -38,7 +38,8 @@ def test_lists_and_names():
     assert len(read("a=4,-8,-10").items) == 3 and read("x=1, x=2").kind == "list"
     assert [part.name for part in read("x=1, y=2").items] == ["x", "y"]
     assert read(r"1 \text{ and } 2, \text{ or } 3").items == read("1,2,3").items
-    assert read("f(x)=2x").name == read("f(t)=2x").name == "f()"
+    assert read("f(x)=2x").name == "f(x)" and read("V(1,2)") == Assign("V", read("(1,2)"))
+    assert [part.unit for part in read("4 feet 6 inches").items] == ["ft", "in"]
 
 
 def test_bounds():

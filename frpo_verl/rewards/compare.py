@@ -12,6 +12,7 @@ from frpo_verl.rewards.spelling import normalize
 from frpo_verl.rewards.values import INFINITY, Assign, Chain, Formula, Items, Number, Text, letters_of, read
 
 _DECIMAL_COMMA = re.compile(r"^[+-]?\d+,\d+$")
+_FUNCTION = re.compile(r"(.+)\(([a-z](?:,[a-z])*)\)$")
 _OPEN = {"()", "open"}
 TABLE = {}
 
@@ -148,6 +149,9 @@ def _items(g, p, ask):
         if "set" in kinds or len(g_once) == len(g.items):  # then saying one of them twice says nothing else
             return _matched(g_once, p_once, ask)
         return _matched(g.items, p.items, ask)
+    if kinds <= {"parts", "list"}:
+        units = [[getattr(v, "unit", "") for v in side.items] for side in (g, p)]
+        return units[0] == units[1] and _ordered(g.items, p.items, ask)
     if "union" in kinds:
         together = len(kinds) == 1 and _matched(g.items, p.items, ask)
         return True if together else _written(g, p, ask, "set")
@@ -193,12 +197,26 @@ def _by_name(g, p, ask):
     return bool(gold and pred) and set(gold) == set(pred) and _all(same(gold[name], pred[name], ask) for name in gold)
 
 
+def _renamed(g, p):
+    """The value of f(t) = t^2 written in the arguments of f(x) = x^2; None where the functions differ."""
+    names = [_FUNCTION.match(v.name) for v in (g, p)]
+    if not all(names) or names[0][1] != names[1][1] or len(names[0][2]) != len(names[1][2]):
+        return None
+    to = dict(zip(names[1][2].split(","), names[0][2].split(","), strict=True))
+    text = write(p.value)
+    if text is None or letters_of(text) & (set(to.values()) - set(to)):
+        return None
+    return read(re.sub(r"\\[A-Za-z]+|[A-Za-z]", lambda m: to.get(m[0], m[0]), text))
+
+
 @_rule((Assign, Assign), *((Assign, kind) for kind in (Number, Formula, Items, Text)))
 def _assigns(g, p, ask):
     """`x = 5` and `5`: the name may be left out of either side, but not be another one. What is not solved does not answer
     what is; the other way round it does."""
     if isinstance(g, Assign) and isinstance(p, Formula) and p.kind == "relation":
         return False
+    if isinstance(g, Text) and g.kind == "choice" and p.words:  # (B) and (B) 12
+        return g.text.lower() == p.name
     if isinstance(g, Formula) and g.kind == "relation":
         value, interval = write(p.value), isinstance(p.value, Items)
         return (
@@ -220,6 +238,9 @@ def _assigns(g, p, ask):
         return same(g.value, p, ask)
     if g.name == p.name or g.words or p.words:
         return same(g.value, p.value, ask)
+    renamed = _renamed(g, p)
+    if renamed is not None:
+        return same(g.value, renamed, ask)
     return (write(g.value), write(p.value)) == (p.name, g.name)  # x = y and y = x
 
 

@@ -294,13 +294,14 @@ def same_number(a, b):
     """Whether a Number equals that of the ground truth `a`: exactly, or as a decimal of at least six significant digits
     that is `a`, which is exact, rounded. Two decimals are never rounded.
 
-    A percent sign may be read as "of a hundred" or dropped when only one side has it. A missing unit is forgiven, another
-    one is not; nothing is converted.
+    A percent sign that only one side has may be read as "of a hundred"; it may be dropped as well, but not before a
+    ground truth between 0 and 1, which is a share. A missing unit is forgiven, another one is not; nothing is converted.
     """
     units = [number.unit or "%" * number.percent for number in (a, b)]
     if all(units) and units[0] != units[1]:
         return False
     pairs = [(a, b)]
     if a.percent != b.percent:
-        pairs.append((_hundredth(a), b) if a.percent else (a, _hundredth(b)))
+        share = b.percent and list(a.form) == [_ONE] and 0 < a.form[_ONE] < 1
+        pairs = [(_hundredth(a), b) if a.percent else (a, _hundredth(b)), *([] if share else pairs)]
     return any(x.form == y.form or bool(x.form and y.form) and _rounds_to(y, x) for x, y in pairs)

@@ -35,7 +35,7 @@ _SEPARATORS = _compiled(
     (r"(?<![\d.])(\d{1,3}(?: \d{3})+)(?![\d ])", lambda m: m[1].replace(" ", "")),
 )  # fmt: skip
 _MARKUP = _compiled(
-    (r"\^\s*\{?\s*\\circ\s*\}?|\\degrees?(?![A-Za-z])|(?<=\d)(?:\s|\\text\s*\{)\s*degrees?\s*\}?$", "°"),
+    (r"\^\s*\{?\s*\\circ\s*\}?|(?<=\d)\^\{?o\}?(?![A-Za-z])|\\degrees?(?![A-Za-z])|(?<=\d)(?:\s|\\text\s*\{)\s*degrees?\s*\}?$", "°"),
     (r"\\\\\s*\[[\d.]+\s*(?:pt|em|ex|mm|cm)\]|\\cr(?![A-Za-z])", r"\\\\"), (r"\\(?:text)?color\s*\{\w+\}|\\hline", ""),
     (r"(?<!\\)\\\$\s*|(?<!\w)(?:USD|US\\?\$)\s*", "¤"), (r"\\%", "%"), (r"\$", ""),
     (r"\\varnothing(?![A-Za-z])|\\\{\s*\\\}", r"\\emptyset "),
@@ -53,7 +53,7 @@ _NOTATION = _compiled(
     (r"(?<![\\A-Za-z])(?:infty|infinity|inf|oo)(?![A-Za-z])", r"\\infty "), (r"([\^_])\{(\w)\}(?!\d)", r"\1\2"),
     (r"(?:°|\s*degrees?)\s*([CF])(?:elsius|ahrenheit)?(?![A-Za-z])", r"°\1"), (r"\^\{?\\prime\}?", "'"),
     (r"\\([bp]?mod) ?\{?(\w+)\}?(?![A-Za-z])", r"\\\1 \2"), (r"(\.\d*)\\(?:bar|dot) ?(\d|\{\d+\})", r"\1\\overline\2"),
-    (r"\\overline(\d)", r"\\overline{\1}"), (r"\\overline\{([A-Z]{2})\}", r"\1"), (r"\{:\}", ":"),
+    (r"\\overline(\d)", r"\\overline{\1}"), (r"\\overline\{([A-Z]{2})\}", r"\1"), (r"\{:\}", ":"), (r"\{?(\w+)\s*\\choose\s*(\w+)\}?", r"\\binom{\1}{\2}"),
     (r"(?<![\\A-Za-z}\]_^])\{([A-Za-z])\}", r"\1"), (r"\\binom(\d)(\d)", r"\\binom{\1}{\2}"),
     (r"\\sqrt\s*(\[\d+\])?\s*(\d)", r"\\sqrt\1{\2}"), (r"\\sqrt\s*\(([^()]*(?:\([^()]*\)[^()]*)*)\)", r"\\sqrt{\1}"),
     (r"^ *(?:approximately|about|exactly|only) +(?=\S)| (?:approximately|exactly) *$", ""),

@@ -31,7 +31,7 @@ class Formula(NamedTuple):
 
 class Items(NamedTuple):
     r"""Several values. The kind is "list" (bare), "set", "()" (a tuple or an open interval), "open" (an open interval for
-    certain: x > 2), "[]", "[)", "(]", "union", "matrix" (of "row"s), "ratio", or "named" (of Assigns)."""
+    certain: x > 2), "[]", "[)", "(]", "union", "matrix" (of "row"s), "ratio", "parts" (of one quantity), or "named" (of Assigns)."""
 
     kind: str
     items: tuple
@@ -79,7 +79,9 @@ _NO_FORMULA = re.compile(
 )
 _FORMULA_UNIT = re.compile(r"^(.*[\w)}]) ([A-Za-z]{2,}(?:\^[23])?(?:/[A-Za-z]+)?)$")
 _COMMAND = re.compile(r"\\([A-Za-z]+)")
-_MATRIX = re.compile(r"^([(\[]?)\\begin\{([pbvBV]?matrix|array)\}(?:\{[lcr|]*\})?(.*)\\end\{\2\}([)\]]?)$", re.DOTALL)
+_MATRIX = re.compile(
+    r"^([(\[]?)\\begin\{([pbvBV]?matrix|smallmatrix|array)\}(?:\{[lcr|]*\})?(.*)\\end\{\2\}([)\]]?)$", re.DOTALL
+)
 _JOIN = re.compile(
     r",? ?(?<![A-Za-z])(?:and|or)(?![a-z])(?=[\s\\(\[$\d-]|[A-Za-z](?![a-z]))|(?<=[\d)\]}])(?:and|or)(?=[\W\dA-Z]|[a-z]\W)"
 )
@@ -94,14 +96,20 @@ _TUPLE_NAME = re.compile(rf"\(({_PLAIN}(?:,{_PLAIN})+)\)$")
 _VARIABLE = re.compile(rf"{_SYMBOL}$")
 _WORDS = re.compile(r"[A-Za-z][A-Za-z' -]*[A-Za-z.]$")
 _SHORT_WORDS = set("no yes odd all six ten one two red by cat dog tie up".split())
+_CHOICE = re.compile(r"(?:(?:option|choice) ?)?[(\[]?([A-Za-z])[)\]]$|(?:option|choice) ([A-Z])$", re.IGNORECASE)
+_LABEL = re.compile(r"(?:\(([A-E])\)|([A-E])[.)]) ?(?=[-\d.\\])")
+_BETWEEN_UNITS = re.compile(r"(?<=[A-Za-z.°]) ?(?:and )?(?=\d)")
+_CASES = re.compile(r"^\\begin\{cases\}(.*)\\end\{cases\}$", re.DOTALL)
+_POINT = re.compile(r"(?:([A-Z])|point)(?=\([^()]*,[^()]*\)$)")
 _ARTICLE = re.compile(r"^(?:an?|the) ")
 _COUNT = "zero one two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen sixteen"
 _COUNT = (_COUNT + " seventeen eighteen nineteen").split()
 _TENS = {name: 20 + 10 * k for k, name in enumerate("twenty thirty forty fifty sixty seventy eighty ninety".split())}
-_BASED = re.compile(r"^(-?)([0-9A-Za-z]+)_\{?\s*(\d{1,2}|[a-z]+)\s*\}?$")
-_EMPTY = (r"\emptyset", "no solution", "no solutions", "no real solution", "no real solutions", "empty set")
+_BASED = re.compile(r"^(-?)\(?([0-9A-Za-z]+)\)?(?:_| base )\{?\(?\s*(\d{1,2}|[a-z]+)\s*\)?\}?$")
+_EMPTY = (r"\emptyset", "no solution", "no solutions", "no real solution", "no real solutions", "empty set", "none")
 _REALS = (r"\mathbb{R}", "all real numbers", "all reals")
 _CONSTANTS = dict.fromkeys(_EMPTY, Items("set", ())) | dict.fromkeys(_REALS, Items("open", (MINUS_INFINITY, INFINITY)))
+_CONSTANTS |= dict.fromkeys(("dne", "does not exist"), Text("does not exist", "word"))
 _CONSTANTS |= {r"\infty": INFINITY, r"+\infty": INFINITY, r"-\infty": MINUS_INFINITY}
 _FLIPPED = {">": "<", "\\ge": "\\le"}
 _PAIRS = (
@@ -134,7 +142,7 @@ def _flat(values):
 def _name(s):
     """Return (canonical name, whether it is a description) or None."""
     if _NAME.match(s):
-        return re.sub(r"\([a-z](?:,[a-z])*\)$", "()", s).replace("{", "").replace("}", ""), False
+        return s.replace("{", "").replace("}", ""), False
     if _TUPLE_NAME.match(s):
         return s, False
     return (s.lower(), True) if len(s) <= 60 and _WORDS.match(s) and _word(s) else None
@@ -142,8 +150,9 @@ def _name(s):
 
 def _word(s):
     """Read a word or a choice, or None for what can be algebra."""
-    if re.fullmatch(r"\([A-Za-z]\)", s):
-        return Text(s[1], "choice")
+    choice = _CHOICE.match(s)
+    if choice:
+        return Text(choice[1] or choice[2], "choice")
     runs = re.findall(r"[A-Za-z]+", s) if len(s) <= 200 and _WORDS.match(s) else ()
     if any(len(run) > 3 or len(run) > 1 and run.istitle() for run in runs) or runs and s.lower() in _SHORT_WORDS:
         return Text(_ARTICLE.sub("", s.lower().rstrip(".")), "word")
@@ -159,6 +168,8 @@ def _formula(s):
     match, unit = _FORMULA_UNIT.match(s), ""
     if match and match.group(2) not in NEVER and read_unit(match.group(2)):
         s, unit = match.group(1), read_unit(match.group(2))
+    if any(read_unit(run) is not None for run in re.findall(r"(?<![\\A-Za-z])[A-Za-z]{3,}", s)):
+        return unread(s)  # not the product of its letters
     return Formula(s, "value", letters_of(s), unit)
 
 
@@ -192,12 +203,21 @@ class _Reader:
         s = s.strip()
         if self.depth > MAX_NESTING or not s:
             return unread(s)
-        number = read_number(s, self.trusted)
+        number = read_number(s, self.trusted) or self.parts(s)
         if number is not None:
             return number
         self.depth += 1
         s = s.replace("␣", "")
-        readers = (self.constant, self.list, self.relation, self.sets, self.bracketed, self.ratio, self.signs)
+        readers = (
+            self.constant,
+            self.labelled,
+            self.list,
+            self.relation,
+            self.sets,
+            self.bracketed,
+            self.ratio,
+            self.signs,
+        )
         values = (reader(s) for reader in (*readers, _based, _count, _word, _formula))
         value = next(value for value in values if value is not None)
         self.depth -= 1
@@ -208,10 +228,29 @@ class _Reader:
 
     def constant(self, s):
         built = _BUILDER.match(s)
-        return self.value(built.group(1)) if built else _CONSTANTS.get(s, _CONSTANTS.get(s.lower()))
+        return self.value(built.group(1)) if built else _CONSTANTS.get(s) or _CONSTANTS.get(_ARTICLE.sub("", s.lower()))
+
+    def labelled(self, s):
+        """A choice with its number, (B) 12, or in an answer a point with its name, A(3,4)."""
+        label, point = _LABEL.match(s), _POINT.match(s)
+        if label:
+            number = read_number(s[label.end() :].strip())
+            return number and Assign((label[1] or label[2]).lower(), number, True)
+        if self.trusted or not point:
+            return None
+        value = self.value(s[point.end() :])
+        return Assign(point[1], value) if point[1] else value
+
+    def parts(self, s):
+        """A quantity in several units, 4 feet 6 inches."""
+        parts = [re.sub(r"(?<=\d)'$", " min", part) for part in _BETWEEN_UNITS.split(s)]
+        values = tuple(read_number(part) for part in parts) if 1 < len(parts) < 5 else ()
+        units = {v.unit for v in values if v}
+        return Items("parts", values) if values and "" not in units and len(units) == len(values) else None
 
     def list(self, s):
         """A bare list. `x = 1, -2` names all, `x = 1, y = 2` are names, `;` parts such groups."""
+        s = s if "&" in s else _CASES.sub(lambda m: m[1].replace("\\\\", ","), s)
         parts, alternatives = split(s, ";"), False
         if not parts or len(parts) < 2:
             joined = re.search(r"(?<![a-z])(?:and|or)(?![a-z])", s)
@@ -286,7 +325,9 @@ class _Reader:
             return Assign(names[at[0]][0], Items("union", (below, above)))
         if len(sides) == 2:
             low = at == [0]
-            ends, operators = ([MINUS_INFINITY, *ends], ["<", *operators]) if low else ([*ends, INFINITY], [*operators, "<"])
+            ends, operators = (
+                ([MINUS_INFINITY, *ends], ["<", *operators]) if low else ([*ends, INFINITY], [*operators, "<"])
+            )
         kind = "[("[operators[0] == "<"] + "])"[operators[1] == "<"]
         return Assign(names[at[0]][0], Items("open" if kind == "()" else kind, tuple(ends)))
 
@@ -312,6 +353,8 @@ class _Reader:
             parts = split(inner, ";") if split(inner, ";")[1:] else split(inner)
             if kind == "set" and (len(parts) > 1 or opening != "{"):
                 return Items(kind, _flat(self.values(parts)))
+            if kind == "[]" and all(part[:1] == "[" and part[-1:] == "]" for part in parts):  # [[1,2],[3,4]]
+                return Items("matrix", tuple(Items("row", self.values(split(part[1:-1]) or ())) for part in parts))
             if len(parts) > 1:
                 return Items(kind, self.values(parts)) if kind == "()" or len(parts) == 2 else unread(s)
             if kind in ("set", "()") and not (kind == "()" and re.fullmatch("[A-Za-z]", inner)):
