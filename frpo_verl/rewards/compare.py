@@ -8,8 +8,9 @@ sees single formulas, relations and sets only: what is a list, a tuple, a name o
 import re
 
 from frpo_verl.rewards.numbers import _ONE, ROUNDED_DIGITS, approximate, read_number, same_number
+from frpo_verl.rewards.reading import letters_of, read
 from frpo_verl.rewards.spelling import normalize
-from frpo_verl.rewards.values import INFINITY, Assign, Chain, Formula, Items, Number, Text, letters_of, read
+from frpo_verl.rewards.values import INFINITY, Assign, Chain, Formula, Items, Number, Text, write
 
 _DECIMAL_COMMA = re.compile(r"^[+-]?\d+,\d+$")
 _FUNCTION = re.compile(r"(.+)\(([a-z](?:,[a-z])*)\)$")
@@ -262,35 +263,6 @@ def _agrees(exact, decimal):
     """Whether a decimal is an exact number rounded to its last place."""
     values = [approximate(v.form) if isinstance(v, Number) else None for v in (exact, decimal)]
     return None not in values and 2 * abs(values[0] - values[1]) * 10**decimal.places <= 1
-
-
-def write(value):
-    """A value as LaTeX for the algebra, or None for a type that algebra has nothing to say about."""
-    if isinstance(value, Number):
-        total = _sum(value.form)
-        return f"\\frac{{{total}}}{{100}}" if value.percent else total
-    if isinstance(value, Formula):
-        return value.text
-    if not isinstance(value, Items) or value.kind == "named":
-        return None
-    parts = [write(item) for item in value.items]
-    if None in parts:
-        return None
-    if value.kind == "matrix":
-        return "\\begin{pmatrix}" + "\\\\".join(parts) + "\\end{pmatrix}"
-    opening, closing = {"set": ("\\{", "\\}"), "open": "()"}.get(
-        value.kind, value.kind if len(value.kind) == 2 else ("", "")
-    )
-    joiner = {"row": "&", "union": "\\cup ", "ratio": ":"}.get(value.kind, ",")
-    return opening + joiner.join(parts) + closing
-
-
-def _sum(form):
-    parts = []
-    for (n, k, m), c in form.items():
-        text = f"\\frac{{{c.numerator}}}{{{c.denominator}}}" if c.denominator != 1 else str(c.numerator)
-        parts.append(text + f"\\cdot\\sqrt{{{n}}}" * (n != 1) + f"\\cdot\\pi^{{{k}}}" * (k != 0) + "\\cdot i" * m)
-    return "+".join(parts).replace("+-", "-") or "0"
 
 
 def compare(gold, pred, ask=unknown):

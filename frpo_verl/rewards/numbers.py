@@ -9,9 +9,9 @@ import re
 from fractions import Fraction
 from functools import lru_cache
 from math import gcd, isqrt
-from typing import NamedTuple
 
 from frpo_verl.rewards.units import SCALES, is_symbol, read_unit
+from frpo_verl.rewards.values import Number
 
 MAX_CHARS = 2_000
 MAX_DIGITS = 1_000  # longest run of digits that is read as a number
@@ -35,18 +35,6 @@ _MIXED = re.compile(
 _UNIT = r"[^\W\d_]+(?:\^\{?-?\d\}?)?"
 _PHRASE = rf"{_UNIT}(?:[ */.]+{_UNIT})*\.*|°[CF]|[€£¥₹₩¢]"  # deterministic: no text makes it backtrack
 _SUFFIX = re.compile(rf"^(.*?[\d)}}%!°])([ ␣]?)({_PHRASE})$", re.DOTALL)
-
-
-class Number(NamedTuple):
-    """A number with what its notation says: `places` after the point and significant `digits` of a lone decimal (else
-    0), whether any decimal was written, `percent` sign, canonical `unit` or ""."""
-
-    form: dict
-    places: int = 0
-    digits: int = 0
-    decimal: bool = False
-    percent: bool = False
-    unit: str = ""
 
 
 class _NotRead(Exception):
