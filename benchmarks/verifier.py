@@ -187,14 +187,16 @@ def fuzz(count=10_000):
     with ThreadPoolExecutor(2) as executor:
         first = list(executor.map(judge, rows))
         second = list(executor.map(judge, rows[::-1]))[::-1]
+    different = [row for row in zip(rows, first, second, strict=True) if row[1]["acc"] != row[2]["acc"]]
     report = {
-        "rows": count, "different_verdicts": sum(a["acc"] != b["acc"] for a, b in zip(first, second, strict=True)),
+        "rows": count, "different_verdicts": len(different),
+        "of_them_at_the_deadline": sum(a["verify_timeout"] != b["verify_timeout"] for _, a, b in different),
         "right": sum(a["acc"] for a in first), "timeouts": sum(a["verify_timeout"] for a in first + second),
         "errors": sum(a["verify_error"] for a in first), "seconds": round(time.perf_counter() - start, 1),
         "grown_mb": round((process.memory_info().rss - before) / 2**20, 1),
         "processes_before_after": [children, len(process.children(recursive=True))],
     }  # fmt: skip
-    print("fuzz", report, flush=True)
+    print("fuzz", report, *different, flush=True)
     return report
 
 

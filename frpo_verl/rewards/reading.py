@@ -237,7 +237,7 @@ class _Reader:
             name, sides = back, sides[::-1]  # 5 = x
         values = self.values(sides[1:] if name else sides)
         own = letters_of(re.sub(_INDEX, "", sides[0])) if name and _VARIABLE.match(sides[0]) else frozenset()
-        if any(isinstance(v, Text) and v.kind == "unread" for v in values):
+        if any(isinstance(v, Assign) or isinstance(v, Text) and v.kind == "unread" for v in values):
             return None
         formulas = [v for v in values if isinstance(v, Formula)]
         if any(v.kind != "value" or v.letters & own for v in formulas):
