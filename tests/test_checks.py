@@ -9,7 +9,7 @@ from verl_config import compose_ppo
 
 from frpo_verl import methods
 from frpo_verl.settings import ConfigError
-from frpo_verl.verl_plugin import checks, run
+from frpo_verl.verl_plugin import checks, layout_checks, run
 from frpo_verl.verl_plugin.paths import method_names
 
 
@@ -179,6 +179,14 @@ KL_LOSS = [*GRPO, "actor_rollout_ref.actor.use_kl_loss=true"]
         ),
         (["actor_rollout_ref.rollout.top_p=0.9"], "actor_rollout_ref.rollout.top_p=0.9: answers would not be samples"),
         (
+            ["algorithm.rollout_correction.rollout_rs='seq_sum_k1,token_k1'"],
+            "the sum over an answer of adv_estimator=frpo would miss them: reject whole answers",
+        ),
+        (
+            [*GRPO, f"{POLICY_LOSS}.loss_mode=f_grpo", "algorithm.rollout_correction.rollout_rs=token_k1"],
+            "rollout_rs=token_k1 takes single tokens out of the response mask",
+        ),
+        (
             ["actor_rollout_ref.actor.fsdp_config.model_dtype=bf16"],
             "actor_rollout_ref.actor.fsdp_config.model_dtype=bf16: FSDP then rounds",
         ),
@@ -195,11 +203,15 @@ def test_stops_before_anything_starts(files, overrides, line):
         (["actor_rollout_ref.rollout.name=sglang"], "rollout.name=sglang with VERL_PLATFORM=cpu: this engine needs"),
         (["actor_rollout_ref.rollout.name=vllm"], "rollout.name=vllm with VERL_PLATFORM=cpu: vLLM is not installed"),
         (["trainer.v1.trainer_mode=separate_async"], "trainer.v1.trainer_mode=separate_async with VERL_PLATFORM=cpu"),
+        (
+            ["actor_rollout_ref.rollout.checkpoint_engine.backend=nccl"],
+            "checkpoint_engine.backend=nccl with VERL_PLATFORM=cpu: it moves weights between accelerators",
+        ),
     ],
 )
 def test_what_a_processor_cannot_run_stops_too(files, monkeypatch, overrides, line):
     monkeypatch.setenv("VERL_PLATFORM", "cpu")
-    monkeypatch.setattr("frpo_verl.verl_plugin.cpu.vllm_cpu.installed", lambda: False)
+    monkeypatch.setattr(layout_checks.vllm_cpu, "installed", lambda: False)
     assert line in stopped(files, *overrides)
 
 
@@ -221,6 +233,8 @@ def test_two_kl_terms_can_be_allowed(files):
         ["+algorithm.frpo.placement=sequence", f"{POLICY_LOSS}.loss_mode=f_grpo"],
         [*GRPO, f"{POLICY_LOSS}.loss_mode=f_grpo", "algorithm.rollout_correction.rollout_is=sequence"],
         [*GRPO, f"{POLICY_LOSS}.loss_mode=atr_grpo", "actor_rollout_ref.actor.clip_ratio_c=10"],
+        ["algorithm.rollout_correction.rollout_rs=seq_mean_k3"],
+        ["+algorithm.frpo.placement=local", "algorithm.rollout_correction.rollout_rs=token_k1"],
         [*KL_LOSS, "actor_rollout_ref.actor.kl_loss_type=alpha:0.5"],
         ["+algorithm.frpo.divergence=good_divergence:F"],
     ],

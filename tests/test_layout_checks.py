@@ -181,6 +181,10 @@ def test_the_queue_holds_all_samples(tmp_path):
     )
     check_layout(make(**{"data.val_files": ["hdfs://there"], f"{ROLLOUT}.val_kwargs.n": 65}), has_reference=True)
     assert "data.train_batch_size x rollout.n = 1310720" in refused(make(data__train_batch_size=262144))
+    ahead = {"data.train_batch_size": 15000, "trainer.v1": {"trainer_mode": "colocate_async"}}
+    check_layout(make(**ahead), has_reference=True)  # 75000 answers
+    ahead["trainer.v1"]["colocate_async"] = {"num_warmup_batches": 1}  # type: ignore[assignment]
+    assert "x rollout.n x (1 + colocate_async.num_warmup_batches) = 150000" in refused(make(**ahead))
 
 
 def test_an_evaluation_needs_a_name_and_validates():

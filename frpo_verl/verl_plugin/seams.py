@@ -265,7 +265,7 @@ async def async_send_weights(original, self, *args, **kwargs):
     "ReplayBuffer._sync_metadata_from_transfer_queue",
     upstream="trainer/ppo/v1/replay_buffer.py:174",
     reason="called at each look for finished answers, in a loop without an end: a reward that hangs, a dead agent loop",
-    known={"489dc320fdce58c7": "0.9.1"},
+    known={"489dc320fdce58c7": "0.9.0, 0.9.1"},
 )
 def look_for_answers(original, self, *args, **kwargs):
     from . import waiting
@@ -278,7 +278,7 @@ def look_for_answers(original, self, *args, **kwargs):
     "ReplayBuffer.sample",
     upstream="trainer/ppo/v1/replay_buffer.py:422",
     reason="when every answer failed the error speaks of trajectories, and names a setting that would try for ever",
-    known={"cdcecebeb7f0b44e": "0.9.1"},
+    known={"cdcecebeb7f0b44e": "0.9.0, 0.9.1"},
 )
 def sample(original, self, *args, **kwargs):
     from . import waiting
@@ -294,7 +294,7 @@ def sample(original, self, *args, **kwargs):
     "TrainingWorker.save_checkpoint",
     upstream="workers/engine_workers.py:425",
     reason="a weight that is NaN would be saved, and every later start would resume from it",
-    known={"9330450f4d2fdd51": "0.9.1"},
+    known={"9330450f4d2fdd51": "0.9.0, 0.9.1"},
 )
 def save_checkpoint(original, self, *args, **kwargs):
     from . import weights
