@@ -37,8 +37,8 @@ import torch
 from frpo_verl.evaluation import pass_at_k
 from frpo_verl.files import write_atomically
 from frpo_verl.quickstart import three_ways
-from frpo_verl.quickstart.tiny_model import template_parts
 from frpo_verl.quickstart.tokenizer import load_tokenizer
+from frpo_verl.quickstart.warm_start import template_parts
 from frpo_verl.quickstart.ways_model import read_problems, success_by_way
 
 QUICKSTART = Path("build/quickstart")

@@ -88,8 +88,10 @@ CASES: list[tuple[str, list[str], tuple[str, ...]]] = [
 ]
 
 
-def sums(count: int) -> list[arithmetic.Problem]:
-    return list(islice(arithmetic.stream(7, arithmetic.DEFAULT_LEVELS), count))
+def sums(count: int, name: str) -> list[arithmetic.Problem]:
+    """Each set has its own: a dump tells sets apart by their problems."""
+    seed = sum(name.encode()) if name in EVALUATION_SETS else 7
+    return list(islice(arithmetic.stream(seed, arithmetic.DEFAULT_LEVELS), count))
 
 
 def published_form(name: str, raw: Path | None, folder: Path) -> Path:
@@ -117,12 +119,13 @@ def published_form(name: str, raw: Path | None, folder: Path) -> Path:
     folder.mkdir(parents=True, exist_ok=True)
     splits = ("train", "test") if name == "gsm8k" else ("train",) if name in TRAIN_SETS else ("test",)
     for split in splits:
-        rows = [makers[name](p) for p in sums(96)]
+        rows = [makers[name](p) for p in sums(96, name)]
         (folder / f"{split}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     return folder
 
 
 SYSTEM = ["--system_prompt", r"Please reason step by step, and put your final answer within \boxed{}."]
+EVALUATION_SETS = ("math500", "aime24", "aime25", "amc23", "olympiad_bench", "minerva_math")
 TRAIN_SETS = ("dapo_math_17k", "numina_math_cot", "limr", "open_rs", "preference")
 FILES = {  # folder below build/ -> module, name of the set, options
     "gsm8k": (gsm8k, "gsm8k", []),
@@ -188,14 +191,14 @@ def shown(row: dict) -> dict:
 
 def evaluate() -> int:
     """eval_math's twin for three models; their reports go into one file. Needs the twin of smoke for the third model."""
-    from frpo_verl.quickstart.tiny_model import Settings, make_model
     from frpo_verl.quickstart.tokenizer import load_tokenizer, write_tokenizer
+    from frpo_verl.quickstart.warm_start import make_model
 
     untrained = Path("build/twin/untrained")
     if not untrained.exists():
         untrained.mkdir(parents=True)
         write_tokenizer(untrained)
-        make_model(Settings(), load_tokenizer(untrained)).save_pretrained(untrained)
+        make_model(tiny_model.Settings(), load_tokenizer(untrained)).save_pretrained(untrained)
     models = {
         "untrained": [f"actor_rollout_ref.model.path={untrained}"],
         "quickstart": [],
@@ -262,7 +265,7 @@ def markdown(results: list[dict]) -> str:
         "Two steps of every recipe on a processor, with a checkpoint, and a validation before and after, by",
         "`python benchmarks/twins.py`; all numbers of the runs, their commands and every setting that a twin does not keep are",
         "in `twins.json`, a run a line. A tiny model on sums: the numbers show that everything runs and is logged, not that anything is",
-        "learnt. The seconds are those of a busy machine.",
+        "learnt. The seconds are those of a busy machine. Three models through eval_math: [evaluation_twin.md](evaluation_twin.md).",
         "",
         "| typed | status | seconds | validated sets | at step 2: score | KL to reference (k1) | gradient norm |",
         "|---|---|---|---|---|---|---|",

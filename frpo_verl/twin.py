@@ -16,6 +16,8 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
+from .verl_plugin.upstream import compose_config
+
 TRAIN_ROWS = 64
 VAL_ROWS = 4
 VAL_ANSWERS = 4
@@ -38,15 +40,10 @@ class Twin:
 
 def compose(*overrides: str):
     """The configuration that `python -m verl.trainer.main_ppo OVERRIDES` starts with."""
-    import verl.trainer
-    from hydra import compose as hydra_compose
-    from hydra import initialize_config_dir
     from hydra.errors import HydraException
 
-    folder = Path(verl.trainer.__file__).resolve().parent / "config"
     try:
-        with initialize_config_dir(config_dir=str(folder), version_base=None):
-            return hydra_compose(config_name="ppo_trainer", overrides=list(overrides))
+        return compose_config(*overrides)
     except HydraException as error:
         raise TwinError(" ".join(str(error).split())[:300]) from None
 

@@ -15,7 +15,8 @@ from frpo_verl import methods, names
 from frpo_verl.core import enumeration as exact
 from frpo_verl.core.divergences import get_divergence
 from frpo_verl.settings import ConfigError
-from frpo_verl.verl_plugin import metrics
+from frpo_verl.verl_plugin import estimators, metrics
+from frpo_verl.verl_plugin.registration import register_methods
 
 ALPHA = {"alpha": 0.5}
 
@@ -59,7 +60,6 @@ def algorithm(estimator="frpo", **frpo):
 
 def advantages(data, estimator="frpo", **frpo):
     norm = frpo.get("norm", True)
-    metrics.take()  # those of earlier advantages
     return compute_advantage(
         data, adv_estimator=estimator, norm_adv_by_std_in_grpo=norm, config=algorithm(estimator, **frpo)
     ).batch["advantages"]
@@ -314,8 +314,6 @@ def test_registering_again_changes_nothing():
 
     before = dict(core_algos.ADV_ESTIMATOR_REGISTRY)
     frpo_verl.register()
-    from frpo_verl.verl_plugin import estimators
-
-    estimators.register(core_algos)
+    register_methods("estimator", core_algos.ADV_ESTIMATOR_REGISTRY, core_algos.register_adv_est, estimators.estimate)
     assert core_algos.ADV_ESTIMATOR_REGISTRY == before
     assert set(methods.of_kind("estimator")) <= set(before)

@@ -2,8 +2,8 @@
 
 import pytest
 
-from frpo_verl.quickstart.tiny_model import template_parts
 from frpo_verl.quickstart.tokenizer import SPECIAL, load_tokenizer, write_tokenizer
+from frpo_verl.quickstart.warm_start import template_parts
 
 
 @pytest.fixture(scope="module")

@@ -83,12 +83,12 @@ def save_dir_of(options: argparse.Namespace) -> Path:
 def copy_to_hdfs(folder: Path, hdfs_dir: str | None) -> None:
     if hdfs_dir is None:
         return
+    from ..verl_plugin import upstream
+
     try:
-        from verl.utils.hdfs_io import copy, makedirs
+        upstream.copy_to_hdfs(folder, hdfs_dir)
     except ImportError as error:
         raise InputError(f"--hdfs_dir {hdfs_dir}: needs verl, which cannot be imported ({error})") from None
-    makedirs(hdfs_dir)
-    copy(src=str(folder), dst=hdfs_dir)
 
 
 def report(card: Mapping[str, Any], path: Path) -> str:

@@ -11,8 +11,6 @@ The folder is an ordinary one: AutoModelForCausalLM / AutoTokenizer ``.from_pret
 from __future__ import annotations
 
 import argparse
-import hashlib
-import json
 import os
 import random
 import time
@@ -20,8 +18,9 @@ from dataclasses import asdict, dataclass, field
 from itertools import islice
 from pathlib import Path
 
-from . import three_ways
-from .tiny_model import encode_batch, finished_folder, make_model, template_parts, token_nll
+from . import three_ways, warm_start
+from .model_folder import digest_of, finished_folder
+from .warm_start import Learner, answer_nll, make_model, progress_bar, read_rows
 
 FORMAT = 1  # raise it when the same settings would give another model
 
@@ -64,40 +63,20 @@ def success_by_way(model, tokenizer, problems) -> dict[str, tuple[float, float]]
     """
     import torch
 
-    parts, found = template_parts(tokenizer), {}
+    found = {}
     for way in three_ways.WAYS:
-        ids, mask = encode_batch(tokenizer, parts, [p.question for p in problems], [p.written(way) for p in problems])
         with torch.no_grad():
-            nll = token_nll(model, ids, mask).double()
-        first = nll.gather(1, mask[:, 1:].int().argmax(1, keepdim=True))[:, 0]
+            nll, mask = answer_nll(model, tokenizer, problems, [p.written(way) for p in problems])
+        nll = nll.double()
+        first = nll.gather(1, mask.int().argmax(1, keepdim=True))[:, 0]
         found[way] = (first.neg().exp().mean().item(), (first - nll.sum(-1)).exp().mean().item())
     return found
 
 
 def sample_answers(model, tokenizer, problems, samples: int = 1, seed: int = 0) -> list[list[str]]:
-    """``samples`` answers to each problem from ``generate`` at temperature 1."""
-    import torch
-
-    before, between, _ = template_parts(tokenizer)
-    prompts = tokenizer([before + p.question + between for p in problems], add_special_tokens=False)["input_ids"]
-    width = max(len(row) for row in prompts)
-    ids = torch.tensor([[tokenizer.pad_token_id] * (width - len(row)) + row for row in prompts])
-    mask = torch.tensor([[0] * (width - len(row)) + [1] * len(row) for row in prompts])
+    """``samples`` answers to each problem at temperature 1, long enough for every way."""
     longest = max(three_ways.longest_answer(p.digits, len(p.terms)) for p in problems)
-    with torch.random.fork_rng(devices=[]), torch.no_grad():
-        torch.manual_seed(seed)
-        out = model.generate(
-            input_ids=ids.repeat_interleave(samples, 0),
-            attention_mask=mask.repeat_interleave(samples, 0),
-            do_sample=True,
-            temperature=1.0,
-            top_k=0,
-            top_p=1.0,
-            max_new_tokens=longest,
-            pad_token_id=tokenizer.pad_token_id,
-        )
-    texts = tokenizer.batch_decode(out[:, width:], skip_special_tokens=True)
-    return [texts[i : i + samples] for i in range(0, len(texts), samples)]
+    return warm_start.sample_answers(model, tokenizer, problems, longest, samples, seed)
 
 
 def count_right(model, tokenizer, problems, samples: int = 1, seed: int = 0) -> list[int]:
@@ -113,47 +92,27 @@ def warm_up(model, tokenizer, settings: Settings, exclude, shape: tuple[int, int
     terms. Validation problems are drawn here, apart from both. Returns what was measured. Raises RuntimeError when
     ``max_steps`` ends the first part below half the target.
     """
-    import torch
-    from tqdm import tqdm
-
     validation = three_ways.sample_distinct("validation", settings.validation_size, settings.seed, exclude, *shape)
     problems = three_ways.stream(settings.seed, set(exclude) | {p.key for p in validation}, *shape)
     rng = random.Random(f"ways/{settings.seed}")
-    parts = template_parts(tokenizer)
-    decay = [p for p in model.parameters() if p.ndim > 1]
-    rest = [p for p in model.parameters() if p.ndim <= 1]
-    optimizer = torch.optim.AdamW(
-        [{"params": decay, "weight_decay": settings.weight_decay}, {"params": rest, "weight_decay": 0.0}],
-        betas=(0.9, 0.95),
-    )
-    losses = []
+    learner = Learner(model, tokenizer, settings)
 
-    def learn(learning_rate: float, habits: three_ways.Habits | None) -> None:
+    def learn(habits: three_ways.Habits | None, share: float | None = None) -> None:
         batch = list(islice(problems, settings.batch_size))
         ways = rng.choices(three_ways.WAYS, habits and habits.shares, k=len(batch))
         slips = {way: habits.slip(way, shape[0]) if habits else 0.0 for way in three_ways.WAYS}
-        answers = [p.with_slips(way, rng, slips[way]) for p, way in zip(batch, ways, strict=True)]
-        ids, mask = encode_batch(tokenizer, parts, [p.question for p in batch], answers)
-        loss = token_nll(model, ids, mask).sum() / mask.sum()
-        for group in optimizer.param_groups:
-            group["lr"] = learning_rate
-        optimizer.zero_grad(set_to_none=True)
-        loss.backward()
-        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
-        optimizer.step()
-        losses.append(loss.item())
+        learner.step(batch, [p.with_slips(way, rng, slips[way]) for p, way in zip(batch, ways, strict=True)], share)
 
     began = time.monotonic()
-    worst, step = 0.0, 0
+    worst = 0.0
     model.train()
-    look = {"desc": "warm-up", "unit": " steps", "leave": False, "mininterval": 1.0, "dynamic_ncols": True}
-    with tqdm(disable=not progress, **look) as bar:  # no total: the first part stops at a success, not at a number
+    with progress_bar(progress) as bar:
         for step in range(1, settings.max_steps + 1):
-            learn(settings.learning_rate * min(1.0, step / settings.warmup_steps), None)
+            learn(None)
             bar.update()
             if step % settings.check_every == 0 or step == settings.max_steps:
                 worst = min(right for _, right in success_by_way(model, tokenizer, validation).values())
-                bar.set_postfix_str(f"loss {losses[-1]:.3f}, hardest way right {worst:.2f} of {settings.target:g}")
+                bar.set_postfix_str(f"loss {learner.loss:.3f}, hardest way right {worst:.2f} of {settings.target:g}")
                 if worst >= settings.target:
                     break
         if worst < settings.target / 2:
@@ -162,15 +121,15 @@ def warm_up(model, tokenizer, settings: Settings, exclude, shape: tuple[int, int
                 f"{settings.target}: raise max_steps"
             )
         for i in range(settings.habit_steps):
-            learn(settings.learning_rate * (1 - 0.95 * i / settings.habit_steps), settings.habits)
+            learn(settings.habits, 1 - 0.95 * i / settings.habit_steps)
             bar.update()
-            bar.set_postfix_str(f"loss {losses[-1]:.3f}, habits")
+            bar.set_postfix_str(f"loss {learner.loss:.3f}, habits")
     model.eval()
     ways = success_by_way(model, tokenizer, validation)
     return {
-        "steps": step + settings.habit_steps,
+        "steps": learner.steps,
         "seconds": round(time.monotonic() - began, 1),
-        "loss": round(losses[-1], 4),
+        "loss": round(learner.loss, 4),
         "ways": {way: [round(x, 4) for x in pair] for way, pair in ways.items()},
         "validation_pass_at_1": round(sum(share * right for share, right in ways.values()), 4),
     }
@@ -178,24 +137,17 @@ def warm_up(model, tokenizer, settings: Settings, exclude, shape: tuple[int, int
 
 def read_problems(path: str | os.PathLike) -> list[three_ways.Problem]:
     """The problems of one parquet file that `python -m frpo_verl data three_ways` wrote."""
-    import pyarrow.parquet as pq
-
-    path = Path(path)
-    if not path.is_file():
-        raise FileNotFoundError(f"{path}: no such file; write it with `python -m frpo_verl data three_ways`")
-    rows = pq.read_table(path, columns=["extra_info"]).column("extra_info").to_pylist()
-    return [three_ways.from_question(row["question"]) for row in rows]
+    return [three_ways.from_question(row["question"]) for row in read_rows(path, "three_ways")]
 
 
 def settings_hash(settings: Settings, train: list, test: list) -> str:
     """Digest of all that decides the result: the settings, the problems' shape and those that are held out."""
-    payload = {
-        "format": FORMAT,
-        "settings": asdict(settings),
-        "shape": shape_of(train + test),
-        "held_out": sorted(p.key for p in test),
-    }
-    return hashlib.sha256(json.dumps(payload, sort_keys=True).encode()).hexdigest()[:16]
+    return digest_of(
+        format=FORMAT,
+        settings=asdict(settings),
+        shape=shape_of(train + test),
+        held_out=sorted(p.key for p in test),
+    )
 
 
 def shape_of(problems: list[three_ways.Problem]) -> tuple[int, int]:

@@ -8,7 +8,6 @@ outputs; the regulariser is `frpo_verl.core.advantages`. With `kl_coef: 0` verl'
 
 from __future__ import annotations
 
-import functools
 from types import SimpleNamespace
 from typing import Any
 
@@ -222,17 +221,4 @@ def apply_softmax_weights(data: Any) -> None:
     data.batch["advantages"] = _spread(rows * weights, mask).to(data.batch["advantages"].dtype)
 
 
-# ------------------------------------------------------------------------------------------------ registration
-
-
-def register(module: Any) -> None:
-    """Put every estimator of the table into verl's registry (again is harmless)."""
-    for method in methods.of_kind("estimator").values():
-        if getattr(module.ADV_ESTIMATOR_REGISTRY.get(method.name), "frpo_verl", False):
-            continue
-        function = functools.partial(estimate, method=method)
-        function.frpo_verl = True  # type: ignore[attr-defined]
-        module.register_adv_est(method.name)(function)
-
-
-__all__ = ["estimate", "f_hal", "frpo", "register", "rpg_batch_mean"]
+__all__ = ["estimate", "f_hal", "frpo", "rpg_batch_mean"]

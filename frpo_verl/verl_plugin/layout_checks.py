@@ -34,6 +34,7 @@ def check_layout(config, *, has_reference: bool) -> None:
     if has_reference:
         _check_model_dtype(config)
     _check_capacity(config)
+    _check_model_ranks(config)
     if _select(config, "trainer.val_only", False):
         if not _select(config, "trainer.val_before_train", True):
             raise ConfigError(
@@ -42,7 +43,7 @@ def check_layout(config, *, has_reference: bool) -> None:
         return
     _check_sampling(config)
     _check_token_budgets(config)
-    _check_gpu_counts(config)
+    _check_mini_batch(config)
 
 
 def _select(config, key: str, default=None):
@@ -196,18 +197,37 @@ def _check_token_budgets(config) -> None:
             )
 
 
-def _check_gpu_counts(config) -> None:
-    """Mini-batches are divided over the data-parallel ranks, the ranks over the rollout engines: without a rest."""
+def _gpus(config) -> tuple[int, str]:
+    """The number of GPUs, and how it was typed."""
+    per_node, nodes = int(_select(config, "trainer.n_gpus_per_node", 8)), int(_select(config, "trainer.nnodes", 1))
+    return per_node * nodes, f"trainer.n_gpus_per_node={per_node} x nnodes={nodes}"
+
+
+def _check_model_ranks(config) -> None:
+    """The ranks are divided over copies of the model, over its experts and over the rollout engines: without a rest."""
     if not _select(config, f"{ROOT}.hybrid_engine", True):
         return
-    per_node, nodes = int(_select(config, "trainer.n_gpus_per_node", 8)), int(_select(config, "trainer.nnodes", 1))
-    world = per_node * nodes
-    gpus = f"trainer.n_gpus_per_node={per_node} x nnodes={nodes}"
+    world, gpus = _gpus(config)
     _, copies = _parallel(config)
     if world % copies:
         raise ConfigError(f"{gpus} is not a multiple of the {copies} ranks that hold one model; change one of them")
     _check_experts(config, world, gpus)
-    ranks = world // copies
+    engine = 1
+    for name in ("tensor_model", "data", "pipeline_model"):
+        engine *= int(_select(config, f"{ROOT}.rollout.{name}_parallel_size", 1))
+    if world % engine:
+        raise ConfigError(
+            f"{ROOT}.rollout.tensor_model_parallel_size={_select(config, f'{ROOT}.rollout.tensor_model_parallel_size', 1)}: "
+            f"{gpus} is not a multiple of a rollout engine's {engine} GPUs; set it to a divisor"
+        )
+
+
+def _check_mini_batch(config) -> None:
+    """Mini-batches are divided over the data-parallel ranks without a rest."""
+    if not _select(config, f"{ROOT}.hybrid_engine", True):
+        return
+    world, gpus = _gpus(config)
+    ranks = world // _parallel(config)[1]
     mini, n = (
         int(_select(config, f"{ROOT}.actor.ppo_mini_batch_size", 256)),
         int(_select(config, f"{ROOT}.rollout.n", 1)),
@@ -216,14 +236,6 @@ def _check_gpu_counts(config) -> None:
         raise ConfigError(
             f"{ROOT}.actor.ppo_mini_batch_size={mini} x rollout.n={n} = {mini * n} answers cannot be divided over {ranks} "
             f"data-parallel ranks ({gpus}): change the mini-batch or the number of GPUs"
-        )
-    engine = 1
-    for name in ("tensor_model", "data", "pipeline_model"):
-        engine *= int(_select(config, f"{ROOT}.rollout.{name}_parallel_size", 1))
-    if world % engine:
-        raise ConfigError(
-            f"{ROOT}.rollout.tensor_model_parallel_size={_select(config, f'{ROOT}.rollout.tensor_model_parallel_size', 1)}: "
-            f"{gpus} is not a multiple of a rollout engine's {engine} GPUs; set it to a divisor"
         )
 
 

@@ -7,7 +7,6 @@ aggregated by `seq-mean-token-sum`.
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Callable
 from typing import Any
 
@@ -161,17 +160,4 @@ def around_kl_penalty(original: Callable, args: tuple, kwargs: dict) -> Any:
     return value
 
 
-# ------------------------------------------------------------------------------------------------ registration
-
-
-def register(module: Any) -> None:
-    """Put every policy loss of the table into verl's registry (again is harmless)."""
-    for method in methods.of_kind("policy_loss").values():
-        if getattr(module.POLICY_LOSS_REGISTRY.get(method.name), "frpo_verl", False):
-            continue
-        function = functools.partial(policy_loss, method=method)
-        function.frpo_verl = True  # type: ignore[attr-defined]
-        module.register_policy_loss(method.name)(function)
-
-
-__all__ = ["around_kl_penalty", "around_ppo_loss", "clip_fractions", "policy_loss", "register"]
+__all__ = ["around_kl_penalty", "around_ppo_loss", "clip_fractions", "policy_loss"]

@@ -6,8 +6,8 @@ is not ours, goes to verl untouched. Line numbers, and the hashes of sources (`h
 
 from __future__ import annotations
 
-from .. import methods
 from .hooks import seam, step
+from .registration import register_methods
 
 # ---------------------------------------------------------------------------------------------- registrations
 
@@ -18,10 +18,9 @@ from .hooks import seam, step
     reason="the registry that algorithm.adv_estimator reads",
 )
 def register_estimators(module):
-    from . import estimators
+    from .estimators import estimate
 
-    estimators.register(module)
-    methods.on_add(lambda row: estimators.register(module))
+    register_methods("estimator", module.ADV_ESTIMATOR_REGISTRY, module.register_adv_est, estimate)
 
 
 @step(
@@ -30,10 +29,9 @@ def register_estimators(module):
     reason="the registry that actor.policy_loss.loss_mode reads",
 )
 def register_policy_losses(module):
-    from . import losses
+    from .losses import policy_loss
 
-    losses.register(module)
-    methods.on_add(lambda row: losses.register(module))
+    register_methods("policy_loss", module.POLICY_LOSS_REGISTRY, module.register_policy_loss, policy_loss)
 
 
 @step(

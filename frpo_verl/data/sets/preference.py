@@ -128,10 +128,10 @@ def pair_row(pair: Pair, prompt_suffix: str, system_prompt: str | None) -> dict[
 
 
 def read_mix(name: str) -> list[dict[str, Any]]:
-    """The rows of a parquet file of this folder's scripts (or verl's), with the columns of PAIR_SCHEMA."""
+    """The rows of a parquet file that `python -m frpo_verl data NAME` (or verl's script) wrote, with the columns of PAIR_SCHEMA."""
     path = Path(name).expanduser()
     if path.suffix != ".parquet" or not path.is_file():
-        raise InputError(f"--mix {name}: not a parquet file; write one with a script of data_preprocess")
+        raise InputError(f"--mix {name}: not a parquet file; write one with `python -m frpo_verl data NAME`")
     known = {f.name: {sub.name for sub in f.type} if pa.types.is_struct(f.type) else None for f in PAIR_SCHEMA}
     rows = []
     for number, row in enumerate(read_file(path)):
@@ -141,8 +141,8 @@ def read_mix(name: str) -> list[dict[str, Any]]:
             if key not in known or (sub is not None and sub not in (known[key] or ())):
                 column = key if sub is None else f"{key}.{sub}"
                 raise InputError(
-                    f"--mix {name}: column {column} would be lost: remove it, or write the file with a script of "
-                    "data_preprocess"
+                    f"--mix {name}: column {column} would be lost: remove it, or write the file with "
+                    "`python -m frpo_verl data NAME`"
                 )
         if not row.get("prompt") or not row.get("data_source"):
             raise InputError(f"--mix {name}, row {number}: no prompt or no data_source: it is not a file for verl")

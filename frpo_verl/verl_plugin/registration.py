@@ -1,0 +1,29 @@
+"""The table's estimators and losses under their names in verl's registries."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Mapping
+
+from .. import methods
+
+
+def register_methods(kind: str, registry: Mapping, put: Callable, function: Callable) -> None:
+    """Put every row of one kind into verl's registry, now and whenever one is added (again is harmless).
+
+    Args:
+        kind: of the table: `estimator` or `policy_loss`.
+        registry: verl's, by name.
+        put: verl's decorator for a name.
+        function: what verl calls; it is given the row as `method`.
+    """
+
+    def register(_row: methods.Method | None = None) -> None:
+        for method in methods.of_kind(kind).values():
+            if not getattr(registry.get(method.name), "frpo_verl", False):
+                bound = functools.partial(function, method=method)
+                bound.frpo_verl = True  # type: ignore[attr-defined]
+                put(method.name)(bound)
+
+    register()
+    methods.on_add(register)

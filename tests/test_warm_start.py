@@ -1,0 +1,82 @@
+"""What the tiny models share: the loss is on the answer, one step is one step of AdamW, answers are sampled as asked."""
+
+from dataclasses import replace
+from types import SimpleNamespace
+
+import pytest
+import torch
+
+from frpo_verl.quickstart import arithmetic, warm_start
+from frpo_verl.quickstart.tiny_model import Settings
+from frpo_verl.quickstart.tokenizer import load_tokenizer, write_tokenizer
+
+SMALL = Settings(hidden_size=32, n_layers=1, n_heads=1, n_kv_heads=1, head_dim=32, intermediate_size=32)
+PROBLEMS = [arithmetic.Problem((1, 2), 1), arithmetic.Problem((10, 20), 1)]
+
+
+@pytest.fixture(scope="module")
+def tokenizer(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("tokenizer")
+    write_tokenizer(folder)
+    return load_tokenizer(folder)
+
+
+def test_the_seed_decides_the_model(tokenizer):
+    model = warm_start.make_model(SMALL, tokenizer)
+    assert model.config.model_type == "qwen3" and model.config.vocab_size == len(tokenizer)
+    assert {p.dtype for p in model.parameters()} == {torch.float32}
+    again, other = (warm_start.make_model(replace(SMALL, seed=s), tokenizer) for s in (0, 1))
+    assert torch.equal(model.lm_head.weight, again.lm_head.weight)
+    assert not torch.equal(model.lm_head.weight, other.lm_head.weight)
+
+
+def test_the_loss_is_on_the_answer_only(tokenizer):
+    answers = ["#### 3", "#### 30"]
+    ids, mask = warm_start.encode_batch(tokenizer, [p.question for p in PROBLEMS], answers)
+    assert ids.shape == mask.shape and ids[0, -1] == tokenizer.pad_token_id
+    assert [tokenizer.decode(row[m]) for row, m in zip(ids, mask, strict=True)] == [f"{a}<|im_end|>" for a in answers]
+    nll, on = warm_start.answer_nll(warm_start.make_model(SMALL, tokenizer), tokenizer, PROBLEMS, answers)
+    assert torch.equal(on, mask[:, 1:]) and nll.shape == on.shape
+    assert bool((nll[~on] == 0).all()) and bool((nll[on] > 0).all())
+
+
+def test_a_step_is_adamw_at_the_warm_ups_rate(tokenizer):
+    """The first step moves each weight that has a gradient by learning_rate / warmup_steps, and decays matrices alone."""
+    settings = replace(SMALL, weight_decay=0.5)
+    model, start = (warm_start.make_model(settings, tokenizer) for _ in range(2))
+    learner = warm_start.Learner(model, tokenizer, settings)
+    learner.step(PROBLEMS, [p.solution for p in PROBLEMS])
+    rate = settings.learning_rate / settings.warmup_steps
+    assert learner.steps == 1 and learner.loss > 0
+    assert learner.optimizer.param_groups[0]["lr"] == rate
+    for (name, new), old in zip(model.named_parameters(), start.parameters(), strict=True):
+        kept = old * (1 - rate * 0.5) if old.ndim > 1 else old
+        moved = (new - kept)[new.grad.abs() > 1e-5].abs()
+        assert moved.numel() and torch.allclose(moved, torch.full_like(moved, rate), rtol=1e-2), name
+    learner.step(PROBLEMS, [p.solution for p in PROBLEMS], share=0.25)
+    assert learner.optimizer.param_groups[1]["lr"] == settings.learning_rate * 0.25
+
+
+def test_answers_are_sampled_at_temperature_1(tokenizer):
+    """With a stand-in for the model, which is shown each prompt twice."""
+    texts = ["3<|im_end|>", "4<|im_end|>", "30<|im_end|>", "31 and more"]
+    seen = {}
+
+    def generate(input_ids, attention_mask, **options):
+        seen.update(options, prompts=tokenizer.batch_decode(input_ids), mask=attention_mask)
+        rows = [tokenizer.encode(t, add_special_tokens=False) for t in texts]
+        width = max(map(len, rows))
+        answers = [row + [tokenizer.pad_token_id] * (width - len(row)) for row in rows]
+        return torch.cat([input_ids, torch.tensor(answers)], 1)
+
+    model = SimpleNamespace(generate=generate)
+    found = warm_start.sample_answers(model, tokenizer, PROBLEMS, max_new_tokens=9, samples=2)
+    assert found == [["3", "4"], ["30", "31 and more"]]
+    assert seen["temperature"] == 1.0 and seen["do_sample"] and seen["top_k"] == 0 and seen["top_p"] == 1.0
+    assert seen["prompts"][2] == "<|user|>10+20=<|im_end|>\n<|assistant|>" and seen["max_new_tokens"] == 9
+    assert seen["mask"][:, 0].tolist() == [0, 0, 1, 1]
+
+
+def test_a_missing_file_names_its_command(tmp_path):
+    with pytest.raises(FileNotFoundError, match="no such file; write it with `python -m frpo_verl data arithmetic`"):
+        warm_start.read_rows(tmp_path / "train.parquet", "arithmetic")
