@@ -192,6 +192,8 @@ def page(outcomes: list[Outcome]) -> str:
     for o in outcomes:
         cells = (o.fault, o.ended, o.line, o.left, o.saved, o.resumed)
         lines.append("| " + " | ".join(str(cell).replace("|", "\\|") for cell in cells) + " |")
+    missing = sorted(set(FAULTS) - {o.fault for o in outcomes}, key=list(FAULTS).index)
+    lines += ["", f"Not run yet (the same command goes on with them): {', '.join(missing)}."] if missing else []
     return "\n".join(lines) + "\n"
 
 

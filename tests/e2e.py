@@ -87,6 +87,8 @@ def environment(run: Path) -> dict[str, str]:
         "VERL_PLATFORM": "cpu",
         "OMP_NUM_THREADS": "1",
         "RAY_worker_niceness": "0",
+        "RAY_prestart_worker_first_driver": "0",  # else Ray starts 32 processes that no actor of verl's can use
+        "RAY_enable_worker_prestart": "0",
         "RAY_USAGE_STATS_ENABLED": "0",
         "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
         "PYTHONWARNINGS": "ignore",

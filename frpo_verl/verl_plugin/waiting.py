@@ -88,7 +88,7 @@ class Silence:
         gone = sorted(self.before - self.who())
         if late or any(name.startswith(ENDLESS) for name in gone):
             raise NoAnswers(
-                f"no answer has come for {silent:.0f} s and {prompts} prompts are not finished: {_cause(gone)}. Start the "
+                f"no answer has come for {silent:.0f} s ({prompts} prompts unfinished): {_cause(gone)}. Start the "
                 f"same command again to resume from the last checkpoint; {LIMIT_KEY}=N waits N seconds, 0 for ever"
             )
 

@@ -40,5 +40,5 @@ def refuse_nonfinite(modules: Iterable[torch.nn.Module]) -> None:
     broken = [name for (name, _), flag in zip(named, finite, strict=True) if not flag]
     raise BrokenWeights(
         f"{broken[0]} (and {len(broken) - 1} more of {len(named)} weights) holds NaN or inf: the checkpoint is not written. "
-        "Start the same command again to resume from the last one; if it comes back, lower actor.optim.lr or actor.grad_clip"
+        "Start the same command again to resume from the last one; if it comes back, lower actor_rollout_ref.actor.optim.lr"
     )
