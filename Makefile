@@ -4,7 +4,7 @@
 # make lint         ruff (rules and format) and mypy
 # make test-megatron   verl's Megatron engine beside FSDP2 (megatron-core and mbridge into the environment, 19 MB; minutes)
 # make test-vllm    verl's vLLM rollout on a processor, in an environment of its own, build/venv-vllm (4 GB; minutes)
-# make test-versions   the tests of the plugin with each supported verl in the place of the installed one (VERLS=...)
+# make test-versions   each supported verl in the place of the installed one: the plugin's tests and a run (VERLS=...)
 #
 # STEPS=60    longer quickstart         FRESH=1     start its run over
 # PYTHON=...  another interpreter      TORCH=...   another torch (it goes in first, so that nothing pulls in a GPU build)
@@ -42,6 +42,7 @@ test-versions: $(VENV)/.ready-test
 	  PYTHONPATH=$(CURDIR)/build/verl-$$v $(BIN)/python -m pytest -m "not e2e and not slow" \
 	    tests/test_selftest.py tests/test_plugin_*.py tests/test_methods.py tests/test_settings.py tests/test_run_files.py \
 	    tests/test_weight_transfer.py $(PYTEST_ARGS) || exit 1; \
+	  PYTHONPATH=$(CURDIR)/build/verl-$$v $(BIN)/python -m pytest tests/test_e2e_main_ppo.py -k frpo_trains || exit 1; \
 	done
 
 lint: $(VENV)/.ready-test

@@ -2,14 +2,14 @@ r"""Accuracy, throughput and stability of frpo_verl.rewards.math beside math-ver
 
     python benchmarks/verifier.py --data DIR [--out FILE.json] [--only accuracy|throughput|fuzz|hostile]
 
-Accuracy: every verifier on three labelled sets of tests/data: verifier_pairs (answers), verifier_upstream (the tests of
-Math-Verify, verl and TRL; answers and responses) and verifier_adversarial (benchmarks/verifier_adversarial.py). An answer
-is given in the form that the verifier looks for (`\boxed{}`, for math_dapo "Answer:"), a response as it is. Throughput:
-answers judged per second by 8 threads, warm, the best of 3 runs, ours and verl's math_verify, each in a process of its own:
-GSM8K test and AIME24/AMC23 (numeric) and the non-rational problems of MATH500, each with one right and one wrong response a
-problem (the data set's own solution; the same with another problem's answer), MATH500's twice: with the answer as it is
-written in the data set, and respelled as \frac{2(...)}{2} so that equality takes algebra; then both sets with 10 % hostile
-answers (tests/hostile_answers.py). Fuzz: 10,000 random edits of the labelled answers, asked twice.
+Accuracy: every verifier on four labelled sets of tests/data: verifier_pairs (answers), verifier_upstream (the tests of
+Math-Verify, verl and TRL; answers and responses), verifier_adversarial (benchmarks/verifier_adversarial.py) and verifier_probe
+(answers and responses of kinds that the others do not have). An answer is given in the form that the verifier looks for
+(`\boxed{}`, for math_dapo "Answer:"), a response as it is. Throughput: answers judged per second by 8 threads, warm, the
+best of 3 runs, ours and verl's math_verify, each in a process of its own: GSM8K test and AIME24/AMC23 (numeric) and the
+non-rational problems of MATH500, each with one right and one wrong response a problem (the data set's own solution; the same
+with another problem's answer); each set twice: with the answer as it is written in the data set, and respelled as
+\frac{2(...)}{2}, so that equal text does not help; then both sets with 10 % hostile answers (tests/hostile_answers.py). Fuzz: 10,000 random edits of the labelled answers, asked twice.
 Hostile: each of the hostile answers at the default deadline. DIR holds
 gsm8k/test.jsonl and eval/{math500,aime24,amc23}.jsonl.
 """
@@ -33,7 +33,7 @@ ROOT = Path(__file__).resolve().parents[1]
 PAIRS = ROOT / "tests" / "data" / "verifier_pairs.jsonl"
 THREADS = 8
 REPEATS = 3
-SETS = ("verifier_pairs", "verifier_upstream", "verifier_adversarial")
+SETS = ("verifier_pairs", "verifier_upstream", "verifier_adversarial", "verifier_probe")
 VERIFIERS = ("frpo_verl", "math-verify", "math_verify", "math_dapo", "prime_math")
 LIMIT = 900  # seconds for one verifier on one set
 
@@ -187,14 +187,16 @@ def fuzz(count=10_000):
     with ThreadPoolExecutor(2) as executor:
         first = list(executor.map(judge, rows))
         second = list(executor.map(judge, rows[::-1]))[::-1]
+    different = [row for row in zip(rows, first, second, strict=True) if row[1]["acc"] != row[2]["acc"]]
     report = {
-        "rows": count, "different_verdicts": sum(a["acc"] != b["acc"] for a, b in zip(first, second, strict=True)),
+        "rows": count, "different_verdicts": len(different),
+        "of_them_at_the_deadline": sum(a["verify_timeout"] != b["verify_timeout"] for _, a, b in different),
         "right": sum(a["acc"] for a in first), "timeouts": sum(a["verify_timeout"] for a in first + second),
         "errors": sum(a["verify_error"] for a in first), "seconds": round(time.perf_counter() - start, 1),
         "grown_mb": round((process.memory_info().rss - before) / 2**20, 1),
         "processes_before_after": [children, len(process.children(recursive=True))],
     }  # fmt: skip
-    print("fuzz", report, flush=True)
+    print("fuzz", report, *different, flush=True)
     return report
 
 
@@ -234,19 +236,22 @@ def sets(data):
     algebra = [
         (t, g) for t, g in symbolic if not any(mark in g for mark in (",", "=", "text", "pm", "begin", "_", "cup"))
     ]
+
+    def respelled(problems):
+        texts = [(t + "\nThat is " + boxed(rf"\frac{{2({g.replace(',', '')})}}{{2}}"), g) for t, g in problems]
+        return rows(texts, [g for _, g in problems])
+
     out = {
         "numeric": rows(numeric, [g for _, g in numeric]),
+        "numeric, respelled": respelled(rng.sample(numeric, min(400, len(numeric)))),
         "MATH500 symbolic": rows(symbolic, [g for _, g in symbolic]),
-        "MATH500 symbolic, respelled": rows(
-            [(t + "\nThat is " + boxed(rf"\frac{{2({g})}}{{2}}"), g) for t, g in algebra],
-            [g for _, g in algebra],
-        ),
+        "MATH500 symbolic, respelled": respelled(algebra),
     }
-    golds = [g for _, g in symbolic]
     for label, count in (("numeric", 360), ("MATH500 symbolic", 180)):
         mixed = rng.sample(out[label], count)
         for name in rng.sample(sorted(HOSTILE), count // 9):
-            mixed.append({"response": boxed(HOSTILE[name]), "gold": rng.choice(golds), "answer": None, "expect": False})
+            gold = rng.choice(out[label])["gold"]
+            mixed.append({"response": boxed(HOSTILE[name]), "gold": gold, "answer": None, "expect": False})
         rng.shuffle(mixed)
         out[f"{label}, 10 % hostile"] = mixed
     return out

@@ -9,7 +9,7 @@ from verl_config import compose_ppo
 
 from frpo_verl import methods
 from frpo_verl.settings import ConfigError
-from frpo_verl.verl_plugin import checks, layout_checks, run
+from frpo_verl.verl_plugin import checks, run
 from frpo_verl.verl_plugin.paths import method_names
 
 
@@ -211,7 +211,7 @@ def test_stops_before_anything_starts(files, overrides, line):
 )
 def test_what_a_processor_cannot_run_stops_too(files, monkeypatch, overrides, line):
     monkeypatch.setenv("VERL_PLATFORM", "cpu")
-    monkeypatch.setattr(layout_checks.vllm_cpu, "installed", lambda: False)
+    monkeypatch.setattr("frpo_verl.verl_plugin.cpu.vllm_cpu.installed", lambda: False)
     assert line in stopped(files, *overrides)
 
 

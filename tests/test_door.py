@@ -15,6 +15,8 @@ OURS = [
     "+recipe=smoke",
     "method=frpo",
     "actor_rollout_ref.actor.policy_loss.loss_mode=f_grpo",
+    "+algorithm.frpo.kl_coef=0.1",
+    "+actor_rollout_ref.actor.policy_loss.rpg.kl_coef=0.1",
 ]
 
 
@@ -45,7 +47,9 @@ def test_a_closed_door_is_named(monkeypatch, typed):
 
 
 def test_other_commands_are_left_alone(old):
-    refuse_closed(False, ["algorithm.adv_estimator=grpo", "data.train_batch_size=8"])
+    refuse_closed(
+        False, ["algorithm.adv_estimator=grpo", "trainer.default_local_dir=runs/frpo", "trainer.project_name=f_grpo"]
+    )
 
 
 @pytest.mark.slow

@@ -121,6 +121,7 @@ class Trainer(PPOTrainerSeparateAsync):
     def prepare_step(self):
         return {}
 
+    _add_batch_to_generate = prepare_step  # the same in verl 0.9.0
     on_sample_begin = on_sample_end = lambda self: None
 
     def sample(self, global_steps, partition_id, batch_size):

@@ -60,6 +60,7 @@ def algorithm(estimator="frpo", **frpo):
 
 def advantages(data, estimator="frpo", **frpo):
     norm = frpo.get("norm", True)
+    metrics.take()  # those of earlier advantages
     return compute_advantage(
         data, adv_estimator=estimator, norm_adv_by_std_in_grpo=norm, config=algorithm(estimator, **frpo)
     ).batch["advantages"]

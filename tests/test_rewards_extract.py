@@ -10,6 +10,8 @@ from frpo_verl.rewards.extract import LAST_NUMBER_SOURCES, clean_text, extract_a
         (r"\boxed{\frac{1}{2}} is it", r"\frac{1}{2}"),
         (r"first \boxed{1}, no: \boxed{2}", "2"),  # only the words of a list join boxes
         (r"first \boxed{1}. I was wrong, it is \boxed{2}", "2"),
+        (r"it is \boxed{1}, so not $\boxed{2}$", "1"),
+        (r"It isn't \boxed{1}.", None),
         (r"\boxed{1} and \boxed{-2}", "1, -2"),
         (r"$\boxed{1}$, $\boxed{2}$ or $\boxed{3}$", "1, 2, 3"),
         (r"\boxed{\{1,2\}}", r"\{1,2\}"),

@@ -228,7 +228,7 @@ def test_shaping_is_off_by_default_and_leaves_acc_binary(no_pool):
 @pytest.mark.parametrize(
     ("kwargs", "message"),
     [
-        ({"dead_line": 3}, "did you mean deadline"),
+        ({"dead_line": 3}, "did you mean 'deadline'"),
         ({"deadline": 0}, "deadline=0"),
         ({"overlong_max_length": 10}, "overlong_buffer=0"),
     ],

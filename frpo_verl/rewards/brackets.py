@@ -3,21 +3,33 @@
 import re
 
 MAX_ELEMENTS = 1_000
+_TOKEN = re.compile(
+    r"([(\[{]|\\\{|\\begin(?=\{)|\\langle(?![A-Za-z]))|([)\]}]|\\\}|\\end(?=\{)|\\rangle(?![A-Za-z]))|\\?.", re.DOTALL
+)
+
+
+def groups(s):
+    """Return {position of an opening bracket: that of its closing one} and how deep they nest; brackets without a
+    partner are left out."""
+    closing, open_, depth = {}, [], 0
+    for match in _TOKEN.finditer(s):
+        if match[1]:
+            open_.append(match.start())
+            depth = max(depth, len(open_))
+        elif match[2] and open_:
+            closing[open_.pop()] = match.end() - 1
+    return closing, depth
 
 
 def mask(s):
     """Return the text with everything inside brackets blanked, or None when the brackets do not match."""
-    out, depth, i = [], 0, 0
-    while i < len(s):
-        pair = s[i : i + 2] if s[i] == "\\" else s[i]
-        opens = pair in ("(", "[", "{", "\\{") or s.startswith(("\\begin{", "\\langle"), i)
-        closes = pair in (")", "]", "}", "\\}") or s.startswith(("\\end{", "\\rangle"), i)
-        depth -= closes
+    out, depth = [], 0
+    for match in _TOKEN.finditer(s):
+        depth -= bool(match[2])
         if depth < 0:
             return None
-        out.append("\x00" * len(pair) if depth or opens or closes else pair)
-        depth += opens
-        i += len(pair)
+        out.append("\x00" * len(match[0]) if depth or match[1] or match[2] else match[0])
+        depth += bool(match[1])
     return "".join(out) if depth == 0 else None
 
 

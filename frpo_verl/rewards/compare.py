@@ -8,10 +8,12 @@ sees single formulas, relations and sets only: what is a list, a tuple, a name o
 import re
 
 from frpo_verl.rewards.numbers import _ONE, ROUNDED_DIGITS, approximate, read_number, same_number
+from frpo_verl.rewards.reading import letters_of, read
 from frpo_verl.rewards.spelling import normalize
-from frpo_verl.rewards.values import INFINITY, Assign, Chain, Formula, Items, Number, Text, letters_of, read
+from frpo_verl.rewards.values import INFINITY, Assign, Chain, Formula, Items, Number, Text, write
 
 _DECIMAL_COMMA = re.compile(r"^[+-]?\d+,\d+$")
+_FUNCTION = re.compile(r"(.+)\(([a-z](?:,[a-z])*)\)$")
 _OPEN = {"()", "open"}
 TABLE = {}
 
@@ -148,6 +150,9 @@ def _items(g, p, ask):
         if "set" in kinds or len(g_once) == len(g.items):  # then saying one of them twice says nothing else
             return _matched(g_once, p_once, ask)
         return _matched(g.items, p.items, ask)
+    if kinds <= {"parts", "list"}:
+        units = [[getattr(v, "unit", "") for v in side.items] for side in (g, p)]
+        return units[0] == units[1] and _ordered(g.items, p.items, ask)
     if "union" in kinds:
         together = len(kinds) == 1 and _matched(g.items, p.items, ask)
         return True if together else _written(g, p, ask, "set")
@@ -193,12 +198,26 @@ def _by_name(g, p, ask):
     return bool(gold and pred) and set(gold) == set(pred) and _all(same(gold[name], pred[name], ask) for name in gold)
 
 
+def _renamed(g, p):
+    """The value of f(t) = t^2 written in the arguments of f(x) = x^2; None where the functions differ."""
+    names = [_FUNCTION.match(v.name) for v in (g, p)]
+    if not all(names) or names[0][1] != names[1][1] or len(names[0][2]) != len(names[1][2]):
+        return None
+    to = dict(zip(names[1][2].split(","), names[0][2].split(","), strict=True))
+    text = write(p.value)
+    if text is None or letters_of(text) & (set(to.values()) - set(to)):
+        return None
+    return read(re.sub(r"\\[A-Za-z]+|[A-Za-z]", lambda m: to.get(m[0], m[0]), text))
+
+
 @_rule((Assign, Assign), *((Assign, kind) for kind in (Number, Formula, Items, Text)))
 def _assigns(g, p, ask):
     """`x = 5` and `5`: the name may be left out of either side, but not be another one. What is not solved does not answer
     what is; the other way round it does."""
     if isinstance(g, Assign) and isinstance(p, Formula) and p.kind == "relation":
         return False
+    if isinstance(g, Text) and g.kind == "choice" and p.words:  # (B) and (B) 12
+        return g.text.lower() == p.name
     if isinstance(g, Formula) and g.kind == "relation":
         value, interval = write(p.value), isinstance(p.value, Items)
         return (
@@ -220,6 +239,9 @@ def _assigns(g, p, ask):
         return same(g.value, p, ask)
     if g.name == p.name or g.words or p.words:
         return same(g.value, p.value, ask)
+    renamed = _renamed(g, p)
+    if renamed is not None:
+        return same(g.value, renamed, ask)
     return (write(g.value), write(p.value)) == (p.name, g.name)  # x = y and y = x
 
 
@@ -241,35 +263,6 @@ def _agrees(exact, decimal):
     """Whether a decimal is an exact number rounded to its last place."""
     values = [approximate(v.form) if isinstance(v, Number) else None for v in (exact, decimal)]
     return None not in values and 2 * abs(values[0] - values[1]) * 10**decimal.places <= 1
-
-
-def write(value):
-    """A value as LaTeX for the algebra, or None for a type that algebra has nothing to say about."""
-    if isinstance(value, Number):
-        total = _sum(value.form)
-        return f"\\frac{{{total}}}{{100}}" if value.percent else total
-    if isinstance(value, Formula):
-        return value.text
-    if not isinstance(value, Items) or value.kind == "named":
-        return None
-    parts = [write(item) for item in value.items]
-    if None in parts:
-        return None
-    if value.kind == "matrix":
-        return "\\begin{pmatrix}" + "\\\\".join(parts) + "\\end{pmatrix}"
-    opening, closing = {"set": ("\\{", "\\}"), "open": "()"}.get(
-        value.kind, value.kind if len(value.kind) == 2 else ("", "")
-    )
-    joiner = {"row": "&", "union": "\\cup ", "ratio": ":"}.get(value.kind, ",")
-    return opening + joiner.join(parts) + closing
-
-
-def _sum(form):
-    parts = []
-    for (n, k, m), c in form.items():
-        text = f"\\frac{{{c.numerator}}}{{{c.denominator}}}" if c.denominator != 1 else str(c.numerator)
-        parts.append(text + f"\\cdot\\sqrt{{{n}}}" * (n != 1) + f"\\cdot\\pi^{{{k}}}" * (k != 0) + "\\cdot i" * m)
-    return "+".join(parts).replace("+-", "-") or "0"
 
 
 def compare(gold, pred, ask=unknown):

@@ -27,6 +27,7 @@ _WRAP = re.compile(r"\\(?:text|mathrm|textbf)\s*\{|\\[()\[\]]|\\(?:quad|qquad|,|
 _NOT_JOINED = re.compile(
     r"\b(?:no|not|wait|actually|but|so|then|thus|hence|instead|however|therefore|rather|wrong)\b", re.I
 )
+_DENIED = re.compile(r"(?:\b(?:not|never)|n't)(?:\s+(?:be|equal(?:\s+to)?))?[\s$*\\(\[]*$")
 _FINAL = re.compile(
     r"final\s{1,3}answer(?:\s{0,3}(?:\*\*|__|:|is\b|=)){1,4}|^[#*_ \t]{1,9}(?:final\s)?answer[#*_ \t]{0,9}$",
     re.I | re.M,
@@ -103,7 +104,7 @@ def last_boxed(text):
             break
         end = start
         box = _box_at(text, start)
-        if box is None:
+        if box is None or _DENIED.search(text, max(0, start - 40), start):
             continue
         content, stop = box
         if found and (stop > found[-1][0] or not joins(text[stop : found[-1][0]])):

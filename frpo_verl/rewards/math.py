@@ -2,17 +2,17 @@ r"""The reward for mathematical answers: `reward.custom_reward_function.path=pkg
 `name=compute_score`.
 
 A response is judged in three steps, the cheapest first: find the final answer (extract.py), read it and the ground truth
-as typed values and compare those (values.py, compare.py), and only where algebra is needed ask math-verify in a separate
+as typed values and compare those (reading.py, compare.py), and only where algebra is needed ask math-verify in a separate
 process that is killed at a deadline (pool.py). Importing this module imports neither torch, verl, sympy nor math-verify.
 """
 
-import difflib
 import inspect
 import logging
 import threading
 from collections import deque
 
-from frpo_verl.rewards import compare, extract, guard, shaping, spelling, values
+from frpo_verl.names import nearest
+from frpo_verl.rewards import compare, extract, guard, reading, shaping, spelling
 
 logger = logging.getLogger("frpo_verl.rewards")
 
@@ -68,7 +68,7 @@ def judge(pred, gold, *, deadline, memory_gb, max_answer_chars, workers):
             f"the answer has {len(pred)} characters, more than max_answer_chars={max_answer_chars}",
         )
     verdict = compare.compare(gold, pred)
-    if verdict is False and values.read(gold, True)[1:] == ("unread",):
+    if verdict is False and reading.read(gold, True)[1:] == ("unread",):
         return False, False, f"the ground truth {gold[:80]!r} can't be read"
     if verdict is not None:
         return verdict, False, ""
@@ -168,6 +168,4 @@ def compute_score(
 def _refuse_unknown(unknown):
     known = [p.name for p in inspect.signature(compute_score).parameters.values() if p.kind is p.KEYWORD_ONLY]
     key = sorted(unknown)[0]
-    near = difflib.get_close_matches(key, known, n=1)
-    hint = f"; did you mean {near[0]}?" if near else ""
-    raise TypeError(f"reward_kwargs.{key} is not known{hint} Known: {', '.join(known)}")
+    raise TypeError(f"reward_kwargs.{key} is not known{nearest(key, known)}; known: {', '.join(known)}")

@@ -9,9 +9,9 @@ import re
 from fractions import Fraction
 from functools import lru_cache
 from math import gcd, isqrt
-from typing import NamedTuple
 
 from frpo_verl.rewards.units import SCALES, is_symbol, read_unit
+from frpo_verl.rewards.values import Number
 
 MAX_CHARS = 2_000
 MAX_DIGITS = 1_000  # longest run of digits that is read as a number
@@ -35,18 +35,6 @@ _MIXED = re.compile(
 _UNIT = r"[^\W\d_]+(?:\^\{?-?\d\}?)?"
 _PHRASE = rf"{_UNIT}(?:[ */.]+{_UNIT})*\.*|°[CF]|[€£¥₹₩¢]"  # deterministic: no text makes it backtrack
 _SUFFIX = re.compile(rf"^(.*?[\d)}}%!°])([ ␣]?)({_PHRASE})$", re.DOTALL)
-
-
-class Number(NamedTuple):
-    """A number with what its notation says: `places` after the point and significant `digits` of a lone decimal (else
-    0), whether any decimal was written, `percent` sign, canonical `unit` or ""."""
-
-    form: dict
-    places: int = 0
-    digits: int = 0
-    decimal: bool = False
-    percent: bool = False
-    unit: str = ""
 
 
 class _NotRead(Exception):
@@ -294,13 +282,14 @@ def same_number(a, b):
     """Whether a Number equals that of the ground truth `a`: exactly, or as a decimal of at least six significant digits
     that is `a`, which is exact, rounded. Two decimals are never rounded.
 
-    A percent sign may be read as "of a hundred" or dropped when only one side has it. A missing unit is forgiven, another
-    one is not; nothing is converted.
+    A percent sign that only one side has may be read as "of a hundred"; it may be dropped as well, but not before a
+    ground truth between 0 and 1, which is a share. A missing unit is forgiven, another one is not; nothing is converted.
     """
     units = [number.unit or "%" * number.percent for number in (a, b)]
     if all(units) and units[0] != units[1]:
         return False
     pairs = [(a, b)]
     if a.percent != b.percent:
-        pairs.append((_hundredth(a), b) if a.percent else (a, _hundredth(b)))
+        share = b.percent and list(a.form) == [_ONE] and 0 < a.form[_ONE] < 1
+        pairs = [(_hundredth(a), b) if a.percent else (a, _hundredth(b)), *([] if share else pairs)]
     return any(x.form == y.form or bool(x.form and y.form) and _rounds_to(y, x) for x, y in pairs)

@@ -4,20 +4,23 @@ Only the writing changes, never the meaning, and nothing is evaluated.
 """
 
 import re
+import unicodedata
 from functools import lru_cache
 
+from frpo_verl.rewards.brackets import groups
+
 UNICODE = str.maketrans({
-    "−": "-", "–": "-", "—": "-", "﹣": "-", "－": "-", "×": r"\times ", "⋅": r"\cdot ", "·": r"\cdot ", "÷": "/",
-    "∕": "/", "⁄": "/", "π": r"\pi ", "∞": r"\infty ", "°": r"^\circ ", "％": "%", "，": ",", "（": "(", "）": ")",
-    "∪": r"\cup ", "∩": r"\cap ", "≤": r"\le ", "≥": r"\ge ", "∈": r"\in ", "±": r"\pm ", "²": "^2", "³": "^3",
-    "\u00a0": " ", "\u2009": " ", "\u202f": " ", "\u200b": "", "√": r"\sqrt ", "θ": r"\theta ", "≈": r"\approx ",
-    "≠": r"\ne ", "∅": r"\emptyset ", "ℝ": r"\mathbb{R}", "；": ";", "⟨": r"\langle ", "⟩": r"\rangle ", "μ": "µ",
+    "−": "-", "–": "-", "—": "-", "‐": "-", "×": r"\times ", "⋅": r"\cdot ", "·": r"\cdot ", "÷": "/", "∕": "/", "⁄": "/",
+    "π": r"\pi ", "θ": r"\theta ", "∞": r"\infty ", "°": r"^\circ ", "′": "'", "√": r"\sqrt ", "±": r"\pm ", "∪": r"\cup ",
+    "∩": r"\cap ", "∈": r"\in ", "∅": r"\emptyset ", "≤": r"\le ", "≥": r"\ge ", "≦": r"\le ", "≧": r"\ge ", "⩽": r"\le ",
+    "⩾": r"\ge ", "≈": r"\approx ", "≠": r"\ne ", "⟨": r"\langle ", "⟩": r"\rangle ", "μ": "µ", "\u200b": "",
+    **{c: rf"\mathbb{{{letter}}}" for c, letter in zip("ℝℤℕℚℂ", "RZNQC", strict=True)},
 })  # fmt: skip
 _DELIMITERS = (("$$", "$$"), ("$", "$"), ("\\(", "\\)"), ("\\[", "\\]"))
 _GROUP = re.compile(r"(?<![\d.,^_{])\d{1,3}(?:,\d{3})+(?![\d,])")
 _FRACTION = re.compile(r"\\frac\s*(\{[^{}]*\}|\d|[a-zA-Z])\s*(\{[^{}]*\}|\d|[a-zA-Z])")
 _TEXT = re.compile(
-    r"\\(?:text|mbox|textbf|textit|textrm|textnormal|mathrm|mathbf|mathit|mathsf|operatorname|hbox|bf|rm)\s*\{([^{}]*)\}"
+    r"\\(?:text(?:bf|it|rm|tt|normal)?|math(?:rm|bf|it|sf)|operatorname|[mh]box|underline|bf|rm)\s*(?=\{)"
 )
 _ROMAN_UNIT = re.compile(r"(?<=[\d})\s])\\(?:text|mbox|textrm|textnormal|mathrm|rm)\s*\{[\s~]*([mgshJLNVWKCFAB])\s*\}")
 _FUNCTIONS = r"sqrt|sin|cos|tan|cot|sec|csc|log|ln|exp|arcsin|arccos|arctan"
@@ -28,32 +31,52 @@ def _compiled(*rules):
 
 
 _SEPARATORS = _compiled(
-    (r"(?<=\d)\s?(?:\{\s*,\s*\}|,\\!\s*|\\,|\\ |\\;|~)(?=\d{3}(?!\d))", ""), (r"\{\s*,\s*\}|,\\!", ","),
+    (r"(?<=\d)\s?(?:\{\s*,\s*\}|,\\!\s*|\\,|\\ |\\;|~)(?=\d{3}(?!\d))", ""),
     (r"(?<![\d.])(\d{1,3}(?: \d{3})+)(?![\d ])", lambda m: m[1].replace(" ", "")),
 )  # fmt: skip
 _MARKUP = _compiled(
-    (r"\^\s*\{?\s*\\circ\s*\}?|\\degrees?(?![A-Za-z])|(?<=\d)(?:\s|\\text\s*\{)\s*degrees?\s*\}?$", "°"),
-    (r"\\\\\s*\[[\d.]+\s*(?:pt|em|ex|mm|cm)\]", r"\\\\"), (r"(?<!\\)\\\$\s*|(?<!\w)(?:USD|US\\?\$)\s*", "¤"),
-    (r"\\%", "%"), (r"\$", ""), (r"\\varnothing(?![A-Za-z])|\\\{\s*\\\}", r"\\emptyset "),
-    (r"(?<!\\)\\[!,;:> ]|\\(?:q?quad|(?:displaystyle|textstyle|limits|thinspace|medspace)(?![a-z]))|~", " "),
+    (r"\^\s*\{?\s*\\circ\s*\}?|(?<=\d)\^\{?o\}?(?![A-Za-z])|\\degrees?(?![A-Za-z])|(?<=\d)(?:\s|\\text\s*\{)\s*degrees?\s*\}?$", "°"),
+    (r"\\\\\s*\[[\d.]+\s*(?:pt|em|ex|mm|cm)\]|\\cr(?![A-Za-z])", r"\\\\"), (r"\\(?:text)?color\s*\{\w+\}|\\hline", ""),
+    (r"(?<!\\)\\\$\s*|(?<!\w)(?:USD|US\\?\$)\s*", "¤"), (r"\\%", "%"), (r"\$", ""),
+    (r"\\varnothing(?![A-Za-z])|\\\{\s*\\\}", r"\\emptyset "),
+    (r"(?<!\\)\\[!,;:> ]|\\(?:q?quad|(?:displaystyle|textstyle|limits|thinspace|medspace|large|checkmark)(?![a-z]))|~", " "),
     (r"\\(?:left|right|bigl|bigr|Bigl|Bigr|biggl|biggr|big|Big|bigg|Bigg|middle)(?![A-Za-z])\.?", ""),
 )  # fmt: skip
 _NOTATION = _compiled(
     (r"\\[dtc]frac(?![A-Za-z])", r"\\frac"), (r"\\([lg])eq(?:slant)?(?![A-Za-z])", r"\\\1e"),
     (r"<=|\\leqq", r"\\le "), (r">=|\\geqq", r"\\ge "), (r"!=|\\neq(?![A-Za-z])", r"\\ne "),
     (r"\\lt(?![A-Za-z])", "<"), (r"\\gt(?![A-Za-z])", ">"), (r"\\lbrace(?![A-Za-z])", r"\\{"),
-    (r"\\rbrace(?![A-Za-z])", r"\\}"), (r"\*\*", "^"), (r"\\dots(?![A-Za-z])", r"\\ldots"),
-    (r"\\(?:cdot|times|ast)(?![A-Za-z])", "*"), (r"\\div(?![A-Za-z])", "/"), (r"\\colon(?![A-Za-z])", ":"),
-    (r"(?<=[\d}])\s*(?:percent(?:age)?|per cent|pct)(?![A-Za-z])", "%"),
+    (r"\\rbrace(?![A-Za-z])", r"\\}"), (r"\*\*", "^"), (r"\\(?:cdot|times|ast)(?![A-Za-z])", "*"),
+    (r"\\div(?![A-Za-z])", "/"), (r"(?<=[\d}])\s*(?:percent(?:age)?|per cent|pct)(?![A-Za-z])", "%"),
     (r"(?<![A-Za-z])(?:np|numpy|math|sympy)\.(?=[a-z])", ""), (r"\^\s*(-\d+)", r"^{\1}"),
     (rf"(?<![\\A-Za-z])({_FUNCTIONS})(?=[\s(\d{{^])", r"\\\1 "), (r"(?<![\\A-Za-z])pi(?![A-Za-z])", r"\\pi "),
-    (r"(?<![\\A-Za-z])(?:infty|infinity|inf|oo)(?![A-Za-z])", r"\\infty "), (r"([\^_])\{(\w)\}", r"\1\2"),
+    (r"(?<![\\A-Za-z])(?:infty|infinity|inf|oo)(?![A-Za-z])", r"\\infty "), (r"([\^_])\{(\w)\}(?!\d)", r"\1\2"),
     (r"(?:°|\s*degrees?)\s*([CF])(?:elsius|ahrenheit)?(?![A-Za-z])", r"°\1"), (r"\^\{?\\prime\}?", "'"),
-    (r"\\([bp]?mod) ?\{?(\w+)\}?(?![A-Za-z])", r"\\\1 \2"),
-    (r"\\overline\{([A-Z]{2})\}", r"\1"), (r"(?<![\\A-Za-z}\]_^])\{([A-Za-z])\}", r"\1"),
-    (r"\\sqrt\s*(\d)", r"\\sqrt{\1}"), (r"\\sqrt\s*\(([^()]*(?:\([^()]*\)[^()]*)*)\)", r"\\sqrt{\1}"),
+    (r"\\([bp]?mod) ?\{?(\w+)\}?(?![A-Za-z])", r"\\\1 \2"), (r"(\.\d*)\\(?:bar|dot) ?(\d|\{\d+\})", r"\1\\overline\2"),
+    (r"\\overline(\d)", r"\\overline{\1}"), (r"\\overline\{([A-Z]{2})\}", r"\1"), (r"\{:\}", ":"), (r"\{?(\w+)\s*\\choose\s*(\w+)\}?", r"\\binom{\1}{\2}"),
+    (r"(?<![\\A-Za-z}\]_^])\{([A-Za-z])\}", r"\1"), (r"\\binom(\d)(\d)", r"\\binom{\1}{\2}"),
+    (r"\\sqrt\s*(\[\d+\])?\s*(\d)", r"\\sqrt\1{\2}"), (r"\\sqrt\s*\(([^()]*(?:\([^()]*\)[^()]*)*)\)", r"\\sqrt{\1}"),
+    (r"^ *(?:approximately|about|exactly|only) +(?=\S)| (?:approximately|exactly) *$", ""),
 )  # fmt: skip
 _SPACES = re.compile(r"(?<![^\W_])\s+|\s+(?![^\W_])")
+
+
+def _latex(text):
+    """Return Unicode as LaTeX: raised and lowered characters, vulgar fractions, digits of other scripts, and the wide,
+    bold and other forms of a character as Unicode itself decomposes them."""
+    out, script = [], ""
+    for c in text.translate(UNICODE):
+        kind, *points = unicodedata.decomposition(c).split() or [""]
+        plain = "".join(chr(int(point, 16)) for point in points)
+        wanted = {"<super>": "^", "<sub>": "_"}.get(kind, "")
+        if wanted != script:
+            out.append("}" * bool(script) + (wanted and wanted + "{"))
+            script = wanted
+        if kind == "<fraction>":
+            out.append("\\frac{" + plain.replace("⁄", "}{") + "}")
+        else:
+            out.append(plain if kind.startswith("<") else str(unicodedata.decimal(c, c)))
+    return "".join([*out, "}" * bool(script)]).translate(UNICODE)
 
 
 def strip_delimiters(text):
@@ -65,15 +88,6 @@ def strip_delimiters(text):
             if t.startswith(opening) and t.endswith(closing) and len(t) > len(opening) + len(closing):
                 if opening not in t[len(opening) : -len(closing)]:
                     t = t[len(opening) : -len(closing)].strip()
-        if t == s:
-            break
-        s = t
-    return s
-
-
-def _repeat(pattern, replacement, s, times):
-    for _ in range(times):
-        t = pattern.sub(replacement, s)
         if t == s:
             break
         s = t
@@ -98,6 +112,26 @@ def _ungroup(s):
     return _GROUP.sub(drop, s)
 
 
+def _unwrap(s):
+    r"""Drop the commands that set text, `\text{...}`, with their braces."""
+    closing, _ = groups(s)
+    chars = list(s)
+    for match in _TEXT.finditer(s):
+        if match.end() in closing:
+            chars[match.start() : match.end() + 1] = [" "] + [""] * (match.end() - match.start())
+            chars[closing[match.end()]] = " "
+    return "".join(chars)
+
+
+def _braced_fractions(s):
+    r"""Write `\frac12` and `\frac ab` with braces, three of them inside each other at most."""
+    for _ in range(3):
+        s, before = _FRACTION.sub(lambda m: f"\\frac{{{m[1].strip('{}')}}}{{{m[2].strip('{}')}}}", s), s
+        if s == before:
+            break
+    return s
+
+
 @lru_cache(maxsize=8192)
 def normalize(text, grouped=True):
     r"""Return `text` in one spelling: no math delimiters, sizes, spacing commands, text wrappers or separators of
@@ -108,12 +142,13 @@ def normalize(text, grouped=True):
       text: an answer.
       grouped: whether `1,080` outside brackets is one number (`1{,}080` always is; `1, 080` never).
     """
-    if text.isdigit() and text.isascii():
-        return text
-    s = strip_delimiters(text.translate(UNICODE))
-    s = _apply(_SEPARATORS, s)
+    if text.isascii():
+        if text.isdigit():
+            return text
+    else:
+        text = _latex(text)
+    s = _apply(_SEPARATORS, strip_delimiters(text))
     s = _apply(_MARKUP, _ungroup(s) if grouped and "," in s else s)
-    s = _apply(_NOTATION, _repeat(_TEXT, r" \1 ", _ROMAN_UNIT.sub(r"␣\1", s), 4))
-    s = _repeat(_FRACTION, lambda m: f"\\frac{{{m[1].strip('{}')}}}{{{m[2].strip('{}')}}}", s, 3)
+    s = _braced_fractions(_apply(_NOTATION, _unwrap(_ROMAN_UNIT.sub(r"␣\1", s))))
     s = _SPACES.sub("", re.sub(r"\s+", " ", s).strip())
     return s.rstrip(".,;:").strip() if not s.endswith("...") else s

@@ -11,7 +11,10 @@ import re
 import sys
 from collections.abc import Iterable
 
-TYPED = re.compile(r"frpo|f_grpo|f_hal|rpg_|atr_grpo|divergence_clip|^\+?(recipe|method)=")
+TYPED = re.compile(
+    r"^\+*(recipe|method)=|adv_estimator=(frpo|f_hal|rpg_)|loss_mode=(frpo|f_grpo|rpg_|atr_grpo|divergence_clip)"
+    r"|^\+*algorithm\.(frpo|f_hal)\b|policy_loss\.(rpg|clip|f_grpo|frpo)\."
+)
 
 
 def refuse_closed(loaded: bool, typed: Iterable[str]) -> None:
