@@ -71,6 +71,7 @@ def workplace(tmp_path, monkeypatch):
     """A folder where every file and model that a recipe names exists."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(vllm_cpu, "installed", lambda: True)
+    health.require("driver")  # once in a process, and before a test says that this one runs on a platform of ours
     health.require("driver")  # judged once in a process: before a layout sets VERL_PLATFORM
 
     def settle(config):
