@@ -296,3 +296,8 @@ def test_canonical():
     assert canonical("0.50") == canonical(r"\frac{2}{4}") == "1/2"
     assert canonical("1,080") == "1080" and canonical(r"$\dfrac12\pi$") == r"\frac{1}{2}\pi"
     assert canonical(r"25\%") == "25%" and canonical("0") == "0"
+
+
+@pytest.mark.parametrize("answer, right", [("5 m, 6 kg", True), ("6 kg, 5 m", True), ("5, 6", True), ("6, 5", False)])
+def test_values_of_several_units_are_known_by_unit_or_place(answer, right):
+    assert compare("5 m, 6 kg", answer) is right

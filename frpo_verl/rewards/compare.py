@@ -140,12 +140,18 @@ def _letter_choice(g, p, ask):
     return word.kind == "choice" and len(formula.text) == 1 and word.text.lower() == formula.text.lower()
 
 
+def _units(items):
+    return {getattr(item, "unit", "") for item in items.items}
+
+
 @_rule((Items, Items))
 def _items(g, p, ask):
     kinds = {g.kind, p.kind}
     if kinds == {"named"}:
         return _by_name(g, p, ask)
     if kinds <= {"list", "set"}:
+        if len(_units(g)) > 1 and "" in _units(p):  # 5 m, 6 kg: without its unit a value is known by its place alone
+            return _ordered(g.items, p.items, ask)
         g_once, p_once = _distinct(g.items), _distinct(p.items)
         if "set" in kinds or len(g_once) == len(g.items):  # then saying one of them twice says nothing else
             return _matched(g_once, p_once, ask)
