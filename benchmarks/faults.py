@@ -65,7 +65,7 @@ class Outcome:
     fault: str
     ended: str
     line: str
-    left: int  # processes that were still there half a minute later
+    left: str  # processes that were still there half a minute later
     saved: int  # the step that the tracker names afterwards
     resumed: str = ""
 
@@ -92,6 +92,7 @@ class Run:
         self.folder.mkdir(exist_ok=True)
         for name in (faults_inside.MARK, faults_inside.GO):
             (self.folder / name).unlink(missing_ok=True)
+        (self.folder / faults_inside.BEGUN).touch()
         for path in self.folder.rglob("*"):
             if path.is_symlink():  # room again on the disk that was full
                 path.unlink()
@@ -113,9 +114,9 @@ class Run:
     def resumed_at(self) -> str:
         """Where the last start began, and whether it trained a step from there."""
         found = re.findall(r"setting global step to (\d+)", self.log.read_text(errors="replace"))
-        at = int(found[-1]) if found else 0
-        trained = at + 1 in e2e.metrics(self.folder)
-        return f"trains on from step {at}" if trained else f"does not train: {last_error(self.log)}"
+        if found and int(found[-1]) + 1 in e2e.metrics(self.folder):
+            return f"trains on from step {found[-1]}"
+        return f"does not train: {last_error(self.log)}"
 
 
 def family(pid: int) -> dict[psutil.Process, str]:
@@ -154,14 +155,14 @@ def suffer(run: Run, fault: str, limit: float) -> Outcome:
     since, members = time.monotonic(), family(process.pid)
     if not (run.folder / faults_inside.MARK).exists():
         e2e.kill_tree(process.pid) if process.poll() is None else None
-        return Outcome(fault, "the fault did not come", last_error(run.log), 0, run.saved)
+        return Outcome(fault, "the fault did not come", last_error(run.log), "", run.saved)
     if kill:
         victims = [p for p, title in members.items() if re.search(PARTS[kill[0]], title)]
         for victim in victims:
             os.kill(victim.pid, signal.SIGKILL)
         if not victims:
             e2e.kill_tree(process.pid)
-            return Outcome(fault, "nobody to kill", "", 0, run.saved)
+            return Outcome(fault, "nobody to kill", "", "", run.saved)
     (run.folder / faults_inside.GO).touch()
     try:
         status = process.wait(timeout=limit)
@@ -172,7 +173,8 @@ def suffer(run: Run, fault: str, limit: float) -> Outcome:
     _, left = psutil.wait_procs(list(members), timeout=30)
     for survivor in left:
         survivor.kill()
-    return Outcome(fault, ended, last_error(run.log), len(left), run.saved)
+    names = ", ".join(sorted(members[survivor].split(" ")[0] for survivor in left))
+    return Outcome(fault, ended, last_error(run.log), names, run.saved)
 
 
 def page(outcomes: list[Outcome]) -> str:
@@ -184,13 +186,13 @@ def page(outcomes: list[Outcome]) -> str:
         f"`hf`, `adv_estimator=frpo`, one worker of each kind, a checkpoint after every step, `max_silence_s={SILENCE}`. {versions}.",
         "",
         "Seconds count from the fault to the end of the command. *Saved* is the step that the checkpoints' tracker names then. *Left*",
-        "counts processes that are still there half a minute after the end. [What to expect, what to set](../faults.md).",
+        "names processes that are still there half a minute after the end. [What to expect, what to set](../faults.md).",
         "",
         "| fault | the run | its last error line | left | saved | the next start |",
         "| --- | --- | --- | --- | --- | --- |",
     ]
     for o in outcomes:
-        cells = (o.fault, o.ended, o.line, o.left, o.saved, o.resumed)
+        cells = (o.fault, o.ended, o.line, o.left or "nothing", o.saved, o.resumed)
         lines.append("| " + " | ".join(str(cell).replace("|", "\\|") for cell in cells) + " |")
     missing = sorted(set(FAULTS) - {o.fault for o in outcomes}, key=list(FAULTS).index)
     lines += ["", f"Not run yet (the same command goes on with them): {', '.join(missing)}."] if missing else []

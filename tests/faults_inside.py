@@ -17,7 +17,7 @@ import wrapt
 
 FAULT, FOLDER = os.getenv("FRPO_FAULT", ""), Path(os.getenv("FRPO_FAULT_DIR", "."))
 HOLD = 60.0
-MARK, GO = "faulty", "go"
+MARK, GO, BEGUN = "faulty", "go", "begun"
 SCORES = itertools.count(1)
 VALIDATION_TEMPERATURE = 0.5  # how the rollout server tells the two kinds of batch apart
 LIES = (
@@ -36,8 +36,10 @@ LIES = (
 
 def due() -> bool:
     """Whether this start of the run has a step behind it."""
-    log = FOLDER / "metrics.jsonl"
-    return bool(FAULT) and log.exists() and log.stat().st_size > 0
+    log, begun = FOLDER / "metrics.jsonl", FOLDER / BEGUN
+    if not FAULT or not log.exists() or log.stat().st_size == 0:
+        return False
+    return not begun.exists() or log.stat().st_mtime > begun.stat().st_mtime  # else it is an earlier start's
 
 
 def first() -> bool:
