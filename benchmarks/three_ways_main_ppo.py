@@ -47,7 +47,8 @@ def train(folder: Path, method: str, seed: int, steps: int) -> None:
                f"hydra.run.dir={folder}/hydra", f"trainer.total_training_steps={steps}", f"data.seed={seed}",
                f"actor_rollout_ref.rollout.seed={seed}", f"actor_rollout_ref.rollout.val_kwargs.n={SAMPLES}",
                *METHODS[method]]  # fmt: skip
-    env = {**os.environ, "VERL_PLATFORM": "cpu", "OMP_NUM_THREADS": "1", "RAY_worker_niceness": "0"}
+    env = {**os.environ, "VERL_PLATFORM": "cpu", "OMP_NUM_THREADS": "1", "RAY_worker_niceness": "0",
+           "RAY_prestart_worker_first_driver": "0", "RAY_enable_worker_prestart": "0"}  # fmt: skip
     with open(folder / "train.log", "ab") as log:
         status = subprocess.run(command, stdout=log, stderr=subprocess.STDOUT, env=env).returncode
     if status:

@@ -52,6 +52,8 @@ def environment(ray_folder: Path) -> dict[str, str]:
         "RAY_TMPDIR": str(ray_folder),
         "RAY_USAGE_STATS_ENABLED": "0",
         "RAY_worker_niceness": "0",  # Ray's default of 15 starves its workers beside anything else
+        "RAY_prestart_worker_first_driver": "0",  # else Ray starts 32 processes that no actor of verl's can use
+        "RAY_enable_worker_prestart": "0",
         "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
         "HF_HOME": str(cache / "huggingface"),
         "HF_HUB_OFFLINE": "1",
