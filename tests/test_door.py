@@ -52,6 +52,19 @@ def test_other_commands_are_left_alone(old):
     )
 
 
+@pytest.mark.parametrize(
+    "typed",
+    [
+        "algorithm.adv_estimator=frpo_mine",
+        "actor_rollout_ref.actor.policy_loss.loss_mode=rpg_mine",
+        "+recipe=theirs",
+        "method=theirs",
+    ],
+)
+def test_somebody_elses_name_that_looks_like_ours_is_left_alone(typed):
+    refuse_closed(False, [typed])
+
+
 @pytest.mark.slow
 def test_the_command_ends_before_anything_starts():
     result = subprocess.run(

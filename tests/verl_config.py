@@ -18,6 +18,8 @@ from hydra.core.default_element import ResultDefault
 from hydra.core.global_hydra import GlobalHydra
 from hydra.plugins.config_source import ConfigResult
 
+from frpo_verl.verl_plugin.upstream import compose_config
+
 FOLDER = Path(verl.trainer.__file__).parent / "config"
 PARSED: dict[tuple, bytes] = {}  # search path, file -> what Hydra reads; pickled, since Hydra changes what it is given
 MERGED: dict[tuple, bytes] = {}  # search path, files in front of the recipe -> what they merge to
@@ -61,10 +63,7 @@ class Loader(ConfigLoaderImpl):
         return super()._load_single_config(default, repo)
 
 
-def compose_plainly(*overrides: str):
-    """The DictConfig that `python -m verl.trainer.main_ppo OVERRIDES` starts with."""
-    with initialize_config_dir(config_dir=str(FOLDER), version_base=None):
-        return compose(config_name="ppo_trainer", overrides=list(overrides))
+compose_plainly = compose_config
 
 
 def compose_ppo(*overrides: str):

@@ -7,14 +7,22 @@ would die in a worker after its models are loaded.
 from __future__ import annotations
 
 import os
-import re
 import sys
 from collections.abc import Iterable
 
-TYPED = re.compile(
-    r"^\+*(recipe|method)=|adv_estimator=(frpo|f_hal|rpg_)|loss_mode=(frpo|f_grpo|rpg_|atr_grpo|divergence_clip)"
-    r"|^\+*algorithm\.(frpo|f_hal)\b|policy_loss\.(rpg|clip|f_grpo|frpo)\."
-)
+from .. import methods
+from .paths import method_names, recipe_names
+from .run import section_keys
+
+
+def names_ours(word: str) -> bool:
+    """Whether an argument of the command line is a name of ours: a section, a recipe, or a row of the table."""
+    key, _, value = word.lstrip("+").partition("=")
+    if any(f"{key}.".startswith(f"{section}.") for section in section_keys()):
+        return True
+    if key in ("recipe", "method"):
+        return value in (recipe_names() if key == "recipe" else method_names())
+    return any(key == typed and methods.find(kind, value) is not None for kind, typed in methods.KINDS.items())
 
 
 def refuse_closed(loaded: bool, typed: Iterable[str]) -> None:
@@ -27,7 +35,7 @@ def refuse_closed(loaded: bool, typed: Iterable[str]) -> None:
     Raises:
         SystemExit: with one line that says what to do.
     """
-    if "verl" not in sys.modules or not any(TYPED.search(word) for word in typed):
+    if "verl" not in sys.modules or not any(map(names_ours, typed)):
         return
     from .health import too_old
 
