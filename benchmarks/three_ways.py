@@ -390,7 +390,10 @@ def pictures(results: list[dict], start: dict, folder: Path) -> None:
 def machine() -> dict:
     import verl
 
-    commit = subprocess.run(["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True).stdout.strip()
+    try:
+        commit = subprocess.run(["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True).stdout.strip()
+    except OSError:
+        commit = ""
     return {"processor": f"{os.cpu_count()} cores, {platform.machine()}", "python": platform.python_version(),
             "torch": torch.__version__, "verl": verl.__version__, "commit": commit}  # fmt: skip
 

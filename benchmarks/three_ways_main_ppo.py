@@ -1,11 +1,19 @@
-"""Three ways through verl's main_ppo: the placements of the KL beside each other, several seeds, on a processor.
+"""Three ways through verl's main_ppo: the placements of the KL beside each other, several seeds.
 
     make quickstart                                              # its data and model are used
-    python benchmarks/three_ways_main_ppo.py --seeds 1 2 3 4 5   # 25 runs
+    python benchmarks/three_ways_main_ppo.py --seeds 1 2 3 4 5   # 25 runs on a processor
     python benchmarks/three_ways_main_ppo.py --table             # train nothing; what is there
 
-Recipe `quickstart_cpu`, beta 0.3, mean baseline, 40 steps; before and after, all 128 held-out problems get 16 answers.
-A run that is complete is kept as JSON (curve and last figures) and not run again; a broken one resumes.
+Recipe `quickstart_cpu`, beta 0.3, mean baseline, 40 steps; before, halfway and after, all 128 held-out problems get 16
+answers. A run that is complete is kept as JSON (curve and validations) and not run again; a broken one resumes.
+
+Longer answers and a larger model, on a GPU (what follows the options goes to main_ppo):
+
+    python -m frpo_verl data three_ways --digits 24 --terms 3 --local_save_dir build/large/data
+    python -m frpo_verl.quickstart.ways_model --data build/large/data --out build/large/model --device cuda \\
+        --hidden_size 384 --n_layers 8 --n_heads 6 --n_kv_heads 6 --head_dim 64 --intermediate_size 1536
+    python benchmarks/three_ways_main_ppo.py --gpu --folder build/large --seeds 1 --jobs 5 \\
+        actor_rollout_ref.actor.optim.lr=1e-4
 """
 
 from __future__ import annotations
@@ -17,10 +25,14 @@ import os
 import statistics
 import subprocess
 import sys
+import tempfile
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from frpo_verl.files import write_atomically
-from frpo_verl.quickstart.__main__ import MEAN, RUNS
+from frpo_verl.quickstart import three_ways
+from frpo_verl.quickstart.__main__ import BUILD, MEAN, RUNS
+from frpo_verl.quickstart.ways_model import read_problems, shape_of
 from frpo_verl.report.collect import as_json, load_run, metric_files, read_metrics
 
 METHODS = {
@@ -36,20 +48,44 @@ CURVE = {
     "entropy": "actor/entropy",
     "length": "response_length/mean",
 }
-VALIDATION = "val-aux/three_ways/way_{}/mean@{}"
+SHARE = "val-aux/three_ways/way_{}/mean@{}"
+PASS = "val-core/three_ways/acc/mean@{}"
 SAMPLES = 16
 
 
-def train(folder: Path, method: str, seed: int, steps: int) -> None:
+def task(folder: Path, gpu: bool) -> list[str]:
+    """Overrides for the data and the model in a folder, and for where they train."""
+    digits, terms = shape_of(read_problems(folder / "data/test.parquet"))
+    longest = three_ways.longest_answer(digits, terms)
+    words = [f"data.train_files={folder}/data/train.parquet", f"data.val_files={folder}/data/test.parquet",
+             f"actor_rollout_ref.model.path={folder}/model", f"data.max_response_length={longest}",
+             f"data.max_prompt_length={(digits + 1) * terms + 6}"]  # fmt: skip
+    if gpu:  # float32, as on a processor: a model of this size is no faster in bfloat16
+        words += ["layout=hf", "trainer.n_gpus_per_node=1", "actor_rollout_ref.rollout.dtype=float32",
+                  "actor_rollout_ref.actor.use_torch_compile=false", "+ray_kwargs.ray_init.include_dashboard=false"]  # fmt: skip
+        precision = "{param_dtype:fp32,reduce_dtype:fp32,buffer_dtype:fp32}"
+        for role in ("actor", "ref"):
+            section = f"actor_rollout_ref.{role}.fsdp_config"
+            words += [
+                f"{section}.dtype=float32",
+                f"{section}.use_torch_compile=false",
+                f"+{section}.mixed_precision={precision}",
+            ]
+    return words
+
+
+def train(folder: Path, method: str, seed: int, steps: int, gpu: bool, overrides: list[str]) -> None:
     """One run of main_ppo; raises RuntimeError with the last error line of its log."""
     folder.mkdir(parents=True, exist_ok=True)
     command = [sys.executable, "-m", "verl.trainer.main_ppo", "+recipe=quickstart_cpu", f"run_dir={folder}", MEAN,
-               f"hydra.run.dir={folder}/hydra", f"trainer.total_training_steps={steps}", f"data.seed={seed}",
+               f"hydra.run.dir={folder}/hydra", f"trainer.total_training_steps={steps}",
+               f"trainer.test_freq={max(1, steps // 2)}", f"trainer.save_freq={max(1, steps // 2)}", f"data.seed={seed}",
                f"actor_rollout_ref.rollout.seed={seed}", f"actor_rollout_ref.rollout.val_kwargs.n={SAMPLES}",
-               *METHODS[method]]  # fmt: skip
-    env = {**os.environ, "VERL_PLATFORM": "cpu", "OMP_NUM_THREADS": "1", "RAY_worker_niceness": "0",
+               *METHODS[method], *overrides]  # fmt: skip
+    env = {**os.environ, "VERL_PLATFORM": "" if gpu else "cpu", "OMP_NUM_THREADS": "1", "RAY_worker_niceness": "0",
            "RAY_prestart_worker_first_driver": "0", "RAY_enable_worker_prestart": "0"}  # fmt: skip
-    with open(folder / "train.log", "ab") as log:
+    with tempfile.TemporaryDirectory(prefix="ray-") as ray_folder, open(folder / "train.log", "ab") as log:
+        env["RAY_TMPDIR"] = ray_folder  # runs side by side must not find each other's Ray
         status = subprocess.run(command, stdout=log, stderr=subprocess.STDOUT, env=env).returncode
     if status:
         lines = (folder / "train.log").read_text(errors="replace").splitlines()
@@ -61,12 +97,17 @@ def figures(folder: Path, method: str, seed: int, steps: int) -> dict:
     """The curve and the last figures of a finished run."""
     metrics = read_metrics(metric_files(folder))
     curve = [{name: row[key] for name, key in CURVE.items() if key in row} for _, row in sorted(metrics.items())]
-    last = metrics[max(metrics)]
     table = {row["label"]: (row["before"], row["after"]) for row in as_json(load_run(folder))["table"]}
     kl = [row["kl"] for row in curve if "kl" in row]
+    validations = {
+        step: {"pass@1": row[PASS.format(SAMPLES)], "shares": [row[SHARE.format(way, SAMPLES)] for way in "ABC"]}
+        for step, row in sorted(metrics.items())
+        if PASS.format(SAMPLES) in row
+    }
+    seconds = [row["timing_s/step"] for row in metrics.values() if "timing_s/step" in row]
     return {"method": method, "seed": seed, "steps": steps, "curve": [row for row in curve if row], "table": table,
-            "shares": [last[VALIDATION.format(way, SAMPLES)] for way in "ABC"],
-            "kl": statistics.mean(kl[-5:])}  # fmt: skip
+            "validations": validations, "shares": validations[max(validations)]["shares"],
+            "kl": statistics.mean(kl[-5:]), "step_seconds": statistics.median(seconds)}  # fmt: skip
 
 
 def show(results: list[dict]) -> str:
@@ -101,20 +142,31 @@ def main() -> int:
     parser.add_argument("--seeds", nargs="+", type=int, default=[1, 2, 3, 4, 5])
     parser.add_argument("--steps", type=int, default=40)
     parser.add_argument("--table", action="store_true", help="train nothing; the table of what is there")
+    parser.add_argument("--jobs", type=int, default=1, help="runs side by side")
+    parser.add_argument("--gpu", action="store_true", help="layout=hf on one GPU instead of layout=cpu")
+    parser.add_argument("--folder", type=Path, default=BUILD, help="folder with data/ and model/")
     parser.add_argument("--out", type=Path, default=Path("runs/three_ways"))
+    parser.add_argument("overrides", nargs="*", help="overrides for main_ppo")
     args = parser.parse_args()
-    for seed in [] if args.table else args.seeds:
-        for method in args.methods:
-            name = f"{method.replace(' ', '_')}-{args.steps}-seed{seed}"
-            target = args.out / f"{name}.json"
-            if not target.exists():
-                train(args.out / name, method, seed, args.steps)
-                result = figures(args.out / name, method, seed, args.steps)
-                write_atomically(target, json.dumps(result) + "\n")
-                print(f"{name}: pass@1 {result['table']['held-out pass@1'][1]:.3f} KL {result['kl']:.3f}", flush=True)
+
+    def job(seed: int, method: str) -> None:
+        name = f"{method.replace(' ', '_')}-{args.steps}-seed{seed}"
+        target = args.out / f"{name}.json"
+        if not target.exists():
+            overrides = [*task(args.folder, args.gpu), *args.overrides]
+            train(args.out / name, method, seed, args.steps, args.gpu, overrides)
+            result = figures(args.out / name, method, seed, args.steps)
+            write_atomically(target, json.dumps(result) + "\n")
+            print(f"{name}: pass@1 {result['table']['held-out pass@1'][1]:.3f} KL {result['kl']:.3f}", flush=True)
+
+    with ThreadPoolExecutor(args.jobs) as pool:
+        jobs = [pool.submit(job, seed, m) for seed in ([] if args.table else args.seeds) for m in args.methods]
+        failed = [str(error) for error in (j.exception() for j in jobs) if error]
     results = [json.loads(p.read_text()) for p in sorted(args.out.glob(f"*-{args.steps}-seed*.json"))]
     print(show(results))
-    return 0
+    for line in failed:
+        print(line, file=sys.stderr)
+    return 1 if failed else 0
 
 
 if __name__ == "__main__":

@@ -18,7 +18,7 @@ PROCESSOR = ["cpu", "cpu_vllm"]
 CPU = ["quickstart_cpu", "gsm8k_cpu", "eval_cpu"]
 EVALUATIONS = ["eval_math", "eval_aime", "eval_cpu"]
 MOE = ["frpo_qwen3_30b_a3b"]
-DENSE_LAYOUTS = ["fsdp", "fsdp_offload", "megatron", *PROCESSOR]
+DENSE_LAYOUTS = ["fsdp", "fsdp_offload", "hf", "megatron", *PROCESSOR]
 MOE_LAYOUTS = ["fsdp_moe", "megatron_moe", "megatron_moe_1node"]
 
 

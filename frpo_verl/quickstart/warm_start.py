@@ -69,7 +69,7 @@ def answer_nll(model: Any, tokenizer: Any, problems: Sequence, answers: Sequence
     import torch
     import torch.nn.functional as F
 
-    ids, mask = encode_batch(tokenizer, [p.question for p in problems], answers)
+    ids, mask = (x.to(model.device) for x in encode_batch(tokenizer, [p.question for p in problems], answers))
     mask = mask[:, 1:]
     # causal attention over right-padded rows: what stands behind a target cannot reach it, so no attention mask
     logits = model(input_ids=ids, use_cache=False).logits[:, :-1]
@@ -138,8 +138,8 @@ def sample_answers(
     with torch.random.fork_rng(devices=[]), torch.no_grad():
         torch.manual_seed(seed)
         out = model.generate(
-            input_ids=ids.repeat_interleave(samples, 0),
-            attention_mask=mask.repeat_interleave(samples, 0),
+            input_ids=ids.repeat_interleave(samples, 0).to(model.device),
+            attention_mask=mask.repeat_interleave(samples, 0).to(model.device),
             do_sample=True,
             temperature=1.0,
             top_k=0,

@@ -14,7 +14,7 @@ import argparse
 import os
 import random
 import time
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, fields
 from itertools import islice
 from pathlib import Path
 
@@ -164,17 +164,18 @@ def build(
     settings: Settings | None = None,
     force: bool = False,
     progress: bool = True,
+    device: str = "cpu",
 ) -> dict:
     """Make the model folder ``out`` for ``data`` (a folder with train.parquet and test.parquet); return its stamp.
 
     The folder appears complete or not at all. It is reused when it was made with the same settings for the same data,
-    unless ``force``. The stamp holds the settings and what was measured; ``reused`` says whether the work was skipped.
+    on whatever ``device``, unless ``force``. The stamp holds the settings and what was measured; ``reused`` says whether the work was skipped.
     """
     settings = settings or Settings()
     train, test = read_problems(Path(data) / "train.parquet"), read_problems(Path(data) / "test.parquet")
 
     def make(tokenizer):
-        model = make_model(settings, tokenizer)
+        model = make_model(settings, tokenizer).to(device)
         measured = warm_up(model, tokenizer, settings, {p.key for p in test}, shape_of(train + test), progress)
         return model, {"settings": asdict(settings), **measured}
 
@@ -187,14 +188,15 @@ def main(argv: list[str] | None = None) -> int:
     )
     parser.add_argument("--out", required=True, help="folder of the model")
     parser.add_argument("--data", required=True, help="folder with train.parquet and test.parquet")
-    parser.add_argument("--seed", type=int, default=Settings.seed)
-    parser.add_argument("--habit_steps", type=int, default=Settings.habit_steps, help="steps of data with slips")
-    parser.add_argument("--max_steps", type=int, default=Settings.max_steps, help="steps without slips, at most")
+    for f in fields(Settings):
+        if f.name != "habits":
+            parser.add_argument(f"--{f.name}", type=type(f.default), default=f.default, help=f"({f.default})")
+    parser.add_argument("--device", default="cpu", help="where it is trained (cpu)")
     parser.add_argument("--force", action="store_true", help="make it again even if it is up to date")
     args = parser.parse_args(argv)
     try:
-        settings = Settings(seed=args.seed, habit_steps=args.habit_steps, max_steps=args.max_steps)
-        stamp = build(args.out, args.data, settings, force=args.force)
+        settings = Settings(**{f.name: getattr(args, f.name) for f in fields(Settings) if f.name != "habits"})
+        stamp = build(args.out, args.data, settings, force=args.force, device=args.device)
     except (OSError, ValueError, RuntimeError) as error:
         raise SystemExit(f"error: {error}") from None
     print(
