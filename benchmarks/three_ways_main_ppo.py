@@ -4,7 +4,7 @@
     python benchmarks/three_ways_main_ppo.py --seeds 1 2 3 4 5   # 25 runs on a processor
     python benchmarks/three_ways_main_ppo.py --table             # train nothing; what is there
 
-Recipe `quickstart_cpu`, beta 0.3, mean baseline, 40 steps; before, halfway and after, all 128 held-out problems get 16
+Recipe `quickstart_cpu`, beta 0.3, mean baseline, 40 steps; before, halfway and after, all 128 held-out problems get 4
 answers. A run that is complete is kept as JSON (curve and validations) and not run again; a broken one resumes.
 
 Longer answers and a larger model, on a GPU (what follows the options goes to main_ppo):
@@ -50,7 +50,7 @@ CURVE = {
 }
 SHARE = "val-aux/three_ways/way_{}/mean@{}"
 PASS = "val-core/three_ways/acc/mean@{}"
-SAMPLES = 16
+SAMPLES = 4
 
 
 def task(folder: Path, gpu: bool) -> list[str]:
