@@ -25,6 +25,9 @@ WRAPPED = {  # what is taken out -> the check that says so
     "verl.trainer.ppo.v1.trainer_base.PPOTrainer.__init__": "trainers: __init__",
     "verl.trainer.ppo.ray_trainer.RayPPOTrainer.__init__": "trainers: __init__",
     "verl.workers.engine_workers.ActorRolloutRefWorker.__init__": "ActorRolloutRefWorker.__init__",
+    "verl.trainer.ppo.v1.replay_buffer.ReplayBuffer._sync_metadata_from_transfer_queue": "replay_buffer.ReplayBuffer",
+    "verl.trainer.ppo.v1.replay_buffer.ReplayBuffer.sample": "replay_buffer.ReplayBuffer",
+    "verl.workers.engine_workers.TrainingWorker.save_checkpoint": "TrainingWorker.save_checkpoint",
     "verl.utils.config.validate_config": "validate_config",
     "verl.utils.tracking.FileLogger.__init__": "FileLogger",
     "verl.utils.checkpoint.checkpoint_manager.find_latest_ckpt_path": "find_latest_ckpt_path",
@@ -48,6 +51,8 @@ def test_it_passes_and_leaves_no_trace():
             process,
             transfer_queue.kv_batch_get,
             transfer_queue.kv_batch_put,
+            transfer_queue.kv_list,
+            transfer_queue.kv_clear,
             dict(os.environ),
             torch.get_rng_state().tolist(),
         )

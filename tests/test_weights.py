@@ -1,5 +1,6 @@
-"""A checkpoint of a run of ours holds finite weights, or it is not written."""
+"""A checkpoint of a run of ours holds finite weights, or it is not written; a full disk is named."""
 
+import errno
 from types import SimpleNamespace
 
 import pytest
@@ -49,3 +50,41 @@ def test_a_broken_weight_is_named_and_not_saved(worker, ours, value):
     ) as error:
         save(worker)
     assert "\n" not in str(error.value)
+
+
+FULL = SimpleNamespace(free=40)  # bytes: less than the 60 of the weights
+ROOM = SimpleNamespace(free=2**40)
+
+
+def wrapped(text, cause):
+    error = RuntimeError(text)
+    error.__cause__ = cause
+    return error
+
+
+@pytest.mark.parametrize(
+    ("error", "disk", "named"),
+    [
+        (RuntimeError("[enforce fail at inline_container.cc:862] . PytorchStreamWriter failed"), FULL, True),
+        (OSError(errno.ENOSPC, "No space left on device"), ROOM, True),  # room again, since somebody has cleaned up
+        (wrapped("cannot save", OSError(errno.EDQUOT, "Disk quota exceeded")), ROOM, True),
+        (RuntimeError("a collective failed"), ROOM, False),
+        (PermissionError(errno.EACCES, "Permission denied"), ROOM, False),
+    ],
+)
+def test_a_full_disk_is_named(worker, ours, monkeypatch, tmp_path, error, disk, named):
+    monkeypatch.setattr(weights.shutil, "disk_usage", lambda path: disk)
+
+    def fail(*args):
+        raise error
+
+    worker.engine.save_checkpoint = fail
+    folder = tmp_path / "checkpoints" / "global_step_3"  # not there yet
+    with pytest.raises(Exception) as raised:  # noqa: PT011 - which one is compared below
+        TrainingWorker.save_checkpoint(worker, str(folder), global_step=3)
+    if ours and named:
+        assert isinstance(raised.value, weights.NoRoom) and raised.value.__cause__ is error
+        line = str(raised.value)
+        assert str(folder) in line and "max_actor_ckpt_to_keep" in line and "\n" not in line
+    else:
+        assert raised.value is error

@@ -11,11 +11,14 @@ import contextlib
 import io
 import os
 import tempfile
+import time
 import warnings
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 
 import torch
+from omegaconf import OmegaConf
 
 from .. import methods
 from . import metrics as pending
@@ -158,7 +161,6 @@ def settings_refused() -> None:
 
 def _loss(policy_loss: dict, advantages: list[list[float]], columns: dict | None = None, **actor):
     """(loss, metrics) of verl's ppo_loss, called as its engines call it, on one micro-batch of all rows."""
-    from omegaconf import OmegaConf
     from verl.utils import tensordict_utils as tu
     from verl.utils.config import omega_conf_to_dataclass
     from verl.workers import engine_workers
@@ -221,7 +223,55 @@ def worker_knows_its_run() -> None:
     expect("the run that a worker is told by its __init__, rollout.name", "hf", came)
 
 
+def broken_weights_refused() -> None:
+    from verl.workers import engine_workers
+
+    from .weights import BrokenWeights
+
+    run.remember(toy.configuration())
+    module, saved = torch.nn.Linear(1, 1), []
+    torch.nn.init.constant_(module.weight, float("nan"))
+    engine = SimpleNamespace(module=module, save_checkpoint=lambda *args, **kwargs: saved.append(args))
+    with contextlib.suppress(BrokenWeights):
+        engine_workers.TrainingWorker.save_checkpoint(SimpleNamespace(engine=engine), "folder", global_step=1)
+    expect("checkpoints written of a weight that is NaN", 0, len(saved))
+
+
 # ------------------------------------------------------------------------------------------- registries and files
+
+
+def answers_that_do_not_come() -> None:
+    from verl.trainer.ppo.v1 import replay_buffer
+
+    from .waiting import LIMIT_KEY, NoAnswers
+
+    config = toy.configuration()
+    config[LIMIT_KEY] = 1e-3
+    run.remember(config)
+
+    def buffer():
+        return replay_buffer.ReplayBuffer(
+            trainer_mode="sync", trainer_config=config.trainer, max_off_policy_threshold=None,
+            max_off_policy_strategy="drop", sampler_kwargs=OmegaConf.create({}), poll_interval=1e-3,
+        )  # fmt: skip
+
+    def endless():
+        waiting = buffer()
+        for _ in range(2):
+            waiting._sync_metadata_from_transfer_queue()
+            time.sleep(2e-3)
+
+    def failed():
+        buffer().sample(global_steps=1, partition_id="train", batch_size=1)
+
+    for status, look in (("running", endless), ("failure", failed)):
+        came = "no error"
+        with toy.queue_of_one_prompt(status):
+            try:
+                look()
+            except Exception as error:  # noqa: BLE001 - what came is compared below
+                came = type(error).__name__
+        expect(f"the end of a run whose only prompt is {status}", NoAnswers.__name__, came)
 
 
 def registered_names() -> None:
@@ -288,12 +338,14 @@ DRIVER: dict[str, Callable[[], None]] = {
     "utils.tracking.FileLogger": metrics_file,
     "utils.checkpoint.find_latest_ckpt_path": checkpoint_tracker,
     "experimental.agent_loop: registry": agent_loops,
+    "trainer.ppo.v1.replay_buffer.ReplayBuffer": answers_that_do_not_come,
 }
 WORKER: dict[str, Callable[[], None]] = {
     "workers.engine_workers.ActorRolloutRefWorker.__init__": worker_knows_its_run,
     "workers.utils.losses.ppo_loss": loss_with_reference,
     "trainer.ppo.core_algos.agg_loss": loss_of_tokens,
     "trainer.ppo.core_algos.kl_penalty_forward": local_kl,
+    "workers.engine_workers.TrainingWorker.save_checkpoint": broken_weights_refused,
 }
 
 
@@ -319,7 +371,7 @@ def under_way() -> bool:
 def run_selftest(checks: dict[str, Callable[[], None]] | None = None) -> list[str]:
     """One line for each seam that does not do what it should: the seam, what was expected, what came.
 
-    Empty: passed, and also inside a self-test that is under way. It replaces two functions of transfer_queue for its
+    Empty: passed, and also inside a self-test that is under way. It replaces four functions of transfer_queue for its
     length, so the driver's checks belong where no thread uses the queue yet.
 
     Args:

@@ -193,6 +193,29 @@ def configuration(estimator: str = "frpo", frpo: dict | None = None, policy_loss
     )
 
 
+LOOKS = 100  # of verl's replay buffer; one that looks on is stopped
+
+
+@contextmanager
+def queue_of_one_prompt(status: str):
+    """A dict in the place of TransferQueue: one prompt, and no answer to it."""
+    import transfer_queue as tq
+
+    left = iter(range(LOOKS))
+
+    def kv_list(*args, **kwargs):
+        if next(left, None) is None:
+            raise Mismatch(f"expected an end within {LOOKS} looks for answers, came none")
+        return {"train": {"a": {"is_prompt": True, "status": status, "global_steps": 1}}}
+
+    kept = tq.kv_list, tq.kv_clear
+    tq.kv_list, tq.kv_clear = kv_list, lambda *args, **kwargs: None
+    try:
+        yield
+    finally:
+        tq.kv_list, tq.kv_clear = kept
+
+
 class Columns:
     """A dict in the place of TransferQueue: columns of the six rows by the names that verl gives them."""
 

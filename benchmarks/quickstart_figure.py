@@ -1,0 +1,61 @@
+"""The quickstart's picture in the README, with the record of the runs that it shows.
+
+    make quickstart
+    python benchmarks/quickstart_figure.py       # docs/figures/quickstart.png and docs/results/quickstart.json
+
+The record holds, for each of the two runs, every setting that is not verl's default, versions and commit, the table and the
+curves; a test compares the settings with those of today's recipe.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from frpo_verl.files import write_atomically
+from frpo_verl.quickstart.__main__ import plan
+from frpo_verl.report.collect import as_json, load_run, metric_files, read_metrics
+from frpo_verl.report.configuration import flatten, read_configuration
+from frpo_verl.verl_plugin.upstream import compose_config
+
+CURVE = {"reward": "critic/score/mean", "kl": "frpo/kl_to_go/first_token/mean", "entropy": "actor/entropy"}
+
+
+def settings(values: Mapping[str, Any]) -> dict[str, Any]:
+    """What a resolved configuration (dotted key -> value) says otherwise than verl's default one."""
+    from omegaconf import OmegaConf
+
+    default = flatten(OmegaConf.to_container(compose_config(), resolve=True))
+    return {key: value for key, value in values.items() if key not in default or default[key] != value}
+
+
+def record(run: Path) -> dict[str, Any]:
+    """A finished run's settings, environment, table and curves."""
+    shown, metrics = as_json(load_run(run)), read_metrics(metric_files(run))
+    curve = [
+        {"step": step} | {name: row[key] for name, key in CURVE.items() if key in row} for step, row in metrics.items()
+    ]
+    return {
+        "settings": settings(read_configuration(run / "hydra/.hydra/config.yaml").values),
+        "environment": shown["environment"],
+        "table": shown["table"],
+        "curve": [row for row in curve if len(row) > 1],
+    }
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--run", type=Path, default=Path("runs/quickstart"), help="the quickstart's --run")
+    parser.add_argument("--docs", type=Path, default=Path("docs"))
+    args = parser.parse_args()
+    runs = {name: record(run) for name, (run, _) in plan(args.run, []).items()}
+    write_atomically(args.docs / "results/quickstart.json", json.dumps(runs, indent=1) + "\n")
+    shutil.copyfile(args.run / "report.png", args.docs / "figures/quickstart.png")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,42 @@
+"""The picture of the quickstart in the README is of today's recipe, and the README's figures are those of its record."""
+
+import json
+import sys
+from pathlib import Path
+
+import pytest
+from omegaconf import OmegaConf
+
+pytest.importorskip("verl")
+from verl_config import compose_ppo
+
+from frpo_verl.quickstart.__main__ import RUNS, plan
+from frpo_verl.report.configuration import flatten
+
+ROOT = Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(ROOT / "benchmarks"))
+figure = pytest.importorskip("quickstart_figure")
+RECORD = json.loads((ROOT / "docs/results/quickstart.json").read_text())
+
+
+@pytest.mark.parametrize("name", RUNS)
+def test_the_picture_shows_todays_recipe(name):
+    run, overrides = plan(Path("runs/quickstart"), [])[name]
+    steps = RECORD[name]["curve"][-1]["step"]
+    words = [f"run_dir={run}", f"trainer.total_training_steps={steps}", *overrides]
+    config = compose_ppo("+recipe=quickstart_cpu", *words)
+    today = figure.settings(flatten(OmegaConf.to_container(config, resolve=True)))
+    again = "make quickstart FRESH=1 && python benchmarks/quickstart_figure.py"
+    assert json.loads(json.dumps(today)) == RECORD[name]["settings"], (
+        f"the recipe has changed since the picture: {again}"
+    )
+
+
+def test_the_readme_says_what_the_record_says():
+    text = (ROOT / "README.md").read_text()
+    (before, after), (_, without) = (
+        next((row["before"], row["after"]) for row in RECORD[name]["table"] if row["label"] == "held-out pass@1")
+        for name in RUNS
+    )
+    for value in (before, after, without):
+        assert f"{value:.3f}".removeprefix("0") in text
