@@ -98,7 +98,9 @@ def child_main(name, rows_file, threads):
         pairs = [json.loads(line) for line in PAIRS.read_text().splitlines()]
         list(executor.map(safe, [(form(p["pred"]), p["gold"]) for p in pairs if p["kind"] != "issue"][:200]))
         start, cpu = time.perf_counter(), cpu_seconds()
-        verdicts = list(executor.map(safe, rows)) if threads > 1 else [safe(row) for row in rows]
+        shares = [rows[i::threads] for i in range(threads)]  # a task for each answer would cost more than a number does
+        judged = list(executor.map(lambda share: [safe(row) for row in share], shares)) if threads > 1 else []
+        verdicts = [judged[i % threads][i // threads] for i in range(len(rows))] if judged else [safe(r) for r in rows]
         seconds, cpu = time.perf_counter() - start, cpu_seconds() - cpu
         print("RESULT" + json.dumps({"verdicts": verdicts, "seconds": seconds, "cpu": cpu}), flush=True)
         time.sleep(3600)  # some pools can't end by themselves once an answer hangs: the parent ends the whole group

@@ -1,7 +1,10 @@
 """Every recipe, method and layout composes as main_ppo composes it, and holds what the papers state."""
 
+import sys
 from pathlib import Path
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from omegaconf import OmegaConf, open_dict
 from verl.trainer.ppo.utils import need_reference_policy
@@ -13,6 +16,9 @@ from frpo_verl.settings import ConfigError
 from frpo_verl.verl_plugin import health
 from frpo_verl.verl_plugin.cpu import vllm_cpu
 from frpo_verl.verl_plugin.paths import check_names, layout_names, method_names, recipe_names
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "benchmarks"))
+import three_ways_main_ppo as study
 
 PROCESSOR = ["cpu", "cpu_vllm"]
 CPU = ["quickstart_cpu", "gsm8k_cpu", "eval_cpu"]
@@ -51,8 +57,10 @@ def product():
             continue
         rows += [(recipe, method, layouts[(i + number) % len(layouts)]) for i, method in enumerate(methods)]
         rows += [(recipe, "grpo_kl_loss", layout) for layout in layouts]
-    moe = [(recipe, method, layout) for recipe in MOE for method in methods for layout in MOE_LAYOUTS]
-    return [row for row in dict.fromkeys([*rows, *moe]) if row[:2] not in SENSELESS_METHODS]
+    rows += [(recipe, method, layout) for recipe in MOE for method in methods for layout in MOE_LAYOUTS]
+    met = {row[1:] for row in rows if row[:2] not in SENSELESS_METHODS}
+    rows += [("smoke", method, layout) for method in methods for layout in DENSE_LAYOUTS if (method, layout) not in met]
+    return [row for row in dict.fromkeys(rows) if row[:2] not in SENSELESS_METHODS]
 
 
 def test_the_product_leaves_no_pair_out():
@@ -71,7 +79,6 @@ def workplace(tmp_path, monkeypatch):
     """A folder where every file and model that a recipe names exists."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(vllm_cpu, "installed", lambda: True)
-    health.require("driver")  # once in a process, and before a test says that this one runs on a platform of ours
     health.require("driver")  # judged once in a process: before a layout sets VERL_PLATFORM
 
     def settle(config):
@@ -135,6 +142,19 @@ def test_every_recipe_composes_with_every_method_and_layout(workplace, recipe, m
     assert method in (OWN, resolved["method"]) and layout in (OWN, resolved["layout"])
     name = "model" if named(recipe) else "quickstart" if recipe == "eval_cpu" else resolved["method"]
     assert resolved["run_dir"] == f"runs/{recipe}/{name}"
+
+
+@pytest.mark.parametrize("gpu", [False, True])
+@pytest.mark.parametrize("method", study.METHODS)
+def test_the_study_of_the_placements_composes(workplace, tmp_path, method, gpu):
+    """benchmarks/three_ways_main_ppo.py, with the task of a folder: three terms of six digits."""
+    (tmp_path / "large/data").mkdir(parents=True)
+    row = {"extra_info": {"question": "123456+111111+000001="}}
+    pq.write_table(pa.Table.from_pylist([row]), tmp_path / "large/data/test.parquet")
+    words = [study.MEAN, *study.METHODS[method], *study.task(Path("large"), gpu)]
+    resolved = accept(workplace(compose_ppo("+recipe=quickstart_cpu", f"run_dir={tmp_path}", *words)))
+    assert (resolved["layout"], resolved["trainer"]["device"]) == (("hf", "cuda") if gpu else ("cpu", "cpu"))
+    assert (resolved["data"]["max_prompt_length"], resolved["data"]["max_response_length"]) == (27, 31)
 
 
 @pytest.mark.slow

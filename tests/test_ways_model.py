@@ -162,3 +162,26 @@ def test_command_line(data, tmp_path, monkeypatch, capsys):
     with pytest.raises(SystemExit, match="no such file; write it with `python -m frpo_verl data three_ways`"):
         ways_model.main(["--out", str(tmp_path / "m"), "--data", str(tmp_path)])
     assert not (tmp_path / "m").exists()
+
+
+def test_the_command_knows_every_setting(tmp_path, monkeypatch):
+    seen = []
+    stamp = {"parameters": 1, "steps": 1, "seconds": 0.0, "validation_pass_at_1": 0.0, "reused": False}
+    monkeypatch.setattr(ways_model, "build", lambda *args, **kwargs: seen.append((args, kwargs)) or stamp)
+    words = [
+        "--hidden_size",
+        "384",
+        "--n_layers",
+        "8",
+        "--init_std",
+        "0.04",
+        "--target",
+        "0.8",
+        "--device",
+        "cuda",
+        "--force",
+    ]
+    assert ways_model.main(["--out", "m", "--data", "d", *words]) == 0
+    ((_, _, settings), options) = seen[0]
+    assert settings == ways_model.Settings(hidden_size=384, n_layers=8, init_std=0.04, target=0.8)
+    assert options == {"force": True, "device": "cuda"}
