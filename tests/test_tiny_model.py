@@ -87,7 +87,7 @@ def test_sampled_pass_at_1_counts_final_answers(tokenizer):
         answers = [row + [tokenizer.pad_token_id] * (width - len(row)) for row in rows]
         return torch.cat([input_ids, torch.tensor(answers)], 1)
 
-    got = tiny_model.sampled_pass_at_1(SimpleNamespace(generate=generate), tokenizer, problems, samples=2)
+    got = tiny_model.sampled_pass_at_1(SimpleNamespace(generate=generate, device="cpu"), tokenizer, problems, samples=2)
     assert got == pytest.approx(2 / 3)
 
 

@@ -69,7 +69,7 @@ def test_answers_are_sampled_at_temperature_1(tokenizer):
         answers = [row + [tokenizer.pad_token_id] * (width - len(row)) for row in rows]
         return torch.cat([input_ids, torch.tensor(answers)], 1)
 
-    model = SimpleNamespace(generate=generate)
+    model = SimpleNamespace(generate=generate, device="cpu")
     found = warm_start.sample_answers(model, tokenizer, PROBLEMS, max_new_tokens=9, samples=2)
     assert found == [["3", "4"], ["30", "31 and more"]]
     assert seen["temperature"] == 1.0 and seen["do_sample"] and seen["top_k"] == 0 and seen["top_p"] == 1.0
