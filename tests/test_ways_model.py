@@ -87,7 +87,10 @@ def test_sampled_answers_are_counted(tokenizer):
         answers = [row + [tokenizer.pad_token_id] * (width - len(row)) for row in rows]
         return torch.cat([input_ids, torch.tensor(answers)], 1)
 
-    assert ways_model.count_right(SimpleNamespace(generate=generate, device="cpu"), tokenizer, problems, samples=2) == [2, 0]
+    assert ways_model.count_right(SimpleNamespace(generate=generate, device="cpu"), tokenizer, problems, samples=2) == [
+        2,
+        0,
+    ]
 
 
 # ---- the folder
