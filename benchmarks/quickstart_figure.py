@@ -12,35 +12,33 @@ from __future__ import annotations
 import argparse
 import json
 import shutil
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
+
+from three_ways_main_ppo import CURVE
 
 from frpo_verl.files import write_atomically
 from frpo_verl.quickstart.__main__ import plan
 from frpo_verl.report.collect import as_json, load_run, metric_files, read_metrics
-from frpo_verl.report.configuration import flatten, read_configuration
+from frpo_verl.twin import differences
 from frpo_verl.verl_plugin.upstream import compose_config
 
-CURVE = {"reward": "critic/score/mean", "kl": "frpo/kl_to_go/first_token/mean", "entropy": "actor/entropy"}
 
-
-def settings(values: Mapping[str, Any]) -> dict[str, Any]:
-    """What a resolved configuration (dotted key -> value) says otherwise than verl's default one."""
-    from omegaconf import OmegaConf
-
-    default = flatten(OmegaConf.to_container(compose_config(), resolve=True))
-    return {key: value for key, value in values.items() if key not in default or default[key] != value}
+def settings(config: Any) -> dict[str, str]:
+    """What a configuration says otherwise than verl's default one, as it was written."""
+    return {key: after for key, (_, after) in differences(compose_config(), config).items()}
 
 
 def record(run: Path) -> dict[str, Any]:
     """A finished run's settings, environment, table and curves."""
+    from omegaconf import OmegaConf
+
     shown, metrics = as_json(load_run(run)), read_metrics(metric_files(run))
     curve = [
         {"step": step} | {name: row[key] for name, key in CURVE.items() if key in row} for step, row in metrics.items()
     ]
     return {
-        "settings": settings(read_configuration(run / "hydra/.hydra/config.yaml").values),
+        "settings": settings(OmegaConf.load(run / "hydra/.hydra/config.yaml")),
         "environment": shown["environment"],
         "table": shown["table"],
         "curve": [row for row in curve if len(row) > 1],

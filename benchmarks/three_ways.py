@@ -23,16 +23,14 @@ import argparse
 import copy
 import json
 import math
-import os
-import platform
 import statistics
-import subprocess
 import time
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import numpy as np
 import torch
+from horizon import machine
 
 from frpo_verl.evaluation import pass_at_k
 from frpo_verl.files import write_atomically
@@ -385,17 +383,6 @@ def pictures(results: list[dict], start: dict, folder: Path) -> None:
     right.legend(fontsize=7, frameon=False, loc="lower left", ncols=2)
     figure.savefig(folder / "three_ways_shares.png", dpi=150)
     plt.close(figure)
-
-
-def machine() -> dict:
-    import verl
-
-    try:
-        commit = subprocess.run(["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True).stdout.strip()
-    except OSError:
-        commit = ""
-    return {"processor": f"{os.cpu_count()} cores, {platform.machine()}", "python": platform.python_version(),
-            "torch": torch.__version__, "verl": verl.__version__, "commit": commit}  # fmt: skip
 
 
 def main() -> None:

@@ -7,13 +7,11 @@
 Recipe `quickstart_cpu`, beta 0.3, mean baseline, 40 steps; before, halfway and after, all 128 held-out problems get 4
 answers. A run that is complete is kept as JSON (curve and validations) and not run again; a broken one resumes.
 
-Longer answers and a larger model, on a GPU (what follows the options goes to main_ppo):
+Longer answers and a larger model, on a GPU (what follows the options goes to main_ppo; a list such as `--seeds 1 2` must not stand last):
 
-    python -m frpo_verl data three_ways --digits 24 --terms 3 --local_save_dir build/large/data
-    python -m frpo_verl.quickstart.ways_model --data build/large/data --out build/large/model --device cuda \\
-        --hidden_size 384 --n_layers 8 --n_heads 6 --n_kv_heads 6 --head_dim 64 --intermediate_size 1536
-    python benchmarks/three_ways_main_ppo.py --gpu --folder build/large --seeds 1 --jobs 5 \\
-        actor_rollout_ref.actor.optim.lr=1e-4
+    python benchmarks/three_ways_main_ppo.py --folder build/large --gpu --jobs 5 actor_rollout_ref.actor.optim.lr=1e-4
+
+with data and model of docs/results/gpu.md.
 """
 
 from __future__ import annotations
@@ -21,7 +19,6 @@ from __future__ import annotations
 import argparse
 import json
 import math
-import os
 import statistics
 import subprocess
 import sys
@@ -31,7 +28,7 @@ from pathlib import Path
 
 from frpo_verl.files import write_atomically
 from frpo_verl.quickstart import three_ways
-from frpo_verl.quickstart.__main__ import BUILD, MEAN, RUNS
+from frpo_verl.quickstart.__main__ import BUILD, MEAN, RUNS, environment
 from frpo_verl.quickstart.ways_model import read_problems, shape_of
 from frpo_verl.report.collect import as_json, load_run, metric_files, read_metrics
 
@@ -60,9 +57,12 @@ def task(folder: Path, gpu: bool) -> list[str]:
     words = [f"data.train_files={folder}/data/train.parquet", f"data.val_files={folder}/data/test.parquet",
              f"actor_rollout_ref.model.path={folder}/model", f"data.max_response_length={longest}",
              f"data.max_prompt_length={(digits + 1) * terms + 6}"]  # fmt: skip
-    if gpu:  # float32, as on a processor: a model of this size is no faster in bfloat16
-        words += ["layout=hf", "trainer.n_gpus_per_node=1", "actor_rollout_ref.rollout.dtype=float32",
-                  "actor_rollout_ref.actor.use_torch_compile=false", "+ray_kwargs.ray_init.include_dashboard=false"]  # fmt: skip
+    if gpu:  # float32, as on a processor
+        words += [
+            "layout=hf",
+            "actor_rollout_ref.rollout.dtype=float32",
+            "actor_rollout_ref.actor.use_torch_compile=false",
+        ]
         precision = "{param_dtype:fp32,reduce_dtype:fp32,buffer_dtype:fp32}"
         for role in ("actor", "ref"):
             section = f"actor_rollout_ref.{role}.fsdp_config"
@@ -82,10 +82,11 @@ def train(folder: Path, method: str, seed: int, steps: int, gpu: bool, overrides
                f"trainer.test_freq={max(1, steps // 2)}", f"trainer.save_freq={max(1, steps // 2)}", f"data.seed={seed}",
                f"actor_rollout_ref.rollout.seed={seed}", f"actor_rollout_ref.rollout.val_kwargs.n={SAMPLES}",
                *METHODS[method], *overrides]  # fmt: skip
-    env = {**os.environ, "VERL_PLATFORM": "" if gpu else "cpu", "OMP_NUM_THREADS": "1", "RAY_worker_niceness": "0",
-           "RAY_prestart_worker_first_driver": "0", "RAY_enable_worker_prestart": "0"}  # fmt: skip
     with tempfile.TemporaryDirectory(prefix="ray-") as ray_folder, open(folder / "train.log", "ab") as log:
-        env["RAY_TMPDIR"] = ray_folder  # runs side by side must not find each other's Ray
+        env = environment(Path(ray_folder))  # runs side by side must not find each other's Ray
+        if gpu:
+            env["VERL_PLATFORM"] = ""
+            del env["RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO"]
         status = subprocess.run(command, stdout=log, stderr=subprocess.STDOUT, env=env).returncode
     if status:
         lines = (folder / "train.log").read_text(errors="replace").splitlines()

@@ -87,10 +87,8 @@ def test_sampled_answers_are_counted(tokenizer):
         answers = [row + [tokenizer.pad_token_id] * (width - len(row)) for row in rows]
         return torch.cat([input_ids, torch.tensor(answers)], 1)
 
-    assert ways_model.count_right(SimpleNamespace(generate=generate, device="cpu"), tokenizer, problems, samples=2) == [
-        2,
-        0,
-    ]
+    model = SimpleNamespace(generate=generate, device="cpu")
+    assert ways_model.count_right(model, tokenizer, problems, samples=2) == [2, 0]
 
 
 # ---- the folder
@@ -171,19 +169,7 @@ def test_the_command_knows_every_setting(tmp_path, monkeypatch):
     seen = []
     stamp = {"parameters": 1, "steps": 1, "seconds": 0.0, "validation_pass_at_1": 0.0, "reused": False}
     monkeypatch.setattr(ways_model, "build", lambda *args, **kwargs: seen.append((args, kwargs)) or stamp)
-    words = [
-        "--hidden_size",
-        "384",
-        "--n_layers",
-        "8",
-        "--init_std",
-        "0.04",
-        "--target",
-        "0.8",
-        "--device",
-        "cuda",
-        "--force",
-    ]
+    words = "--hidden_size 384 --n_layers 8 --init_std 0.04 --target 0.8 --device cuda --force".split()
     assert ways_model.main(["--out", "m", "--data", "d", *words]) == 0
     ((_, _, settings), options) = seen[0]
     assert settings == ways_model.Settings(hidden_size=384, n_layers=8, init_std=0.04, target=0.8)

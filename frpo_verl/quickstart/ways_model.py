@@ -169,7 +169,8 @@ def build(
     """Make the model folder ``out`` for ``data`` (a folder with train.parquet and test.parquet); return its stamp.
 
     The folder appears complete or not at all. It is reused when it was made with the same settings for the same data,
-    on whatever ``device``, unless ``force``. The stamp holds the settings and what was measured; ``reused`` says whether the work was skipped.
+    on whatever ``device``, unless ``force``. The stamp holds the settings and what was measured; ``reused`` says
+    whether the work was skipped.
     """
     settings = settings or Settings()
     train, test = read_problems(Path(data) / "train.parquet"), read_problems(Path(data) / "test.parquet")

@@ -252,13 +252,8 @@ def answers_that_do_not_come() -> None:
     def buffer():
         return replay_buffer.ReplayBuffer(
             trainer_mode="sync", trainer_config=config.trainer, max_off_policy_threshold=1,
-            max_off_policy_strategy="drop", sampler_kwargs=OmegaConf.create({}), poll_interval=1e-3, refill_fn=asked_again,
+            max_off_policy_strategy="drop", sampler_kwargs=OmegaConf.create({}), poll_interval=1e-3,
         )  # fmt: skip
-
-    def asked_again(count):
-        raise NoAnswers(
-            "verl 0.9.0 asks for other answers in the place of those that failed, and so has no end to speak of"
-        )
 
     def endless():
         waiting = buffer()
