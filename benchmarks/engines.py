@@ -63,7 +63,7 @@ def gradients(work: Path, kind: str, cases: list[str], layouts: dict) -> dict:
 
 
 def training(work: Path, steps: int) -> dict:
-    inputs, result = main_ppo.e2e.make_inputs(work / "inputs"), {}
+    inputs, result = main_ppo.make_inputs(work / "inputs"), {}
     for name, (engine, tensor, pipeline) in RUNS.items():
         print(f"main_ppo: {name}", flush=True)
         metrics, seconds, memory = main_ppo.train(

@@ -53,7 +53,7 @@ KILLS = [
 KILLS += [("trainer", "update"), ("agent loop", "generation")]
 FAULTS = {f"kill the {part} in {phase}": (part, phase) for part, phase in KILLS} | dict.fromkeys(faults_inside.LIES)
 ERROR = re.compile(
-    r"^(?:[\w.]+\.)?\w*(?:Error|Exception|Died|Gone|Answers|Weights)(?:\([\w.]+\))?: .*|^frpo_verl: .*missing.*"
+    r"^(?:[\w.]+\.)?\w*(?:Error|Exception|Died|Gone|Answers|Weights)(?:\([\w.]+\))?: .*|^frpo_verl: .*missing.*|^WARN: .*"
 )
 PACKAGES = ("verl", "torch", "transformers", "ray")
 
@@ -186,7 +186,8 @@ def page(outcomes: list[Outcome]) -> str:
         f"`hf`, `adv_estimator=frpo`, one worker of each kind, a checkpoint after every step, `max_silence_s={SILENCE}`. {versions}.",
         "",
         "Seconds count from the fault to the end of the command. *Saved* is the step that the checkpoints' tracker names then. *Left*",
-        "names processes that are still there half a minute after the end. [What to expect, what to set](../faults.md).",
+        "names processes that are still there half a minute after the end. Where there is no room, `/dev/full` stands in one file's place and",
+        "the disk itself has room: on a full file system the line is `NoRoom`. [What to expect, what to set](../faults.md).",
         "",
         "| fault | the run | its last error line | left | saved | the next start |",
         "| --- | --- | --- | --- | --- | --- |",

@@ -57,7 +57,7 @@ def test_gradients_of_a_mixture_of_experts(tmp_path):
 
 
 def test_main_ppo_trains_alike(tmp_path):
-    inputs = main_ppo.e2e.make_inputs(tmp_path / "inputs")
+    inputs = main_ppo.make_inputs(tmp_path / "inputs")
     fsdp2, megatron = (main_ppo.train(inputs, tmp_path / e, e)[0] for e in ("fsdp2", "megatron"))
     assert sorted(fsdp2) == sorted(megatron) == [1, 2, 3]
     for step, mine in fsdp2.items():

@@ -9,11 +9,32 @@ from pathlib import Path
 
 import e2e
 import psutil
+import torch
 
 from . import engine_settings
 from .launch import environment
 
 ROLLOUT = "actor_rollout_ref.rollout"
+
+
+def make_inputs(folder: Path) -> Path:
+    """Those of e2e, with a model that never samples the pad token.
+
+    transformers keeps that token's embedding at 0 and untrained, Megatron trains it; and behind a norm the gradient of a
+    vector that is 0 is a thousand times one's. Here the first coordinate of every hidden state is large, and the pad token
+    is what points the other way.
+    """
+    from transformers import AutoModelForCausalLM
+
+    inputs = e2e.make_inputs(folder)
+    model = AutoModelForCausalLM.from_pretrained(inputs / "model", dtype=torch.float32)
+    with torch.no_grad():
+        model.model.embed_tokens.weight[:, 0] = 3.0
+        model.lm_head.weight[:, 0] = 0.0
+        model.lm_head.weight[model.config.pad_token_id] = 0.0
+        model.lm_head.weight[model.config.pad_token_id, 0] = -20.0
+    model.save_pretrained(inputs / "model")
+    return inputs
 
 
 def command(
