@@ -1,7 +1,7 @@
 """Gradients of every method, and three steps of main_ppo, through verl's Megatron engine beside its FSDP2 engine.
 
     pip install -e '.[cpu,test,megatron-test]'
-    python benchmarks/engines.py                 # writes docs/results/engines.json and engines.md; ten minutes on two cores
+    python benchmarks/engines.py                 # writes docs/results/engines.json and engines.md; a quarter of an hour on two cores
     python benchmarks/engines.py --no-main-ppo   # the gradients alone
 
 On a processor, in float32, with megatron-core's local layers and mbridge; a layout is tensor x pipeline parallel. See
@@ -34,6 +34,7 @@ LAYOUTS = {  # (tensor parallel, pipeline parallel, packed rows)
 RUNS = {"FSDP2": ("fsdp2", 1, 1), "Megatron 1x1": ("megatron", 1, 1), "Megatron 2x1": ("megatron", 2, 1), "Megatron 1x2": ("megatron", 1, 2)}  # fmt: skip
 SHOWN = ("critic/score/mean", "frpo/kl_to_ref/k3", "actor/grad_norm", "frpo/rollout_log_prob_diff_max")
 PACKAGES = ("verl", "torch", "transformers", "megatron-core", "mbridge", "ray")
+TRAINED = "Two ranks have two rollout servers, which sample other answers than one: compare 2x1 with 1x2, and 1x1 with FSDP2."
 
 
 def timed(function, *args, **kwargs):
@@ -129,7 +130,7 @@ def page(result: dict) -> str:
             for step in run["steps"]
         ]  # fmt: skip
         head = ["run", "step", *(f"`{key}`" for key in SHOWN), "seconds in all", "memory, GB"]
-        lines += ["", "## main_ppo, adv_estimator=frpo, rollout by transformers", "", *table(head, rows)]
+        lines += ["", "## main_ppo, adv_estimator=frpo, rollout by transformers", "", TRAINED, "", *table(head, rows)]
     return "\n".join(lines) + "\n"
 
 
