@@ -34,7 +34,9 @@ LAYOUTS = {  # (tensor parallel, pipeline parallel, packed rows)
 RUNS = {"FSDP2": ("fsdp2", 1, 1), "Megatron 1x1": ("megatron", 1, 1), "Megatron 2x1": ("megatron", 2, 1), "Megatron 1x2": ("megatron", 1, 2)}  # fmt: skip
 SHOWN = ("critic/score/mean", "frpo/kl_to_ref/k3", "actor/grad_norm", "frpo/rollout_log_prob_diff_max")
 PACKAGES = ("verl", "torch", "transformers", "megatron-core", "mbridge", "ray")
-TRAINED = "Two ranks have two rollout servers, which sample other answers than one: compare 2x1 with 1x2, and 1x1 with FSDP2."
+TRAINED = (
+    "Two ranks have two rollout servers, which sample other answers than one: compare 2x1 with 1x2, and 1x1 with FSDP2."
+)
 
 
 def timed(function, *args, **kwargs):
