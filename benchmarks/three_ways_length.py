@@ -1,11 +1,13 @@
 """Three ways to write a sum, with longer and longer answers: what each place of the KL loses as answers grow.
 
-    python benchmarks/three_ways_length.py --out docs/results     # data, models and runs; an hour on two cores
+    python benchmarks/three_ways_length.py --out docs/results     # sums of three terms of six digits: 8 to 31 tokens
     python benchmarks/three_ways_length.py --figures --out docs/results
+    python benchmarks/three_ways_length.py --sums 6x3 12x3        # other sums (digits x terms)
 
 Sums of more digits and terms, the same habits (see `frpo_verl.quickstart.three_ways`): how often each way is right does not
 depend on the length, so the best objective stays about the same. A model for each length is warmed up in
-`build/three_ways_length`; the study itself is `three_ways.py`'s, beta 0.3, mean baseline. Runs that are there are kept.
+`build/three_ways_length`; the study itself is `three_ways.py`'s, beta 0.3, mean baseline. The shortest answers are the
+quickstart's: their runs are read from three_ways.json in the same folder. Runs that are there are kept.
 Writes three_ways_length.json, three_ways_length.md and three_ways_length.png.
 """
 
@@ -24,14 +26,12 @@ from frpo_verl.data.sets import three_ways as data
 from frpo_verl.files import write_atomically
 from frpo_verl.quickstart import three_ways, ways_model
 
-SHAPES = ((4, 2), (6, 3), (12, 3))  # digits, terms
 SHOWN = ("no KL", "future", "local", "k3 loss", "reward")
 BETA = 0.3
 
 
-def study(shape: tuple[int, int], folder: Path) -> Study:
+def study(digits: int, terms: int, folder: Path) -> Study:
     """Data and warmed-up model of one length, made where they are missing."""
-    digits, terms = shape
     here = folder / f"{digits}x{terms}"
     if not (here / "data/test.parquet").exists():
         shown = ["--digits", str(digits), "--terms", str(terms), "--local_save_dir", str(here / "data")]
@@ -39,6 +39,15 @@ def study(shape: tuple[int, int], folder: Path) -> Study:
             raise SystemExit(status)
     ways_model.build(here / "model", here / "data", ways_model.Settings(max_steps=4000))
     return Study(here)
+
+
+def quickstart(file: Path) -> dict:
+    """What three_ways.py found for the quickstart's problems, in the form of one length here."""
+    saved = json.loads(file.read_text())
+    same = lambda r: not r["by_std"] and r["beta"] in (0.0, BETA) and (r["steps"], r["lr"]) == (40, 5e-4)  # noqa: E731
+    runs = {key: run for key, run in saved["runs"].items() if run["method"] in SHOWN and same(run)}
+    start = {**saved["start"], "best": saved["start"]["best"][f"{BETA:g}"]}
+    return {"longest": three_ways.longest_answer(), "start": start, "runs": runs}
 
 
 def regrets(found: dict, method: str) -> list[float]:
@@ -93,6 +102,7 @@ def picture(saved: dict, file: Path) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--sums", nargs="+", default=["6x3"], help="digits x terms (6x3)")
     parser.add_argument("--seeds", nargs="+", type=int, default=[1, 2, 3])
     parser.add_argument("--steps", type=int, default=40)
     parser.add_argument("--lr", type=float, default=5e-4)
@@ -103,12 +113,12 @@ def main() -> None:
     torch.set_num_threads(1)
     store = args.out / "three_ways_length.json"
     saved = json.loads(store.read_text()) if store.exists() else {}
-    for shape in () if args.figures else SHAPES:
-        here = study(shape, args.folder)
-        name = "{}x{}".format(*shape)
+    for name in () if args.figures else args.sums:
+        digits, terms = map(int, name.split("x"))
+        here = study(digits, terms, args.folder)
         if name not in saved:
             start = {**here.examine(here.reference), "best": here.best_objective(BETA)}
-            saved[name] = {"longest": three_ways.longest_answer(*shape), "start": start, "runs": {}}
+            saved[name] = {"longest": three_ways.longest_answer(digits, terms), "start": start, "runs": {}}
         for seed in args.seeds:
             for method in SHOWN:
                 run = Run(method, 0.0 if method == "no KL" else BETA, False, seed, args.steps, args.lr)
@@ -118,9 +128,11 @@ def main() -> None:
                 write_atomically(store, json.dumps(saved) + "\n")
                 end = saved[name]["runs"][run.key]["end"]
                 print(f"{name} {run.key}: pass@1 {end['pass@1']:.3f} KL {end['kl']:.3f}", flush=True)
-    text = page(saved)
+    known = args.out / "three_ways.json"
+    shown = ({"4x2": quickstart(known)} if known.exists() else {}) | saved
+    text = page(shown)
     write_atomically(args.out / "three_ways_length.md", text)
-    picture(saved, args.out / "three_ways_length.png")
+    picture(shown, args.out / "three_ways_length.png")
     print(text)
 
 
