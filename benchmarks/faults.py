@@ -53,7 +53,7 @@ KILLS = [
 KILLS += [("trainer", "update"), ("agent loop", "generation")]
 FAULTS = {f"kill the {part} in {phase}": (part, phase) for part, phase in KILLS} | dict.fromkeys(faults_inside.LIES)
 ERROR = re.compile(
-    r"^(?:[\w.]+\.)?\w*(?:Error|Exception|Died|Gone|Answers|Weights)(?:\([\w.]+\))?: .*|^frpo_verl: .*missing.*|^WARN: .*"
+    r"^(?:[\w.]+\.)?\w*(?:Error|Exception|Died|Gone|Answers|Weights)(?:\([\w.]+\))?: .*|^frpo_verl: .*missing.*|^WARN: grad_norm .*"
 )
 PACKAGES = ("verl", "torch", "transformers", "ray")
 
