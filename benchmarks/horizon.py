@@ -3,6 +3,7 @@
     python benchmarks/horizon.py                         # beta 0.3, mean baseline: the figure's left half
     python benchmarks/horizon.py --all --jobs 2          # every table of docs/results/horizon.md
     python benchmarks/horizon.py --all --table           # write table and figure again from the JSON
+    python benchmarks/horizon.py --step-sizes 1 2 --iterations 8000 --horizons 96    # longer, with smaller steps
 
 A policy is a table of logits (time x state x action), started at the reference. Each iteration samples 4 groups of 16
 answers, sends them through verl's `compute_advantage` with one of the plugin's estimators (a KL loss: through verl's
@@ -68,11 +69,13 @@ class Cell:
     horizon: int
     method: str
     iterations: int
+    step_sizes: tuple[float, ...] = STEP_SIZES
 
     @property
     def key(self) -> str:
         normalised = "std" if self.by_std else "mean"
-        return f"{self.problem}/{normalised}/{self.beta:g}/{self.horizon}/{self.method}/{self.iterations}"
+        sizes = "" if self.step_sizes == STEP_SIZES else "/" + ",".join(f"{s:g}" for s in self.step_sizes)
+        return f"{self.problem}/{normalised}/{self.beta:g}/{self.horizon}/{self.method}/{self.iterations}{sizes}"
 
 
 @dataclass(frozen=True)
@@ -224,14 +227,14 @@ def train(cell: Cell) -> dict:
     import torch
 
     torch.set_num_threads(1)
-    began, horizon = time.process_time(), cell.horizon
+    began, horizon, sizes = time.process_time(), cell.horizon, cell.step_sizes
     automata = [make(cell.problem, horizon, seed) for seed in range(SEEDS)]
-    runs, batch = SEEDS * len(STEP_SIZES), GROUPS * GROUP
-    following = np.repeat(np.stack([a.following for a in automata]), len(STEP_SIZES), 0)  # (R, S, A)
-    log_ref = np.log(np.repeat(np.stack([a.reference for a in automata]), len(STEP_SIZES), 0))
-    reward = np.repeat(np.stack([a.reward for a in automata]), len(STEP_SIZES), 0)
+    runs, batch = SEEDS * len(sizes), GROUPS * GROUP
+    following = np.repeat(np.stack([a.following for a in automata]), len(sizes), 0)  # (R, S, A)
+    log_ref = np.log(np.repeat(np.stack([a.reference for a in automata]), len(sizes), 0))
+    reward = np.repeat(np.stack([a.reward for a in automata]), len(sizes), 0)
     states, actions = log_ref.shape[1:]
-    size = np.tile(np.array(STEP_SIZES), SEEDS)[:, None, None, None] / batch
+    size = np.tile(np.array(sizes), SEEDS)[:, None, None, None] / batch
     rng = [np.random.default_rng(seed) for seed in range(SEEDS)]  # the step sizes of a seed see the same numbers
     logits = np.repeat(log_ref[:, None], horizon, 1)  # (R, T, S, A)
     advantages = Advantages(cell, runs * batch)
@@ -239,7 +242,7 @@ def train(cell: Cell) -> dict:
     total, counted = np.zeros_like(logits), 0
     for iteration in range(cell.iterations):
         log_pi = log_softmax(logits)
-        uniform = np.stack([r.random((horizon, batch)) for r in rng]).repeat(len(STEP_SIZES), 0)
+        uniform = np.stack([r.random((horizon, batch)) for r in rng]).repeat(len(sizes), 0)
         cumulative = np.exp(log_pi).cumsum(-1)[..., :-1].reshape(-1, actions - 1)
         state, where, chosen = np.zeros(runs * batch, np.int64), [], []
         for t in range(horizon):
@@ -262,15 +265,15 @@ def train(cell: Cell) -> dict:
     found = []
     for seed, automaton in enumerate(automata):
         best, floor = best_objective(automaton, horizon, cell.beta, cell.by_std)
-        for i, step_size in enumerate(STEP_SIZES):
-            rate, kl, entropy, first = evaluate(automaton, final[seed * len(STEP_SIZES) + i])
+        for i, step_size in enumerate(sizes):
+            rate, kl, entropy, first = evaluate(automaton, final[seed * len(sizes) + i])
             reached = (float(np.interp(rate, grid, u)) if cell.by_std else rate) - cell.beta * kl
             found.append({"seed": seed, "step_size": step_size, "regret": best - reached, "best": best, "floor": floor,
                           "pass_rate": rate, "kl": kl, "entropy": entropy, "first_token": first})  # fmt: skip
     return {**asdict(cell), "runs": found, "cpu_seconds": round(time.process_time() - began, 1)}
 
 
-def cells(everything: bool, iterations: int) -> list[Cell]:
+def cells(everything: bool, iterations: int, step_sizes: tuple[float, ...] = STEP_SIZES) -> list[Cell]:
     """The headline, then the rest, most wanted first."""
     plan = [("commit", False, BETA, h) for h in (6, 12, 24, 48, 96)]
     if everything:
@@ -279,7 +282,7 @@ def cells(everything: bool, iterations: int) -> list[Cell]:
         plan += [("random", True, BETA, 24)]
         plan += [("commit", by_std, beta, 24) for by_std in (False, True) for beta in (0.1, 1.0)]
         plan += [("commit", False, beta, h) for beta in (0.1, 1.0) for h in (6, 96)]
-    return [Cell(*row, method, iterations) for row in plan for method in METHODS]
+    return [Cell(*row, method, iterations, step_sizes) for row in plan for method in METHODS]
 
 
 def at_best_step_size(result: dict) -> dict:
@@ -397,6 +400,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--all", action="store_true", help="also: divided by std, beta 0.1 and 1, random automata")
     parser.add_argument("--iterations", type=int, default=2000)
+    parser.add_argument(
+        "--step-sizes", nargs="+", type=float, default=STEP_SIZES, help="the best of these is shown (4 16)"
+    )
     parser.add_argument("--methods", nargs="+", choices=list(METHODS), default=list(METHODS))
     parser.add_argument("--horizons", nargs="+", type=int, default=None, help="only these")
     parser.add_argument("--jobs", type=int, default=1, help="processes side by side")
@@ -406,7 +412,7 @@ def main() -> None:
     store = args.out / "horizon.json"
     saved = json.loads(store.read_text()) if store.exists() else {"results": {}}
     results = saved["results"]
-    wanted = [c for c in cells(args.all, args.iterations) if c.method in args.methods]
+    wanted = [c for c in cells(args.all, args.iterations, tuple(args.step_sizes)) if c.method in args.methods]
     wanted = [c for c in wanted if args.horizons is None or c.horizon in args.horizons]
     todo = [] if args.table else [c for c in wanted if c.key not in results]
     os.environ.setdefault("OMP_NUM_THREADS", "1")
