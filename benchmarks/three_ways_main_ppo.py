@@ -3,9 +3,11 @@
     make quickstart                                              # its data and model are used
     python benchmarks/three_ways_main_ppo.py --seeds 1 2 3 4 5   # 25 runs on a processor
     python benchmarks/three_ways_main_ppo.py --table             # train nothing; what is there
+    python benchmarks/three_ways_main_ppo.py --table --out docs/results    # the recorded runs
 
 Recipe `quickstart_cpu`, beta 0.3, mean baseline, 40 steps; before, halfway and after, all 128 held-out problems get 4
-answers. A run that is complete is kept as JSON (curve and validations) and not run again; a broken one resumes.
+answers. A run that is complete is kept as JSON (curve and validations) and not run again; a broken one resumes. All of
+them together: three_ways_main_ppo.json below --out.
 
 Longer answers and a larger model, on a GPU (what follows the options goes to main_ppo; a list such as `--seeds 1 2` must not stand last):
 
@@ -26,18 +28,21 @@ import tempfile
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+from horizon import machine
+
 from frpo_verl.files import write_atomically
 from frpo_verl.quickstart import three_ways
 from frpo_verl.quickstart.__main__ import BUILD, MEAN, RUNS, environment
 from frpo_verl.quickstart.ways_model import read_problems, shape_of
 from frpo_verl.report.collect import as_json, load_run, metric_files, read_metrics
 
+BETA = 0.3
 METHODS = {
     "no KL": [*RUNS["no KL"]],
-    "future": ["algorithm.frpo.kl_coef=0.3"],
-    "local": ["algorithm.frpo.kl_coef=0.3", "+algorithm.frpo.placement=local"],
-    "k3 loss": ["method=grpo_kl_loss", "actor_rollout_ref.actor.kl_loss_coef=0.3"],
-    "reward": ["algorithm.frpo.kl_coef=0.3", "+algorithm.frpo.placement=reward"],
+    "future": [f"algorithm.frpo.kl_coef={BETA}"],
+    "local": [f"algorithm.frpo.kl_coef={BETA}", "+algorithm.frpo.placement=local"],
+    "k3 loss": ["method=grpo_kl_loss", f"actor_rollout_ref.actor.kl_loss_coef={BETA}"],
+    "reward": [f"algorithm.frpo.kl_coef={BETA}", "+algorithm.frpo.placement=reward"],
 }
 CURVE = {
     "reward": "critic/score/mean",
@@ -108,11 +113,12 @@ def figures(folder: Path, method: str, seed: int, steps: int) -> dict:
     seconds = [row["timing_s/step"] for row in metrics.values() if "timing_s/step" in row]
     return {"method": method, "seed": seed, "steps": steps, "curve": [row for row in curve if row], "table": table,
             "validations": validations, "shares": validations[max(validations)]["shares"],
-            "kl": statistics.mean(kl[-5:]), "step_seconds": statistics.median(seconds)}  # fmt: skip
+            "kl": statistics.mean(kl[-5:]), "step_seconds": statistics.median(seconds),
+            "machine": machine()}  # fmt: skip
 
 
 def show(results: list[dict]) -> str:
-    """Markdown: means over the seeds with 95 % intervals (Student's t)."""
+    """Markdown: means over the seeds with 95 % intervals (Student's t). J = pass@1 - beta KL."""
     from scipy.stats import t
 
     def cell(values: list[float]) -> str:
@@ -123,18 +129,37 @@ def show(results: list[dict]) -> str:
         return text
 
     lines = [
-        "| method | n | pass@1 | pass@16 | KL of an answer, last 5 steps | shares A / B / C |",
-        "|---|---|---|---|---|---|",
+        "| method | n | pass@1 before | halfway | after | KL of an answer, last 5 steps | J | shares A / B / C after |",
+        "|---|---|---|---|---|---|---|---|",
     ]
     for method in METHODS:
         runs = [r for r in results if r["method"] == method]
         if runs:
-            passes = [cell([r["table"][f"held-out pass@{k}"][1] for r in runs]) for k in (1, SAMPLES)]
-            shares = " / ".join(f"{statistics.mean(x):.2f}" for x in zip(*(r["shares"] for r in runs), strict=True))
-            lines.append(
-                f"| {method} | {len(runs)} | {' | '.join(passes)} | {cell([r['kl'] for r in runs])} | {shares} |"
+            steps = [sorted(map(int, r["validations"])) for r in runs]
+            passes = [
+                cell([r["validations"][str(at[i])]["pass@1"] for r, at in zip(runs, steps, strict=True)])
+                for i in (0, len(steps[0]) // 2, -1)
+            ]
+            kl = cell([r["kl"] for r in runs])
+            objective = cell(
+                [r["validations"][str(at[-1])]["pass@1"] - BETA * r["kl"] for r, at in zip(runs, steps, strict=True)]
             )
+            shares = " / ".join(f"{statistics.mean(x):.2f}" for x in zip(*(r["shares"] for r in runs), strict=True))
+            lines.append(f"| {method} | {len(runs)} | {' | '.join(passes)} | {kl} | {objective} | {shares} |")
     return "\n".join(lines) + "\n"
+
+
+def collect(folder: Path, steps: int) -> list[dict]:
+    """All results of runs of that length, by seed and method; what one file already holds and the runs' own files."""
+    whole = folder / "three_ways_main_ppo.json"
+    found = json.loads(whole.read_text()) if whole.exists() else []
+    found += [json.loads(path.read_text()) for path in folder.glob("*-seed*.json")]
+    order = list(METHODS)
+    by_run = {(r["steps"], r["seed"], order.index(r["method"])): r for r in found}
+    if by_run:
+        lines = ",\n".join(json.dumps(r) for _, r in sorted(by_run.items()))
+        write_atomically(whole, f"[\n{lines}\n]\n")
+    return [r for key, r in sorted(by_run.items()) if key[0] == steps]
 
 
 def main() -> int:
@@ -163,8 +188,7 @@ def main() -> int:
     with ThreadPoolExecutor(args.jobs) as pool:
         jobs = [pool.submit(job, seed, m) for seed in ([] if args.table else args.seeds) for m in args.methods]
         failed = [str(error) for error in (j.exception() for j in jobs) if error]
-    results = [json.loads(p.read_text()) for p in sorted(args.out.glob(f"*-{args.steps}-seed*.json"))]
-    print(show(results))
+    print(show(collect(args.out, args.steps)))
     for line in failed:
         print(line, file=sys.stderr)
     return 1 if failed else 0

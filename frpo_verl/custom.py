@@ -27,7 +27,7 @@ def load_divergence(name: str, alpha: float | None = None) -> Divergence:
     module, _, attribute = name.partition(":")
     try:
         found = getattr(importlib.import_module(module), attribute)
-    except (ImportError, AttributeError) as error:
+    except Exception as error:  # whatever the module does when it is imported
         raise ValueError(
             f"divergence={name}: {type(error).__name__}: {error}; write package.module:NAME of something that "
             "`python -c 'import package.module'` finds"

@@ -40,6 +40,7 @@ NEEDS = {
     "v1": "verl's V1 trainer",
 }
 ACTOR = "actor_rollout_ref.actor"
+STRAIGHT_THROUGH = ("reverse_kl", "reverse_kl_k3")  # local KLs whose gradient is that of verl's `+`
 
 
 @dataclass(frozen=True)
@@ -68,6 +69,7 @@ class Method:
         obeys: verl's keys, below the actor (policy losses) or below `algorithm` (estimators), that it reads. Any other
             key that verl has for this purpose must keep its default.
         from_verl: keyword of the function -> verl's key whose value it is given (these are obeyed too).
+        limits: verl's key, below the actor -> the range its value must lie in.
         then: a loss of verl's that goes on with the advantages that `function` returns.
         with_loss: the loss that an estimator makes advantages for, None if any.
         refuses: keys of verl's that it cannot live with.
@@ -86,6 +88,7 @@ class Method:
     needs: frozenset[str] = frozenset()
     obeys: frozenset[str] = frozenset()
     from_verl: Mapping[str, str] = field(default_factory=dict)
+    limits: Mapping[str, ranges.Range] = field(default_factory=dict)
     then: str | None = None
     with_loss: str | None = None
     refuses: tuple[Refusal, ...] = ()
@@ -129,6 +132,7 @@ _ENGINE_LOG_PROBS = Refusal(
 )
 _NORM = frozenset({"norm_adv_by_std_in_grpo"})
 _AGGREGATION = frozenset({"loss_agg_mode", "loss_scale_factor"})
+_DUAL_CLIP = {"clip_ratio_c": ranges.DUAL_CLIP}
 _CLIP = frozenset({"clip_ratio", "clip_ratio_low", "clip_ratio_high", "clip_ratio_c"})
 
 
@@ -186,6 +190,7 @@ def _clip_rows() -> Iterator[Method]:
             fixes=fixes,
             obeys=_AGGREGATION,
             from_verl={"dual_clip_c": "clip_ratio_c"},
+            limits=_DUAL_CLIP,
             refuses=(_ENGINE_LOG_PROBS,),
         )
 
@@ -244,15 +249,21 @@ def find(kind: str, name: object) -> Method | None:
 def local_kl(typed: object) -> tuple[Method, float | None] | None:
     """(row, order) of a `kl_loss_type` or `kl_penalty` of ours; None for verl's own.
 
-    `alpha:ORDER` carries its order behind a colon; a `+` at the end is verl's straight-through form.
+    `alpha:ORDER` carries its order behind a colon; a `+` at the end is verl's straight-through form: this value, and the
+    gradient of `k2`, which is that of the reverse KL.
 
     Raises:
-        ConfigError: an order that is missing, no number or outside its range.
+        ConfigError: an order that is missing, no number or outside its range; `+` behind another divergence's name.
     """
     name, _, order = str(typed).removesuffix("+").partition(":")
     method = find("local_kl", name)
     if method is None or (order and name != "alpha"):
         return None
+    if str(typed).endswith("+") and name not in STRAIGHT_THROUGH:
+        raise ConfigError(
+            f"kl_loss_type={typed}: verl's + takes the reverse KL's gradient, whatever stands before it; "
+            f"{str(typed)[:-1]} has its exact gradient without it"
+        )
     if name != "alpha":
         return method, None
     try:
@@ -289,6 +300,11 @@ def _rows() -> Iterator[Method]:
                 (None,),
                 "weights by log-probs of the rollout engine, which recorded answers do not have",
             ),
+            Refusal(
+                "algorithm.rollout_correction.rollout_rs",
+                (None,),
+                "rejects by log-probs of the rollout engine, which recorded answers do not have",
+            ),
         ),
     )
     yield Method(
@@ -324,6 +340,7 @@ def _rows() -> Iterator[Method]:
         section=FrpoLossSettings,
         needs=frozenset({"old"}),
         obeys=_AGGREGATION | _CLIP,
+        limits=_DUAL_CLIP,
         then="vanilla",
         refuses=(_ENGINE_LOG_PROBS,),
     )

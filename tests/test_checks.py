@@ -134,6 +134,29 @@ KL_LOSS = [*GRPO, "actor_rollout_ref.actor.use_kl_loss=true"]
             [*GRPO, f"{POLICY_LOSS}.loss_mode=rpg_urkl", "actor_rollout_ref.actor.clip_ratio_c=10"],
             "clip_ratio_c=10: loss_mode=rpg_urkl does not read it",
         ),
+        (
+            [*F_HAL, "algorithm.rollout_correction.rollout_rs=seq_mean_k3"],
+            "rollout_correction.rollout_rs=seq_mean_k3 rejects by log-probs of the rollout engine, which recorded answers",
+        ),
+        (["+algorithm.frpoo.kl_coef=0.1"], "algorithm.frpoo: nobody reads it (did you mean 'algorithm.frpo'?)"),
+        (
+            ["+algorithm.rpg.kl_coef=0.1"],
+            f"algorithm.rpg: nobody reads it (did you mean '{POLICY_LOSS}.rpg'?)",
+        ),
+        ([f"+{POLICY_LOSS}.clp.delta=1"], f"{POLICY_LOSS}.clp: nobody reads it (did you mean '{POLICY_LOSS}.clip'?)"),
+        (["+max_missing_answer=0.1"], "max_missing_answer: nobody reads it (did you mean 'max_missing_answers'?)"),
+        (["+max_missing_answers=lots"], "max_missing_answers='lots': must be a number in [0, 1]"),
+        (["+answers_number=0"], "answers_number=0: must be a whole number >= 1"),
+        (["+max_silence_s=-1"], "max_silence_s=-1: must be a finite number >= 0"),
+        ([*KL_LOSS, "actor_rollout_ref.actor.kl_loss_type=js+"], "kl_loss_type=js+: verl's + takes the reverse KL's"),
+        ([*KL_LOSS, "actor_rollout_ref.actor.kl_loss_type=k3_is+"], "k3_is has its exact gradient without it"),
+        ([*KL_LOSS, "actor_rollout_ref.actor.kl_loss_type=full"], "kl_loss_type='full': not a KL term"),
+        (
+            [*GRPO, f"{POLICY_LOSS}.loss_mode=atr_grpo", "actor_rollout_ref.actor.clip_ratio_c=0.5"],
+            "actor_rollout_ref.actor.clip_ratio_c=0.5: must be a finite number > 1 for loss_mode=atr_grpo",
+        ),
+        (["trainer.n_gpus_per_node=0"], "trainer.n_gpus_per_node=0 x nnodes=1: a run needs a rank"),
+        (["+algorithm.frpo.divergence=broken_module:F"], "divergence=broken_module:F: ZeroDivisionError"),
         (["algorithm.gamma=0.9"], "algorithm.gamma=0.9: adv_estimator=frpo does not read it"),
         (
             [*GRPO, f"{POLICY_LOSS}.loss_mode=f_grpo", "algorithm.rollout_correction.rollout_is=token"],
@@ -237,6 +260,11 @@ def test_two_kl_terms_can_be_allowed(files):
         ["+algorithm.frpo.placement=local", "algorithm.rollout_correction.rollout_rs=token_k1"],
         [*KL_LOSS, "actor_rollout_ref.actor.kl_loss_type=alpha:0.5"],
         ["+algorithm.frpo.divergence=good_divergence:F"],
+        ["algorithm.gamma=1", "algorithm.lam=1"],
+        [*GRPO, f"{POLICY_LOSS}.loss_mode=rpg_urkl", "actor_rollout_ref.actor.clip_ratio_c=3"],
+        [*KL_LOSS, "actor_rollout_ref.actor.kl_loss_type=reverse_kl_k3+"],
+        ["data.custom_cls.path=/mine.py", "data.custom_cls.name=Mine", "data.train_files=openai/gsm8k"],
+        ["+algorithm.my_own.section=1", "+my_root_key=1"],
     ],
 )
 def test_what_is_obeyed_passes(files, overrides):
@@ -253,6 +281,16 @@ def test_the_sections_are_all_that_is_typed(files):
 
 
 # ------------------------------------------------------------------------------------------------ runs that are not ours
+
+
+def test_a_worker_of_somebodys_own_knows_its_section(monkeypatch):
+    """A worker group that is built without verl's trainer is given the section alone, as the root of its configuration."""
+    from omegaconf import OmegaConf
+
+    monkeypatch.setattr(run, "_current", None)
+    for loss, ours in (("vanilla", False), ("frpo", True)):
+        run.remember_part(OmegaConf.create({"actor": {"policy_loss": {"loss_mode": loss}}, "model": {"path": "m"}}))
+        assert run.current().ours is ours and run.current().get("actor_rollout_ref.model.path") == "m"
 
 
 def not_ours(*overrides):

@@ -7,7 +7,7 @@ from frpo_verl import ranges
 from frpo_verl.core.divergences import DIVERGENCES, Divergence, finite_up_to, get_divergence
 
 PLAIN = [name for name in DIVERGENCES if name != "alpha"]
-ORDERS = [ranges.ALPHA.low, -0.5, 0.5, 1.5, 2.0, ranges.ALPHA.high]
+ORDERS = [ranges.ALPHA.low, -0.5, 0.5, 0.91, 1.00001, 1.5, 2.0, ranges.ALPHA.high]
 ROWS = [(name, None) for name in PLAIN] + [("alpha", order) for order in ORDERS]
 IDS = [name if order is None else f"{name}{order:g}" for name, order in ROWS]
 

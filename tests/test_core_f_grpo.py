@@ -238,6 +238,16 @@ def test_softmax_weights_are_one_without_differences_and_finite_for_long_answers
     assert torch.equal(long, torch.tensor([0.0, 2.0, 0.0, 2.0]))
 
 
+def test_softmax_weights_of_answers_that_count_for_nothing():
+    scores, log_old = torch.tensor([1.0, 0, 0, 0, 1]), torch.tensor([-50.0, -50, -50, 0, -9])
+    advantages, ids = torch.tensor([1.0, -1, -1, 0, 1]), [0, 0, 0, 0, 1]
+    valid = torch.tensor([True, True, True, False, False])
+    weights = softmax_weights(scores, log_old, advantages, ids, valid=valid)
+    assert weights.tolist() == [1.0, 1.0, 1.0, 0.0, 0.0]  # also where a side has no other answer
+    rest = softmax_weights(scores[:3], log_old[:3], advantages[:3], ids[:3])
+    assert torch.equal(weights[:3], rest)
+
+
 def test_softmax_weights_multiplied_into_the_advantages_scale_each_response():
     toy = Toy(6)
     table, old, ref = toy.table(0.7), toy.table(0.7), toy.table(0.7)

@@ -17,6 +17,10 @@ OURS = [
     "actor_rollout_ref.actor.policy_loss.loss_mode=f_grpo",
     "+algorithm.frpo.kl_coef=0.1",
     "+actor_rollout_ref.actor.policy_loss.rpg.kl_coef=0.1",
+    "actor_rollout_ref.actor.kl_loss_type=js",
+    "actor_rollout_ref.actor.kl_loss_type=alpha:0.5",
+    "actor_rollout_ref.actor.kl_loss_type=reverse_kl+",
+    "algorithm.kl_penalty=forward_kl",
 ]
 
 
@@ -56,6 +60,7 @@ def test_other_commands_are_left_alone(old):
     "typed",
     [
         "algorithm.adv_estimator=frpo_mine",
+        "algorithm.kl_penalty=low_var_kl+",
         "actor_rollout_ref.actor.policy_loss.loss_mode=rpg_mine",
         "+recipe=theirs",
         "method=theirs",

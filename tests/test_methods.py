@@ -50,6 +50,29 @@ def test_the_page_explains_the_needs_in_the_tables_words():
     assert [f"* **{name}**: {text}" for name, text in methods.NEEDS.items()] == re.findall(r"^\* \*\*.*$", page, re.M)
 
 
+def test_a_row_that_is_added_late_brings_its_section(monkeypatch):
+    from dataclasses import dataclass
+    from typing import ClassVar
+
+    import frpo_verl
+    from frpo_verl.settings import POLICY_LOSS, Section
+    from frpo_verl.verl_plugin import policy_loss_config
+
+    @dataclass(frozen=True)
+    class Late(Section):
+        KEY: ClassVar[str] = f"{POLICY_LOSS}.late"
+        strength: float = 1.0
+
+    known = frpo_verl.PolicyLossConfig
+    monkeypatch.setattr(policy_loss_config, "PolicyLossConfig", known)  # put back afterwards
+    row = Method("late_loss", "policy_loss", "frpo_verl.core.losses.rpg:rpg_loss", section=Late)
+    monkeypatch.setitem(METHODS, ("policy_loss", "late_loss"), row)
+    policy_loss_config._follow(row)
+    assert frpo_verl.PolicyLossConfig(loss_mode="late_loss", late={"strength": 2.0}).late == {"strength": 2.0}
+    with pytest.raises(ValueError, match="policy_loss.late.strenght: unknown key"):
+        frpo_verl.PolicyLossConfig(loss_mode="late_loss", late={"strenght": 2.0})
+
+
 def test_a_taken_name_or_an_unknown_kind_is_refused():
     with pytest.raises(ValueError, match="policy_loss 'frpo' stands in the table already"):
         methods.add(Method("frpo", "policy_loss", "m:f"))

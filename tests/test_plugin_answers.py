@@ -28,9 +28,9 @@ def compute(folder, monkeypatch, step, **trainer):
         "algorithm": {"adv_estimator": "frpo", "frpo": {"kl_coef": 0.1}},
         "actor_rollout_ref": {"actor": {}},
         "answers_dir": str(folder),
-        "trainer": {"test_freq": 5, "total_training_steps": 12, **trainer},
+        "trainer": {"test_freq": 5, "total_training_steps": None, **trainer},
     }
-    with views.open_source([], None, Letters(), step):
+    with views.open_source([], None, Letters(), step, last_step=12):
         compute_advantage(data, adv_estimator="frpo", config=OmegaConf.create(run).algorithm)
     return data, mask, old, ref
 

@@ -162,6 +162,15 @@ def test_kl_in_the_reward_is_normalised_with_it():
         expected[rows] = (score[rows] - score[rows].mean()) / (score[rows].std() + 1e-6)
     ours = advantages(batch(rewards, mask, old, ref, uid), kl_coef=beta, placement="reward")
     torch.testing.assert_close(ours, expected[:, None] * m, rtol=0, atol=1e-9)
+    found = metrics.take()  # of the advantages that are used, not of those without the division of the KL
+    alone = advantages(batch(rewards, mask, old, ref, uid), kl_coef=0)
+    assert found["frpo/regularizer_share"] == pytest.approx(float((ours - alone).abs().sum() / alone.abs().sum()))
+    assert found["frpo/sign_flip_frac"] == pytest.approx(float((ours * alone < 0).sum() / m.sum()))
+    advantages(batch(rewards, mask, old, ref, uid), kl_coef=beta, placement="sequence")
+    others = metrics.take()
+    assert set(found) == set(others)
+    same = set(found) - {"frpo/regularizer_share", "frpo/sign_flip_frac"}
+    assert {k: found[k] for k in same} == pytest.approx({k: others[k] for k in same})
 
 
 def test_equal_rewards_leave_only_the_kl():
@@ -284,6 +293,22 @@ def test_batch_may_come_with_the_call():
         core_algos.get_adv_estimator_fn("frpo")(
             token_level_rewards=rewards, response_mask=mask, config=algorithm(kl_coef=0.1), index=np.array(uid)
         )
+
+
+def test_a_verl_that_hands_the_batch_over_changes_nothing(monkeypatch):
+    """verl's function around it has opened the batch: what only that knows (metrics, the queue) is kept."""
+    from verl.trainer.ppo import core_algos
+
+    rewards, mask, old, ref, uid = random_batch()
+    plain = advantages(batch(rewards, mask, old, ref, uid), kl_coef=0.1)
+    wanted = metrics.take()
+    data, original = batch(rewards, mask, old, ref, uid), core_algos.ADV_ESTIMATOR_REGISTRY["frpo"]
+
+    def with_batch(**call):
+        return original(**call, batch=data.batch, non_tensor_batch=data.non_tensor_batch)
+
+    monkeypatch.setitem(core_algos.ADV_ESTIMATOR_REGISTRY, "frpo", with_batch)
+    assert torch.equal(advantages(data, kl_coef=0.1), plain) and metrics.take() == wanted and len(wanted) > 8
 
 
 def test_metrics_reach_verls_own():

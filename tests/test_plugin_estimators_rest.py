@@ -131,6 +131,18 @@ def test_rows_are_counted_and_the_trainer_is_checked(mixed):
         compute_advantage(data_of(rows, scores, uid), adv_estimator="f_hal", config=OmegaConf.create({}))
 
 
+def test_a_batch_without_a_pair_is_said_once(mixed, capsys):
+    *_, weights = mixed
+    for _ in range(2):
+        weights(0.37, subset=range(4))
+    assert (
+        capsys.readouterr().err.count("no recorded pair in this batch, so algorithm.f_hal.preference_weight=0.37") == 1
+    )
+    weights(0.0, subset=range(4))
+    weights(0.38)
+    assert "no recorded pair" not in capsys.readouterr().err
+
+
 def test_softmax_weights_are_applied_in_the_driver(monkeypatch):
     rows = make_rows(n=6, seed=5)
     scores, uid = [1.0, 0.5, 0.0, 1.0, 1.0, 0.0], ["a"] * 3 + ["b"] * 3

@@ -45,6 +45,16 @@ def test_runs_that_are_not_ours_are_left_alone(tmp_path, monkeypatch, not_ours):
     assert tracker.read_text() == ""
 
 
+def test_brackets_in_an_experiments_name_are_no_pattern(tmp_path, monkeypatch, ours):
+    monkeypatch.setenv("VERL_FILE_LOGGER_ROOT", str(tmp_path))
+    for step in range(4):
+        logger = FileLogger("run", "lr[1e-6]*")
+        logger.log({"x": step}, step)
+        logger.finish()
+    steps = {p.name: p.read_text() for p in (tmp_path / "run").iterdir()}
+    assert len(steps) == 4 and all(f'"step":{i}' in steps[f"lr[1e-6]*.{i + 1}.jsonl"] for i in range(3))
+
+
 def test_a_recipes_metrics_stand_in_its_folder(tmp_path, monkeypatch):
     known = run.Run(OmegaConf.create({"composed_by": "frpo_verl", "run_dir": str(tmp_path / "run")}))
     monkeypatch.setattr(run, "_current", known)

@@ -62,7 +62,7 @@ def test_the_limit(value, seconds):
 
 @pytest.mark.parametrize("value", ["soon", -1, float("nan")])
 def test_a_limit_that_is_no_number_is_refused(value):
-    with pytest.raises(checks.ConfigError, match="max_silence_s=.*must be a number of seconds >= 0"):
+    with pytest.raises(checks.ConfigError, match="max_silence_s=.*must be a finite number >= 0 .seconds"):
         waiting.limit_seconds(run.Run(OmegaConf.create({"max_silence_s": value})))
 
 

@@ -52,6 +52,24 @@ def test_a_broken_weight_is_named_and_not_saved(worker, ours, value):
     assert "\n" not in str(error.value)
 
 
+@pytest.mark.parametrize("value", [1.0, float("nan")])
+def test_weights_that_are_offloaded_are_read_where_they_are(worker, monkeypatch, value):
+    """Megatron's `param_offload`: parameters are views of a buffer whose storage is freed, with a copy beside it."""
+    monkeypatch.setattr(run, "_current", run.Run(OmegaConf.create({"composed_by": "frpo_verl"})))
+    data = torch.zeros(8)
+    module = torch.nn.Linear(2, 3)
+    module.weight = torch.nn.Parameter(data[:6].view(3, 2))
+    data.cpu_data = torch.full((8,), value)
+    data.untyped_storage().resize_(0)
+    module.buffers, module.expert_parallel_buffers = [SimpleNamespace(param_data=data)], []
+    worker.engine.module = [module]
+    if value == 1.0:
+        assert save(worker) == ("folder", 3)
+        return
+    with pytest.raises(weights.BrokenWeights, match=r"^buffers\[0\] \(and 0 more of 2 weights\) holds NaN"):
+        save(worker)
+
+
 FULL = SimpleNamespace(free=40)  # bytes: less than the 60 of the weights
 ROOM = SimpleNamespace(free=2**40)
 

@@ -203,6 +203,7 @@ def reference_metrics(
     group_ids: Any = None,
     scores: torch.Tensor | None = None,
     entropy: torch.Tensor | None = None,
+    other_log_prob: torch.Tensor | None = None,
 ) -> dict[str, float]:
     """The distance from the reference, for runs whose advantages are another estimator's.
 
@@ -212,6 +213,7 @@ def reference_metrics(
         log_ratio_clip: bound of |log w| in nats.
         group_ids, scores: (B,) both needed for the metric zero_variance_groups.
         entropy: (B, T) of the policy at each token in nats, for its metrics.
+        other_log_prob: as in `regularized_advantages`.
 
     Returns:
         the metrics of `regularized_advantages` without those of the regulariser; rows with a NaN or infinite log-prob
@@ -220,10 +222,12 @@ def reference_metrics(
     Raises:
         ValueError: shapes that do not fit.
     """
-    check_2d(mask, log_prob=log_prob, ref_log_prob=ref_log_prob, entropy=entropy)
+    check_2d(mask, log_prob=log_prob, ref_log_prob=ref_log_prob, entropy=entropy, other_log_prob=other_log_prob)
     ranges.LOG_RATIO_CLIP.check("log_ratio_clip", log_ratio_clip)
     sums, dtype = MetricSums(mask.shape[0], log_prob.device), float_dtype(log_prob, ref_log_prob)
     for rows in row_chunks(mask.shape[0], mask.shape[1], log_prob.device):
         tokens = read_rows(log_prob[rows], ref_log_prob[rows], mask[rows], log_ratio_clip, dtype)
-        sums.add_tokens(rows, tokens, reverse_cumsum(tokens.delta), None if entropy is None else entropy[rows])
+        difference = None if other_log_prob is None else log_prob[rows].to(dtype) - other_log_prob[rows].to(dtype)
+        entropies = None if entropy is None else entropy[rows]
+        sums.add_tokens(rows, tokens, reverse_cumsum(tokens.delta), entropies, difference)
     return sums.result(group_ids=group_ids, scores=scores)

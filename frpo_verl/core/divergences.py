@@ -98,8 +98,12 @@ def _squared_sinh(x: torch.Tensor) -> torch.Tensor:
 
 def _alpha(alpha: float) -> Divergence:
     scale = 1.0 / (alpha * (alpha - 1.0))
+    above_one = alpha - 1.0
 
     def value(x: torch.Tensor) -> torch.Tensor:
+        # f = w ((w^b - 1 - b x) / b + 1/w - 1 + x) / a, b = a - 1: near a = 1 the two terms below cancel, these do not
+        if abs(above_one) < 0.1:
+            return torch.exp(x) * (_expm1_minus_x(above_one * x) / above_one + _expm1_minus_x(-x)) / alpha
         return scale * (_expm1_minus_x(alpha * x) - alpha * _expm1_minus_x(x))
 
     return Divergence(

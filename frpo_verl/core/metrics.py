@@ -12,7 +12,7 @@ import torch
 
 from frpo_verl.core.tokens import Tokens, dense_ids, keep, reverse_cumsum, select_
 
-__all__ = ["METRIC_NAMES", "MetricSums", "policy_clip_fractions"]
+__all__ = ["METRIC_NAMES", "MetricSums", "outcome_shift", "policy_clip_fractions"]
 
 QUARTILES = ("q1", "q2", "q3", "q4")
 METRIC_NAMES = (
@@ -195,6 +195,32 @@ def _zero_variance_share(score: torch.Tensor, group: torch.Tensor, rows: torch.T
     high = score.new_full((groups,), -torch.inf).scatter_reduce_(0, group, score, "amax")
     counted = torch.bincount(group, minlength=groups) > 1
     return float((low == high)[counted].double().mean()) if bool(counted.any()) else None
+
+
+@torch.no_grad()
+def outcome_shift(before: torch.Tensor, after: torch.Tensor, mask: torch.Tensor) -> dict[str, float]:
+    """What a KL inside the reward did to the advantages of whole responses.
+
+        regularizer_share = mean |A'_i - A_i| / mean |A_i|,   sign_flip_frac = share with A'_i A_i < 0,   over response tokens
+
+    Args:
+        before: (B,) A, the advantage of the reward alone.
+        after: (B,) A', that of the reward with the KL in it.
+        mask: (B, T) any dtype, non-zero = response token.
+
+    Returns:
+        dict with frpo/sign_flip_frac and frpo/regularizer_share; the share is left out where every A is 0, both where
+        there is no token.
+    """
+    length = mask.bool().sum(-1).double()
+    before, after = before.double(), after.double()
+    tokens, size = float(length.sum()), float((length * before.abs()).sum())
+    if tokens == 0:
+        return {}
+    out = {"frpo/sign_flip_frac": float((length * (before * after < 0)).sum()) / tokens}
+    if size > 0:
+        out["frpo/regularizer_share"] = float((length * (after - before).abs()).sum()) / size
+    return out
 
 
 @torch.no_grad()

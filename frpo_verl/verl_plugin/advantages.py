@@ -9,8 +9,9 @@ from typing import Any
 from . import metrics, run, weight_transfer
 from .batch import current_batch, open_batch, open_source
 from .hooks import arguments
+from .root_keys import number
 
-MISSING_KEY = "max_missing_answers"  # a root key: share of a batch's answers that may be missing before the run stops
+MISSING_KEY = "max_missing_answers"
 
 
 def _name(estimator: Any) -> str:
@@ -53,7 +54,8 @@ def open_queue(original: Callable, trainer: Any, batch: Any, args: tuple, kwargs
         return original(trainer, batch, *args, **kwargs)
     _count_missing(trainer.config, batch)
     tokenizer, step = getattr(trainer, "tokenizer", None), getattr(trainer, "global_steps", None)
-    with open_source(batch.keys, batch.partition_id, tokenizer, step):
+    last = getattr(trainer, "total_training_steps", None)  # counted by the trainer where the setting is null
+    with open_source(batch.keys, batch.partition_id, tokenizer, step, last):
         return original(trainer, batch, *args, **kwargs)
 
 
@@ -70,7 +72,7 @@ def _count_missing(config: Any, batch: Any) -> None:
     )
     found = weight_transfer.missing_answers(list(batch.keys), tags, wanted)
     metrics.log(found)
-    warning = weight_transfer.judge_missing_answers(found, float(seen.get(MISSING_KEY, 1.0)), MISSING_KEY)
+    warning = weight_transfer.judge_missing_answers(found, number(seen, MISSING_KEY), MISSING_KEY)
     if warning:
         print(warning, file=sys.stderr, flush=True)
 

@@ -8,14 +8,14 @@ import torch
 
 from ..report import answers as files
 from .batch import Batch, Source
+from .root_keys import number
 
 FOLDER_KEY, NUMBER_KEY = "answers_dir", "answers_number"
-DEFAULT_NUMBER = 4
 
 
 def due(view: Batch, step: int) -> bool:
     """The first and the last step, and those after which verl validates."""
-    every, last = int(view.run.get("trainer.test_freq", -1)), view.run.get("trainer.total_training_steps")
+    every, last = int(view.run.get("trainer.test_freq", -1)), view.source.last_step if view.source else None
     return step == 1 or step == last or (every > 0 and step % every == 0)
 
 
@@ -37,8 +37,8 @@ def write(view: Batch) -> None:
     mask = view.mask.bool()
     values = torch.where(mask.any(dim=-1), scores.sum(dim=-1).float(), torch.nan)  # pad rows are no answers
     uids = view.data.non_tensor_batch.get("uid")
-    number = int(view.run.get(NUMBER_KEY, DEFAULT_NUMBER))
-    chosen = files.choose(values.tolist(), number, None if uids is None else list(uids))
+    wanted = int(number(view.run, NUMBER_KEY))
+    chosen = files.choose(values.tolist(), wanted, None if uids is None else list(uids))
     prompts = source.padded("prompts") if chosen else None
     found = [_answer(view, source, row, ids, old - ref, mask, values, prompts) for row in chosen]
     try:

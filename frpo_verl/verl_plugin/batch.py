@@ -32,6 +32,7 @@ class Source:
     partition: Any
     tokenizer: Any = None
     step: int | None = None
+    last_step: int | None = None
 
     def padded(self, column: str) -> torch.Tensor | None:
         """A column as a padded tensor; None if the queue has none of this name."""
@@ -172,9 +173,9 @@ def open_batch(data: Any, algorithm: Any = None, **facts: Any):
     return _opened(_batch, Batch(data=data, run=run, source=_source.get(), **facts))
 
 
-def open_source(keys: list[str], partition: Any, tokenizer: Any, step: int | None = None):
+def open_source(keys: list[str], partition: Any, tokenizer: Any, step: int | None = None, last_step: int | None = None):
     """Open the V1 trainer's queue for the length of its advantage step."""
-    return _opened(_source, Source(keys, partition, tokenizer, step))
+    return _opened(_source, Source(keys, partition, tokenizer, step, last_step))
 
 
 def open_micro_batch(data: Any):

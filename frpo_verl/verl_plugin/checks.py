@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import atexit
 import dataclasses
+import difflib
 import os
 from collections.abc import Iterator
 from typing import Any
@@ -20,10 +21,10 @@ from ..settings import POLICY_LOSS, ConfigError, FrpoLossSettings, FrpoSettings,
 from . import health, hooks
 from .layout_checks import check_cpu, check_layout
 from .nodes import check_nodes
+from .root_keys import NUMBERS, ROOT_KEYS, number
 from .run import Run, remember, section_keys
-from .waiting import limit_seconds
 
-VERL_KL_TERMS = ("kl", "k1", "abs", "mse", "k2", "low_var_kl", "k3", "full")
+VERL_KL_TERMS = ("kl", "k1", "abs", "mse", "k2", "low_var_kl", "k3")
 VERL_PER_TOKEN = ("gae", "optimal_token_baseline", "tir_optimal_token_baseline")
 LOSS_KEYS = (
     "clip_ratio",
@@ -52,6 +53,7 @@ def check_config(config: Any) -> None:
         return
     health.require("driver")
     _check_names(run)
+    _check_spelling(run)
     _check_sections(run)
     for method, settings in run.chosen:
         _check_needs(run, method, settings)
@@ -62,7 +64,8 @@ def check_config(config: Any) -> None:
     _check_rejection(run)
     _check_kl_counted_once(run)
     _check_files(run)
-    limit_seconds(run)
+    for key in NUMBERS:
+        number(run, key)
     check_layout(config, has_reference=run.needs_reference or bool(run.local_kl_keys))
 
 
@@ -139,6 +142,29 @@ def _check_names(run: Run) -> None:
         )
 
 
+def _check_spelling(run: Run) -> None:
+    """A section of ours in another place, or a key nearly like one of ours, would be accepted and ignored."""
+    from verl.trainer.config.algorithm import AlgoConfig
+    from verl.workers.config import PolicyLossConfig as VerlPolicyLoss
+
+    verls = {"algorithm": AlgoConfig, POLICY_LOSS: VerlPolicyLoss}
+    ours: dict[str, list[str]] = {"": list(ROOT_KEYS), "algorithm": [], POLICY_LOSS: []}
+    for place, name in (key.rsplit(".", 1) for key in section_keys()):
+        ours.setdefault(place, []).append(name)
+    for place, right in ours.items():
+        section = run.config if place == "" else OmegaConf.select(run.config, place, default=None)
+        known = {f.name for f in dataclasses.fields(verls[place])} if place in verls else set()
+        for key in map(str, section or ()):
+            if key in right or key in known or key.startswith("_"):
+                continue
+            elsewhere = [f"{other}.{key}" for other, keys in ours.items() if other and key in keys]
+            near = difflib.get_close_matches(key, right, n=1, cutoff=0.75)
+            meant = elsewhere[:1] or [f"{place}.{near[0]}".lstrip(".")] if elsewhere or near else []
+            if meant:
+                typed = f"{place}.{key}".lstrip(".")
+                raise ConfigError(f"{typed}: nobody reads it (did you mean {meant[0]!r}?); correct it or remove it")
+
+
 def _check_sections(run: Run) -> None:
     """A section of ours that the chosen estimator and loss do not read would be accepted and ignored."""
     read = {method.section.KEY for method, _ in run.chosen if method.section is not None}
@@ -195,14 +221,18 @@ def _check_obeyed(run: Run, method: Method, settings: Section | None) -> None:
     """A key of verl's for the same purpose that the method does not read must keep its default."""
     if method.kind == "local_kl":
         return
+    for short, limit in method.limits.items():
+        value = run.get(f"{ACTOR}.{short}", None)
+        if value is not None and value not in limit:
+            raise ConfigError(f"{ACTOR}.{short}={value}: must be {limit} for {_typed(method)}")
     obeyed = method.obeys | set(method.from_verl.values())
     for key, default in _verl_defaults(method.kind):
         short, value = key.rsplit(".", 1)[1], run.get(key, default)
-        allowed = {str(default)}
+        allowed = [default]
         if method.kind == "policy_loss" and "one_value" in method.all_needs(settings):
             obeyed = obeyed - {"loss_agg_mode", "loss_scale_factor"}  # a mean over responses, whatever these say
-            allowed |= {"seq-mean-token-sum"} if short == "loss_agg_mode" else set()
-        if short not in obeyed and str(value) not in allowed:
+            allowed += ["seq-mean-token-sum"] if short == "loss_agg_mode" else []
+        if short not in obeyed and not any(value == a or str(value) == str(a) for a in allowed):
             own = f" (its own settings are {method.section.KEY}.*)" if method.section is not None else ""
             raise ConfigError(f"{key}={value}: {_typed(method)} does not read it{own}; leave it at {default}")
 
@@ -317,7 +347,8 @@ def _check_kl_counted_once(run: Run) -> None:
 
 
 def _check_files(run: Run) -> None:
-    for key in ("data.train_files", "data.val_files"):
+    own = run.get("data.custom_cls.path") is not None  # a data set of the user's own reads the names as it likes
+    for key in () if own else ("data.train_files", "data.val_files"):
         value = run.get(key)
         for path in [value] if isinstance(value, str) else list(value or []):
             if "://" not in str(path) and not os.path.exists(os.path.expanduser(str(path))):

@@ -11,6 +11,7 @@ import sys
 from collections.abc import Iterable
 
 from .. import methods
+from ..settings import ConfigError
 from .paths import method_names, recipe_names
 from .run import section_keys
 
@@ -22,7 +23,16 @@ def names_ours(word: str) -> bool:
         return True
     if key in ("recipe", "method"):
         return value in (recipe_names() if key == "recipe" else method_names())
+    if key in (methods.KINDS["local_kl"], "algorithm.kl_penalty"):
+        return _is_local_kl(value)
     return any(key == typed and methods.find(kind, value) is not None for kind, typed in methods.KINDS.items())
+
+
+def _is_local_kl(value: str) -> bool:
+    try:
+        return methods.local_kl(value) is not None
+    except ConfigError:  # ours, and wrong: the checks say how
+        return True
 
 
 def refuse_closed(loaded: bool, typed: Iterable[str]) -> None:

@@ -8,6 +8,8 @@ outputs; the regulariser is `frpo_verl.core.advantages`. With `kl_coef: 0` verl'
 
 from __future__ import annotations
 
+import functools
+import sys
 from types import SimpleNamespace
 from typing import Any
 
@@ -17,11 +19,12 @@ from verl import DataProto
 from verl.trainer.ppo import core_algos
 
 from .. import methods
-from ..core.advantages import Regularized, regularized_advantages, sequence_divergence
+from ..core.advantages import reference_metrics, regularized_advantages, sequence_divergence
 from ..core.groups import group_advantages
 from ..core.losses.f_grpo import signed_weights, softmax_weights
 from ..core.losses.rpg import baseline_advantage
 from ..core.losses.terms import row_value
+from ..core.metrics import outcome_shift
 from ..core.regularizers import Regularizer
 from ..core.tokens import first_nonfinite, keep, masked_sum
 from ..custom import load_divergence
@@ -49,7 +52,9 @@ def estimate(
     if method.section is not None:
         settings = method.parse(plain((config or {}).get(method.section.KEY.rsplit(".", 1)[1])))
     view = current_batch()
-    if view is None or batch is not None:  # called without the trainer's function, or by one that hands the batch over
+    if view is None or len(view.mask) != len(
+        response_mask
+    ):  # without the trainer's function, or with a batch of its own
         columns = batch if batch is not None else {"response_mask": response_mask}
         objects = non_tensor_batch if non_tensor_batch is not None else {} if index is None else {"uid": index}
         data = SimpleNamespace(batch=columns, non_tensor_batch=objects)
@@ -93,6 +98,11 @@ def _spread(rows: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
     return keep(rows.unsqueeze(-1).expand(mask.shape), mask)
 
 
+@functools.cache
+def _say_once(line: str) -> None:
+    print(line, file=sys.stderr, flush=True)
+
+
 # ------------------------------------------------------------------------------------------------ frpo
 
 
@@ -106,7 +116,8 @@ def frpo(view: Batch, rewards: torch.Tensor, mask: torch.Tensor, s: FrpoSettings
         return outcome(view, rewards, mask, norm)
     old, ref = view.column("old_log_probs"), view.column("ref_log_prob")
     refuse_placeholder(ref, mask, f"adv_estimator={view.run.estimator_name}")
-    divergence = load_divergence(s.divergence, s.alpha)
+    if s.placement == "reward":
+        return _in_the_reward(view, rewards, mask, s, norm)
     scores = rewards.sum(dim=-1)
     result = regularized_advantages(
         outcome_rows(view, scores, norm),
@@ -115,8 +126,8 @@ def frpo(view: Batch, rewards: torch.Tensor, mask: torch.Tensor, s: FrpoSettings
         mask,
         kl_coef=s.kl_coef,
         regularizer=Regularizer(
-            divergence=divergence,
-            placement="sequence" if s.placement == "reward" else s.placement,
+            divergence=load_divergence(s.divergence, s.alpha),
+            placement=s.placement,
             discount=s.discount,
             baseline=s.baseline,
         ),
@@ -128,13 +139,34 @@ def frpo(view: Batch, rewards: torch.Tensor, mask: torch.Tensor, s: FrpoSettings
         scores=scores,
         other_log_prob=view.optional("rollout_log_probs"),  # the engine's mismatch: bypass mode would add it up
     )
-    bad = _nonfinite(view, old, ref, mask, s, result)
+    _judge_nonfinite(view, old, ref, mask, s, result.bad_rows)
     view.metrics.update(result.metrics)
-    if s.placement != "reward":
-        return result.advantages.to(rewards.dtype)
-    cost, _ = sequence_divergence(old, ref, mask, divergence=divergence, log_ratio_clip=s.log_ratio_clip)
+    return result.advantages.to(rewards.dtype)
+
+
+def _in_the_reward(view: Batch, rewards: torch.Tensor, mask: torch.Tensor, s: FrpoSettings, norm: bool) -> torch.Tensor:
+    """`placement: reward`: the outcome advantage of r - beta * D, see `sequence_divergence`; (B, T)."""
+    old, ref = view.column("old_log_probs"), view.column("ref_log_prob")
+    divergence = load_divergence(s.divergence, s.alpha)
+    cost, bad = sequence_divergence(old, ref, mask, divergence=divergence, log_ratio_clip=s.log_ratio_clip)
+    _judge_nonfinite(view, old, ref, mask, s, bad)
+    scores = rewards.sum(dim=-1)
+    rows = outcome_rows(view, scores - s.kl_coef * cost.to(scores.dtype), norm)
     kept = mask if bad is None else keep(mask, ~bad.unsqueeze(-1).expand_as(mask))
-    return _spread(outcome_rows(view, scores - s.kl_coef * cost.to(scores.dtype), norm), kept)
+    view.metrics.update(
+        reference_metrics(
+            old,
+            ref,
+            mask,
+            log_ratio_clip=s.log_ratio_clip,
+            group_ids=view.groups,
+            scores=scores,
+            entropy=_entropy(view, mask),
+            other_log_prob=view.optional("rollout_log_probs"),
+        )
+    )
+    view.metrics.update(outcome_shift(outcome_rows(view, scores, norm), rows, kept))
+    return _spread(rows, kept)
 
 
 def _entropy(view: Batch, mask: torch.Tensor) -> torch.Tensor | None:
@@ -144,11 +176,10 @@ def _entropy(view: Batch, mask: torch.Tensor) -> torch.Tensor | None:
     return entropy[:, : mask.shape[1]]
 
 
-def _nonfinite(
-    view: Batch, old: torch.Tensor, ref: torch.Tensor, mask: torch.Tensor, s: FrpoSettings, result: Regularized
-) -> torch.Tensor | None:
-    """Rows with NaN or inf on a response token, (B,) bool or None; raises unless `on_nonfinite: zero_row`."""
-    bad = result.bad_rows
+def _judge_nonfinite(
+    view: Batch, old: torch.Tensor, ref: torch.Tensor, mask: torch.Tensor, s: FrpoSettings, bad: torch.Tensor | None
+) -> None:
+    """Count the rows with NaN or inf on a response token, (B,) bool or None; raise unless `on_nonfinite: zero_row`."""
     if s.on_nonfinite == "zero_row":
         view.metrics["frpo/nonfinite_rows"] = 0 if bad is None else int(bad.sum())
     elif bad is not None:
@@ -161,7 +192,6 @@ def _nonfinite(
             f"position {position} ({rows} such rows); a reverse sum would spread it over the whole prefix. Set "
             "algorithm.frpo.on_nonfinite=zero_row to drop such responses, or find the cause in the actor"
         )
-    return bad
 
 
 # ------------------------------------------------------------------------------------------------ f-HAL, RPG, f-GRPO
@@ -189,6 +219,12 @@ def f_hal(view: Batch, rewards: torch.Tensor, mask: torch.Tensor, s: FHalSetting
     weights = signed_weights(rows, keep(sign, valid), s.preference_weight, beta, valid=valid)
     for name, of_kind in (("on_policy", sign == 0), ("chosen", sign > 0), ("rejected", sign < 0)):
         view.metrics[f"frpo/f_hal/{name}_rows"] = int((valid & of_kind).sum())
+    if s.preference_weight > 0 and not bool((valid & (sign != 0)).any()):
+        _say_once(
+            f"frpo_verl: adv_estimator=f_hal: no recorded pair in this batch, so algorithm.f_hal.preference_weight="
+            f"{s.preference_weight:g} weighs nothing; rows with pairs come from `python -m frpo_verl data preference`, and "
+            "data.train_files must hold them beside the prompts"
+        )
     view.policy_rows = sign == 0  # recorded answers say nothing of the policy
     return _spread(weights, mask).to(rewards.dtype)
 
@@ -204,7 +240,7 @@ def rpg_batch_mean(view: Batch, rewards: torch.Tensor, mask: torch.Tensor, _: No
 
 def _softmax(view: Batch, rewards: torch.Tensor, rows: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
     old = masked_sum(view.column("old_log_probs"), mask, dim=-1)
-    return softmax_weights(rewards.sum(dim=-1), old, rows, view.groups)
+    return softmax_weights(rewards.sum(dim=-1), old, rows, view.groups, valid=mask.bool().any(dim=-1))
 
 
 def apply_softmax_weights(data: Any) -> None:

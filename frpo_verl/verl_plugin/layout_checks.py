@@ -200,6 +200,10 @@ def _check_token_budgets(config) -> None:
 def _gpus(config) -> tuple[int, str]:
     """The number of GPUs, and how it was typed."""
     per_node, nodes = int(_select(config, "trainer.n_gpus_per_node", 8)), int(_select(config, "trainer.nnodes", 1))
+    if per_node < 1 or nodes < 1:
+        raise ConfigError(
+            f"trainer.n_gpus_per_node={per_node} x nnodes={nodes}: a run needs a rank; set both to 1 or more"
+        )
     return per_node * nodes, f"trainer.n_gpus_per_node={per_node} x nnodes={nodes}"
 
 

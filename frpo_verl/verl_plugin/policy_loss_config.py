@@ -16,11 +16,6 @@ from ..settings import POLICY_LOSS, Section
 from .run import plain
 
 TARGET = "frpo_verl.PolicyLossConfig"
-SECTIONS: dict[str, type[Section]] = {
-    method.section.KEY.rsplit(".", 1)[1]: method.section
-    for method in methods.of_kind("policy_loss").values()
-    if method.section is not None and method.section.KEY.startswith(POLICY_LOSS)
-}
 
 
 def section_of(policy_loss: Any, method: methods.Method) -> Section | None:
@@ -40,10 +35,31 @@ def _post_init(self: Any) -> None:
         section_of(self, method)  # refused here already, in the driver
 
 
-PolicyLossConfig = make_dataclass(
-    "PolicyLossConfig",
-    [(name, Any, field(default_factory=dict)) for name in SECTIONS],
-    bases=(VerlPolicyLossConfig,),
-    namespace={"__post_init__": _post_init, "__doc__": f"verl's settings plus {', '.join(SECTIONS)}."},
-)
-PolicyLossConfig.__module__ = __name__
+def _sections() -> list[str]:
+    keys = [m.section.KEY for m in methods.of_kind("policy_loss").values() if m.section is not None]
+    return list(dict.fromkeys(key.rsplit(".", 1)[1] for key in keys if key.startswith(POLICY_LOSS)))
+
+
+def _make() -> type:
+    sections = _sections()
+    made = make_dataclass(
+        "PolicyLossConfig",
+        [(name, Any, field(default_factory=dict)) for name in sections],
+        bases=(VerlPolicyLossConfig,),
+        namespace={"__post_init__": _post_init, "__doc__": f"verl's settings plus {', '.join(sections)}."},
+    )
+    made.__module__ = __name__
+    return made
+
+
+PolicyLossConfig: Any = _make()
+
+
+def _follow(_row: methods.Method) -> None:
+    """A row that is added later brings its section along."""
+    global PolicyLossConfig
+    if set(_sections()) - set(PolicyLossConfig.__dataclass_fields__):
+        PolicyLossConfig = _make()
+
+
+methods.on_add(_follow)

@@ -159,7 +159,9 @@ def remember(config: Any) -> Run:
 def remember_part(actor_rollout_ref: Any) -> None:
     """The same in a worker, which is given this section of the configuration."""
     root = actor_rollout_ref._get_root() if OmegaConf.is_config(actor_rollout_ref) else None
-    remember(root if root is not None and "actor_rollout_ref" in root else {"actor_rollout_ref": actor_rollout_ref})
+    if root is None or "actor_rollout_ref" not in root:  # a worker group of somebody's own
+        root = OmegaConf.create({"actor_rollout_ref": actor_rollout_ref}, flags={"allow_objects": True})
+    remember(root)
 
 
 def current() -> Run | None:

@@ -56,7 +56,7 @@ def rotate_metrics(project_name: str, experiment_name: str) -> None:
         return
     taken = [
         int(match.group(1))
-        for p in path.parent.glob(f"{path.stem}.*{path.suffix}")
+        for p in path.parent.iterdir()
         if (match := re.fullmatch(rf"{re.escape(path.stem)}\.(\d+){re.escape(path.suffix)}", p.name))
     ]
     os.replace(path, path.with_name(f"{path.stem}.{max(taken, default=0) + 1}{path.suffix}"))

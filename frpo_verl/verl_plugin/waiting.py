@@ -12,12 +12,11 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from ..settings import ConfigError
 from .hooks import arguments
+from .root_keys import number
 from .run import Run, current
 
-LIMIT_KEY = "max_silence_s"  # a root key: seconds without a new answer before the run stops
-DEFAULT_LIMIT = 3600.0
+LIMIT_KEY = "max_silence_s"
 ASK_EVERY = 30.0  # seconds of silence between two questions who is still there
 ENDLESS = "agent_loop_worker"  # verl's name of the actors without which a prompt is never finished, nor failed
 
@@ -27,22 +26,8 @@ class NoAnswers(RuntimeError):
 
 
 def limit_seconds(run: Run) -> float:
-    """Seconds without a new answer before a run stops.
-
-    Returns:
-        The root key `max_silence_s`, 3600 by default; infinity for 0.
-
-    Raises:
-        ConfigError: it is no number >= 0.
-    """
-    value = run.get(LIMIT_KEY, DEFAULT_LIMIT)
-    try:
-        seconds = float(value)
-    except (TypeError, ValueError):
-        seconds = math.nan
-    if not (math.isfinite(seconds) and seconds >= 0):
-        raise ConfigError(f"{LIMIT_KEY}={value!r}: must be a number of seconds >= 0 (0 waits for ever); correct it")
-    return seconds or math.inf
+    """Seconds without a new answer before a run stops: the root key `max_silence_s`, infinity for 0."""
+    return number(run, LIMIT_KEY) or math.inf
 
 
 def actors() -> set[str]:

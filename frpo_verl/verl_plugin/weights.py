@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import errno
 import shutil
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -66,6 +66,27 @@ def no_room(error: BaseException, folder: Path, modules: Iterable[torch.nn.Modul
     return free if full or free < size_of(modules) else None
 
 
+def _held(module: torch.nn.Module) -> Iterator[tuple[str, torch.Tensor]]:
+    """The weights of a module that this rank can read, by name.
+
+    Megatron's `param_offload` frees the storage under the parameters outside of a step, and keeps it as `cpu_data` of the
+    buffers that they are views of.
+    """
+    freed = False
+    for name, parameter in module.named_parameters():
+        value = getattr(parameter, "_local_tensor", parameter)
+        if value.numel() and value.untyped_storage().nbytes() == 0:
+            freed = True
+        else:
+            yield name, value
+    for kind in ("buffers", "expert_parallel_buffers") if freed else ():
+        buffers = getattr(module, kind, ())
+        for i, buffer in enumerate(() if callable(buffers) else buffers):
+            copy = getattr(buffer.param_data, "cpu_data", None)
+            if copy is not None:
+                yield f"{kind}[{i}]", copy
+
+
 @torch.no_grad()
 def refuse_nonfinite(modules: Iterable[torch.nn.Module]) -> None:
     """Raise if a weight that this rank holds is NaN or infinite.
@@ -76,7 +97,7 @@ def refuse_nonfinite(modules: Iterable[torch.nn.Module]) -> None:
     Raises:
         BrokenWeights: with the first such weight and what to do.
     """
-    named = [(name, getattr(p, "_local_tensor", p)) for module in modules for name, p in module.named_parameters()]
+    named = [pair for module in modules for pair in _held(module)]
     finite = [torch.isfinite(value).all() for _, value in named]
     if all(torch.stack([flag.cpu() for flag in finite]).tolist() if finite else []):
         return

@@ -175,7 +175,11 @@ def _metrics(
 
 
 def softmax_weights(
-    scores: torch.Tensor, old_sequence_log_prob: torch.Tensor, advantages: torch.Tensor, group_ids: Any
+    scores: torch.Tensor,
+    old_sequence_log_prob: torch.Tensor,
+    advantages: torch.Tensor,
+    group_ids: Any,
+    valid: torch.Tensor | None = None,
 ) -> torch.Tensor:
     """Importance weights of the reward-tilted good and bad answers of each group, computed in log space.
 
@@ -191,6 +195,7 @@ def softmax_weights(
         old_sequence_log_prob: (B,) sums over the response, nats.
         advantages: (B,), read for their sign.
         group_ids: (B,) ids of any kind.
+        valid: (B,) bool, answers that count (default all); others (no token left, a pad row) get weight 0.
 
     Returns:
         (B,) weights >= 0.
@@ -212,12 +217,14 @@ def softmax_weights(
     side = 2 * dense_ids(group_ids, rows).to(scores.device) + good
     dtype = float_dtype(scores, old_sequence_log_prob)
     logits = torch.where(good, scores, -scores).to(dtype) - old_sequence_log_prob.to(dtype)
+    valid = torch.ones_like(good) if valid is None else valid.bool()
+    logits = torch.where(valid, logits, -torch.inf)
     sides = int(side.max()) + 1 if rows else 0
     highest = logits.new_full((sides,), -torch.inf).scatter_reduce_(0, side, logits, "amax")
-    unnormalised = torch.exp(logits - highest[side])
+    unnormalised = torch.where(valid, torch.exp(logits - highest[side]), 0.0)
     total = logits.new_zeros(sides).index_add_(0, side, unnormalised)
-    count = logits.new_zeros(sides).index_add_(0, side, torch.ones_like(logits))
-    return unnormalised * (count / total)[side]
+    count = logits.new_zeros(sides).index_add_(0, side, valid.to(dtype))
+    return torch.where(valid, unnormalised * (count / total)[side], 0.0)
 
 
 def signed_weights(
