@@ -135,17 +135,13 @@ def show(results: list[dict]) -> str:
     for method in METHODS:
         runs = [r for r in results if r["method"] == method]
         if runs:
-            steps = [sorted(map(int, r["validations"])) for r in runs]
-            passes = [
-                cell([r["validations"][str(at[i])]["pass@1"] for r, at in zip(runs, steps, strict=True)])
-                for i in (0, len(steps[0]) // 2, -1)
-            ]
+            passes = [[v["pass@1"] for _, v in sorted(r["validations"].items(), key=lambda x: int(x[0]))] for r in runs]
+            half = cell([p[1] for p in passes]) if all(len(p) == 3 for p in passes) else ""
+            pass_rates = f"{cell([p[0] for p in passes])} | {half} | {cell([p[-1] for p in passes])}"
             kl = cell([r["kl"] for r in runs])
-            objective = cell(
-                [r["validations"][str(at[-1])]["pass@1"] - BETA * r["kl"] for r, at in zip(runs, steps, strict=True)]
-            )
+            objective = cell([p[-1] - BETA * r["kl"] for p, r in zip(passes, runs, strict=True)])
             shares = " / ".join(f"{statistics.mean(x):.2f}" for x in zip(*(r["shares"] for r in runs), strict=True))
-            lines.append(f"| {method} | {len(runs)} | {' | '.join(passes)} | {kl} | {objective} | {shares} |")
+            lines.append(f"| {method} | {len(runs)} | {pass_rates} | {kl} | {objective} | {shares} |")
     return "\n".join(lines) + "\n"
 
 
