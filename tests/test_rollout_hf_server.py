@@ -131,3 +131,54 @@ def test_a_failure_is_loud_and_final(folder, monkeypatch):
         ask(server, PROMPTS)
     with pytest.raises(RuntimeError, match="failed earlier"):
         asyncio.run(server.load_weights({}, last=True))
+
+
+def test_weights_wait_for_a_batch_and_a_batch_for_the_weights(folder):
+    """Every answer is of one version of the weights, and says which."""
+    other = make_model(seed=5)
+    weights = {n: p.detach() for n, p in other.named_parameters()}
+    names = list(weights)
+    models = {0: make_model(), 7: other}
+
+    async def run(server):
+        first = asyncio.create_task(server.generate([3, 4, 5], {"logprobs": True}, "a"))
+        await asyncio.sleep(3 * module._GATHER_SECONDS)  # its batch is on its way
+        await server.load_weights({n: weights[n] for n in names[:2]}, last=False)
+        second = asyncio.create_task(server.generate([3, 4, 5], {"logprobs": True}, "b"))
+        await asyncio.sleep(5 * module._GATHER_SECONDS)
+        assert not second.done()
+        await server.load_weights({n: weights[n] for n in names[2:]}, last=True, global_steps=7)
+        return await first, await second
+
+    for out, version in zip(asyncio.run(run(fresh(folder, ignore_eos=True))), (0, 7), strict=True):
+        assert out.extra_fields["global_steps"] == version and len(out.token_ids) == 8
+        ids = torch.tensor([[3, 4, 5, *out.token_ids]])
+        with torch.no_grad():
+            log_p = torch.log_softmax(models[version](ids).logits[0, 2:-1], -1)
+        expected = log_p.gather(-1, torch.tensor(out.token_ids)[:, None]).squeeze(-1)
+        torch.testing.assert_close(torch.tensor(out.log_probs), expected, rtol=0, atol=1e-4)
+
+
+@pytest.mark.parametrize("reject", [False, True])
+def test_between_abort_and_resume_requests_wait_or_are_sent_elsewhere(folder, reject):
+    async def run(server):
+        await server.abort_all_requests(reject_request=reject)
+        task = asyncio.create_task(server.generate([3, 4, 5], {}, "late"))
+        await asyncio.sleep(5 * module._GATHER_SECONDS)
+        waited = not task.done()
+        await server.sleep()
+        await server.set_global_steps(9)
+        await server.resume_generation()
+        return waited, await task, await server.generate([3, 4, 5], {}, "next")
+
+    waited, late, following = asyncio.run(run(fresh(folder)))
+    assert waited is not reject and (late.stop_reason == "aborted") is reject and bool(late.token_ids) is not reject
+    assert late.extra_fields["global_steps"] == (0 if reject else 9)
+    assert following.stop_reason == "completed" and following.token_ids
+
+
+def test_a_bucket_that_fails_does_not_lock_the_server(folder):
+    server = fresh(folder)
+    with pytest.raises(KeyError, match="no parameter 'nonsense'"):
+        asyncio.run(server.load_weights({"nonsense": torch.zeros(1)}, last=False))
+    assert ask(server, PROMPTS[:1])[0].token_ids

@@ -106,6 +106,4 @@ class HFAdapter(BaseRollout):
                 bucket, size = {}, 0
             bucket[name] = value
             size += value.nbytes
-        await self._handle().load_weights.remote(bucket, last=True)
-        if global_steps is not None:
-            await self._handle().set_global_steps.remote(global_steps)
+        await self._handle().load_weights.remote(bucket, last=True, global_steps=global_steps)

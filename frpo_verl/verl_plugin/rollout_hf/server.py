@@ -1,7 +1,8 @@
 """The model server of the `hf` rollout: a transformers model behind `generate`, in a Ray actor of its own.
 
 Requests arrive one by one from verl's agent loops and are answered in batches: whatever has arrived when the model is
-free, grouped by sampling parameters, at most `max_num_seqs` rows at a time. When generation fails the server says why
+free, grouped by sampling parameters, at most `max_num_seqs` rows at a time. A batch and an update of the weights exclude
+each other; between `abort_all_requests` and `resume_generation` requests wait. When generation fails the server says why
 and refuses everything afterwards, so that the trainer stops instead of waiting.
 """
 
@@ -104,6 +105,11 @@ class HFServer:
         self._wake = asyncio.Event()
         self._idle = asyncio.Event()
         self._idle.set()
+        self._open = asyncio.Event()  # closed between abort and resume
+        self._open.set()
+        self._rejecting = False
+        self._weights = asyncio.Lock()  # held by a batch, and by an update from its first bucket to its last
+        self._updating = False
         self._fatal: BaseException | None = None
         self._worker: asyncio.Task | None = None
         if threads:
@@ -156,6 +162,12 @@ class HFServer:
                 f"({self.config.prompt_length}), rollout.response_length ({self.config.response_length}) or "
                 f"rollout.max_model_len ({self.config.max_model_len})"
             )
+        while not self._open.is_set():
+            if self._rejecting:
+                return TokenOutput(
+                    token_ids=[], stop_reason="aborted", extra_fields={"global_steps": self.global_steps}
+                )
+            await self._open.wait()
         key = tuple(prompt_ids)
         occurrence, self._occurrences[key] = self._occurrences[key], self._occurrences[key] + 1
         seed = params.get("seed")
@@ -176,12 +188,12 @@ class HFServer:
             future=asyncio.get_running_loop().create_future(),
         )
         self._enqueue(request)
-        token_ids, log_probs, _ = await request.future
+        (token_ids, log_probs, _), version = await request.future
         return TokenOutput(
             token_ids=token_ids,
             log_probs=log_probs if params.get("logprobs", False) else None,
             stop_reason="completed",
-            extra_fields={"global_steps": self.global_steps},
+            extra_fields={"global_steps": version},
         )
 
     def _enqueue(self, request: Request) -> None:
@@ -202,15 +214,17 @@ class HFServer:
             while self._queue and self._fatal is None:
                 batch = self._next_batch()
                 try:
-                    answers = await asyncio.to_thread(
-                        generate_batch, self.model, batch, self.eos_token_ids, self.pad_token_id
-                    )
+                    async with self._weights:
+                        version = self.global_steps
+                        answers = await asyncio.to_thread(
+                            generate_batch, self.model, batch, self.eos_token_ids, self.pad_token_id
+                        )
                 except Exception as error:  # noqa: BLE001 - whatever it is, the server must not go on silently
                     self._die(error, batch)
                     break
                 for request, answer in zip(batch, answers, strict=True):
                     if not request.future.done():
-                        request.future.set_result(answer)
+                        request.future.set_result((answer, version))
             if not self._queue:
                 self._idle.set()
 
@@ -238,9 +252,24 @@ class HFServer:
 
     # ------------------------------------------------------------------ weights and life cycle
 
-    async def load_weights(self, weights: dict[str, torch.Tensor], last: bool) -> None:
-        """Copy the trainer's weights into the model; with `last`, a name never sent raises."""
+    async def load_weights(self, weights: dict[str, torch.Tensor], last: bool, global_steps: int | None = None) -> None:
+        """Copy the trainer's weights into the model; with `last`, a name never sent raises, and they are of `global_steps`."""
         self._raise_if_dead()
+        if not self._updating:
+            await self._weights.acquire()
+            self._updating = True
+        done = True
+        try:
+            self._copy(weights, last)
+            done = last
+            if last and global_steps is not None:
+                await self.set_global_steps(global_steps)
+        finally:
+            if done:  # the last bucket, or one that failed
+                self._updating = False
+                self._weights.release()
+
+    def _copy(self, weights: dict[str, torch.Tensor], last: bool) -> None:
         parameters = dict(self.model.named_parameters(remove_duplicate=False)) | dict(
             self.model.named_buffers(remove_duplicate=False)
         )
@@ -282,11 +311,14 @@ class HFServer:
         return None
 
     async def abort_all_requests(self, reject_request: bool = False) -> dict[str, Any]:
+        self._rejecting = reject_request
+        self._open.clear()
         await self._idle.wait()  # a batch in flight is short: finish it rather than throw it away
         return {"aborted_count": 0, "request_ids": []}
 
     async def resume_generation(self) -> None:
-        return None
+        self._rejecting = False
+        self._open.set()
 
     async def start_profile(self, **kwargs: Any) -> None:
         return None
