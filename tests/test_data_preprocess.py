@@ -651,6 +651,29 @@ def test_bad_input_is_one_line_and_leaves_what_was_there(tmp_path, capsys, name)
     assert {p.name: p.read_bytes() for p in out.iterdir()} == before
 
 
+def test_a_source_is_never_overwritten(tmp_path, capsys):
+    """Not by name: raw files of a folder that is read and written; nor one that somebody else has put there."""
+    rows = [{"question": f"How much is {i}?", "answer": f"#### {i}"} for i in range(5)]
+    for split in ("train", "test"):
+        pq.write_table(pa.Table.from_pylist(rows), tmp_path / f"{split}.parquet")
+    before = {p.name: sha256(p) for p in tmp_path.iterdir()}
+    assert main("gsm8k", "--local_dataset_path", tmp_path, "--local_save_dir", tmp_path, "--max_rows", 2) == 2
+    line = capsys.readouterr().err
+    assert "train.parquet is there and was not written by these scripts" in line and line.count("\n") == 1
+    assert {p.name: sha256(p) for p in tmp_path.iterdir()} == before
+    out = tmp_path / "out"
+    assert main("gsm8k", "--local_dataset_path", tmp_path, "--local_save_dir", out) == 0
+    assert main("gsm8k", "--local_dataset_path", tmp_path, "--local_save_dir", out, "--max_rows", 2) == 0  # its own
+    written = out / "train.parquet"
+    assert main("gsm8k", "--local_dataset_path", written, "--split", "train", "--local_save_dir", out) == 2
+    assert "is read and would be overwritten: choose another --local_save_dir" in capsys.readouterr().err
+    pairs = write_jsonl(tmp_path / "pairs.jsonl", [{"prompt": "a", "chosen": "b", "rejected": "c"}] * 3)
+    argv = ["--local_dataset_path", pairs, "--local_save_dir", out, "--mix", written, "--ratio", "0.5"]
+    kept = sha256(written)
+    assert main("preference", *argv) == 2 and sha256(written) == kept
+    assert "is read and would be overwritten" in capsys.readouterr().err
+
+
 def test_ambiguous_folders_are_refused(tmp_path, capsys):
     write_jsonl(tmp_path / "train.jsonl", math_rows(1))
     write_jsonl(tmp_path / "train.json", math_rows(1))

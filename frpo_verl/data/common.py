@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from .examples import DataSet, InputError
-from .files import write_files
+from .files import refuse_to_overwrite, write_files
 from .rows import PROMPT_SUFFIX, rows_of, select
 from .sources import open_hub, open_local
 
@@ -110,6 +110,7 @@ def run_options(dataset: DataSet, options: argparse.Namespace) -> int:
     """`run` for options that are parsed already."""
     try:
         files, folder = prepare(dataset, options)
+        refuse_to_overwrite([path for _, path, _ in files], [options.local_dataset_path])
         for card in write_files(files):
             print(report(card, folder / card["file"]))
         copy_to_hdfs(folder, options.hdfs_dir)

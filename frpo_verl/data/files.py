@@ -55,6 +55,19 @@ def temporary_beside(path: Path) -> Path:
     return Path(name)
 
 
+def refuse_to_overwrite(targets: Iterable[Path], sources: Iterable[str | Path | None] = ()) -> None:
+    """Raise InputError where a target is a file that is read, or one that these scripts have not written (no card beside it)."""
+    read = {Path(source).expanduser().resolve() for source in sources if source is not None}
+    for path in targets:
+        if path.resolve() in read:
+            raise InputError(f"{path} is read and would be overwritten: choose another --local_save_dir")
+        if path.exists() and not path.with_suffix(".card.json").exists():
+            raise InputError(
+                f"{path} is there and was not written by these scripts (no {path.stem}.card.json beside it): choose "
+                "another --local_save_dir, or move it away"
+            )
+
+
 def write_rows(
     rows: Iterable[Mapping[str, Any]], path: str | Path, card: Mapping[str, Any], schema: pa.Schema = SCHEMA
 ) -> dict:

@@ -9,7 +9,7 @@ from typing import Any
 
 from .common import OneLineParser, positive_int, save_dir_of
 from .examples import InputError
-from .files import write_files
+from .files import refuse_to_overwrite, write_files
 from .rows import make_row
 
 
@@ -74,6 +74,7 @@ def write_splits(
                 **facts(problems),
             }
             files.append((rows, folder / f"{split}.parquet", card))
+        refuse_to_overwrite(path for _, path, _ in files)
         for card in write_files(files):
             print(f"{folder / card['file']}: {card['rows_out']} rows{note(card)}")
     except InputError as error:

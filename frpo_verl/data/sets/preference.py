@@ -25,7 +25,7 @@ import pyarrow as pa
 
 from ..common import PATH_OPTIONS, OneLineParser, add_output_options, copy_to_hdfs, positive_int, save_dir_of
 from ..examples import DataSet, InputError, Skip
-from ..files import EXTRA_INFO, SCHEMA, sha256, write_files
+from ..files import EXTRA_INFO, SCHEMA, refuse_to_overwrite, sha256, write_files
 from ..pairs import CHOSEN_FIELDS, PROMPT_FIELDS, REJECTED_FIELDS, Pair, read_pair
 from ..rows import make_row
 from ..sources import Source, open_hub, open_local, read_file
@@ -281,6 +281,7 @@ def main(argv: list[str] | None = None) -> int:
     options = parse_args(argv)
     folder = save_dir_of(options)
     try:
+        refuse_to_overwrite([folder / "train.parquet"], [options.local_dataset_path, options.mix])
         rows, card = prepare(options)
         for written in write_files([(rows, folder / "train.parquet", card)], PAIR_SCHEMA):
             print(report(written, folder / written["file"]))
