@@ -390,6 +390,34 @@ def test_data_files_name_the_sources_of_a_dump(tmp_path):
         Sources([tmp_path / "none.parquet"])
 
 
+def test_problems_without_an_index_stay_apart(tmp_path):
+    """A column `index` that is there and empty: rows are told apart by where they stand."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    rows = [
+        {"data_source": "s", "prompt": [{"role": "user", "content": c}], "reward_model": {"ground_truth": "1"},
+         "extra_info": {"index": None, "split": "test"}}
+        for c in ("how much is q", "how much is r")
+    ]  # fmt: skip
+    pq.write_table(pa.Table.from_pylist(rows), tmp_path / "mine.parquet")
+    found = Sources([tmp_path / "mine.parquet"])
+    assert found.problems == {"s": {"mine/0", "mine/1"}}
+    assert found.find("user how much is r", "1") == ("s", "mine/1")
+    pq.write_table(pa.Table.from_pylist([{**rows[0], "prompt": "text"}]), tmp_path / "text.parquet")
+    with pytest.raises(DumpError, match="text.parquet, row 0: its prompt is not a list of messages"):
+        Sources([tmp_path / "text.parquet"])
+    dump = tmp_path / "1.jsonl"
+    dump.write_text('{"input": 3, "gts": "1", "acc": true}\n')
+    with pytest.raises(DumpError, match="line 1: input is no text"):
+        read_records(dump, sources=found)
+    dump.write_text('{"input": "a", "gts": "1", "acc": true, "step": NaN}\n')
+    assert read_records(dump)[0].step is None
+    dump.write_text("[" * 100_000 + "\n")
+    with pytest.raises(DumpError, match="line 1: not JSON"):
+        read_records(dump)
+
+
 @pytest.mark.parametrize("trainer", ["v1", "legacy"])
 def test_what_verl_writes_is_read(tmp_path, trainer):
     if trainer == "v1":

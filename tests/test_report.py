@@ -94,6 +94,18 @@ def test_cut_off_line_and_resumed_steps(tmp_path):
     assert run.last_step == 5 and "text" not in str(run.series)
 
 
+def test_a_run_that_was_started_over_is_not_mixed_with_the_one_before(tmp_path):
+    old = "".join(line(step, critic__score__mean=0.9) for step in range(1, 101))
+    (tmp_path / "metrics.1.jsonl").write_text(old)
+    (tmp_path / "metrics.jsonl").write_text("".join(line(step, critic__score__mean=0.1) for step in range(1, 11)))
+    for step, chance in ((0, 0.2), (10, 0.3), (100, 0.9)):
+        (tmp_path / "validation").mkdir(exist_ok=True)
+        write_dump(tmp_path / "validation" / f"{step}.jsonl", step, chance, 0)
+    run = collect.load_run(tmp_path)
+    assert run.series["reward"] == [(step, 0.1) for step in range(1, 11)] and sorted(run.validations) == [0, 10]
+    assert run.last_step == 10 and run.notes == ["metrics.jsonl starts over: 100 steps of earlier starts are left out"]
+
+
 def test_the_format_is_what_verls_file_logger_writes(tmp_path, monkeypatch):
     tracking = pytest.importorskip("verl.utils.tracking")
     np = pytest.importorskip("numpy")

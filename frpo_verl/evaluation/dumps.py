@@ -56,9 +56,15 @@ class Sources:
             except (OSError, KeyError, pa.ArrowException) as error:
                 raise DumpError(f"--data {file}: {' '.join(str(error).split())[:200]}") from None
             for i, row in enumerate(table.to_pylist()):
-                content = _squeeze(row["prompt"][-1]["content"])
+                try:
+                    content = _squeeze(row["prompt"][-1]["content"])
+                except (TypeError, KeyError, IndexError, AttributeError):
+                    raise DumpError(f"--data {file}, row {i}: its prompt is not a list of messages") from None
                 extra = row["extra_info"] or {}
-                own = extra.get("id") or f"{extra.get('split')}/{extra.get('index', i)}"
+                own = extra.get("id")
+                if not own:
+                    index = extra.get("index")
+                    own = f"{Path(file).stem}/{i}" if index is None else f"{extra.get('split')}/{index}"
                 answer = _ground_truth((row["reward_model"] or {}).get("ground_truth"))
                 self._by_answer.setdefault(answer, []).append((content, row["data_source"], own))
                 self.problems.setdefault(row["data_source"], set()).add(own)
@@ -102,8 +108,8 @@ def read_lines(path: Path) -> Iterator[tuple[int, dict]]:
                     continue
                 try:
                     row = json.loads(line)
-                except ValueError as error:
-                    raise DumpError(f"{path}, line {number}: not JSON ({error})") from None
+                except (ValueError, RecursionError) as error:
+                    raise DumpError(f"{path}, line {number}: not JSON ({str(error)[:80]})") from None
                 if not isinstance(row, dict):
                     raise DumpError(f"{path}, line {number}: expected an object, found {type(row).__name__}")
                 yield number, row
@@ -162,6 +168,8 @@ def read_records(
         elif "input" in row:
             problem = _digest(row["input"], row.get("gts"))
             if sources is not None and problem not in labels:
+                if not isinstance(row["input"], str):
+                    raise DumpError(f"{path}, line {number}: input is no text, so --data cannot find it")
                 labels[problem] = sources.find(row["input"], row.get("gts"))
         else:
             raise DumpError(f"{path}, line {number}: no problem: neither 'input' nor one of {', '.join(ID_KEYS)}")
@@ -203,7 +211,7 @@ def read_records(
                 correct=bool(grade),
                 data_source=str(data_source),
                 pred=None if not has_pred else "" if pred is None else str(pred),
-                step=int(step) if isinstance(step, (int, float)) else None,
+                step=int(step) if isinstance(step, (int, float)) and math.isfinite(step) else None,
                 graded=grade is not None,
                 output=row["output"],
             )

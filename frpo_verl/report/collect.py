@@ -32,6 +32,7 @@ KEYS = {
 #: share of the answers that reached data.max_response_length, put among the metrics of a step by `add_truncation`
 TRUNCATED = "report/truncated"
 LAST_POSSIBLE_STEP = 2**53
+STARTED_OVER = "starts over"
 #: number of last steps over which a training metric is averaged for "after"
 LAST_STEPS = 5
 
@@ -83,8 +84,8 @@ def metric_files(folder: Path) -> list[Path]:
 
 
 def read_metrics(files: Iterable[Path], notes: list[str] | None = None) -> dict[int, dict[str, float]]:
-    """step -> its numbers. A step that was written again (after a resume) keeps the last value of each name; a line
-    that is cut off or is not verl's {"step", "data"} is passed over, as are values that are no number. null is how
+    """step -> its numbers. A step that was written again (after a resume) keeps the last value of each name; a file that begins
+    at step 0 or 1 is a run that was started over, and what earlier files hold is left out. A line that is cut off or is not verl's {"step", "data"} is passed over, as are values that are no number. null is how
     verl writes a number that is not finite: it is read as nan.
 
     Args:
@@ -93,7 +94,7 @@ def read_metrics(files: Iterable[Path], notes: list[str] | None = None) -> dict[
     """
     steps: dict[int, dict[str, float]] = {}
     for file in files:
-        passed = 0
+        passed, begun = 0, False
         try:
             with open(file, encoding="utf-8", errors="replace") as lines:
                 for line in lines:
@@ -105,6 +106,13 @@ def read_metrics(files: Iterable[Path], notes: list[str] | None = None) -> dict[
                     except (ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError):
                         passed += bool(line.strip())
                         continue
+                    if not begun and step <= 1 and max(steps, default=0) > 1:
+                        if notes is not None:
+                            notes.append(
+                                f"{file.name} {STARTED_OVER}: {len(steps)} steps of earlier starts are left out"
+                            )
+                        steps.clear()
+                    begun = True
                     kept = steps.setdefault(step, {})
                     for name, value in data:
                         if value is None:
@@ -246,6 +254,8 @@ def load_run(path: str | Path, data: Iterable[str | Path] | None = None, name: s
     run.dumps = dumps or _named_folder(run.config, "trainer.validation_data_dir")
     if run.dumps is not None:
         found, notes = read_validations(run.dumps, data)
+        if any(STARTED_OVER in note for note in run.notes):  # dumps of a later step are the earlier start's
+            found = {step: result for step, result in found.items() if step <= max(run.steps)}
         run.validations = {step: summary for step, (summary, _) in found.items()}
         run.shares = {step: shares for step, (_, shares) in found.items()}
         run.notes += notes

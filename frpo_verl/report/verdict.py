@@ -107,19 +107,33 @@ def _percent(value: float, ends: tuple[float, float] | None = None) -> str:
     return f"{100 * value:.1f}{interval} %"
 
 
-def _main_measure(subject: Subject) -> _Change | None:
-    """The first data source's mean@n from the dumps, else verl's held-out reward, else None."""
-    for source in subject.sources():
+def _main_measure(subject: Subject, only: str | None = None) -> _Change | None:
+    """The first data source's mean@n from the dumps, else verl's held-out reward, else None; of `only` if that is given."""
+    for source in subject.sources() if only is None else [only]:
         name = subject.mean_metric(source)
         change = _change(f"{name} on {source_label(subject.runs[0], source)}", subject.validation(source, name or ""))
         change = _with_gap(change, subject, source)
         if change is not None:
             return change
-    for source in sorted({s for run in subject.runs for s in run.held_out}):
+    for source in _held_out_sources(subject) if only is None else [only]:
         change = _change(f"held-out reward on {source}", subject.held_out(source))
         if change is not None:
             return change
     return None
+
+
+def _held_out_sources(subject: Subject) -> list[str]:
+    return sorted({s for run in subject.runs for s in run.held_out})
+
+
+def _common_source(subjects: Sequence[Subject]) -> str | None:
+    """The first data source by which all of them can be measured."""
+    ways = [
+        [s for s in subject.sources() if _main_measure(subject, s)]
+        or [s for s in _held_out_sources(subject) if _main_measure(subject, s)]
+        for subject in subjects
+    ]
+    return next((s for s in ways[0] if all(s in other for other in ways)), None)
 
 
 def _measure_sentence(change: _Change) -> str:
@@ -199,14 +213,18 @@ def of_one(subject: Subject, warnings: Sequence[Warning]) -> Verdict:
 
 
 def _overlap(
-    subjects: Sequence[Subject], ahead: str, behind: str, best: _Change, second: _Change
+    subjects: Sequence[Subject], ahead: str, behind: str, best: _Change, second: _Change, source: str
 ) -> tuple[bool, str | None]:
     """(whether two subjects cannot be told apart at their last validation, the sentence with the numbers)."""
     runs = [next(s for s in subjects if s.name == name).runs for name in (behind, ahead)]
     if all(len(members) == 1 for members in runs):
-        tables = [members[0].shares.get(c.steps[1], {}) for members, c in zip(runs, (second, best), strict=True)]
-        source = next((s for s in tables[0] if s in tables[1]), None)
-        found = paired(tables[0][source], tables[1][source]) if source is not None else None
+        tables = [
+            members[0].shares.get(c.steps[1], {}).get(source, {})
+            for members, c in zip(runs, (second, best), strict=True)
+        ]
+        if all(tables) and not set(tables[0]) & set(tables[1]):
+            return True, "They have no held-out problem in common."
+        found = paired(*tables)
         if found:
             low, high, problems = found
             text = (
@@ -222,13 +240,20 @@ def _overlap(
 def of_several(subjects: Sequence[Subject], warnings: Sequence[Warning]) -> Verdict:
     """Which subject is ahead on the held-out problems, and whether that can be told from chance."""
     changes = {subject.name: _main_measure(subject) for subject in subjects}
-    ranked = sorted((c.after, name) for name, c in changes.items() if c is not None)[::-1]
+    measured = [subject for subject in subjects if changes[subject.name] is not None]
     sentences = []
+    source = _common_source(measured) if len(measured) > 1 else None
+    if source is not None:
+        changes |= {subject.name: _main_measure(subject, source) for subject in measured}
+    ranked = sorted((c.after, name) for name, c in changes.items() if c is not None)[::-1]
     if len(ranked) < 2:
         headline, kind = "Not decided: fewer than two of them have two validations.", OPEN
+    elif source is None:
+        headline, kind = "Not comparable: they were validated on different data sets.", OPEN
+        sentences += [f"{name}: {c.label} {c.shown(True)}." for name, c in changes.items() if c is not None]
     else:
         best, second = (changes[name] for _, name in ranked[:2])
-        overlap, why = _overlap(subjects, ranked[0][1], ranked[1][1], best, second)
+        overlap, why = _overlap(subjects, ranked[0][1], ranked[1][1], best, second, source)
         if best.after == second.after:
             headline, kind = f"{ranked[0][1]} and {ranked[1][1]} are equal on the held-out problems.", OPEN
         elif overlap:
@@ -255,13 +280,13 @@ def of_several(subjects: Sequence[Subject], warnings: Sequence[Warning]) -> Verd
         "entropy",
         "length",
     ]
-    rows = [_row(subject, changes[subject.name]) for subject in subjects]
+    rows = [_row(subject, changes[subject.name], source) for subject in subjects]
     return Verdict(kind, headline, [*sentences, _warned(warnings)], header, rows)
 
 
-def _row(subject: Subject, change: _Change | None) -> list[str]:
+def _row(subject: Subject, change: _Change | None, common: str | None) -> list[str]:
     passes = "–"
-    for source in subject.sources()[:1]:
+    for source in [common] if common in subject.sources() else subject.sources()[:1]:
         ks = subject.ks(source)
         c = subject.validation(source, f"pass@{ks[-1]}") if ks else None
         if c is not None:
