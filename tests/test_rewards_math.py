@@ -196,6 +196,29 @@ def test_failures_are_marked(no_pool):
     assert (result["score"], result["verify_error"]) == (0.0, 1.0)
 
 
+@pytest.mark.parametrize(
+    ("answer", "gold"),
+    [
+        ("3^{10000}:1", "5"),
+        ("3^{10000}", r"\ln 2"),
+        ("x=3^{10000}", "x^2+y^2=1"),
+        ("(1,3^{10000})", r"(1,5)\setminus\{2\}"),
+    ],
+)
+def test_numbers_that_python_does_not_write_are_wrong_and_not_raised(answer, gold):
+    assert compute_score("math", boxed(answer), gold, deadline=60.0)["acc"] == 0.0
+
+
+def test_what_is_raised_on_the_way_is_a_failed_verification(monkeypatch):
+    def broken(*args):
+        raise ValueError("broken")
+
+    monkeypatch.setattr(reward.compare, "compare", broken)
+    monkeypatch.setattr(reward.compare, "canonical", broken)
+    result = compute_score("math", boxed("5"), "5")
+    assert (result["score"], result["pred"], result["verify_error"]) == (0.0, "5", 1.0)
+
+
 def test_failure_window():
     window = FailureWindow(size=100, share=0.05, minimum=50)
     assert [window.add(False) for _ in range(95)] == [None] * 95

@@ -69,12 +69,16 @@ def judge(pred, gold, *, deadline, memory_gb, max_answer_chars, workers):
             False,
             f"the answer has {len(pred)} characters, more than max_answer_chars={max_answer_chars}",
         )
-    verdict = compare.compare(gold, pred)
-    if verdict is False and reading.read(gold, True)[1:] == ("unread",):
+    try:
+        verdict = compare.compare(gold, pred)
+        unread = verdict is False and reading.read(gold, True)[1:] == ("unread",)
+        reason = guard.refuse(spelling.normalize(pred), spelling.normalize(gold)) if verdict is None else ""
+    except Exception as error:  # a slip of ours must not end the training run
+        return False, False, f"{type(error).__name__}: {error}"
+    if unread:
         return False, False, f"the ground truth {gold[:80]!r} can't be read"
     if verdict is not None:
         return verdict, False, ""
-    reason = guard.refuse(spelling.normalize(pred), spelling.normalize(gold))
     if reason:
         return False, False, reason
     from frpo_verl.rewards import pool
@@ -157,7 +161,7 @@ def compute_score(
         score += float(format_bonus)
     if overlong_max_length:
         score += shaping.soft_overlong(len(solution), overlong_max_length, overlong_buffer)
-    pred = "" if answer is None else compare.canonical(answer[:MAX_PRED_CHARS])[:MAX_PRED_CHARS]
+    pred = "" if answer is None else _vote(answer[:MAX_PRED_CHARS])[:MAX_PRED_CHARS]
     return {
         "score": score,
         "acc": float(equal),
@@ -165,6 +169,14 @@ def compute_score(
         "verify_timeout": float(timed_out),
         "verify_error": float(bool(error)),
     }
+
+
+def _vote(answer):
+    """The answer in one spelling, or as it is where that fails."""
+    try:
+        return compare.canonical(answer)
+    except Exception:
+        return answer
 
 
 def _refuse_unknown(unknown):
