@@ -14,6 +14,10 @@ from frpo_verl.rewards.values import INFINITY, Assign, Chain, Formula, Items, Nu
 
 _DECIMAL_COMMA = re.compile(r"^[+-]?\d+,\d+$")
 _FUNCTION = re.compile(r"(.+)\(([a-z](?:,[a-z])*)\)$")
+# VI, HTH, A1: letters whose order counts, and a word of letters that was set as text
+_CODE = re.compile(r"[A-Z]{2,}|[A-Z]+\d[A-Z\d]*")
+_LETTERED = re.compile(r"[A-Z\d]*[A-Z]\d[A-Z\d]*")
+_TEXT_WORD = re.compile(r"\$?\\(?:text|textbf|textit|textrm|mathrm|mbox)\{\s*[A-Za-z]{2,}\s*\}\$?")
 _OPEN = {"()", "open"}
 TABLE = {}
 
@@ -117,6 +121,8 @@ def _formulas(g, p, ask):
         return False
     if g.text == p.text:
         return True
+    if _CODE.fullmatch(g.text) or _LETTERED.fullmatch(p.text) and g.text.isalnum():  # XI is not IX, A1 not 1A
+        return p.text.replace("*", "") == g.text
     # 0 q is 0: an equation in another variable is another equation
     other = g.kind == "relation" and letters_of(p.text) - letters_of(g.text)
     return False if other or INFINITY.text in (g.text[-6:], p.text[-6:]) else ask(g.text, p.text, g.kind)
@@ -288,6 +294,8 @@ def compare(gold, pred, ask=unknown):
         p = read(pred.strip().replace(",", "."))
     if normalize(gold) == normalize(pred):
         return True
+    if isinstance(g, Formula) and _TEXT_WORD.fullmatch(gold.strip()):
+        return False
     return same(g, p, ask)
 
 
