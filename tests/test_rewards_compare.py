@@ -88,6 +88,33 @@ RULES = {
         ("40", [r"0.4", r"41\%"], [r"40\%"]),
         ("2m+3s", ["2m+3", "2+3", "5"], ["3s+2m"]),
     ],
+    "things that are counted": [
+        (
+            "42",
+            ["43 stickers", "42xyz", "42 xyz", "42 sinx", "42 sin x", "42 theta", r"\frac{42}{1}abcd", "42 abcd*efgh"]
+            + [f"42 {word}" for word in ("times two", "or more", "stickers or 43", "million", "dozen", "to go")]
+            + [
+                f"42 {word}"
+                for word in ("twelfths", "not", "factorial", "negative", "cubed", "stickers and more", "zillion")
+            ]
+            + [
+                f"42 {word}"
+                for word in ("at least", "at most", "wrong", "stickers per cent", "hundred stickers", "seventy")
+            ]
+            + ["42 stickers, 43 stickers", "42 stickers 43", "-42 stickers", "42 basis points", "4 2 stickers"],
+            [
+                "42 stickers",
+                r"42 \text{ stickers}",
+                "42 red balloons",
+                "42.0 DVDs",
+                "42 sheets of paper",
+                "$42$ loaves",
+            ],
+        ),
+        ("48", ["4 stickers", "48 dozen", "48 dozen muffins"], ["4 dozen muffins", "48 muffins"]),
+        ("42 cm", ["42 m", "43 cm"], ["42"]),
+        (r"42\%", ["42 stickers"], [r"42\%"]),
+    ],
     "matrices": [
         (
             r"\begin{pmatrix}2&4\\6&8\end{pmatrix}",

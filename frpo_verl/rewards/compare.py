@@ -7,7 +7,7 @@ sees single formulas, relations and sets only: what is a list, a tuple, a name o
 
 import re
 
-from frpo_verl.rewards.numbers import _ONE, ROUNDED_DIGITS, approximate, read_number, same_number
+from frpo_verl.rewards.numbers import _ONE, ROUNDED_DIGITS, approximate, read_counted, read_number, same_number
 from frpo_verl.rewards.reading import letters_of, read
 from frpo_verl.rewards.spelling import normalize
 from frpo_verl.rewards.values import INFINITY, Assign, Chain, Formula, Items, Number, Text, write
@@ -294,6 +294,8 @@ def compare(gold, pred, ask=unknown):
         p = read(pred.strip().replace(",", "."))
     if normalize(gold) == normalize(pred):
         return True
+    if isinstance(g, Number) and not (g.unit or g.percent):  # 42 stickers; with a unit it is said what is counted
+        p = read_counted(normalize(pred)) or p
     if isinstance(g, Formula) and _TEXT_WORD.fullmatch(gold.strip()):
         return False
     return same(g, p, ask)

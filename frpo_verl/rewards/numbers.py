@@ -10,7 +10,7 @@ from fractions import Fraction
 from functools import lru_cache
 from math import gcd, isqrt
 
-from frpo_verl.rewards.units import SCALES, is_symbol, read_unit
+from frpo_verl.rewards.units import SCALES, is_symbol, names_things, read_unit
 from frpo_verl.rewards.values import Number
 
 MAX_CHARS = 2_000
@@ -35,6 +35,9 @@ _MIXED = re.compile(
 _UNIT = r"[^\W\d_]+(?:\^\{?-?\d\}?)?"
 _PHRASE = rf"{_UNIT}(?:[ */.]+{_UNIT})*\.*|°[CF]|[€£¥₹₩¢]"  # deterministic: no text makes it backtrack
 _SUFFIX = re.compile(rf"^(.*?[\d)}}%!°])([ ␣]?)({_PHRASE})$", re.DOTALL)
+_THINGS = re.compile(
+    rf"(?:[^A-Za-z]|\\[A-Za-z]+)*?[\d)}}] (?:(?:{'|'.join(SCALES)}) )?([A-Za-z]{{2,}}(?: [A-Za-z]{{2,}}){{0,5}})"
+)
 
 
 class _NotRead(Exception):
@@ -249,6 +252,12 @@ def read_number(s, trusted=False) -> Number | None:
     places = len(lone) - lone.index(".") - 1 if re.fullmatch(r"\d*\.\d+", lone) and factor == 1 else 0
     digits = len(lone.replace(".", "").lstrip("0")) if places else 0
     return Number(form, places, digits, reader.decimal and "overline" not in core, percent, unit)
+
+
+def read_counted(s):
+    """Read a number and words that only name what is counted, `42 stickers`; None when it is none."""
+    match = _THINGS.fullmatch(s) if len(s) <= MAX_CHARS else None
+    return read_number(s, True) if match and names_things(match[1]) else None
 
 
 def approximate(form):

@@ -39,6 +39,25 @@ NEVER = frozenset(
     "sevenths eighth eighths ninths tenth tenths hundredth hundredths thousandths squared cubed dozen dozens score "
     "hundred thousand million billion trillion infinite maybe".split()
 )
+# words behind the number of an answer that change it, bound it or take it back, besides NEVER: they name no thing
+_NO_THING = NEVER | frozenset(
+    "zero one two three four five six seven eight nine ten eleven twelve hundreds thousands millions billions "
+    "trillions lakh lakhs crore crores gross mil thou thousandth myriad googol couple half fourth sixth seventh ninth "
+    "double doubled triple tripled twice thrice quadruple quadrupled halve halved inverse reciprocal factorial negative "
+    "positive opposite minus cube cubes power powers exponent modulo factor binary octal hex hexadecimal decimal decimals "
+    "percents percentage percentages permille basis ppm add added subtract subtracted multiply multiplied divide divided "
+    "raised sum difference product quotient remainder repeating recurring per approx approximately about around "
+    "roughly nearly almost least most maximum minimum max min below under above beyond between before after until "
+    "exceeding exclusive excluding except without unless either neither nor none non cannot wrong incorrect false untrue "
+    "invalid impossible unknown undefined but however instead rather actually wait versus perhaps possibly probably "
+    "likely otherwise else also another equals equal det gcd lcm lim abc xyz alpha beta gamma delta epsilon zeta eta theta "
+    "iota kappa lambda omega sigma tau phi psi chi rho degree degrees".split()
+)
+_NUMERAL = re.compile(
+    r"\w*illion(?:th)?s?|\w*tieths?|(?:elev|sev)enths?|twelfths?|(?:thir|four|fif|six|seven|eigh|nine)teen\w*"
+    r"|(?:twen|thir|for|fif|six|seven|eigh|nine)t(?:y|ies)\w*"
+)
+_FUNCTION = re.compile(r"(?:arc)?(?:sin|cos|tan|cot|sec|csc|log|ln|exp|sqrt)h?[abcntxyz]?")  # 5 sinx
 SCALES = {"dozen": 12, "hundred": 100, "thousand": 10**3, "million": 10**6, "billion": 10**9, "trillion": 10**12}
 
 
@@ -111,6 +130,18 @@ def read_unit(text, trusted=False):
         for side in (False, True)
     )
     return "/".join(["*".join(above), *below])
+
+
+@lru_cache(maxsize=8192)
+def names_things(words):
+    """Whether words behind the number of an answer only say what is counted: words of three letters or more, none of
+    which is a number, an operation, a bound or a doubt."""
+    return all(read_unit(word) is not None or word == "of" or _names_a_thing(word.lower()) for word in words.split())
+
+
+def _names_a_thing(word):
+    is_word = len(word) > 3 or re.search("[aeiou]", word) and len(word) == 3
+    return bool(is_word) and word not in _NO_THING and not _NUMERAL.fullmatch(word) and not _FUNCTION.fullmatch(word)
 
 
 def is_symbol(text):
