@@ -149,6 +149,10 @@ RULES = {
         ("x^{2024}+1", ["x^{2023}+1"], ["1+x^{2024}"]),
         ("(x+y+z+1)^{300}", ["(x+y+z-1)^{300}"], ["(1+z+x+y)^{300}"]),
     ],
+    "imaginary exponents": [
+        (r"e^{i\pi/3}", [r"e^{-\pi i/3}", r"e^{\pi i/4}"], [r"e^{\pi i/3}", r"\frac12+\frac{\sqrt3}{2}i"]),
+        (r"\frac12+\frac{\sqrt3}{2}i", [r"e^{-i\pi/3}", r"e^{i\pi/6}"], [r"e^{i\pi/3}"]),
+    ],
     "chains": [
         (
             "5",

@@ -46,11 +46,13 @@ def _factorials(s, closing):
 
 
 def _within(text, limit):
-    """Whether a number is at most `limit`; in what is no number, such as 2n, every number has to be."""
+    """Whether a number is at most `limit`, in its real and its imaginary part; in what is no number, such as 2n, every number has to be."""
     number = read_number(text)
     if number is not None:
-        value = approximate(number.form)
-        return value is not None and abs(value) <= limit
+        real = {(n, k, 0): c for (n, k, m), c in number.form.items() if m == 0}
+        imaginary = {(n, k, 0): c for (n, k, m), c in number.form.items() if m == 1}
+        values = [approximate(part) for part in (real, imaginary)]
+        return None not in values and all(abs(value) <= limit for value in values)
     tower = "^" in text and not re.search(r"(?<!\\)[A-Za-z]", text)
     return not tower and all(int(digits[:9]) <= limit for digits in re.findall(r"\d+", text))
 
