@@ -177,8 +177,11 @@ def _items(g, p, ask):
 
 @_rule((Items, Formula), (Items, Number))
 def _items_other(g, p, ask):
-    """Sums and products of matrices (no determinant), sets with other operations, and 7:32 as a fraction."""
+    """Sums and products of matrices (no determinant), sets with other operations, 7:32 as a fraction, and one value that
+    is said in several ways."""
     items, other = (g, p) if isinstance(g, Items) else (p, g)
+    if items is p and items.kind == "list" and getattr(g, "kind", "value") == "value":
+        return len(_units(items) - {""}) < 2 and _all(same(g, item, ask) for item in items.items)
     if items.kind == "ratio" and len(items.items) == 2:
         quotient = read("\\frac" + "".join(f"{{{write(item) or '?'}}}" for item in items.items))
         return same(quotient, other, ask) if items is g else same(other, quotient, ask)
