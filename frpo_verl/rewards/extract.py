@@ -1,6 +1,6 @@
 r"""Find the final answer in a response.
 
-The last mark wins: `\boxed{}`, `#### x`, "The final answer is x". Without one of them the last "Answer: x", "A: x" or
+The last mark wins: `\boxed{}`, `#### x`, `<answer>x</answer>`, "The final answer is x". Without one of them the last "Answer: x", "A: x" or
 "the answer is x"; else, for some data sources, the last number; else a formula that ends the response or a last sentence
 that begins with "Therefore", "Thus", "Hence" or "So". Nothing here is
 evaluated, and every search is linear in the length of the response: marks are found from the end by plain string search,
@@ -21,11 +21,15 @@ LAST_NUMBER_SOURCES = ("openai/gsm8k", "gsm8k")
 _END = re.compile(
     r"<\|(?:im_end|im_start|endoftext|eot_id|end_of_text|end)\|>|</s>|<end_of_turn>|<eos>|<｜end▁of▁sentence｜>"
 )
-_BOX = re.compile(r"\\(?:boxed|fbox)\b\s*")
-_BARE = re.compile(r"[-+]?[\w.]+")
+_BOX = re.compile(r"\\(?:boxed|fbox)(?![A-Za-z_])\s*")
+_BARE = re.compile(r"[-+]?(?:\.?\w)+")
 _WRAP = re.compile(r"\\(?:text|mathrm|textbf)\s*\{|\\[()\[\]]|\\(?:quad|qquad|,|;|!| )|[{}$~*]")
 _NOT_JOINED = re.compile(
     r"\b(?:no|not|wait|actually|but|so|then|thus|hence|instead|however|therefore|rather|wrong)\b", re.I
+)
+_HEADING = re.compile(r"\s*\d{1,2}[.)]\s+(?!I hope)[A-Za-z*]")  # #### 2. Check
+_MANNER = re.compile(
+    r"(?:given|expressed|written|stated|measured|shown|rounded)\s(?!by\b|as\b)|(?:in|above|below)\b", re.I
 )
 _DENIED = re.compile(r"(?:\b(?:not|never)|n't)(?:\s+(?:be|equal(?:\s+to)?))?[\s$*\\(\[]*$")
 _FINAL = re.compile(
@@ -163,7 +167,12 @@ def _final(tail):
     matches = list(_FINAL.finditer(tail))
     for match in matches[:-4:-1]:
         line = _line(tail, match.end())
-        if line and "\\boxed" not in line and (re.search(r"[\d$\\(]", line) or len(line) == 1):
+        if (
+            line
+            and "\\boxed" not in line
+            and not _MANNER.match(line)
+            and (re.search(r"[\d$\\(]", line) or len(line) == 1)
+        ):
             return line, match.start()
     return None
 
@@ -192,7 +201,13 @@ def extract_answer(solution, data_source="", last_number_sources=LAST_NUMBER_SOU
     if hashes >= 0:
         line = _line(solution[hashes + 4 : hashes + 4 + MAX_WINDOW], 0)
         # a heading of markdown behind a box is no answer
-        marks += [(hashes, line)] if line and (boxed is None or line[0] in "+-.0123456789\\$([") else []
+        heading = _HEADING.match(solution, hashes + 4) or line[:1] not in tuple("+-.0123456789\\$([")
+        marks += [(hashes, line)] if line and not (boxed and heading) else []
+    tag = tail.rfind("<answer>")
+    stop = tail.find("</answer>", tag)
+    if 0 <= tag < stop:
+        line = _line(tail[tag + len("<answer>") : stop], 0)
+        marks += [(offset + tag, line)] if line else []
     final = _final(tail)
     if final is not None:
         marks.append((offset + final[1], final[0]))
