@@ -231,7 +231,8 @@ def _assigns(g, p, ask):
     what is; the other way round it does."""
     if isinstance(g, Assign) and isinstance(p, Formula) and p.kind == "relation":
         return False
-    if isinstance(g, Text) and g.kind == "choice" and p.words:  # (B) and (B) 12
+    label = isinstance(g, Text) and g.kind == "choice" or isinstance(g, Formula) and re.fullmatch("[A-E]", g.text)
+    if label and isinstance(p, Assign) and p.words:  # (B) and (B) 12
         return g.text.lower() == p.name
     if isinstance(g, Formula) and g.kind == "relation":
         value, interval = write(p.value), isinstance(p.value, Items)

@@ -18,7 +18,12 @@ UNICODE = str.maketrans({
 })  # fmt: skip
 _DELIMITERS = (("$$", "$$"), ("$", "$"), ("\\(", "\\)"), ("\\[", "\\]"))
 _GROUP = re.compile(r"(?<![\d.,^_{])\d{1,3}(?:,\d{3})+(?![\d,])")
-_FRACTION = re.compile(r"\\frac\s*(\{[^{}]*\}|\d|[a-zA-Z])\s*(\{[^{}]*\}|\d|[a-zA-Z])")
+_GREEK = (
+    r"\\(?:pi|alpha|beta|gamma|delta|epsilon|varepsilon|theta|lambda|mu|rho|sigma|tau|phi|varphi|psi|omega)(?![A-Za-z])"
+)
+_ARGUMENT = rf"\{{[^{{}}]*\}}|\d|[a-zA-Z]|{_GREEK}"  # of a command, with or without braces
+_FRACTION = re.compile(rf"\\frac\s*({_ARGUMENT})\s*({_ARGUMENT})")
+_BARE_FRACTION = re.compile(r"(\^|_|\\sqrt\s*)(\\frac\{[^{}]*\}\{[^{}]*\})")  # x^\frac12
 _TEXT = re.compile(
     r"\\(?:text(?:bf|it|rm|tt|normal)?|math(?:rm|bf|it|sf)|operatorname|[mh]box|underline|bf|rm)\s*(?=\{)"
 )
@@ -47,7 +52,8 @@ _NOTATION = _compiled(
     (r"<=|\\leqq", r"\\le "), (r">=|\\geqq", r"\\ge "), (r"!=|\\neq(?![A-Za-z])", r"\\ne "),
     (r"\\lt(?![A-Za-z])", "<"), (r"\\gt(?![A-Za-z])", ">"), (r"\\lbrace(?![A-Za-z])", r"\\{"),
     (r"\\rbrace(?![A-Za-z])", r"\\}"), (r"\*\*", "^"), (r"\\(?:cdot|times|ast)(?![A-Za-z])", "*"),
-    (r"\\div(?![A-Za-z])", "/"), (r"(?<=[\d}])\s*(?:percent(?:age)?|per cent|pct)(?![A-Za-z])", "%"),
+    (r"\\div(?![A-Za-z])", "/"), (r"\\lg(?![A-Za-z])", r"\\log_{10} "), (r"(?<=[A-Za-z])\s*([/*])\s*␣", r"\1"),
+    (rf"\\sqrt\s*({_GREEK})", r"\\sqrt{\1}"), (r"\\[dt]?binom\s+([A-Za-z])\s*([A-Za-z\d])", r"\\binom{\1}{\2}"), (r"(?<=[\d}])\s*(?:percent(?:age)?|per cent|pct)(?![A-Za-z])", "%"),
     (r"(?<![A-Za-z])(?:np|numpy|math|sympy)\.(?=[a-z])", ""), (r"\^\s*(-\d+)", r"^{\1}"),
     (rf"(?<![\\A-Za-z])({_FUNCTIONS})(?=[\s(\d{{^])", r"\\\1 "), (r"(?<![\\A-Za-z])pi(?![A-Za-z])", r"\\pi "),
     (r"(?<![\\A-Za-z])(?:infty|infinity|inf|oo)(?![A-Za-z])", r"\\infty "), (r"([\^_])\{(\w)\}(?!\d)", r"\1\2"),
@@ -129,7 +135,7 @@ def _braced_fractions(s):
         s, before = _FRACTION.sub(lambda m: f"\\frac{{{m[1].strip('{}')}}}{{{m[2].strip('{}')}}}", s), s
         if s == before:
             break
-    return s
+    return _BARE_FRACTION.sub(r"\1{\2}", s)
 
 
 @lru_cache(maxsize=8192)
