@@ -6,7 +6,7 @@ import pytest
 from omegaconf import OmegaConf
 
 from frpo_verl.settings import ConfigError
-from frpo_verl.verl_plugin.layout_checks import check_layout
+from frpo_verl.verl_plugin.layout_checks import check_cpu, check_layout
 
 ACTOR, REF, ROLLOUT = (f"actor_rollout_ref.{part}" for part in ("actor", "ref", "rollout"))
 
@@ -202,3 +202,74 @@ def test_an_evaluation_updates_nothing():
     wrong = {"trainer.n_gpus_per_node": 6, f"{ACTOR}.ppo_max_token_len_per_gpu": 5, f"{ROLLOUT}.top_p": 0.9}
     check_layout(make(**wrong, **{"trainer.val_only": True}), has_reference=False)
     refused(make(**wrong))
+
+
+def test_the_reference_follows_only_the_deprecated_key():
+    """actor.fsdp_config's ranks share the actor's sequences; the reference has its own fsdp_config."""
+    new, old = (f"{ACTOR}.{key}ulysses_sequence_parallel_size" for key in ("fsdp_config.", ""))
+    small = {f"{ACTOR}.ppo_max_token_len_per_gpu": 2560, f"{ROLLOUT}.log_prob_max_token_len_per_gpu": 2560,
+             f"{REF}.log_prob_max_token_len_per_gpu": 2560}  # fmt: skip
+    line = refused(make(**small, **{new: 4}))
+    assert line.startswith(f"{REF}.log_prob_max_token_len_per_gpu=2560 does not hold")
+    assert line.endswith(f"or {old}=4, which the reference follows too (it does not follow the actor's fsdp_config)")
+    follows = {f"{REF}.ulysses_sequence_parallel_size": "${oc.select:" + old + ",1}"}  # verl's ref/dp_ref.yaml
+    check_layout(make(**small, **follows, **{old: 4}), has_reference=True)
+    check_layout(make(**small, **{new: 4, f"{REF}.fsdp_config.ulysses_sequence_parallel_size": 4}), has_reference=True)
+    check_layout(make(**small, **{new: 4}), has_reference=False)  # nobody reads it
+    check_layout(make(**small, **{new: 4, "actor_rollout_ref.model.lora_rank": 8}), has_reference=True)
+
+
+def test_the_engine_reads_the_key_of_the_rank_of_lora():
+    flat, section = "actor_rollout_ref.model.lora_rank", "actor_rollout_ref.model.lora.rank"
+    line = refused(megatron(**{flat: 32}))
+    assert (
+        line.startswith(f"{flat}=32 with {ACTOR}.strategy=megatron, which reads {section}=0")
+        and "set lora.rank" in line
+    )
+    line = refused(make(**{section: 16}))
+    assert (
+        line.startswith(f"{section}=16 with {ACTOR}.strategy=fsdp2, which reads {flat}=0") and "set lora_rank" in line
+    )
+    for right in (make(**{flat: 32}), megatron(**{section: 32}), megatron(**{flat: 32, section: 32})):
+        check_layout(right, has_reference=True)
+
+
+def test_megatron_wants_a_warm_up_shorter_than_the_run():
+    warmup, steps = f"{ACTOR}.optim.lr_warmup_steps", "trainer.total_training_steps"
+    line = refused(megatron(**{warmup: 10, steps: 10}))
+    assert line.startswith(f"{warmup}=10 is not below the 10 steps") and "set it to -1 or less than 10" in line
+    two = {"trainer.v1": {"trainer_mode": "colocate_async", "colocate_async": {"parameter_sync_step": 2}}}
+    for changes in ({warmup: 9, steps: 10}, {warmup: -1, steps: 2}, {warmup: 10, steps: None}, {warmup: 10, steps: 10, **two},
+                    {warmup: 10, steps: 10, f"{ACTOR}.optim.lr_decay_steps": 20}):  # fmt: skip
+        check_layout(megatron(**changes), has_reference=True)
+    check_layout(make(**{warmup: 10, steps: 2}), has_reference=True)  # FSDP does not mind
+
+
+def test_a_checkpoint_has_the_ranks_of_its_run(tmp_path):
+    (tmp_path / "global_step_4/actor").mkdir(parents=True)
+    for rank in range(2):
+        (tmp_path / f"global_step_4/actor/model_world_size_2_rank_{rank}.pt").touch()
+    resume = {"trainer.resume_mode": "resume_path", "trainer.resume_from_path": str(tmp_path / "global_step_4")}
+    line = refused(make(**resume))
+    assert "is of 2 ranks, and trainer.n_gpus_per_node=8 x nnodes=1 has 8" in line and "verl.model_merger" in line
+    check_layout(make(**resume, **{"trainer.n_gpus_per_node": 2}), has_reference=True)
+    check_layout(make(**{**resume, "trainer.resume_mode": "disable"}), has_reference=True)
+    check_layout(
+        make(**{**resume, "trainer.resume_from_path": str(tmp_path)}), has_reference=True
+    )  # verl says what is wrong
+
+
+@pytest.mark.parametrize("visible, gpus", [("", 1), ("NoDevFiles", 1), ("0", 2)])
+def test_ray_gets_its_logical_gpus_on_a_processor(monkeypatch, visible, gpus):
+    config = make(**{"ray_kwargs.ray_init.num_gpus": gpus, f"{ROLLOUT}.name": "hf"})
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
+    with pytest.raises(ConfigError, match="unset CUDA_VISIBLE_DEVICES") as error:
+        check_cpu(config)
+    assert str(error.value).startswith(f"CUDA_VISIBLE_DEVICES={visible!r}") and "\n" not in str(error.value)
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0,1")
+    check_cpu(config)
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES")
+    check_cpu(config)
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
+    monkeypatch.setattr("ray.is_initialized", lambda: True)  # a process of Ray's: it has set the variable itself
+    check_cpu(config)

@@ -35,7 +35,7 @@ def test_a_run_with_a_rank_on_each_node(tmp_path):
     inputs, run = e2e.make_inputs(tmp_path / "inputs"), tmp_path / "run"
     run.mkdir()
     ray_init = [
-        f"~ray_kwargs.ray_init.{key}" for key in ("num_cpus", "num_gpus", "include_dashboard")
+        f"~ray_kwargs.ray_init.{key}" for key in ("address", "num_cpus", "num_gpus", "include_dashboard")
     ]  # it runs already
     nodes = ["trainer.nnodes=2", "trainer.n_gpus_per_node=1", "trainer.total_training_steps=2"]
     main_ppo = e2e.command(inputs, run, *nodes, *ray_init)[3:]  # without `python -m verl.trainer.main_ppo`

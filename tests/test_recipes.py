@@ -25,6 +25,7 @@ PROCESSOR = ["cpu", "cpu_vllm"]
 CPU = ["quickstart_cpu", "gsm8k_cpu", "eval_cpu"]
 EVALUATIONS = ["eval_math", "eval_aime", "eval_cpu"]
 MOE = ["frpo_qwen3_30b_a3b"]
+LORA = ["f_grpo_qwen2.5_math_1.5b", "f_grpo_qwen2.5_math_7b", "f_hal_qwen2.5_math_7b"]
 DENSE_LAYOUTS = ["fsdp", "fsdp_offload", "hf", "megatron", *PROCESSOR]
 MOE_LAYOUTS = ["fsdp_moe", "megatron_moe", "megatron_moe_1node"]
 
@@ -37,6 +38,8 @@ def layouts_of(recipe):
     """The layouts that make sense for a recipe."""
     if recipe in CPU:
         return PROCESSOR
+    if recipe in LORA:  # their keys are FSDP's
+        return [layout for layout in DENSE_LAYOUTS if layout != "megatron"]
     return [*MOE_LAYOUTS, "cpu"] if recipe in MOE else DENSE_LAYOUTS
 
 
@@ -80,6 +83,7 @@ def workplace(tmp_path, monkeypatch):
     """A folder where every file and model that a recipe names exists."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(vllm_cpu, "installed", lambda: True)
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
     health.require("driver")  # judged once in a process: before a layout sets VERL_PLATFORM
 
     def settle(config):
@@ -176,6 +180,14 @@ def test_a_check_goes_behind_every_recipe(workplace, recipe, check):
     assert resolved["layout"] == "cpu" if check == "twin" else True
 
 
+def test_the_check_of_memory_keeps_every_group_and_has_no_warm_up(workplace):
+    """Answers that all end at the limit may all get one reward: a filter would ask for other groups for ever."""
+    for layout in ("fsdp", "megatron"):  # Megatron wants a warm-up shorter than the two steps
+        resolved = accept(workplace(compose_ppo("+recipe=rpg_qwen3_4b", f"layout={layout}", "+check=fit")))
+        assert resolved["algorithm"]["filter_groups"]["enable"] is False
+        assert resolved["actor_rollout_ref"]["actor"]["optim"]["lr_warmup_steps"] == -1
+
+
 def test_a_check_in_front_of_the_recipe_would_lose_its_folder():
     """Why the docs say: behind. Hydra composes in the order typed."""
     assert compose_ppo("+check=fit", "+recipe=smoke").run_dir == "runs/smoke/frpo"
@@ -194,6 +206,8 @@ SENSELESS = [
     (["+recipe=rpg_qwen2.5_math_7b", "method=f_hal"], "algorithm.filter_groups.enable=true"),
     (["+recipe=frpo_qwen3_4b", "actor_rollout_ref.ref.fsdp_config.model_dtype=bf16"], "model_dtype=bf16"),
     (["+recipe=rpg_qwen3_4b", "actor_rollout_ref.actor.clip_ratio_high=0.3"], "clip_ratio_high=0.3"),
+    (["+recipe=f_grpo_qwen2.5_math_1.5b", "layout=megatron"], "which reads actor_rollout_ref.model.lora.rank=0"),
+    (["+recipe=rpg_qwen3_4b", "layout=megatron", "trainer.total_training_steps=10"], "lr_warmup_steps=10 is not below"),
     (["+recipe=eval_math"], "name is not set"),
     (["+recipe=eval_math", "name=a", "+check=fit"], "val_before_train=false beside val_only=true"),
     (["+recipe=smoke", "layout=fsdp_moe"], "rollout.tensor_model_parallel_size=4"),
@@ -361,6 +375,9 @@ TYPED = [  # what docs/recipes.md tells to type
     [FRPO_4B, "method=atr_grpo", "actor_rollout_ref.actor.policy_loss.clip.delta=0.0331"],
     ["+recipe=f_grpo_qwen2.5_math_1.5b", "actor_rollout_ref.actor.policy_loss.f_grpo.divergence=kl", "run_dir=runs/f_grpo_kl"],
     [FRPO_4B, "layout=fsdp_offload", "trainer.n_gpus_per_node=2"],
+    ["+recipe=qwen3_1.7b_gsm8k", "layout=fsdp_offload", "trainer.n_gpus_per_node=1"],
+    ["+recipe=prl_qwen2.5_math_1.5b", "layout=hf", "trainer.n_gpus_per_node=1"],
+    ["+recipe=f_grpo_qwen2.5_math_7b", "layout=megatron", "actor_rollout_ref.model.lora.rank=32"],
     ["+recipe=frpo_qwen3_30b_a3b", "trainer.nnodes=2", "actor_rollout_ref.actor.ppo_max_token_len_per_gpu=10240"],
     ["+recipe=frpo_qwen3_30b_a3b", "trainer.nnodes=128", "data.train_batch_size=4096",
      "actor_rollout_ref.actor.ppo_mini_batch_size=1024", "actor_rollout_ref.rollout.n=16"],

@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Iterator
+from pathlib import Path
 
 import pyarrow.parquet as pq
 from omegaconf import OmegaConf
@@ -16,6 +17,7 @@ from ..settings import ConfigError
 from .cpu import vllm_cpu
 
 ROOT = "actor_rollout_ref"
+ULYSSES = "ulysses_sequence_parallel_size"
 ENGINES = {"McoreActorConfig": "megatron", "VeOmniActorConfig": "veomni", "TorchTitanActorConfig": "torchtitan"}
 
 
@@ -35,6 +37,9 @@ def check_layout(config, *, has_reference: bool) -> None:
         _check_model_dtype(config)
     _check_capacity(config)
     _check_model_ranks(config)
+    _check_lora(config)
+    _check_warmup(config)
+    _check_checkpoint(config)
     if _select(config, "trainer.val_only", False):
         if not _select(config, "trainer.val_before_train", True):
             raise ConfigError(
@@ -42,7 +47,7 @@ def check_layout(config, *, has_reference: bool) -> None:
             )
         return
     _check_sampling(config)
-    _check_token_budgets(config)
+    _check_token_budgets(config, has_reference)
     _check_mini_batch(config)
 
 
@@ -73,6 +78,7 @@ def check_cpu(config) -> None:
             "actor_rollout_ref.rollout.name=vllm with VERL_PLATFORM=cpu: vLLM is not installed; install its build for "
             "processors (docs/engines.md), or set layout=cpu"
         )
+    _check_visible_devices(config)
     mode = _select(config, "trainer.v1.trainer_mode", "sync")
     if mode == "separate_async":
         raise ConfigError(
@@ -84,6 +90,19 @@ def check_cpu(config) -> None:
         raise ConfigError(
             f"actor_rollout_ref.rollout.checkpoint_engine.backend={engine} with VERL_PLATFORM=cpu: it moves weights between "
             "accelerators; set it to naive (trainers that cannot work with it, fully_async and one_step_off, need accelerators)"
+        )
+
+
+def _check_visible_devices(config) -> None:
+    """Ray starts no more logical GPUs than CUDA_VISIBLE_DEVICES names; in Ray's own processes Ray sets the variable."""
+    ray, visible = sys.modules.get("ray"), os.environ.get("CUDA_VISIBLE_DEVICES")
+    wanted = int(_select(config, "ray_kwargs.ray_init.num_gpus", 0))
+    if visible is None or (ray is not None and ray.is_initialized()):
+        return
+    if wanted > (0 if visible in ("", "NoDevFiles") else len(visible.split(","))):
+        raise ConfigError(
+            f"CUDA_VISIBLE_DEVICES={visible!r} with VERL_PLATFORM=cpu: Ray would not start with "
+            f"ray_kwargs.ray_init.num_gpus={wanted}, which are logical here; unset CUDA_VISIBLE_DEVICES"
         )
 
 
@@ -168,32 +187,46 @@ def _parallel(config) -> tuple[int, int]:
             for name in ("tensor", "pipeline", "context")
         )
         return tensor, tensor * pipeline * context
-    old = int(_select(config, f"{actor}.ulysses_sequence_parallel_size", 1))
-    ulysses = old if old > 1 else int(_select(config, f"{actor}.fsdp_config.ulysses_sequence_parallel_size", 1))
-    return ulysses, ulysses
+    return (_ulysses(config, "actor"),) * 2
 
 
-def _budgets(config) -> Iterator[tuple[str, str]]:
-    """(the switch for dynamic batches, the token budget) of every pass."""
-    yield f"{ROOT}.actor.use_dynamic_bsz", f"{ROOT}.actor.ppo_max_token_len_per_gpu"
-    for role in ("rollout", "ref"):
-        yield f"{ROOT}.{role}.log_prob_use_dynamic_bsz", f"{ROOT}.{role}.log_prob_max_token_len_per_gpu"
+def _ulysses(config, role: str) -> int:
+    """Ranks that share one sequence under FSDP: the deprecated key wins, and the reference follows only the actor's."""
+    old = int(_select(config, f"{ROOT}.{role}.{ULYSSES}", 1))
+    return old if old > 1 else int(_select(config, f"{ROOT}.{role}.fsdp_config.{ULYSSES}", 1))
 
 
-def _check_token_budgets(config) -> None:
+def _budgets(config, has_reference: bool) -> Iterator[tuple[str, str, int]]:
+    """(the switch for dynamic batches, the token budget, the ranks that share it) of every pass."""
+    shared, _ = _parallel(config)
+    yield f"{ROOT}.actor.use_dynamic_bsz", f"{ROOT}.actor.ppo_max_token_len_per_gpu", shared
+    key = "log_prob_use_dynamic_bsz", "log_prob_max_token_len_per_gpu"
+    yield f"{ROOT}.rollout.{key[0]}", f"{ROOT}.rollout.{key[1]}", shared
+    if has_reference and not _lora_ranks(config):  # with LoRA the actor is the reference too
+        fsdp = str(_select(config, f"{ROOT}.ref.strategy", "fsdp")).startswith("fsdp")
+        yield f"{ROOT}.ref.{key[0]}", f"{ROOT}.ref.{key[1]}", _ulysses(config, "ref") if fsdp else shared
+
+
+def _check_token_budgets(config, has_reference: bool) -> None:
     """A micro-batch holds at least one prompt with its answer: budget * sequence parallel >= prompt + response."""
     prompt, response = (
         int(_select(config, "data.max_prompt_length", 512)),
         int(_select(config, "data.max_response_length", 512)),
     )
-    shared, _ = _parallel(config)
-    for switch, key in _budgets(config):
+    for switch, key, shared in _budgets(config, has_reference):
         budget = _select(config, key)
         if _select(config, switch, False) and budget is not None and int(budget) * shared < prompt + response:
             times = f" on {shared} ranks" if shared > 1 else ""
+            whole = _parallel(config)[0]
+            also = (
+                f", or {ROOT}.actor.{ULYSSES}={whole}, which the reference follows too (it does not follow the actor's "
+                "fsdp_config)"
+                if shared < whole
+                else ""
+            )
             raise ConfigError(
                 f"{key}={budget}{times} does not hold one prompt and answer of data.max_prompt_length={prompt} + "
-                f"max_response_length={response} tokens: set it to {-(-(prompt + response) // shared)} or more"
+                f"max_response_length={response} tokens: set it to {-(-(prompt + response) // shared)} or more{also}"
             )
 
 
@@ -261,6 +294,57 @@ def _check_experts(config, world: int, gpus: str) -> None:
     if world % group:
         raise ConfigError(
             f"{key}={parallel}: {gpus} is not a multiple of the {group} ranks that hold all experts; change one"
+        )
+
+
+def _lora_ranks(config) -> dict[str, int]:
+    """The keys of LoRA's rank that are set: lora_rank is FSDP's, lora.rank is Megatron's, the trainer reads both."""
+    ranks = {key: int(_select(config, f"{ROOT}.model.{key}", 0)) for key in ("lora_rank", "lora.rank")}
+    return {key: rank for key, rank in ranks.items() if rank > 0}
+
+
+def _check_lora(config) -> None:
+    """The trainer takes the actor without adapters for the reference as soon as one key is set: its engine must read it."""
+    strategy, ranks = str(_select(config, f"{ROOT}.actor.strategy", "fsdp")), _lora_ranks(config)
+    if strategy != "megatron" and not strategy.startswith("fsdp"):
+        return
+    other, own = ("lora_rank", "lora.rank") if strategy == "megatron" else ("lora.rank", "lora_rank")
+    if other in ranks and own not in ranks:
+        raise ConfigError(
+            f"{ROOT}.model.{other}={ranks[other]} with {ROOT}.actor.strategy={strategy}, which reads {ROOT}.model.{own}=0: "
+            "there would be no adapters, and the policy would be its own reference; set "
+            f"{own}, or use layout={'fsdp' if own == 'lora.rank' else 'megatron'}"
+        )
+
+
+def _check_warmup(config) -> None:
+    """Megatron wants a warm-up that ends before the run does."""
+    optim = f"{ROOT}.actor.optim"
+    warmup, steps = (
+        int(_select(config, key, 0)) for key in (f"{optim}.lr_warmup_steps", "trainer.total_training_steps")
+    )
+    mode = _select(config, "trainer.v1.trainer_mode", "sync")
+    updates = steps * int(_select(config, f"trainer.v1.{mode}.parameter_sync_step", 1))
+    decay = int(_select(config, f"{optim}.lr_decay_steps", updates))
+    if str(_select(config, f"{ROOT}.actor.strategy", "")) == "megatron" and steps and 0 < warmup >= decay:
+        raise ConfigError(
+            f"{optim}.lr_warmup_steps={warmup} is not below the {decay} steps of the schedule "
+            f"(trainer.total_training_steps={steps}), and Megatron would stop: set it to -1 or less than {decay}"
+        )
+
+
+def _check_checkpoint(config) -> None:
+    """A checkpoint of FSDP has a file for each rank, named by their number."""
+    path = _select(config, "trainer.resume_from_path")
+    if _select(config, "trainer.resume_mode", "auto") != "resume_path" or path is None:
+        return
+    files = Path(str(path)).expanduser().glob("actor/model_world_size_*_rank_0.pt")
+    worlds = sorted({int(file.name.split("_")[3]) for file in files})
+    world, gpus = _gpus(config)
+    if worlds and world not in worlds and str(_select(config, f"{ROOT}.actor.strategy", "fsdp")).startswith("fsdp"):
+        raise ConfigError(
+            f"trainer.resume_from_path={path} is of {worlds[0]} ranks, and {gpus} has {world}: set them to the run's, or "
+            "merge it with `python -m verl.model_merger` and give the result as actor_rollout_ref.model.path"
         )
 
 
