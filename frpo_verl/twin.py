@@ -23,6 +23,7 @@ VAL_ROWS = 4
 VAL_ANSWERS = 4
 FOLDER = Path("build/twin")
 NOT_SET = "not set"
+LAYOUTS = ("layout=cpu", "layout=cpu_vllm")
 
 
 class TwinError(Exception):
@@ -57,10 +58,13 @@ def plan(recipe: str, overrides: list[str], folder: Path = FOLDER) -> Twin:
         folder: where the small data files go.
 
     Raises:
-        TwinError: the recipe does not compose, or a file that it names is not there.
+        TwinError: the recipe does not compose, a layout is not a processor's, or a file that it names is not there.
     """
     from omegaconf import OmegaConf
 
+    for word in overrides:
+        if word.startswith("layout=") and word not in LAYOUTS:
+            raise TwinError(f"{word}: a twin runs on a processor; leave it out, or set {' or '.join(LAYOUTS)}")
     typed = [f"+recipe={recipe}", *overrides]
     whole = compose(*typed)
     small = [*typed, "+check=twin", *_counts(whole), *_files(whole, folder / recipe)]

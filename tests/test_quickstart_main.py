@@ -108,14 +108,39 @@ def test_steps_below_one_are_refused(clone, capsys):
     assert not list(clone.iterdir())
 
 
-def test_caches_stay_below_the_folder(clone, monkeypatch):
-    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
+@pytest.mark.parametrize("visible", ["", "NoDevFiles"])
+def test_caches_stay_below_the_folder(clone, monkeypatch, visible):
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
+    monkeypatch.setenv("RAY_ADDRESS", "10.0.0.1:6379")
     monkeypatch.setenv("HF_HOME", "/elsewhere")
     env = quickstart.environment(clone / "ray")
     for name in ("RAY_TMPDIR", "HF_HOME", "MPLCONFIGDIR", "TORCHINDUCTOR_CACHE_DIR", "XDG_CACHE_HOME"):
         assert Path(env[name]).is_relative_to(clone), name
-    assert env["VERL_PLATFORM"] == "cpu" and "CUDA_VISIBLE_DEVICES" not in env
+    assert env["VERL_PLATFORM"] == "cpu" and not {"CUDA_VISIBLE_DEVICES", "RAY_ADDRESS"} & set(env)
     assert env["PATH"] == os.environ["PATH"]
+
+
+def test_a_device_that_is_named_stays(clone, monkeypatch):
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0")
+    assert quickstart.environment(clone / "ray")["CUDA_VISIBLE_DEVICES"] == "0"
+
+
+def test_ray_gets_the_first_folder_that_is_short_enough(clone, monkeypatch):
+    long = clone / ("job" * 20)
+    long.mkdir()
+    monkeypatch.chdir(long)
+    monkeypatch.setattr(quickstart.tempfile, "gettempdir", lambda: str(long))
+    found = quickstart.ray_folder()
+    assert found.parent in (Path("/tmp"), Path("/var/tmp")) and len(str(found)) <= quickstart.RAY_PATH_LIMIT
+    found.rmdir()
+    monkeypatch.setattr(quickstart, "RAY_PATH_LIMIT", 300)
+    assert quickstart.ray_folder() == long / "build/ray" and (long / "build/ray").is_dir()
+    monkeypatch.setattr(quickstart.os, "access", lambda *args: False)
+    assert quickstart.ray_folder().parent == long  # the folder is there and cannot be written
+    monkeypatch.setattr(quickstart, "RAY_PATH_LIMIT", 5)
+    with pytest.raises(SystemExit, match="set TMPDIR to a short folder") as stop:
+        quickstart.ray_folder()
+    assert "\n" not in str(stop.value)
 
 
 @pytest.mark.e2e

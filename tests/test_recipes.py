@@ -357,7 +357,9 @@ def test_engine_keys_follow_the_layout():
     assert section.actor.optim.override_optimizer_config.optimizer_cpu_offload is True
     assert section.actor.megatron.override_transformer_config.moe_router_dtype == "fp32"
     for layout in DENSE_LAYOUTS:
-        chosen = compose_ppo("+recipe=smoke", f"layout={layout}").actor_rollout_ref
+        config = compose_ppo("+recipe=smoke", f"layout={layout}")
+        assert config.ray_kwargs.ray_init.get("address") == ("local" if layout in PROCESSOR else None)
+        chosen = config.actor_rollout_ref
         assert chosen.actor.entropy_from_logits_with_chunking is True
         assert chosen.actor.strategy == ("megatron" if layout == "megatron" else "fsdp2")
         assert chosen.rollout.name == ("hf" if layout in ("cpu", "hf") else "vllm")

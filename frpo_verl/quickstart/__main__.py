@@ -36,7 +36,7 @@ def _die_with_parent() -> None:
         ctypes.CDLL(None).prctl(1, signal.SIGTERM)  # PR_SET_PDEATHSIG
 
 
-def environment(ray_folder: Path) -> dict[str, str]:
+def environment(sockets: Path) -> dict[str, str]:
     """The variables of the training process: verl on a processor, every cache inside the clone."""
     cache = (BUILD / "cache").absolute()
     cache.mkdir(parents=True, exist_ok=True)
@@ -49,7 +49,7 @@ def environment(ray_folder: Path) -> dict[str, str]:
     }
     forced = {
         "VERL_PLATFORM": "cpu",
-        "RAY_TMPDIR": str(ray_folder),
+        "RAY_TMPDIR": str(sockets),
         "RAY_USAGE_STATS_ENABLED": "0",
         "RAY_worker_niceness": "0",  # Ray's default of 15 starves its workers beside anything else
         "RAY_prestart_worker_first_driver": "0",  # else Ray starts 32 processes that no actor of verl's can use
@@ -62,9 +62,33 @@ def environment(ray_folder: Path) -> dict[str, str]:
         "XDG_CACHE_HOME": str(cache),
     }
     inherited = dict(os.environ)
-    if not inherited.get("CUDA_VISIBLE_DEVICES"):
-        inherited.pop("CUDA_VISIBLE_DEVICES", None)  # an empty one would contradict Ray's one logical GPU
+    inherited.pop("RAY_ADDRESS", None)  # the run has a Ray of its own
+    if inherited.get("CUDA_VISIBLE_DEVICES") in ("", "NoDevFiles"):
+        inherited.pop("CUDA_VISIBLE_DEVICES")  # no device would contradict Ray's one logical GPU
     return {**defaults, **inherited, **forced}
+
+
+def ray_folder() -> Path:
+    """A folder for Ray's sockets: build/ray if its path is short enough, else a new one in the first place that is.
+
+    Raises:
+        SystemExit: with one line, when every place is too long or cannot be written.
+    """
+    places = [str(Path("build/ray").absolute()), *dict.fromkeys((tempfile.gettempdir(), "/tmp", "/var/tmp"))]
+    for number, place in enumerate(places):
+        try:
+            if number == 0 and len(place) <= RAY_PATH_LIMIT:
+                Path(place).mkdir(parents=True, exist_ok=True)
+                if os.access(place, os.W_OK):
+                    return Path(place)
+            elif number and len(f"{place}/frpo-12345678") <= RAY_PATH_LIMIT:
+                return Path(tempfile.mkdtemp(prefix="frpo-", dir=place))
+        except OSError:
+            continue
+    raise SystemExit(
+        f"no folder for Ray's sockets: {', '.join(places)} are too long for a path of {RAY_PATH_LIMIT} characters or cannot be "
+        "written; set TMPDIR to a short folder"
+    )
 
 
 def make_data(console: Console) -> None:
@@ -127,9 +151,7 @@ def train(run: Path, steps: int, overrides: list[str], console: Console, name: s
     if metrics.exists() and not done:
         metrics.unlink()  # of a run that never reached a checkpoint
     before = metrics.stat().st_mtime_ns if metrics.exists() else -1
-    scratch = Path("build/ray").absolute()
-    ray_folder = scratch if len(str(scratch)) <= RAY_PATH_LIMIT else Path(tempfile.mkdtemp(prefix="frpo-"))
-    ray_folder.mkdir(parents=True, exist_ok=True)
+    sockets = ray_folder()
     columns = (
         TextColumn("               "),
         BarColumn(24),
@@ -141,7 +163,7 @@ def train(run: Path, steps: int, overrides: list[str], console: Console, name: s
     try:
         with open(log, "ab") as out:
             process = subprocess.Popen(
-                command, stdout=out, stderr=subprocess.STDOUT, env=environment(ray_folder), preexec_fn=_die_with_parent
+                command, stdout=out, stderr=subprocess.STDOUT, env=environment(sockets), preexec_fn=_die_with_parent
             )
         with Progress(*columns, console=console, disable=not console.is_terminal) as progress:
             task = progress.add_task(_status({}), total=steps, completed=done)
@@ -162,7 +184,7 @@ def train(run: Path, steps: int, overrides: list[str], console: Console, name: s
         console.print("stopped; the same command goes on from the last checkpoint")
         return 130
     finally:
-        shutil.rmtree(ray_folder, ignore_errors=True)
+        shutil.rmtree(sockets, ignore_errors=True)
     if process.returncode:
         lines = log.read_text(errors="replace").splitlines()
         error = next((line for line in reversed(lines) if "Error" in line or "Exception" in line), "")
