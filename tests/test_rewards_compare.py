@@ -95,7 +95,17 @@ RULES = {
             + [f"42 {word}" for word in ("times two", "or more", "stickers or 43", "million", "dozen", "to go")]
             + [
                 f"42 {word}"
-                for word in ("twelfths", "not", "factorial", "negative", "cubed", "stickers and more", "zillion")
+                for word in (
+                    "twelfths",
+                    "not",
+                    "factorial",
+                    "negative",
+                    "cubed",
+                    "stickers and more",
+                    "zillion",
+                    "tens",
+                    "halfs",
+                )
             ]
             + [
                 f"42 {word}"

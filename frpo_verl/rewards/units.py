@@ -46,7 +46,7 @@ _NO_THING = NEVER | frozenset(
     "double doubled triple tripled twice thrice quadruple quadrupled halve halved inverse reciprocal factorial negative "
     "positive opposite minus cube cubes power powers exponent modulo factor binary octal hex hexadecimal decimal decimals "
     "percents percentage percentages permille basis ppm add added subtract subtracted multiply multiplied divide divided "
-    "raised sum difference product quotient remainder repeating recurring per approx approximately about around "
+    "raised tens ones halfs pis sum difference product quotient remainder repeating recurring per approx approximately about around "
     "roughly nearly almost least most maximum minimum max min below under above beyond between before after until "
     "exceeding exclusive excluding except without unless either neither nor none non cannot wrong incorrect false untrue "
     "invalid impossible unknown undefined but however instead rather actually wait versus perhaps possibly probably "
