@@ -290,6 +290,26 @@ def test_last_boxed(solution, expected):
 
 
 @pytest.mark.parametrize(
+    "solution,expected",
+    [
+        (r"So the roots are $x=\boxed{1}$ and $x=\boxed{2}$.", "1, 2"),
+        (r"in all $\boxed{15\frac{39}{40}},$ or $\boxed{\frac{639}{40}}$ inches.", r"\frac{639}{40}"),
+        (r"First \boxed{1}. Then we see that the sum is $\boxed{7}$.", "7"),
+        (r"\boxed{1,2}", "1,2"),
+        (r"$\boxed 5$.", "5"),
+        ("no box", None),
+    ],
+)
+def test_several_boxes_side_by_side_are_one_answer(solution, expected):
+    """The ground truth is what the verifier takes the solution's own answer to be."""
+    from frpo_verl.rewards.math import compute_score
+
+    assert examples.parse_row({"problem": "p", "solution": solution}).answer == expected
+    if expected is not None:
+        assert compute_score("math", solution, expected)["acc"] == 1.0
+
+
+@pytest.mark.parametrize(
     "value,expected",
     [
         ("$5$", "5"), ("$$5$$", "5"), (r"\(5\)", "5"), (r"\[5\]", "5"), ("$1$ & $2$", "$1$ & $2$"),

@@ -14,6 +14,7 @@ SOLUTION_FIELDS = ("solution", "Solution")
 ID_FIELDS = ("unique_id", "id", "ID", "problem_id", "question_id", "uuid", "idx")
 SUBJECT_FIELDS = ("subject", "type", "subfield", "source")
 LEVEL_FIELDS = ("level", "difficulty")
+_CHOICE = re.compile(r"\(?[A-Z]\)?|\\text(?:bf|rm)?\{\s*\(?[A-Z]\)?\s*\}")
 NO_ANSWER = {"", "nan", "n/a", "notfound", "not found", "proof"}
 
 
@@ -111,6 +112,20 @@ def last_boxed(solution: str) -> str | None:
     return None
 
 
+def boxed_answer(solution: str) -> str | None:
+    r"""The answer of a worked solution: its last box, or several that stand side by side as the verifier joins them.
+
+    "x=\boxed{1} and x=\boxed{2}" is "1, 2"; two spellings of one value, "\boxed{\frac12} or \boxed{0.5}", are the last, and so
+    is the letter of a choice behind its value.
+    """
+    from ..rewards import compare, extract
+
+    last, found = last_boxed(solution), extract.last_boxed(solution)
+    if last is None or found is None or found[0] == last or ", " not in found[0] or _CHOICE.fullmatch(last):
+        return last
+    return last if compare.compare(last, found[0]) else found[0]
+
+
 def strip_math_delimiters(answer: str) -> str:
     r"""Remove one pair of `$..$`, `$$..$$`, `\(..\)` or `\[..\]` around the whole answer."""
     answer = answer.strip()
@@ -135,7 +150,7 @@ def parse_row(row: Mapping[str, Any]) -> Example:
     r"""Read a row under the field names in circulation (the `*_FIELDS` above).
 
     The answer is `answer`, `final_answer` (a list is joined by ", "), ... or `reward_model.ground_truth`,
-    else the last box of `solution`. An answer field that holds a worked solution with a box counts as a
+    else the last box of `solution` (`boxed_answer`). An answer field that holds a worked solution with a box counts as a
     solution.
     """
     nested = row.get("reward_model") or {}
@@ -147,9 +162,9 @@ def parse_row(row: Mapping[str, Any]) -> Example:
     answer = clean_answer(raw_answer)
     if answer is not None and re.search(r"\\(?:boxed|fbox)(?![a-zA-Z])", answer):
         solution = solution or answer
-        answer = clean_answer(last_boxed(answer))
+        answer = clean_answer(boxed_answer(answer))
     if raw_answer is None and solution:
-        answer = clean_answer(last_boxed(solution))
+        answer = clean_answer(boxed_answer(solution))
     row_id = first_field(row, ID_FIELDS)
     return Example(
         question=text(first_field(row, QUESTION_FIELDS)) or "",
