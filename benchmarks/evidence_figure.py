@@ -12,6 +12,8 @@ from pathlib import Path
 import horizon
 import three_ways
 
+SHOWN = ("no KL", "future", "local", "k3 loss", "reward")  # the others lie on top of these
+
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
@@ -28,7 +30,7 @@ def main() -> None:
     left.set_title("exact: what is lost, by length of the answer", fontsize=10)
     left.legend(fontsize=7, frameon=False, loc="center left", bbox_to_anchor=(0.0, 0.27))
     saved = json.loads((args.results / "three_ways.json").read_text())
-    core = [r for r in saved["runs"].values() if r["beta"] in (0.0, 0.3) and not r["by_std"]]
+    core = [r for r in saved["runs"].values() if r["beta"] in (0.0, 0.3) and not r["by_std"] and r["method"] in SHOWN]
     three_ways.frontier(right, core, saved["start"], "kl", "pass@1")
     three_ways.level_lines(right, 0.3, saved["start"]["best"]["0.3"])
     right.set_title("a tiny language model, three ways to write a sum", fontsize=10)
