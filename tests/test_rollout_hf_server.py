@@ -182,3 +182,16 @@ def test_a_bucket_that_fails_does_not_lock_the_server(folder):
     with pytest.raises(KeyError, match="no parameter 'nonsense'"):
         asyncio.run(server.load_weights({"nonsense": torch.zeros(1)}, last=False))
     assert ask(server, PROMPTS[:1])[0].token_ids
+
+
+def test_a_request_that_waits_at_a_server_that_dies_is_refused(folder):
+    async def run(server):
+        await server.abort_all_requests()
+        task = asyncio.create_task(server.generate([3, 4, 5], {}, "late"))
+        await asyncio.sleep(0)
+        server._die(ValueError("out of everything"), [])
+        await server.resume_generation()
+        return await asyncio.wait_for(task, 10)
+
+    with pytest.raises(RuntimeError, match="failed earlier.*out of everything"):
+        asyncio.run(run(fresh(folder)))

@@ -20,15 +20,17 @@ def not_ours(request, monkeypatch):
     monkeypatch.setattr(run, "_current", None if request.param == "no run" else known)
 
 
-def test_a_resumed_run_keeps_its_earlier_metrics(tmp_path, monkeypatch, ours):
+@pytest.mark.parametrize("name", ["metrics", "lr[1e-6]*"])  # a name is no pattern
+def test_a_resumed_run_keeps_its_earlier_metrics(tmp_path, monkeypatch, ours, name):
     monkeypatch.setenv("VERL_FILE_LOGGER_ROOT", str(tmp_path))
-    for step in range(3):
-        logger = FileLogger("run", "metrics")
+    for step in range(4):
+        logger = FileLogger("run", name)
         logger.log({"x": step}, step)
         logger.finish()
     texts = {p.name: p.read_text() for p in (tmp_path / "run").iterdir()}
-    assert sorted(texts) == ["metrics.1.jsonl", "metrics.2.jsonl", "metrics.jsonl"]
-    assert '"step":0' in texts["metrics.1.jsonl"] and '"step":2' in texts["metrics.jsonl"]
+    assert sorted(texts) == sorted([*(f"{name}.{k}.jsonl" for k in (1, 2, 3)), f"{name}.jsonl"])
+    assert all(f'"step":{k}' in texts[f"{name}.{k + 1}.jsonl"] for k in range(3))
+    assert '"step":3' in texts[f"{name}.jsonl"]
 
 
 def test_runs_that_are_not_ours_are_left_alone(tmp_path, monkeypatch, not_ours):
@@ -43,16 +45,6 @@ def test_runs_that_are_not_ours_are_left_alone(tmp_path, monkeypatch, not_ours):
     with pytest.raises(ValueError):  # verl's own failure on an empty tracker
         find_latest_ckpt_path(str(tmp_path))
     assert tracker.read_text() == ""
-
-
-def test_brackets_in_an_experiments_name_are_no_pattern(tmp_path, monkeypatch, ours):
-    monkeypatch.setenv("VERL_FILE_LOGGER_ROOT", str(tmp_path))
-    for step in range(4):
-        logger = FileLogger("run", "lr[1e-6]*")
-        logger.log({"x": step}, step)
-        logger.finish()
-    steps = {p.name: p.read_text() for p in (tmp_path / "run").iterdir()}
-    assert len(steps) == 4 and all(f'"step":{i}' in steps[f"lr[1e-6]*.{i + 1}.jsonl"] for i in range(3))
 
 
 def test_a_recipes_metrics_stand_in_its_folder(tmp_path, monkeypatch):

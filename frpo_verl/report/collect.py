@@ -32,7 +32,6 @@ KEYS = {
 #: share of the answers that reached data.max_response_length, put among the metrics of a step by `add_truncation`
 TRUNCATED = "report/truncated"
 LAST_POSSIBLE_STEP = 2**53
-STARTED_OVER = "starts over"
 #: number of last steps over which a training metric is averaged for "after"
 LAST_STEPS = 5
 
@@ -92,7 +91,13 @@ def read_metrics(files: Iterable[Path], notes: list[str] | None = None) -> dict[
         files: in the order of writing.
         notes: takes a line for each file of which something was passed over.
     """
+    return _read_metrics(files, notes)[0]
+
+
+def _read_metrics(files: Iterable[Path], notes: list[str] | None) -> tuple[dict[int, dict[str, float]], bool]:
+    """The steps of `read_metrics`, and whether the run was started over."""
     steps: dict[int, dict[str, float]] = {}
+    started_over = False
     for file in files:
         passed, begun = 0, False
         try:
@@ -108,10 +113,9 @@ def read_metrics(files: Iterable[Path], notes: list[str] | None = None) -> dict[
                         continue
                     if not begun and step <= 1 and max(steps, default=0) > 1:
                         if notes is not None:
-                            notes.append(
-                                f"{file.name} {STARTED_OVER}: {len(steps)} steps of earlier starts are left out"
-                            )
+                            notes.append(f"{file.name} starts over: {len(steps)} steps of earlier starts are left out")
                         steps.clear()
+                        started_over = True
                     begun = True
                     kept = steps.setdefault(step, {})
                     for name, value in data:
@@ -126,7 +130,7 @@ def read_metrics(files: Iterable[Path], notes: list[str] | None = None) -> dict[
         if passed and notes is not None:
             many = "1 line" if passed == 1 else f"{passed} lines"
             notes.append(f"{file.name}: {many} passed over, cut off or not verl's")
-    return dict(sorted(steps.items()))
+    return dict(sorted(steps.items())), started_over
 
 
 def _as_float(value: int | float) -> float:
@@ -237,7 +241,7 @@ def load_run(path: str | Path, data: Iterable[str | Path] | None = None, name: s
     if not files and not events and dumps is None:
         raise RunError(f"RUN {path}: neither {METRICS_FILE} nor validation/ in it; is it the folder of a run?")
     run = Run(name=name or folder.resolve().name, folder=folder)
-    run.steps = read_metrics(files, run.notes)
+    run.steps, started_over = _read_metrics(files, run.notes)
     if events:
         run.steps, notes = read_events(events)
         run.notes += notes
@@ -254,7 +258,7 @@ def load_run(path: str | Path, data: Iterable[str | Path] | None = None, name: s
     run.dumps = dumps or _named_folder(run.config, "trainer.validation_data_dir")
     if run.dumps is not None:
         found, notes = read_validations(run.dumps, data)
-        if any(STARTED_OVER in note for note in run.notes):  # dumps of a later step are the earlier start's
+        if started_over:  # dumps of a later step are the earlier start's
             found = {step: result for step, result in found.items() if step <= max(run.steps)}
         run.validations = {step: summary for step, (summary, _) in found.items()}
         run.shares = {step: shares for step, (_, shares) in found.items()}

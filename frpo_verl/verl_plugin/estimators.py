@@ -117,7 +117,7 @@ def frpo(view: Batch, rewards: torch.Tensor, mask: torch.Tensor, s: FrpoSettings
     old, ref = view.column("old_log_probs"), view.column("ref_log_prob")
     refuse_placeholder(ref, mask, f"adv_estimator={view.run.estimator_name}")
     if s.placement == "reward":
-        return _in_the_reward(view, rewards, mask, s, norm)
+        return _in_the_reward(view, old, ref, rewards, mask, s, norm)
     scores = rewards.sum(dim=-1)
     result = regularized_advantages(
         outcome_rows(view, scores, norm),
@@ -144,9 +144,16 @@ def frpo(view: Batch, rewards: torch.Tensor, mask: torch.Tensor, s: FrpoSettings
     return result.advantages.to(rewards.dtype)
 
 
-def _in_the_reward(view: Batch, rewards: torch.Tensor, mask: torch.Tensor, s: FrpoSettings, norm: bool) -> torch.Tensor:
+def _in_the_reward(
+    view: Batch,
+    old: torch.Tensor,
+    ref: torch.Tensor,
+    rewards: torch.Tensor,
+    mask: torch.Tensor,
+    s: FrpoSettings,
+    norm: bool,
+) -> torch.Tensor:
     """`placement: reward`: the outcome advantage of r - beta * D, see `sequence_divergence`; (B, T)."""
-    old, ref = view.column("old_log_probs"), view.column("ref_log_prob")
     divergence = load_divergence(s.divergence, s.alpha)
     cost, bad = sequence_divergence(old, ref, mask, divergence=divergence, log_ratio_clip=s.log_ratio_clip)
     _judge_nonfinite(view, old, ref, mask, s, bad)

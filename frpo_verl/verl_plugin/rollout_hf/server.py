@@ -168,6 +168,7 @@ class HFServer:
                     token_ids=[], stop_reason="aborted", extra_fields={"global_steps": self.global_steps}
                 )
             await self._open.wait()
+            self._raise_if_dead()
         key = tuple(prompt_ids)
         occurrence, self._occurrences[key] = self._occurrences[key], self._occurrences[key] + 1
         seed = params.get("seed")
