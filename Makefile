@@ -30,19 +30,17 @@ test: $(VENV)/.ready-test lint
 	@MPLCONFIGDIR=build/matplotlib $(BIN)/python -m pytest -n 2 --dist worksteal -m e2e $(PYTEST_ARGS) || [ $$? -eq 5 ]
 
 test-megatron: $(VENV)/.ready-megatron
-	@$(BIN)/python -m pytest tests/test_engines.py $(PYTEST_ARGS)
+	@$(BIN)/python -m pytest tests/e2e/test_engines.py $(PYTEST_ARGS)
 
 test-vllm: $(VLLM)/.ready
-	@$(VLLM)/bin/python -m pytest tests/test_vllm_cpu.py tests/test_vllm.py $(PYTEST_ARGS)
+	@$(VLLM)/bin/python -m pytest tests/e2e/test_vllm_cpu.py tests/e2e/test_vllm.py $(PYTEST_ARGS)
 
 test-versions: $(VENV)/.ready-test
 	@for v in $(VERLS); do \
 	  $(BIN)/python -m pip install --quiet --no-compile --no-deps --upgrade --target build/verl-$$v "verl==$$v" || exit 1; \
 	  echo "verl $$v"; \
-	  PYTHONPATH=$(CURDIR)/build/verl-$$v $(BIN)/python -m pytest -m "not e2e and not slow" \
-	    tests/test_selftest.py tests/test_plugin_*.py tests/test_methods.py tests/test_settings.py tests/test_run_files.py \
-	    tests/test_weight_transfer.py $(PYTEST_ARGS) || exit 1; \
-	  PYTHONPATH=$(CURDIR)/build/verl-$$v $(BIN)/python -m pytest tests/test_e2e_main_ppo.py -k frpo_trains || exit 1; \
+	  PYTHONPATH=$(CURDIR)/build/verl-$$v $(BIN)/python -m pytest -m "not e2e and not slow" tests/plugin tests/methods $(PYTEST_ARGS) || exit 1; \
+	  PYTHONPATH=$(CURDIR)/build/verl-$$v $(BIN)/python -m pytest tests/e2e/test_main_ppo.py -k frpo_trains || exit 1; \
 	done
 
 lint: $(VENV)/.ready-test

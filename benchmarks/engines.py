@@ -5,7 +5,7 @@
     python benchmarks/engines.py --no-main-ppo   # the gradients alone
 
 On a processor, in float32, with megatron-core's local layers and mbridge; a layout is tensor x pipeline parallel. See
-tests/engines/ for what makes Megatron run there and how a gradient is read from the weights that verl exports.
+tests/support/engines/ for what makes Megatron run there and how a gradient is read from the weights that verl exports.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from importlib import metadata
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
-sys.path[:0] = [str(ROOT / "tests")]
+sys.path[:0] = [str(ROOT / "tests" / "support")]
 
 from engines import launch, main_ppo, toy  # noqa: E402
 

@@ -5,7 +5,7 @@
 
 A tiny model on a processor, `main_ppo` with `adv_estimator=frpo` and a checkpoint after every step. One run suffers one
 fault after the other: each start resumes, trains a step, meets its fault in the next one and, if it survives, trains one
-more. So each start is also what the table calls the next start of the fault before it. `tests/faults_inside.py` brings the
+more. So each start is also what the table calls the next start of the fault before it. `tests/support/faults_inside.py` brings the
 fault about; for a kill it holds the run in the phase while this script sends SIGKILL. A start that is still there `--limit`
 seconds after its fault is ended and counted as one that hangs. Writes docs/results/faults.json and faults.md.
 """
@@ -27,7 +27,7 @@ from importlib import metadata
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
-sys.path[:0] = [str(ROOT / "tests")]
+sys.path[:0] = [str(ROOT / "tests" / "support")]
 
 import e2e  # noqa: E402
 import faults_inside  # noqa: E402

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import torch
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests"))
+sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests" / "support"))
 from loss_toys import Toy, cosine, gradient  # noqa: E402
 
 from frpo_verl.core.losses import local_kl, read_loss_inputs, rpg_loss  # noqa: E402

@@ -2,14 +2,14 @@ r"""Accuracy, throughput and stability of frpo_verl.rewards.math beside math-ver
 
     python benchmarks/verifier.py --data DIR [--out FILE.json] [--only accuracy|throughput|fuzz|hostile]
 
-Accuracy: every verifier on four labelled sets of tests/data: verifier_pairs (answers), verifier_upstream (the tests of
+Accuracy: every verifier on four labelled sets of tests/support/labelled: verifier_pairs (answers), verifier_upstream (the tests of
 Math-Verify, verl and TRL; answers and responses), verifier_adversarial (benchmarks/verifier_adversarial.py) and verifier_probe
 (answers and responses of kinds that the others do not have). An answer is given in the form that the verifier looks for
 (`\boxed{}`, for math_dapo "Answer:"), a response as it is. Throughput: answers judged per second by 8 threads, warm, the
 best of 3 runs, ours and verl's math_verify, each in a process of its own: GSM8K test and AIME24/AMC23 (numeric) and the
 non-rational problems of MATH500, each with one right and one wrong response a problem (the data set's own solution; the same
 with another problem's answer); each set twice: with the answer as it is written in the data set, and respelled as
-\frac{2(...)}{2}, so that equal text does not help; then both sets with 10 % hostile answers (tests/hostile_answers.py). Fuzz: 10,000 random edits of the labelled answers, asked twice.
+\frac{2(...)}{2}, so that equal text does not help; then both sets with 10 % hostile answers (tests/support/hostile_answers.py). Fuzz: 10,000 random edits of the labelled answers, asked twice.
 Hostile: each of the hostile answers at the default deadline. DIR holds
 gsm8k/test.jsonl and eval/{math500,aime24,amc23}.jsonl.
 """
@@ -30,7 +30,7 @@ from pathlib import Path
 import psutil
 
 ROOT = Path(__file__).resolve().parents[1]
-PAIRS = ROOT / "tests" / "data" / "verifier_pairs.jsonl"
+PAIRS = ROOT / "tests" / "support" / "labelled" / "verifier_pairs.jsonl"
 THREADS = 8
 REPEATS = 3
 SETS = ("verifier_pairs", "verifier_upstream", "verifier_adversarial", "verifier_probe")
@@ -136,7 +136,7 @@ def run(name, rows, threads=THREADS):
 def accuracy():
     report = {}
     for label in SETS:
-        labelled = read(ROOT / "tests" / "data" / f"{label}.jsonl")
+        labelled = read(ROOT / "tests" / "support" / "labelled" / f"{label}.jsonl")
         rows = [
             {"answer": r.get("pred", r.get("answer")), "gold": r["gold"], "response": r.get("response")}
             for r in labelled
@@ -170,13 +170,15 @@ def accuracy():
 
 def fuzz(count=10_000):
     """Ask `count` random edits of the labelled answers twice, in another order."""
-    sys.path[:0] = [str(ROOT), str(ROOT / "tests")]
+    sys.path[:0] = [str(ROOT), str(ROOT / "tests" / "support")]
     from hostile_answers import fuzzed
 
     from frpo_verl.rewards.math import compute_score
 
     pairs = [
-        (r["gold"], r.get("pred", r.get("answer"))) for s in SETS for r in read(ROOT / "tests" / "data" / f"{s}.jsonl")
+        (r["gold"], r.get("pred", r.get("answer")))
+        for s in SETS
+        for r in read(ROOT / "tests" / "support" / "labelled" / f"{s}.jsonl")
     ]
     rows = fuzzed([pair for pair in pairs if pair[1]], count)
 
@@ -208,7 +210,7 @@ def read(path):
 
 def sets(data):
     rng = random.Random(0)
-    sys.path[:0] = [str(ROOT), str(ROOT / "tests")]
+    sys.path[:0] = [str(ROOT), str(ROOT / "tests" / "support")]
     from hostile_answers import HOSTILE
 
     from frpo_verl.rewards.compare import compare
@@ -291,7 +293,7 @@ def throughput(data):
 
 def hostile():
     """Every hostile answer against a numeric and a symbolic ground truth at the default deadline of 5 s."""
-    sys.path[:0] = [str(ROOT), str(ROOT / "tests")]
+    sys.path[:0] = [str(ROOT), str(ROOT / "tests" / "support")]
     from hostile_answers import HOSTILE, STUBBORN
 
     from frpo_verl.rewards.math import compute_score

@@ -1,4 +1,4 @@
-r"""Make tests/data/verifier_adversarial.jsonl: ground truths of every type, mutated into something equal and into something
+r"""Make tests/support/labelled/verifier_adversarial.jsonl: ground truths of every type, mutated into something equal and into something
 different. The label is that of the mutation, no verifier is asked.
 
     python benchmarks/verifier_adversarial.py [--out FILE.jsonl]
@@ -215,7 +215,9 @@ def rows():
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--out", type=Path, default=ROOT / "tests" / "data" / "verifier_adversarial.jsonl")
+    parser.add_argument(
+        "--out", type=Path, default=ROOT / "tests" / "support" / "labelled" / "verifier_adversarial.jsonl"
+    )
     args = parser.parse_args()
     made = dict.fromkeys(rows())
     lines = [json.dumps({"kind": k, "gold": g, "answer": a, "equal": e}, ensure_ascii=False) for k, g, a, e in made]

@@ -1,0 +1,708 @@
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from data_files import card_of, load, main, rlhf_dataset, rows_of, write_jsonl
+
+from frpo_verl.data import cli
+from frpo_verl.data.examples import DataSet, InputError
+from frpo_verl.data.files import SCHEMA, sha256, write_rows
+from frpo_verl.data.rows import PROMPT_SUFFIX, make_row
+
+ROOT = Path(__file__).resolve().parents[2]
+SCRIPTS = ROOT / "data_preprocess"
+DATA = Path(os.environ.get("FRPO_VERL_DATA", ROOT.parent / "shared" / "data"))
+NAMES = [
+    "gsm8k", "math_dataset", "math500", "dapo_math_17k", "numina_math_cot", "limr", "open_rs",
+    "aime24", "aime25", "amc23", "olympiad_bench", "minerva_math",
+]  # fmt: skip
+
+
+DAPO_PROMPT = (
+    "Solve the following math problem step by step. The last line of your response should be of the form "
+    "Answer: $Answer (without quotes) where $Answer is the answer to the problem.\n\n{}\n\n"
+    'Remember to put your answer on its own line after "Answer:".'
+)
+
+# script, split, a row as it is in circulation; what must become of it: source, question, ground truth, id
+SAMPLES = [
+    (
+        "gsm8k",
+        "train",
+        {"question": "How much?", "answer": "1,000 <<1*1>>\n#### 1,234"},
+        ("openai/gsm8k", "How much?", "1234", "gsm8k/train/0"),
+    ),
+    (
+        "gsm8k",
+        "test",
+        {"question": "How much?", "answer": "#### -5"},
+        ("openai/gsm8k", "How much?", "-5", "gsm8k/test/0"),
+    ),
+    (
+        "math_dataset",
+        "train",
+        {
+            "problem": "P",
+            "level": "Level 5",
+            "type": "Algebra",
+            "solution": r"so \boxed{1}, no \boxed{\frac{1}{2}}.",
+        },
+        ("DigitalLearningGmbH/MATH-lighteval", "P", r"\frac{1}{2}", "math/train/0"),
+    ),
+    (
+        "math500",
+        "test",
+        {
+            "problem": "P",
+            "solution": r"\boxed{3}",
+            "answer": r"\left( 3, \frac{\pi}{2} \right)",
+            "subject": "Precalculus",
+            "level": 2,
+            "unique_id": "test/precalculus/807.json",
+        },
+        ("HuggingFaceH4/MATH-500", "P", r"\left( 3, \frac{\pi}{2} \right)", "test/precalculus/807.json"),
+    ),
+    (
+        "dapo_math_17k",
+        "train",
+        {
+            "data_source": "math_dapo",
+            "prompt": [{"role": "user", "content": DAPO_PROMPT.format("Find $x$.\n\nNow.")}],
+            "ability": "MATH",
+            "reward_model": {"ground_truth": "34", "style": "rule-lighteval/MATH_v2"},
+            "extra_info": {"index": "9a9b6eb4"},
+        },
+        ("math_dapo", "Find $x$.\n\nNow.", "34", "9a9b6eb4"),
+    ),
+    (
+        "dapo_math_17k",
+        "train",
+        {"prompt": "Find $x$.", "solution": "34", "reward_model": {"ground_truth": "34", "style": "rule"}},
+        ("math_dapo", "Find $x$.", "34", "dapo_math_17k/train/0"),
+    ),
+    (
+        "numina_math_cot",
+        "train",
+        {
+            "source": "olympiads",
+            "problem": "P",
+            "solution": r"\boxed{2} and \boxed{\text{(A)}}",
+            "messages": [],
+        },
+        ("numina_olympiads", "P", r"\text{(A)}", "numina_math_cot/train/0"),
+    ),
+    (
+        "aime24",
+        "test",
+        {"id": 60, "problem": "P", "solution": "s", "answer": "025", "url": "u"},
+        ("aime24", "P", "25", "60"),
+    ),
+    (
+        "aime24",
+        "test",
+        {"ID": "2024-I-1", "Problem": "P", "Solution": "s", "Answer": 204},
+        ("aime24", "P", "204", "2024-I-1"),
+    ),
+    ("aime25", "test", {"problem": "P", "answer": "000", "id": "0"}, ("aime25", "P", "0", "0")),
+    ("aime25", "test", {"question": "P", "answer": "$70$"}, ("aime25", "P", "70", "aime25/test/0")),
+    (
+        "amc23",
+        "test",
+        {"id": 0, "problem": "P", "answer": 27.0, "url": "u", "question": "P"},
+        ("amc23", "P", "27", "0"),
+    ),
+    (
+        "olympiad_bench",
+        "test",
+        {
+            "id": 1606,
+            "question": "P",
+            "context": None,
+            "final_answer": ["$2$", "$\\sqrt{3}$"],
+            "solution": ["long"],
+            "subject": "Math",
+            "subfield": "Algebra",
+            "language": "English",
+            "modality": "Text-only",
+            "question_type": "Open-ended",
+            "error": None,
+            "answer_type": "Numerical",
+            "image_1": None,
+        },
+        ("olympiad_bench", "P", "2, \\sqrt{3}", "1606"),
+    ),
+    (
+        "olympiad_bench",
+        "test",
+        {"id": 1, "question": "Q", "context": "C", "final_answer": "['2']"},
+        ("olympiad_bench", "C\n\nQ", "2", "1"),
+    ),
+    (
+        "numina_math_cot",
+        "train",
+        {"problem": "P", "answer": "7", "response": "so 7"},
+        ("AI-MO/NuminaMath-CoT", "P", "7", "numina_math_cot/train/0"),
+    ),
+    ("limr", "train", {"prompt": "P", "answer": "\\frac{1}{2}"}, ("limr", "P", "\\frac{1}{2}", "limr/train/0")),
+    ("limr", "train", {"prompt": "P", "answer": 12}, ("limr", "P", "12", "limr/train/0")),
+    (
+        "open_rs",
+        "train",
+        {"problem": "P", "solution": "long, $\\boxed{4}$", "answer": "$4$", "level": "Hard"},
+        ("open_rs", "P", "4", "open_rs/train/0"),
+    ),
+    (
+        "open_rs",
+        "train",
+        {"problem": "P", "solution": "long, $\\boxed{4}$", "answer": None, "level": "Easy"},
+        ("open_rs", "P", "4", "open_rs/train/0"),
+    ),
+    (
+        "minerva_math",
+        "test",
+        {"question": "P", "answer": "6.75e18"},
+        ("minerva_math", "P", "6.75e18", "minerva_math/test/0"),
+    ),
+    (
+        "minerva_math",
+        "test",
+        {"problem": "P", "solution": r"thus $\boxed{\{1, 2\}}$", "type": "x", "idx": 7},
+        ("minerva_math", "P", r"\{1, 2\}", "7"),
+    ),
+]
+
+
+@pytest.mark.parametrize("name,split,row,expected", SAMPLES, ids=[f"{s[0]}{i}" for i, s in enumerate(SAMPLES)])
+def test_row_of_each_set_in_circulation(tmp_path, name, split, row, expected):
+    source = write_jsonl(tmp_path / "in" / f"{split}.jsonl", [row])
+    assert main(name, "--local_dataset_path", source.parent, "--local_save_dir", tmp_path / "out") == 0
+    (made,) = rows_of(tmp_path / "out" / f"{split}.parquet")
+    data_source, question, ground_truth, own = expected
+    assert made["data_source"] == data_source
+    assert made["prompt"] == [{"role": "user", "content": f"{question} {PROMPT_SUFFIX}"}]
+    assert made["ability"] == "math"
+    assert made["reward_model"] == {"style": "rule", "ground_truth": ground_truth}
+    extra = made["extra_info"]
+    assert (extra["split"], extra["index"], extra["id"], extra["question"], extra["repeat"]) == (
+        split,
+        0,
+        own,
+        question,
+        0,
+    )
+
+
+@pytest.mark.parametrize("name,split,row,expected", SAMPLES, ids=[f"{s[0]}{i}" for i, s in enumerate(SAMPLES)])
+def test_every_ground_truth_is_judged_equal_to_its_boxed_form(name, split, row, expected):
+    from frpo_verl.rewards.math import compute_score
+
+    data_source, _, ground_truth, _ = expected
+    assert compute_score(data_source, rf"So the answer is $\boxed{{{ground_truth}}}$.", ground_truth)["score"] == 1.0
+
+
+def test_no_script_hides_a_module_of_the_standard_library():
+    assert not {p.stem for p in SCRIPTS.glob("*.py")} & set(sys.stdlib_module_names)
+
+
+def test_scripts_run_as_scripts_from_another_folder(tmp_path):
+    write_jsonl(tmp_path / "train.jsonl", [SAMPLES[0][2]])
+    command = [
+        sys.executable,
+        str(SCRIPTS / "gsm8k.py"),
+        "--local-dataset-path",
+        ".",
+        "--local-save-dir",
+        "out",
+    ]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert "1 rows in, 1 rows out" in done.stdout and "no file for split 'test'" in done.stderr
+    bad = subprocess.run(
+        [*command[:2], "--local_dataset_path", "nowhere"], cwd=tmp_path, capture_output=True, text=True
+    )
+    assert bad.returncode == 2 and bad.stderr.startswith("gsm8k: error: ") and bad.stderr.count("\n") == 1
+
+
+def test_the_command_is_the_script(tmp_path, capsys):
+    write_jsonl(tmp_path / "train.jsonl", [SAMPLES[0][2]])
+    argv = ["--local_dataset_path", str(tmp_path), "--split", "train", "--local_save_dir"]
+    assert cli.main(["gsm8k", *argv, str(tmp_path / "command")]) == 0
+    subprocess.run([sys.executable, SCRIPTS / "gsm8k.py", *argv, tmp_path / "script"], check=True)
+    for file in ("train.parquet", "train.card.json"):
+        assert (tmp_path / "command" / file).read_bytes() == (tmp_path / "script" / file).read_bytes()
+    assert (
+        {p.stem for p in SCRIPTS.glob("[!_]*.py")}
+        == set(cli.set_names())
+        == {*NAMES, "arithmetic", "preference", "three_ways"}
+    )
+    capsys.readouterr()
+    assert cli.main(["gms8k"]) == 2 and "did you mean 'gsm8k'" in capsys.readouterr().err
+    assert cli.main([]) == 2 and cli.main(["--help"]) == 0 and "limr" in capsys.readouterr().out
+
+
+def math_rows(n=20):
+    return [
+        {"problem": f"What is {i} + {i}?", "solution": rf"It is \boxed{{{2 * i}}}.", "level": "1"} for i in range(n)
+    ]
+
+
+def test_every_local_form_gives_the_same_file(tmp_path):
+    import datasets
+
+    rows = math_rows()
+    table = pa.Table.from_pylist(rows)
+    write_jsonl(tmp_path / "jsonl" / "train.jsonl", rows)
+    for form in ("json", "keyed", "misnamed", "parquet", "stream", "file", "shards", "prefixed"):
+        (tmp_path / form).mkdir()
+    (tmp_path / "json" / "train.json").write_text(json.dumps(rows))
+    (tmp_path / "keyed" / "train.json").write_text(json.dumps({"version": 1, "data": rows}))
+    write_jsonl(tmp_path / "misnamed" / "train.json", rows)
+    write_jsonl(tmp_path / "prefixed" / "MATH-train.jsonl", rows)
+    pq.write_table(table, tmp_path / "parquet" / "train.parquet")
+    pq.write_table(table.slice(0, 7), tmp_path / "shards" / "train-00000-of-00002.parquet")
+    pq.write_table(table.slice(7), tmp_path / "shards" / "train-00001-of-00002.parquet")
+    with pa.ipc.new_stream(tmp_path / "stream" / "train.arrow", table.schema) as writer:
+        writer.write_table(table, max_chunksize=6)
+    with pa.ipc.new_file(tmp_path / "file" / "train.arrow", table.schema) as writer:
+        writer.write_table(table, max_chunksize=6)
+    datasets.DatasetDict({"train": datasets.Dataset.from_list(rows)}).save_to_disk(tmp_path / "saved")
+    written = {}
+    for form in (
+        "jsonl",
+        "json",
+        "keyed",
+        "misnamed",
+        "prefixed",
+        "parquet",
+        "shards",
+        "stream",
+        "file",
+        "saved",
+    ):
+        out = tmp_path / "out" / form
+        assert main("math_dataset", "--local_dataset_path", tmp_path / form, "--local_save_dir", out) == 0, form
+        written[form] = (out / "train.parquet").read_bytes()
+        assert card_of(out / "train.parquet")["rows_in"] == 20
+    assert set(written.values()) == {written["jsonl"]}
+
+
+def test_one_file_names_its_split_or_is_asked_for_it(tmp_path, capsys):
+    out = ["--local_save_dir", tmp_path / "out"]
+    named = write_jsonl(tmp_path / "my_test.jsonl", math_rows(2))
+    unnamed = write_jsonl(tmp_path / "rows.jsonl", math_rows(2))
+    assert main("math_dataset", "--local_dataset_path", named, *out) == 0
+    assert (tmp_path / "out" / "test.parquet").exists()
+    assert main("math_dataset", "--local_dataset_path", unnamed, *out) == 2
+    assert "--split" in capsys.readouterr().err
+    assert main("math_dataset", "--local_dataset_path", unnamed, "--split", "train", *out) == 0
+    assert (tmp_path / "out" / "train.parquet").exists()
+
+
+def test_a_folder_of_benchmarks_and_a_chosen_configuration(tmp_path):
+    write_jsonl(tmp_path / "eval" / "aime24.jsonl", [{"problem": "A", "answer": 1}])
+    write_jsonl(tmp_path / "eval" / "amc23.jsonl", [{"problem": "B", "answer": 2}])
+    assert main("amc23", "--local_dataset_path", tmp_path / "eval", "--local_save_dir", tmp_path / "o") == 0
+    assert rows_of(tmp_path / "o" / "test.parquet")[0]["extra_info"]["question"] == "B"
+    write_jsonl(tmp_path / "g" / "main" / "train-00000-of-00001.jsonl", [{"question": "M", "answer": "#### 1"}])
+    write_jsonl(tmp_path / "g" / "socratic" / "train-00000-of-00001.jsonl", [{"question": "S", "answer": "#### 1"}])
+    assert main("gsm8k", "--local_dataset_path", tmp_path / "g", "--local_save_dir", tmp_path / "o") == 0
+    assert [r["extra_info"]["question"] for r in rows_of(tmp_path / "o" / "train.parquet")] == ["M"]
+
+
+def test_output_in_the_source_folder_is_not_read_as_source(tmp_path):
+    write_jsonl(tmp_path / "train.jsonl", math_rows(3))
+    for _ in range(2):
+        assert main("math_dataset", "--local_dataset_path", tmp_path, "--local_save_dir", tmp_path) == 0
+    assert len(rows_of(tmp_path / "train.parquet")) == 3
+
+
+def test_every_row_is_kept_or_counted(tmp_path, capsys):
+    rows = [
+        {"problem": "a", "solution": r"\boxed{1}"},
+        {"problem": " \uff41 ", "solution": r"\boxed{1}"},  # duplicate: a full-width a
+        {"problem": "", "solution": r"\boxed{1}"},  # empty
+        {"problem": None, "solution": r"\boxed{1}"},  # empty
+        {"problem": "b", "solution": "a proof"},  # no answer
+        {"problem": "c", "solution": r"\boxed{1}"},
+        {"problem": "c", "solution": r"\boxed{1}"},  # duplicate, counted before the conflict shows
+        {"problem": "c", "solution": r"\boxed{2}"},  # conflict: with the first it makes two
+        {"problem": "c", "solution": r"\boxed{1}"},  # three
+        {"problem": "d", "solution": r"\boxed{4}"},
+        {"problem": "e", "solution": r"\boxed{5}"},
+    ]
+    for split in ("train", "test"):
+        write_jsonl(tmp_path / f"{split}.jsonl", rows)
+    assert (
+        main(
+            "math_dataset",
+            "--local_dataset_path",
+            tmp_path,
+            "--local_save_dir",
+            tmp_path / "o",
+            "--max_rows",
+            "2",
+        )
+        == 0
+    )
+    card = card_of(tmp_path / "o" / "train.parquet")
+    assert card["dropped"] == {
+        "conflicting_duplicate": 3, "duplicate": 2, "empty_problem": 2, "no_answer": 1, "not_selected": 1,
+    }  # fmt: skip
+    assert card["rows_in"] == 11 == card["rows_out"] + sum(card["dropped"].values())
+    kept = rows_of(tmp_path / "o" / "train.parquet")
+    assert [(r["extra_info"]["question"], r["extra_info"]["index"]) for r in kept] == [("a", 0), ("d", 9)]
+    test = card_of(tmp_path / "o" / "test.parquet")  # a benchmark keeps its duplicates
+    assert test["notes"] == {"duplicate_kept": 4} and test["dropped"] == {
+        "empty_problem": 2,
+        "no_answer": 1,
+        "not_selected": 6,
+    }
+    assert "11 rows in, 3 conflicting_duplicate, 2 duplicate" in capsys.readouterr().out
+
+
+def test_card_hash_is_the_files(tmp_path):
+    source = write_jsonl(tmp_path / "train.jsonl", math_rows(3))
+    assert main("math_dataset", "--local_dataset_path", source, "--local_save_dir", tmp_path / "o") == 0
+    card = card_of(tmp_path / "o" / "train.parquet")
+    assert card["sha256"] == sha256(tmp_path / "o" / "train.parquet")
+    assert card["source"] == {
+        "kind": "local",
+        "files": [{"name": "train.jsonl", "sha256": sha256(source)}],
+    }
+    assert card["options"]["prompt_suffix"] == PROMPT_SUFFIX
+
+
+def test_dapo_is_deduplicated_and_unwrapped(tmp_path):
+    def row(problem, answer, index):
+        prompt = [{"role": "user", "content": DAPO_PROMPT.format(problem)}]
+        return {"prompt": prompt, "reward_model": {"ground_truth": answer}, "extra_info": {"index": index}}
+
+    rows = [row(f"P{i % 5}", str(i % 5), str(i)) for i in range(500)] + [row("P4", "5", "x")]
+    write_jsonl(tmp_path / "train.jsonl", rows)
+    assert main("dapo_math_17k", "--local_dataset_path", tmp_path, "--local_save_dir", tmp_path / "o") == 0
+    kept = rows_of(tmp_path / "o" / "train.parquet")
+    assert [(r["extra_info"]["question"], r["extra_info"]["id"]) for r in kept] == [(f"P{i}", str(i)) for i in range(4)]
+    assert card_of(tmp_path / "o" / "train.parquet")["dropped"] == {
+        "conflicting_duplicate": 2,
+        "duplicate": 495,
+    }
+
+
+def test_english_dapo_drops_and_counts_other_languages(tmp_path):
+    english = [
+        "Find $x$.",
+        "Let \u03b1 and \u2115 be as in Caf\u00e9 Poincar\u00e9 \u2014 find \u2220A.",
+        "2\u00b2 + \U0001d465 = ?",
+    ]
+    other = ["\u6c42 $x$ \u7684\u503c\u3002", "Find \u0438 now."]
+    problems = [*english, *other]
+    write_jsonl(tmp_path / "train.jsonl", [{"prompt": p, "reward_model": {"ground_truth": "1"}} for p in problems])
+    for flags, kept, dropped in (([], problems, {}), (["--english"], english, {"not_english": 2})):
+        argv = ["--local_dataset_path", tmp_path / "train.jsonl", "--local_save_dir", tmp_path / "o", *flags]
+        assert main("dapo_math_17k", *argv) == 0
+        assert [r["extra_info"]["question"] for r in rows_of(tmp_path / "o" / "train.parquet")] == kept
+        card = card_of(tmp_path / "o" / "train.parquet")
+        assert card["dropped"] == dropped and card["options"]["english"] == bool(flags)
+
+
+def test_the_papers_prompt_of_prl_has_a_system_message(tmp_path):
+    system = "Please reason step by step, and put your final answer within \\boxed{}."
+    source = write_jsonl(tmp_path / "train.jsonl", [{"problem": "P", "answer": "7"}])
+    argv = ["--local_dataset_path", source, "--local_save_dir", tmp_path / "o", "--system_prompt", system]
+    assert main("numina_math_cot", *argv) == 0
+    (row,) = rows_of(tmp_path / "o" / "train.parquet")
+    assert row["prompt"] == [
+        {"role": "system", "content": system},
+        {"role": "user", "content": f"P {PROMPT_SUFFIX}"},
+    ]
+
+
+def test_olympiad_bench_keeps_text_only_english_open_ended_maths(tmp_path):
+    good = {
+        "final_answer": ["1"],
+        "language": "English",
+        "subject": "Math",
+        "modality": "Text-only",
+        "question_type": "Open-ended",
+    }
+    rows = [
+        {**good, "question": "a"},
+        {**good, "question": "b", "error": "1e-2"},
+        {**good, "question": "c", "language": "Chinese"},
+        {**good, "question": "d", "subject": "Physics"},
+        {**good, "question": "e", "modality": "Multimodal"},
+        {**good, "question": "f", "image_1": {"bytes": "x"}},
+        {**good, "question": "g", "question_type": "Theorem proof"},
+        {**good, "question": "h", "final_answer": None},
+    ]
+    write_jsonl(tmp_path / "OE_TO_maths_en_COMP.json", rows)
+    write_jsonl(tmp_path / "OE_TO_physics_en_COMP.json", rows)
+    assert main("olympiad_bench", "--local_dataset_path", tmp_path, "--local_save_dir", tmp_path / "o") == 0
+    card = card_of(tmp_path / "o" / "test.parquet")
+    assert card["dropped"] == {
+        "no_answer": 1,
+        "not_english": 1,
+        "not_maths": 1,
+        "not_open_ended": 1,
+        "not_text_only": 2,
+    }
+    assert card["notes"] == {"tolerance_ignored": 1} and card["rows_out"] == 2
+
+
+def test_numina_sources_and_letter_answers(tmp_path):
+    rows = [
+        {"source": s, "problem": f"{s}{a}", "solution": rf"\boxed{{{a}}}"}
+        for s in ("olympiads", "cn_k12")
+        for a in ("7", "A")
+    ]
+    write_jsonl(tmp_path / "train.jsonl", rows)
+    common = ["--local_dataset_path", tmp_path, "--local_save_dir", tmp_path / "o"]
+    assert main("numina_math_cot", *common, "--sources", "cn_k12") == 0
+    card = card_of(tmp_path / "o" / "train.parquet")
+    assert (card["rows_out"], card["dropped"], card["notes"]) == (
+        2,
+        {"other_source": 2},
+        {"letter_answer": 1},
+    )
+    assert card["options"]["sources"] == ["cn_k12"]
+    assert {r["data_source"] for r in rows_of(tmp_path / "o" / "train.parquet")} == {"numina_cn_k12"}
+
+
+def test_max_rows_takes_the_first_or_draws_by_seed(tmp_path, capsys):
+    write_jsonl(tmp_path / "in" / "train.jsonl", math_rows(50))
+
+    def indices(*argv):
+        assert (
+            main(
+                "math_dataset",
+                "--local_dataset_path",
+                tmp_path / "in",
+                "--local_save_dir",
+                tmp_path / "o",
+                *argv,
+            )
+            == 0
+        )
+        return [r["extra_info"]["index"] for r in rows_of(tmp_path / "o" / "train.parquet")]
+
+    assert indices("--max-rows", "5") == [0, 1, 2, 3, 4]
+    drawn = indices("--max_rows", "5", "--seed", "1")
+    assert drawn == indices("--max_rows", "5", "--seed", "1") == sorted(drawn)
+    assert drawn != indices("--max_rows", "5", "--seed", "2")
+    assert indices("--max_rows", "500") == list(range(50))
+    assert main("math_dataset", "--local_dataset_path", tmp_path / "in", "--seed", "1") == 2
+    assert "--max_rows" in capsys.readouterr().err
+
+
+def test_prompt_options_and_repeat(tmp_path):
+    for split in ("train", "test"):
+        write_jsonl(tmp_path / f"{split}.jsonl", math_rows(2))
+    argv = ["--local_dataset_path", tmp_path, "--local_save_dir", tmp_path / "o", "--repeat", "3"]
+    assert main("math_dataset", *argv, "--prompt-suffix", "", "--system_prompt", "Be brief.") == 0
+    assert len(rows_of(tmp_path / "o" / "train.parquet")) == 2  # training rows are not repeated
+    rows = rows_of(tmp_path / "o" / "test.parquet")
+    assert [(r["extra_info"]["index"], r["extra_info"]["repeat"]) for r in rows] == [
+        (i, j) for i in (0, 1) for j in range(3)
+    ]
+    assert rows[0]["prompt"] == [
+        {"role": "system", "content": "Be brief."},
+        {"role": "user", "content": "What is 0 + 0?"},
+    ]
+    card = card_of(tmp_path / "o" / "test.parquet")
+    assert (card["rows_in"], card["problems"], card["rows_out"]) == (2, 2, 6)
+
+
+def test_old_name_of_the_save_dir(tmp_path, capsys):
+    write_jsonl(tmp_path / "train.jsonl", math_rows(2))
+    assert main("math_dataset", "--local_dataset_path", tmp_path, "--local_dir", tmp_path / "old") == 0
+    assert (tmp_path / "old" / "train.parquet").exists() and "old name" in capsys.readouterr().err
+
+
+def test_hub_is_asked_for_the_right_thing_and_its_failure_is_one_line(tmp_path, monkeypatch, capsys):
+    import datasets
+
+    asked = []
+
+    def load_dataset(path, name=None, split=None):
+        asked.append((path, name, split))
+        return datasets.Dataset.from_list([{"question": "Q", "final_answer": ["1"], "answer": "#### 1"}])
+
+    monkeypatch.setattr(datasets, "load_dataset", load_dataset)
+    for name in ("gsm8k", "olympiad_bench"):
+        assert main(name, "--local_save_dir", tmp_path / name) == 0
+    assert asked == [
+        ("openai/gsm8k", "main", "train"), ("openai/gsm8k", "main", "test"),
+        ("Hothan/OlympiadBench", "OE_TO_maths_en_COMP", "train"),
+    ]  # fmt: skip
+    source = card_of(tmp_path / "gsm8k" / "test.parquet")["source"]
+    assert (source["kind"], source["repository"], source["config"], source["split"]) == (
+        "hub",
+        "openai/gsm8k",
+        "main",
+        "test",
+    )
+
+    def unreachable(*args, **kwargs):
+        raise ConnectionError("no\nroute")
+
+    monkeypatch.setattr(datasets, "load_dataset", unreachable)
+    assert main("aime25", "--local_save_dir", tmp_path / "a") == 2
+    error = capsys.readouterr().err
+    assert error.count("\n") == 1 and "--local_dataset_path" in error and "no route" in error
+    assert not (tmp_path / "a").exists()
+
+
+BAD_FILES = {
+    "broken.jsonl": (b'{"problem": "a", "answer": "1"}\n{"problem": \n', "line 2"),
+    "list.jsonl": (b"[1, 2]\n", "line 1"),
+    "scalar.json": (b"3", "list of objects"),
+    "binary.jsonl": (b"\xff\xfe\x00\n", "cannot read"),
+    "torn.parquet": (b"PAR1 not really", "cannot read"),
+    "torn.arrow": (b"nonsense", "cannot read"),
+    "empty.jsonl": (b"", "empty"),
+    "useless.jsonl": (b'{"problem": "a"}\n', "1 no_answer"),
+    "text.csv": (b"a,b\n", "allowed: .jsonl"),
+}
+
+
+@pytest.mark.parametrize("name", BAD_FILES)
+def test_bad_input_is_one_line_and_leaves_what_was_there(tmp_path, capsys, name):
+    content, hint = BAD_FILES[name]
+    out = tmp_path / "o"
+    good = write_jsonl(tmp_path / "good.jsonl", math_rows(2))
+    assert main("math500", "--local_dataset_path", good, "--local_save_dir", out) == 0
+    before = {p.name: p.read_bytes() for p in out.iterdir()}
+    (tmp_path / name).write_bytes(content)
+    capsys.readouterr()
+    assert main("math500", "--local_dataset_path", tmp_path / name, "--local_save_dir", out) == 2
+    error = capsys.readouterr().err
+    assert error.count("\n") == 1 and hint in error, error
+    assert {p.name: p.read_bytes() for p in out.iterdir()} == before
+
+
+def test_a_source_is_never_overwritten(tmp_path, capsys):
+    """Not by name: raw files of a folder that is read and written; nor one that somebody else has put there."""
+    rows = [{"question": f"How much is {i}?", "answer": f"#### {i}"} for i in range(5)]
+    for split in ("train", "test"):
+        pq.write_table(pa.Table.from_pylist(rows), tmp_path / f"{split}.parquet")
+    before = {p.name: sha256(p) for p in tmp_path.iterdir()}
+    assert main("gsm8k", "--local_dataset_path", tmp_path, "--local_save_dir", tmp_path, "--max_rows", 2) == 2
+    line = capsys.readouterr().err
+    assert "train.parquet is there and was not written by these scripts" in line and line.count("\n") == 1
+    assert {p.name: sha256(p) for p in tmp_path.iterdir()} == before
+    out = tmp_path / "out"
+    assert main("gsm8k", "--local_dataset_path", tmp_path, "--local_save_dir", out) == 0
+    assert main("gsm8k", "--local_dataset_path", tmp_path, "--local_save_dir", out, "--max_rows", 2) == 0  # its own
+    written = out / "train.parquet"
+    assert main("gsm8k", "--local_dataset_path", written, "--split", "train", "--local_save_dir", out) == 2
+    assert "is read and would be overwritten: choose another --local_save_dir" in capsys.readouterr().err
+    pairs = write_jsonl(tmp_path / "pairs.jsonl", [{"prompt": "a", "chosen": "b", "rejected": "c"}] * 3)
+    argv = ["--local_dataset_path", pairs, "--local_save_dir", out, "--mix", written, "--ratio", "0.5"]
+    kept = sha256(written)
+    assert main("preference", *argv) == 2 and sha256(written) == kept
+    assert "is read and would be overwritten" in capsys.readouterr().err
+
+
+def test_ambiguous_folders_are_refused(tmp_path, capsys):
+    write_jsonl(tmp_path / "train.jsonl", math_rows(1))
+    write_jsonl(tmp_path / "train.json", math_rows(1))
+    assert main("math_dataset", "--local_dataset_path", tmp_path, "--local_save_dir", tmp_path / "o") == 2
+    assert "may be any of" in capsys.readouterr().err
+    write_jsonl(tmp_path / "b" / "easy_train.jsonl", math_rows(1))
+    write_jsonl(tmp_path / "b" / "hard_train.jsonl", math_rows(1))
+    assert main("math_dataset", "--local_dataset_path", tmp_path / "b", "--local_save_dir", tmp_path / "o") == 2
+    assert main("math_dataset", "--local_dataset_path", tmp_path / "b", "--split", "test") == 2
+    assert not (tmp_path / "o").exists()
+
+
+@pytest.mark.parametrize(
+    "argv",
+    [["--max_rows", "0"], ["--max_rows", "x"], ["--max_row", "3"], ["--split", "dev"], ["--repeat", "-1"]],
+)
+def test_bad_options_are_one_line(tmp_path, capsys, argv):
+    with pytest.raises(SystemExit) as stop:
+        main("math_dataset", "--local_dataset_path", tmp_path, *argv)
+    assert stop.value.code == 2 and capsys.readouterr().err.count("\n") == 1
+
+
+def test_a_failure_while_writing_leaves_no_trace(tmp_path):
+    target = tmp_path / "train.parquet"
+    row = make_row(data_source="d", question="q", ground_truth="1", split="train", index=0)
+    card = write_rows([row], target, {"dataset": "d"})
+    assert (card["rows_out"], card["file"]) == (1, "train.parquet") and rows_of(target) == [row]
+    before = {p.name: p.read_bytes() for p in tmp_path.iterdir()}
+
+    def failing():
+        yield row
+        raise RuntimeError("power cut")
+
+    with pytest.raises(RuntimeError, match="power cut"):
+        write_rows(failing(), target, {})
+    with pytest.raises(InputError, match="no row"):
+        write_rows([], target, {})
+    with pytest.raises(InputError, match="'extra' is not in the schema"):
+        write_rows([{**row, "extra": 1}], target, {})
+    with pytest.raises(InputError, match="does not fit"):
+        write_rows([{**row, "prompt": 3}], target, {})
+    with pytest.raises(InputError, match="cannot write"):
+        write_rows([row], target / "below" / "x.parquet", {})
+    assert {p.name: p.read_bytes() for p in tmp_path.iterdir()} == before
+    wider = SCHEMA.append(pa.field("agent_name", pa.string()))
+    assert write_rows([{**row, "agent_name": "a"}], target, {}, wider)["rows_out"] == 1
+
+
+def test_names_of_the_data_sets():
+    sets = {name: load(name).DATASET for name in NAMES}
+    assert all(isinstance(d, DataSet) for d in sets.values())
+    assert len({d.name for d in sets.values()}) == len({d.data_source for d in sets.values()}) == len(NAMES)
+
+
+def test_round_trip_through_verls_dataset_with_all_sets_in_one(tmp_path, monkeypatch):
+    files, expected = [], []
+    for i, (name, split, row, made) in enumerate(SAMPLES):
+        source = write_jsonl(tmp_path / f"in{i}" / f"{split}.jsonl", [row])
+        out = tmp_path / f"o{i}"
+        assert main(name, "--local_dataset_path", source, "--local_save_dir", out) == 0
+        files.append(out / f"{split}.parquet")
+        expected.append(made)
+    data = rlhf_dataset(files, tmp_path, monkeypatch, max_prompt_length=10_000)
+    assert len(data) == len(SAMPLES)
+    for item, (data_source, question, ground_truth, own) in zip(
+        (data[i] for i in range(len(data))), expected, strict=True
+    ):
+        assert item["raw_prompt"] == [{"role": "user", "content": f"{question} {PROMPT_SUFFIX}"}]
+        assert (item["data_source"], item["reward_model"]["ground_truth"]) == (data_source, ground_truth)
+        assert item["index"] == item["extra_info"]["index"] == 0 and item["extra_info"]["id"] == own
+    assert len(rlhf_dataset(files, tmp_path, monkeypatch, max_prompt_length=10)) == 0
+
+
+ON_DISK = {
+    ("gsm8k", "gsm8k", "train"): 7473,
+    ("gsm8k", "gsm8k", "test"): 1319,
+    ("math500", "eval", "test"): 500,
+    ("aime24", "eval", "test"): 30,
+    ("amc23", "eval", "test"): 40,
+}
+
+
+def test_sets_on_disk_keep_every_row(tmp_path, monkeypatch):
+    files = {}
+    for (name, folder, split), count in ON_DISK.items():
+        if not (DATA / folder).is_dir():
+            continue
+        if not (tmp_path / name).exists():
+            assert main(name, "--local_dataset_path", DATA / folder, "--local_save_dir", tmp_path / name) == 0
+        file = tmp_path / name / f"{split}.parquet"
+        card = card_of(file)
+        assert (card["rows_in"], card["rows_out"], card["dropped"], card["notes"]) == (count, count, {}, {})
+        assert pq.read_schema(file).equals(SCHEMA)
+        files[file] = count
+    if files:
+        data = rlhf_dataset(files, tmp_path, monkeypatch, filter_overlong_prompts=False)
+        assert len(data) == sum(files.values())
+        assert all(data[i]["reward_model"]["ground_truth"] for i in range(0, len(data), 97))

@@ -1,0 +1,440 @@
+"""data_preprocess/preference.py and the agent loop that replays what it writes."""
+
+import asyncio
+import json
+import logging
+import random
+import sys
+from fractions import Fraction
+from itertools import islice
+from types import SimpleNamespace
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from data_files import card_of, load, main, rlhf_dataset, rows_of, write_jsonl
+from verl.experimental.agent_loop.agent_loop import AgentLoopBase, AgentLoopOutput
+
+from frpo_verl.quickstart import arithmetic
+from frpo_verl.quickstart.tiny_model import with_slip
+from frpo_verl.quickstart.tokenizer import load_tokenizer, write_tokenizer
+from frpo_verl.rewards import math as math_reward
+from frpo_verl.verl_plugin.agent_loops import RecordedResponse
+
+preference = load("preference")
+
+
+def made_pairs(count, seed=0):
+    """Sums with the right answer written out (chosen) and one with a wrong digit (rejected)."""
+    rng = random.Random(seed)
+    problems = islice(arithmetic.stream(seed, arithmetic.DEFAULT_LEVELS), 4 * count)
+    distinct = list({p.question: p for p in problems}.values())[:count]
+    return [{"prompt": p.question, "chosen": p.solution, "rejected": with_slip(p, rng, 1.0)} for p in distinct]
+
+
+def run(tmp_path, rows, *argv, out="out"):
+    source = write_jsonl(tmp_path / "in" / "pairs.jsonl", rows)
+    code = main("preference", "--local_dataset_path", source, "--local_save_dir", tmp_path / out, *argv)
+    return code, tmp_path / out / "train.parquet"
+
+
+@pytest.fixture(scope="module")
+def tokenizer_folder(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("tokenizer")
+    write_tokenizer(folder)
+    return folder
+
+
+@pytest.fixture
+def math_file(tmp_path):
+    """30 rows as arithmetic.py writes them."""
+    assert main("arithmetic", "--train_size", 30, "--test_size", 2, "--local_save_dir", tmp_path / "math") == 0
+    return tmp_path / "math" / "train.parquet"
+
+
+def user(content):
+    return {"role": "user", "content": content}
+
+
+def assistant(content):
+    return {"role": "assistant", "content": content}
+
+
+def system(content):
+    return {"role": "system", "content": content}
+
+
+# ---- reading
+
+SAYS = {"chosen": "good", "rejected": "bad"}
+CHATS = [  # a row, the prompt that must become of it
+    ({"prompt": " P ", **SAYS}, [user("P")]),
+    ({"question": "P", "system": "S", **SAYS}, [system("S"), user("P")]),
+    ({"prompt": [system("S"), user("P")], **SAYS}, [system("S"), user("P")]),
+    ({"prompt": [user("P")], "chosen": [assistant(" good\n")], "rejected": [assistant("bad")]}, [user("P")]),
+    ({"prompt": [user("P")], "chosen": assistant("good"), "rejected": assistant("bad")}, [user("P")]),
+    # no prompt, or one that repeats (a part of) the chats
+    ({"chosen": [user("P"), assistant("good")], "rejected": [user("P"), assistant("bad")]}, [user("P")]),
+    ({"prompt": "P", "chosen": [user("P"), assistant("good")], "rejected": [user("P"), assistant("bad")]}, [user("P")]),
+    (
+        {"prompt": [system("S"), user("P")], "chosen": [user("P"), assistant("good")], "rejected": "bad"},
+        [system("S"), user("P")],
+    ),
+    (
+        {
+            "prompt": "P",
+            "chosen": [user("P"), assistant("A"), user("Q"), assistant("good")],
+            "rejected": [user("P"), assistant("A"), user("Q"), assistant("bad")],
+        },
+        [user("P"), assistant("A"), user("Q")],
+    ),
+    # other spellings of a chat
+    (
+        {
+            "chosen": [{"from": "human", "value": "P"}, {"from": "gpt", "value": "good"}],
+            "rejected": [user([{"type": "text", "text": "P"}]), assistant("bad")],
+        },
+        [user("P")],
+    ),
+    (
+        {
+            "chosen": "\n\nHuman: P\n\nAssistant: A\n\nHuman: Q\nQ\n\nAssistant: good",
+            "rejected": "\n\nHuman: P\n\nAssistant: A\n\nHuman: Q\nQ\n\nAssistant: bad",
+        },
+        [user("P"), assistant("A"), user("Q\nQ")],
+    ),
+    ({"prompt": "\n\nHuman: P\n\nAssistant:", **SAYS}, [user("P")]),
+    ({"prompt": "Human: P", **SAYS}, [user("Human: P")]),  # not a transcript
+]
+
+
+@pytest.mark.parametrize("row, prompt", CHATS)
+def test_forms_in_circulation(tmp_path, row, prompt):
+    code, file = run(tmp_path, [row])
+    (made,) = rows_of(file)
+    assert code == 0 and made["prompt"] == prompt
+    assert (made["extra_info"]["chosen"], made["extra_info"]["rejected"]) == ("good", "bad")
+    assert (made["agent_name"], made["data_source"]) == ("recorded_response", "preference")
+    assert made["reward_model"] == {"style": "rule", "ground_truth": ""}
+    assert made["extra_info"]["question"] == prompt[-1]["content"] and made["extra_info"]["split"] == "train"
+
+
+BROKEN = {
+    "empty_prompt": [{"prompt": "", **SAYS}, SAYS, {"prompt": [user(" ")], **SAYS}],
+    "empty_answer": [
+        {"prompt": "P", "chosen": " ", "rejected": "bad"},
+        {"prompt": "P", "chosen": "good"},
+        {"prompt": "P", "chosen": [user("P")], "rejected": "bad"},
+        {"prompt": "P", "chosen": [user("P"), assistant(None)], "rejected": "bad"},
+    ],
+    "identical": [{"prompt": "P", "chosen": "same", "rejected": " same\n"}],
+    "duplicate": [{"prompt": "P0 ", "chosen": "good 0", "rejected": "bad"}],
+    "different_prompts": [
+        {"chosen": [user("P"), assistant("good")], "rejected": [user("Q"), assistant("bad")]},
+        {"prompt": "Q", "chosen": [user("P"), assistant("good")], "rejected": "bad"},
+    ],
+    "prompt_does_not_end_with_user": [{"prompt": [user("P"), assistant("A")], **SAYS}],
+    "unreadable": [
+        {"prompt": "P", "chosen": 3, "rejected": "bad"},
+        {"prompt": "P", "chosen": ["good"], "rejected": "bad"},
+        {"prompt": [{"role": "tool", "content": "P"}], **SAYS},
+        {"prompt": [user([{"type": "image"}])], **SAYS},
+    ],
+    "overlong": [
+        {"prompt": "P", "chosen": "123456789", "rejected": "bad"},
+        {"prompt": "P", "chosen": "x", "rejected": "1234567é"},
+    ],
+}
+
+
+def test_every_broken_pair_is_counted_under_its_reason(tmp_path, capsys, tokenizer_folder):
+    good = [{"prompt": f"P{i}", "chosen": f"good {i}", "rejected": "bad"} for i in range(3)]
+    good.append({"prompt": "P", "chosen": "12345678", "rejected": "bad"})  # 8 bytes and the end marker: 9 tokens
+    broken = [row for rows in BROKEN.values() for row in rows]
+    code, file = run(tmp_path, good + broken, "--tokenizer", tokenizer_folder, "--max_tokens", 9)
+    card, counts = card_of(file), {reason: len(rows) for reason, rows in BROKEN.items()}
+    assert code == 0 and [r["extra_info"]["index"] for r in rows_of(file)] == [0, 1, 2, 3]
+    assert card["dropped"] == counts and card["rows_in"] == 4 + sum(counts.values())
+    assert (card["pairs"], card["rows_out"], card["share_of_pairs"], card["mix"]) == (4, 4, 1.0, None)
+    printed = capsys.readouterr().out
+    assert all(f"{count} {reason}" in printed for reason, count in counts.items()) and "4 pairs" in printed
+    # without --max_tokens nothing is too long
+    assert run(tmp_path, good + BROKEN["overlong"])[0] == 0 and card_of(file)["dropped"] == {}
+
+
+def test_local_formats_and_options(tmp_path):
+    rows = made_pairs(6)
+    _, expected = run(tmp_path, rows)
+    forms = {"pairs.json": lambda f: f.write_text(json.dumps(rows))}
+    forms["data/train-00000-of-00001.parquet"] = lambda f: pq.write_table(pa.Table.from_pylist(rows), f)
+    for i, (name, write) in enumerate(forms.items()):
+        (tmp_path / f"form{i}" / name).parent.mkdir(parents=True)
+        write(tmp_path / f"form{i}" / name)
+        out = tmp_path / f"out{i}"
+        assert main("preference", "--local-dataset-path", tmp_path / f"form{i}", "--local-save-dir", out) == 0
+        assert (out / "train.parquet").read_bytes() == expected.read_bytes()
+
+    _, file = run(tmp_path, rows, "--prompt_suffix", "Think.", "--system_prompt", "S", "--max_rows", 2)
+    assert [r["prompt"] for r in rows_of(file)] == [[system("S"), user(f"{row['prompt']} Think.")] for row in rows[:2]]
+    assert card_of(file)["dropped"] == {"not_selected": 4}
+    _, file = run(tmp_path, rows, "--max_rows", 3, "--seed", 1)
+    drawn = sorted(random.Random(1).sample(range(6), 3))
+    assert [r["extra_info"]["index"] for r in rows_of(file)] == drawn != [0, 1, 2]
+
+
+def test_hub(tmp_path, monkeypatch, capsys):
+    import datasets
+
+    asked = []
+
+    def load_dataset(name, config, split):
+        asked.append((name, config, split))
+        if name == "gone/set":
+            raise ConnectionError("no\nnetwork")
+        return datasets.Dataset.from_list(made_pairs(3))
+
+    monkeypatch.setattr(datasets, "load_dataset", load_dataset)
+    argv = ["--split", "train_prefs", "--local_save_dir", tmp_path]
+    assert main("preference", "--hub_name", "some/set", "--hub_config", "c", *argv) == 0
+    assert asked == [("some/set", "c", "train_prefs")] and len(rows_of(tmp_path / "train.parquet")) == 3
+    assert card_of(tmp_path / "train.parquet")["source"]["repository"] == "some/set"
+    capsys.readouterr()
+    assert main("preference", "--hub_name", "gone/set", *argv) == 2
+    error = capsys.readouterr().err
+    assert error.count("\n") == 1 and "no network" in error and "--local_dataset_path" in error
+
+
+# ---- mixing
+
+
+@pytest.mark.parametrize(
+    "n_pairs, ratio, expected",
+    [(40, "0.25", (10, 30)), (5, "0.25", (5, 15)), (40, "1/3", (15, 30)), (40, "0.9", (40, 4)), (40, "1", (40, 0))],
+)
+def test_ratio(tmp_path, math_file, n_pairs, ratio, expected):
+    code, file = run(tmp_path, made_pairs(n_pairs), "--mix", math_file, "--ratio", ratio)
+    rows, card = rows_of(file), card_of(file)
+    is_pair = [row["agent_name"] == "recorded_response" for row in rows]
+    assert code == 0 and (sum(is_pair), len(rows) - sum(is_pair)) == expected
+    assert abs(sum(is_pair) / len(rows) - Fraction(ratio)) <= 0.5 / len(rows)
+    for batch in (4, 7, 16):  # every batch holds its share, rounded down or up
+        share = batch * sum(is_pair) / len(rows)
+        starts = range(max(1, len(rows) - batch + 1))
+        assert all(abs(sum(is_pair[i : i + batch]) - share) < 1 for i in starts) or batch > len(rows)
+    assert card["mix"]["rows_in"] == 30 and card["mix"]["rows_used"] == expected[1]
+    assert card["rows_in"] == card["pairs"] + sum(card["dropped"].values()) == n_pairs
+    assert len({row["prompt"][-1]["content"] + row["agent_name"] for row in rows}) == len(rows)  # none twice
+
+
+def test_mixed_rows_keep_what_they_were(tmp_path, math_file):
+    _, file = run(tmp_path, made_pairs(10), "--mix", math_file, "--ratio", "0.25", "--seed", 3)
+    before = {row["extra_info"]["index"]: row for row in rows_of(math_file)}
+    mixed = [row for row in rows_of(file) if row["agent_name"] == "single_turn_agent"]
+    assert len(mixed) == 30
+    for row in mixed:
+        assert row["extra_info"].pop("chosen") == row["extra_info"].pop("rejected") == ""
+        row.pop("agent_name")
+        assert row == before[row["extra_info"]["index"]]
+    assert [row["extra_info"]["index"] for row in mixed] != sorted(before)  # shuffled
+
+
+def test_same_seed_same_bytes(tmp_path, math_file):
+    pairs = made_pairs(20)
+    for seed in (0, 1):
+        files = [run(tmp_path, pairs, "--mix", math_file, "--ratio", "0.5", "--seed", seed, out=o)[1] for o in "ab"]
+        cards = [f.with_suffix(".card.json").read_bytes() for f in files]
+        assert files[0].read_bytes() == files[1].read_bytes() and cards[0] == cards[1]
+    other = run(tmp_path, pairs, "--mix", math_file, "--ratio", "0.5", out="default")[1]
+    assert other.read_bytes() != files[0].read_bytes()
+
+
+def test_a_file_of_verls_own_script_can_be_mixed_in(tmp_path):
+    rows = [
+        {
+            "data_source": "openai/gsm8k",
+            "prompt": [user(f"Q{i}")],
+            "ability": "math",
+            "reward_model": {"ground_truth": str(i), "style": "rule"},
+            "extra_info": {"answer": "a", "question": "q", "split": "train"},
+        }
+        for i in range(4)
+    ]
+    pq.write_table(pa.Table.from_pylist(rows), tmp_path / "verl.parquet")
+    _, file = run(tmp_path, made_pairs(4), "--mix", tmp_path / "verl.parquet", "--ratio", "0.5")
+    made = {row["prompt"][0]["content"]: row for row in rows_of(file) if row["agent_name"] == "single_turn_agent"}
+    assert {f"Q{i}": (str(i), i) for i in range(4)} == {
+        question: (row["reward_model"]["ground_truth"], row["extra_info"]["index"]) for question, row in made.items()
+    }
+
+
+def test_bad_input_is_one_line_and_leaves_what_was_there(tmp_path, capsys, math_file):
+    pairs = made_pairs(4)
+    _, mixed = run(tmp_path, pairs, "--mix", math_file, "--ratio", "0.5", out="mixed")
+    _, file = run(tmp_path, pairs)
+    before = file.read_bytes()
+    wide = tmp_path / "wide.parquet"
+    pq.write_table(pa.Table.from_pylist([{**rows_of(math_file)[0], "images": "x"}]), wide)
+    tools = tmp_path / "tools.parquet"
+    row = rows_of(math_file)[0]
+    row["extra_info"]["need_tools_kwargs"] = True
+    pq.write_table(pa.Table.from_pylist([row]), tools)
+    bare = tmp_path / "bare.parquet"
+    pq.write_table(pa.Table.from_pylist([{"question": "Q"}]), bare)
+    capsys.readouterr()
+    for rows, argv, message in (
+        ([{"prompt": "P", "chosen": "same", "rejected": "same"}], [], "none of 1 rows can be used (1 identical)"),
+        ([{"text": "P"}], [], "looked for the fields prompt/question/query"),
+        (pairs, ["--tokenizer", tmp_path / "no", "--max_tokens", 9], "--tokenizer"),
+        (pairs, ["--mix", tmp_path / "no.parquet", "--ratio", 0.5], "not a parquet file"),
+        (pairs, ["--mix", mixed, "--ratio", 0.5], "a recorded pair already"),
+        (pairs, ["--mix", wide, "--ratio", 0.5], "column images would be lost"),
+        (pairs, ["--mix", tools, "--ratio", 0.5], "column extra_info.need_tools_kwargs would be lost"),
+        (pairs, ["--mix", bare, "--ratio", 0.5], "column question would be lost"),
+        (pairs, ["--mix", math_file, "--ratio", 0.001], "cannot be had from 4 pairs and 30 rows"),
+    ):
+        code, _ = run(tmp_path, rows, *argv)
+        error = capsys.readouterr().err
+        assert code == 2 and message in error and error.count("\n") == 1, error
+    assert file.read_bytes() == before and sorted(p.name for p in file.parent.iterdir()) == [
+        "train.card.json",
+        "train.parquet",
+    ]
+
+
+@pytest.mark.parametrize(
+    "argv, message",
+    [
+        ([], "--local_dataset_path and --hub_name"),
+        (["--local_dataset_path", "x", "--hub_name", "y"], "--local_dataset_path and --hub_name"),
+        (["--local_dataset_path", "x", "--ratio", "0.5"], "--mix and --ratio need each other"),
+        (["--local_dataset_path", "x", "--max_tokens", "5"], "--tokenizer and --max_tokens need each other"),
+        (["--local_dataset_path", "x", "--mix", "m.parquet", "--ratio", "0"], "above 0 and up to 1"),
+        (["--local_dataset_path", "x", "--mix", "m.parquet", "--ratio", "nan"], "above 0 and up to 1"),
+        (["--local_dataset_path", "x", "--seed", "1"], "--seed is only used"),
+        (["--local_dataset_path", "x", "--hub_config", "main"], "--hub_config is only used"),
+    ],
+)
+def test_bad_options_are_one_line(capsys, argv, message):
+    with pytest.raises(SystemExit) as stop:
+        preference.main(argv)
+    error = capsys.readouterr().err
+    assert stop.value.code == 2 and message in error and error.count("\n") == 1
+
+
+# ---- what verl makes of the rows
+
+
+def test_an_empty_ground_truth_scores_zero_in_silence(tmp_path, caplog):
+    _, file = run(tmp_path, made_pairs(40))
+    with caplog.at_level(logging.DEBUG):
+        for row in rows_of(file):
+            for answer in (row["extra_info"]["chosen"], row["extra_info"]["rejected"], "", r"\boxed{}", r"\boxed{1}"):
+                truth = row["reward_model"]["ground_truth"]
+                judged = math_reward.compute_score(row["data_source"], answer, truth, row["extra_info"])
+                assert (judged["score"], judged["acc"], judged["verify_error"]) == (0.0, 0.0, 0.0)
+    assert not caplog.records
+
+
+def test_round_trip_through_verls_dataset(tmp_path, math_file, monkeypatch):
+    pairs = {row["prompt"]: row for row in made_pairs(10)}
+    _, file = run(tmp_path, list(pairs.values()), "--mix", math_file, "--ratio", "0.25")
+    data = rlhf_dataset([file], tmp_path, monkeypatch, max_prompt_length=100)
+    items = [data[i] for i in range(len(data))]
+    names = [item["agent_name"] for item in items]
+    assert (names.count("recorded_response"), names.count("single_turn_agent")) == (10, 30)
+    for item in items:
+        pair = pairs.get(item["raw_prompt"][0]["content"], {"chosen": "", "rejected": ""})
+        if item["agent_name"] == "single_turn_agent":
+            pair = {"chosen": "", "rejected": ""}
+        assert {key: item["extra_info"][key] for key in ("chosen", "rejected")} == {
+            key: pair[key] for key in ("chosen", "rejected")
+        }
+        assert bool(item["reward_model"]["ground_truth"]) == (item["agent_name"] == "single_turn_agent")
+
+
+# ---- the agent loop
+
+
+def agent_loop(folder, response_length=32, log_probs=True):
+    """The loop with its tokenizer and settings, without a server; prompts go through the chat template."""
+    loop = object.__new__(RecordedResponse)
+    loop.tokenizer = load_tokenizer(folder)
+    loop.rollout_config = SimpleNamespace(response_length=response_length, calculate_log_probs=log_probs)
+
+    async def ct_build_initial_tokens(messages, **_):
+        return loop.tokenizer.apply_chat_template(messages, add_generation_prompt=True, return_dict=False)
+
+    loop.ct_build_initial_tokens = ct_build_initial_tokens
+    return loop
+
+
+def replay(loop, item, session, **kwargs) -> AgentLoopOutput:
+    kwargs = {**item, "session_id": session, "global_steps": 7, **kwargs}
+    return asyncio.run(loop.run({"temperature": 1.0}, **kwargs))
+
+
+@pytest.fixture
+def item(tmp_path, monkeypatch):
+    """A row of a pair as verl's dataset hands it over."""
+    _, file = run(tmp_path, [{"prompt": "1+2=", "chosen": "#### 3", "rejected": "4 or é"}])
+    return rlhf_dataset([file], tmp_path, monkeypatch, max_prompt_length=100)[0]
+
+
+def test_even_sessions_replay_chosen_and_odd_ones_rejected(tokenizer_folder, item):
+    loop = agent_loop(tokenizer_folder)
+    assert isinstance(loop, AgentLoopBase) and item["agent_name"] == "recorded_response"
+    end = loop.tokenizer.eos_token_id
+    for session in range(5):
+        out = replay(loop, item, session)
+        text, sign = ("#### 3", 1) if session % 2 == 0 else ("4 or é", -1)
+        assert out.response_ids.count(end) == 1 and out.response_ids[-1] == end  # once, at the end
+        assert loop.tokenizer.decode(out.response_ids[:-1]) == text
+        assert loop.tokenizer.decode(out.prompt_ids) == "<|user|>1+2=<|im_end|>\n<|assistant|>"
+        assert out.extra_fields["preference"] == sign and out.extra_fields["global_steps"] == 7
+        assert out.response_mask == [1] * len(out.response_ids) and out.num_turns == 2
+        assert out.response_logprobs == [0.0] * len(out.response_ids)
+    assert replay(agent_loop(tokenizer_folder, log_probs=False), item, 0).response_logprobs is None
+
+
+def test_an_answer_that_ends_with_the_end_marker_gets_no_second_one(tokenizer_folder, item):
+    loop = agent_loop(tokenizer_folder)
+    closed = {**item["extra_info"], "chosen": "#### 3<|im_end|>"}
+    assert replay(loop, item, 0, extra_info=closed).response_ids == replay(loop, item, 0).response_ids
+
+
+def test_an_over_long_answer_is_refused_with_the_cure(tokenizer_folder, item):
+    """`#### 3` has 6 bytes and the end marker; `4 or é` has one byte more. The script counts as the loop does."""
+    assert replay(agent_loop(tokenizer_folder, response_length=7), item, 0).response_ids
+    with pytest.raises(ValueError, match=r"8 tokens, more than data.max_response_length=7.*--max_tokens N"):
+        replay(agent_loop(tokenizer_folder, response_length=7), item, 1)
+    length = preference.length_of(str(tokenizer_folder))
+    for text in ("#### 3", "4 or é", "#### 3<|im_end|>", "two\n\n words "):
+        loop = agent_loop(tokenizer_folder)
+        made = replay(loop, item, 0, extra_info={**item["extra_info"], "chosen": text})
+        assert length(text) == len(made.response_ids)
+
+
+def test_a_row_without_answers_says_what_writes_them(tokenizer_folder, item):
+    for extra in (None, {}, {**item["extra_info"], "chosen": ""}):
+        with pytest.raises(ValueError, match="frpo_verl data preference"):
+            replay(agent_loop(tokenizer_folder), item, 0, extra_info=extra)
+
+
+def test_a_tokenizer_without_end_marker_is_refused(tmp_path, capsys, monkeypatch):
+    import transformers
+
+    bare = SimpleNamespace(from_pretrained=lambda name: SimpleNamespace(eos_token_id=None))
+    monkeypatch.setattr(transformers, "AutoTokenizer", bare)
+    code, file = run(tmp_path, made_pairs(2), "--tokenizer", "some/model", "--max_tokens", 9)
+    assert code == 2 and "no end-of-text token" in capsys.readouterr().err and not file.exists()
+
+
+def test_the_agent_loop_is_registered_with_verl():
+    from verl.experimental.agent_loop import agent_loop as module
+
+    import frpo_verl
+
+    frpo_verl.register()
+    target = module._agent_loop_registry["recorded_response"]["_target_"]
+    name, _, cls = target.rpartition(".")
+    assert getattr(sys.modules[name], cls) is RecordedResponse

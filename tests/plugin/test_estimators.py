@@ -1,0 +1,282 @@
+"""adv_estimator=frpo through verl's own entry points: compute_advantage and the V1 trainer's session rule."""
+
+import numpy as np
+import pytest
+import torch
+import toys
+from batches import advantages, algorithm, batch, by_session, random_batch, session_batch
+from verl.trainer.ppo.ray_trainer import compute_advantage
+
+import frpo_verl
+from frpo_verl import methods, names
+from frpo_verl.core import enumeration as exact
+from frpo_verl.core.divergences import get_divergence
+from frpo_verl.settings import ConfigError
+from frpo_verl.verl_plugin import estimators, metrics
+from frpo_verl.verl_plugin.registration import register_methods
+
+ALPHA = {"alpha": 0.5}
+
+
+@pytest.fixture(autouse=True)
+def no_metrics_of_other_tests():
+    metrics.take()
+
+
+def reverse_cumsum(x):
+    return x.flip(-1).cumsum(-1).flip(-1)
+
+
+# ---------------------------------------------------------------------------------------- exactness
+
+
+def toy_gradient(estimator: str, placement: str, junk: bool, **frpo):
+    """The expected gradient of the estimator's regulariser over every trajectory, and its logits."""
+    toy = exact.enumerate_trajectories(vocabulary=3, horizon=4)
+    logits = exact.random_logits(toy, 0).requires_grad_()
+    ref_logits = exact.random_logits(toy, 1)
+    old = exact.log_prob(toy, logits).detach()
+    ref = exact.log_prob(toy, ref_logits)
+    if junk:
+        old, ref = toys.garbage(toy, old), toys.garbage(toy, ref)
+    data = batch(
+        torch.zeros_like(old),
+        toy.mask.long(),
+        old,
+        ref,
+        [f"u{i}" for i in range(toy.count)],  # groups of one: A = 0
+    )
+    weight = advantages(data, estimator, kl_coef=0.3, placement=placement, **frpo)
+    assert torch.isfinite(weight).all() and not weight[~toy.mask].any()
+    return exact.policy_gradient(toy, logits, weight), toy, logits, ref_logits
+
+
+@pytest.mark.parametrize("placement", ["future", "sequence", "local"])
+@pytest.mark.parametrize("name", names.DIVERGENCES)
+def test_expected_gradient_is_exact_for_every_divergence(name, placement):
+    extra = ALPHA if name == "alpha" else {}
+    estimate, toy, logits, ref_logits = toy_gradient(f"frpo_{name}", placement, junk=True, **extra)
+    f = get_divergence(name, extra.get("alpha")).value
+    target = toys.local_objective if placement == "local" else exact.objective
+    truth = exact.gradient(-0.3 * target(toy, logits, ref_logits, f), logits)
+    assert exact.relative_error(estimate, truth) < 1e-10
+
+
+def test_local_placement_is_not_the_full_gradient():
+    estimate, toy, logits, ref_logits = toy_gradient("frpo", "local", junk=False)
+    truth = exact.gradient(-0.3 * exact.objective(toy, logits, ref_logits, get_divergence("reverse_kl").value), logits)
+    assert exact.relative_error(estimate, truth) > 0.05
+
+
+# ---------------------------------------------------------------------------------------- agreement with others
+
+
+@pytest.mark.parametrize("norm", [True, False])
+def test_kl_coef_zero_is_verls_grpo_bit_for_bit(norm):
+    rewards, mask, old, ref, uid = random_batch()
+    ours = advantages(batch(rewards, mask, old, None, uid), kl_coef=0.0, norm=norm)  # and needs no reference
+    theirs = compute_advantage(
+        batch(rewards, mask, old, ref, uid), adv_estimator="grpo", norm_adv_by_std_in_grpo=norm, config=algorithm()
+    ).batch["advantages"]
+    assert torch.equal(ours, theirs)
+
+
+def test_agrees_with_three_other_implementations():
+    """OpenRLHF (group_norm + k1 in the reward), ROLL (grpo + token-level KL), PRL (step length 1), re-derived."""
+    rewards, mask, old, ref, uid = random_batch(dtype=torch.float64)
+    beta, m = 0.07, mask.double()
+    score = rewards.sum(-1)
+    z = torch.zeros_like(score)
+    for u in set(uid):
+        rows = torch.tensor([x == u for x in uid])
+        z[rows] = (score[rows] - score[rows].mean()) / (score[rows].std() + 1e-6)
+    kl = (old - ref) * m
+
+    last = mask.sum(-1) - 1
+    token_reward = -beta * kl  # OpenRLHF: the KL is a token reward, the normalised outcome sits on the last token,
+    token_reward[torch.arange(len(m)), last] += z  # and the return is the undiscounted sum of what is still to come
+    openrlhf = reverse_cumsum(token_reward) * m
+
+    roll = (z[:, None] * m) + reverse_cumsum(-beta * kl) * m  # ROLL: outcome broadcast + reverse sum of the token KL
+
+    prl = torch.zeros_like(kl)  # PRL: value at the end of each token's step; steps of length 1 end at the token
+    for i in range(len(m)):
+        for t in range(int(last[i]) + 1):
+            prl[i, t] = z[i] - beta * sum(float(kl[i, j]) for j in range(t, int(last[i]) + 1))
+
+    ours = advantages(batch(rewards, mask, old, ref, uid), kl_coef=beta)
+    for theirs in (openrlhf, roll, prl):
+        torch.testing.assert_close(ours, theirs, rtol=0, atol=1e-12)
+
+
+def test_kl_in_the_reward_is_normalised_with_it():
+    rewards, mask, old, ref, uid = random_batch(dtype=torch.float64)
+    beta, m = 0.5, mask.double()
+    score = rewards.sum(-1) - beta * ((old - ref) * m).sum(-1)
+    expected = torch.zeros_like(score)
+    for u in set(uid):
+        rows = torch.tensor([x == u for x in uid])
+        expected[rows] = (score[rows] - score[rows].mean()) / (score[rows].std() + 1e-6)
+    ours = advantages(batch(rewards, mask, old, ref, uid), kl_coef=beta, placement="reward")
+    torch.testing.assert_close(ours, expected[:, None] * m, rtol=0, atol=1e-9)
+    found = metrics.take()  # of the advantages that are used, not of those without the division of the KL
+    alone = advantages(batch(rewards, mask, old, ref, uid), kl_coef=0)
+    assert found["frpo/regularizer_share"] == pytest.approx(float((ours - alone).abs().sum() / alone.abs().sum()))
+    assert found["frpo/sign_flip_frac"] == pytest.approx(float((ours * alone < 0).sum() / m.sum()))
+    advantages(batch(rewards, mask, old, ref, uid), kl_coef=beta, placement="sequence")
+    others = metrics.take()
+    assert set(found) == set(others)
+    same = set(found) - {"frpo/regularizer_share", "frpo/sign_flip_frac"}
+    assert {k: found[k] for k in same} == pytest.approx({k: others[k] for k in same})
+
+
+def test_equal_rewards_leave_only_the_kl():
+    rewards, mask, old, ref, uid = random_batch(dtype=torch.float64)
+    rewards.zero_()
+    ours = advantages(batch(rewards, mask, old, ref, uid), kl_coef=0.2)
+    torch.testing.assert_close(ours, -0.2 * reverse_cumsum((old - ref) * mask) * mask, rtol=0, atol=1e-12)
+    assert metrics.take()["frpo/zero_variance_groups"] == 1.0
+
+
+# ---------------------------------------------------------------------------------------- sessions with several outputs
+
+
+def test_sessions_follow_verls_rule_bit_for_bit():
+    data, keys, *_ = session_batch(torch.float32)
+    theirs = by_session(session_batch(torch.float32)[0], keys, "grpo")
+    assert torch.equal(by_session(data, keys, "frpo", kl_coef=0.0), theirs)
+
+
+def test_sessions_share_the_outcome_and_keep_their_own_kl():
+    data, keys, old, ref, mask = session_batch()
+    theirs = by_session(session_batch()[0], keys, "grpo")
+    ours = by_session(data, keys, "frpo", kl_coef=0.1)
+    expected = theirs - 0.1 * reverse_cumsum((old - ref) * mask) * mask
+    torch.testing.assert_close(ours, expected, rtol=0, atol=1e-12)
+
+
+# ---------------------------------------------------------------------------------------- masks and broken values
+
+
+def test_pad_rows_tool_tokens_and_integer_masks():
+    rewards, mask, old, ref, uid = random_batch(dtype=torch.float64)
+    mask[:, 0] = 1
+    mask[0] = torch.tensor([1, 1, 0, 0, 1, 1, 0])  # two tool tokens in the middle
+    pad = torch.zeros(2, mask.shape[1], dtype=torch.float64)
+    data = batch(
+        torch.cat([rewards, pad]),
+        torch.cat([mask, pad.long()]),
+        torch.cat([old, pad + torch.nan]),
+        torch.cat([ref, pad - torch.inf]),
+        [*uid, "pad", "pad"],
+    )
+    ours = advantages(data, kl_coef=0.3)
+    plain = advantages(batch(rewards, mask, old, ref, uid), kl_coef=0.3)
+    assert torch.equal(ours[:12], plain) and not ours[12:].any()
+    d = old[0] - ref[0]
+    assert not ours[0, 2:4].any()
+    outcome = compute_advantage(batch(rewards, mask, old, ref, uid), adv_estimator="grpo", config=algorithm())
+    torch.testing.assert_close(
+        ours[0, 1], outcome.batch["advantages"][0, 1] - 0.3 * (d[1] + d[4] + d[5]), rtol=0, atol=1e-12
+    )
+
+
+@pytest.mark.parametrize("value", [torch.nan, torch.inf, -torch.inf])
+def test_a_nonfinite_log_prob_raises_with_its_place(value):
+    rewards, mask, old, ref, uid = random_batch()
+    mask[4] = 1
+    ref[4, 2] = value
+    with pytest.raises(FloatingPointError, match=r"ref_log_prob.*row 4, uid p1, response position 2"):
+        advantages(batch(rewards, mask, old, ref, uid), kl_coef=0.1)
+    ours = advantages(batch(rewards, mask, old, ref, uid), kl_coef=0.1, on_nonfinite="zero_row")
+    assert torch.isfinite(ours).all() and not ours[4].any() and ours[5].any()
+    assert metrics.take()["frpo/nonfinite_rows"] == 1
+
+
+@pytest.mark.parametrize("placement", ["future", "reward"])
+def test_missing_or_placeholder_reference_is_refused(placement):
+    rewards, mask, old, ref, uid = random_batch()
+    with pytest.raises(RuntimeError, match="ref_log_prob.*missing"):
+        advantages(batch(rewards, mask, old, None, uid), kl_coef=0.1, placement=placement)
+    with pytest.raises(RuntimeError, match="placeholder"):
+        advantages(batch(rewards, mask, old, torch.zeros_like(ref), uid), kl_coef=0.1, placement=placement)
+
+
+def test_settings_are_checked_on_use():
+    rewards, mask, old, ref, uid = random_batch()
+    with pytest.raises(ConfigError, match="kl_coeff.*did you mean 'kl_coef'"):
+        advantages(batch(rewards, mask, old, ref, uid), kl_coeff=0.1)
+
+
+# ---------------------------------------------------------------------------------------- the plumbing
+
+
+def test_batch_may_come_with_the_call():
+    """The form in which verl may hand over the batch itself: keyword arguments `batch` and `non_tensor_batch`."""
+    from verl.trainer.ppo import core_algos
+
+    rewards, mask, old, ref, uid = random_batch()
+    data = batch(rewards, mask, old, ref, uid)
+    direct, _ = core_algos.get_adv_estimator_fn("frpo")(
+        token_level_rewards=rewards,
+        response_mask=mask,
+        config=algorithm(kl_coef=0.1),
+        index=data.non_tensor_batch["uid"],
+        batch=data.batch,
+        non_tensor_batch=data.non_tensor_batch,
+    )
+    assert torch.equal(direct, advantages(data, kl_coef=0.1))
+    with pytest.raises(RuntimeError, match="without the batch"):
+        core_algos.get_adv_estimator_fn("frpo")(
+            token_level_rewards=rewards, response_mask=mask, config=algorithm(kl_coef=0.1), index=np.array(uid)
+        )
+
+
+def test_a_verl_that_hands_the_batch_over_changes_nothing(monkeypatch):
+    """verl's function around it has opened the batch: what only that knows (metrics, the queue) is kept."""
+    from verl.trainer.ppo import core_algos
+
+    rewards, mask, old, ref, uid = random_batch()
+    plain = advantages(batch(rewards, mask, old, ref, uid), kl_coef=0.1)
+    wanted = metrics.take()
+    data, original = batch(rewards, mask, old, ref, uid), core_algos.ADV_ESTIMATOR_REGISTRY["frpo"]
+
+    def with_batch(**call):
+        return original(**call, batch=data.batch, non_tensor_batch=data.non_tensor_batch)
+
+    monkeypatch.setitem(core_algos.ADV_ESTIMATOR_REGISTRY, "frpo", with_batch)
+    assert torch.equal(advantages(data, kl_coef=0.1), plain) and metrics.take() == wanted and len(wanted) > 8
+
+
+def test_metrics_reach_verls_own():
+    from verl.trainer.ppo.metric_utils import compute_data_metrics
+
+    rewards, mask, old, ref, uid = random_batch()
+    data = batch(rewards, mask, old, ref, uid)
+    metrics.take()
+    compute_advantage(data, adv_estimator="frpo", config=algorithm(kl_coef=0.1))
+    data.batch["prompts"] = torch.zeros(12, 3, dtype=torch.long)
+    data.batch["responses"] = torch.zeros(12, 7, dtype=torch.long)
+    data.batch["attention_mask"] = torch.cat([torch.ones(12, 3, dtype=torch.long), mask], -1)
+    found = compute_data_metrics(data, use_critic=False)
+    d = (old - ref)[mask.bool()]
+    assert found["frpo/kl_to_ref/k1"] == pytest.approx(float(d.mean()), abs=1e-6)
+    assert "critic/score/mean" in found and "frpo/regularizer_share" in found
+    assert not any(k.startswith("frpo/") for k in compute_data_metrics(data, use_critic=False))
+
+
+def test_other_estimators_are_untouched():
+    rewards, mask, old, ref, uid = random_batch()
+    a = compute_advantage(batch(rewards, mask, old, ref, uid), adv_estimator="grpo", config=algorithm())
+    b = compute_advantage.__wrapped__(batch(rewards, mask, old, ref, uid), adv_estimator="grpo", config=algorithm())
+    assert torch.equal(a.batch["advantages"], b.batch["advantages"])
+
+
+def test_registering_again_changes_nothing():
+    from verl.trainer.ppo import core_algos
+
+    before = dict(core_algos.ADV_ESTIMATOR_REGISTRY)
+    frpo_verl.register()
+    register_methods("estimator", core_algos.ADV_ESTIMATOR_REGISTRY, core_algos.register_adv_est, estimators.estimate)
+    assert core_algos.ADV_ESTIMATOR_REGISTRY == before
+    assert set(methods.of_kind("estimator")) <= set(before)

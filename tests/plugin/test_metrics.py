@@ -1,0 +1,71 @@
+"""frpo/kl_to_ref for estimators that are not frpo: the same numbers, through verl's own entry points."""
+
+import pytest
+import torch
+from batches import batch, random_batch, session_batch
+from omegaconf import OmegaConf
+from verl.trainer.ppo.ray_trainer import compute_advantage
+from verl.trainer.ppo.v1.utils import compute_advantage_for_multi_trajectories
+
+from frpo_verl.verl_plugin import metrics
+
+OF_THE_REGULARIZER = ("frpo/regularizer_share", "frpo/sign_flip_frac")
+OURS = {"composed_by": "frpo_verl"}  # what every recipe sets
+
+
+def metrics_of(estimator, change=None, **settings):
+    metrics.take()
+    data = batch(*random_batch())
+    if change is not None:
+        change(data.batch)
+    compute_advantage(data, adv_estimator=estimator, config=algorithm_of_a_run(estimator, OURS, **settings))
+    return metrics.take()
+
+
+def algorithm_of_a_run(estimator, root, **settings):
+    """The section that verl's trainers hand over, hanging in a run's configuration."""
+    section = {"adv_estimator": estimator, "gamma": 1.0, **settings}
+    return OmegaConf.create({"algorithm": section, "actor_rollout_ref": {"actor": {}}, **root}).algorithm
+
+
+@pytest.mark.parametrize("estimator", ["grpo", "rloo"])
+def test_a_run_that_is_not_ours_logs_nothing(estimator):
+    metrics.take()
+    compute_advantage(batch(*random_batch()), adv_estimator=estimator, config=algorithm_of_a_run(estimator, {}))
+    assert metrics.take() == {}
+
+
+@pytest.mark.parametrize("estimator", ["grpo", "rloo", "reinforce_plus_plus", "rpg_batch_mean"])
+def test_other_estimators_log_what_frpo_logs(estimator):
+    ours = metrics_of("frpo", frpo={"kl_coef": 0.1})
+    theirs = metrics_of(estimator)
+    assert {"frpo/kl_to_ref/k1", "frpo/kl_to_ref/k3", "frpo/kl_by_position/q4", "frpo/zero_variance_groups"} <= set(
+        theirs
+    )
+    assert theirs == {k: v for k, v in ours.items() if k not in OF_THE_REGULARIZER}
+
+
+def test_frpo_without_a_coefficient_logs_it_where_a_reference_is_there():
+    assert metrics_of("frpo", frpo={"kl_coef": 0.0})["frpo/kl_to_ref/k1"] == metrics_of("grpo")["frpo/kl_to_ref/k1"]
+
+
+@pytest.mark.parametrize("what", ["missing", "placeholder", "nan"])
+def test_without_a_usable_reference_nothing_is_logged_and_nothing_stops(what):
+    def change(tensors):
+        if what == "missing":
+            del tensors["ref_log_prob"]
+        elif what == "placeholder":
+            tensors["ref_log_prob"] = torch.zeros_like(tensors["ref_log_prob"])
+        else:
+            tensors["ref_log_prob"][0, 0] = torch.nan
+
+    assert metrics_of("grpo", change) == {}
+
+
+def test_every_output_of_a_session_counts():
+    data, keys, old, ref, mask = session_batch()
+    metrics.take()
+    config = algorithm_of_a_run("grpo", OURS)
+    compute_advantage_for_multi_trajectories(data, batch_keys=keys, adv_estimator="grpo", config=config)
+    found = metrics.take()
+    assert found["frpo/kl_to_ref/k1"] == pytest.approx(float(((old - ref) * mask).sum() / mask.sum()), rel=1e-12)

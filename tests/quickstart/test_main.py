@@ -1,0 +1,153 @@
+"""`python -m frpo_verl.quickstart`: what it reuses, where it writes, what it says when training stops."""
+
+import os
+from pathlib import Path
+
+import pytest
+from rich.console import Console
+from small_runs import make_run
+
+from frpo_verl.quickstart import __main__ as quickstart
+from frpo_verl.report.environment import write_environment
+
+
+@pytest.fixture
+def clone(tmp_path, monkeypatch):
+    """An empty folder to work in, with data and model left out."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(quickstart, "make_model", lambda console: None)
+    return tmp_path
+
+
+def test_data_is_made_once(clone):
+    console = Console(record=True, width=200)
+    quickstart.make_data(console)
+    written = {p.name: p.stat().st_mtime_ns for p in (quickstart.BUILD / "data").glob("*.parquet")}
+    assert set(written) == {"train.parquet", "test.parquet"}
+    quickstart.make_data(console)
+    assert {p.name: p.stat().st_mtime_ns for p in (quickstart.BUILD / "data").glob("*.parquet")} == written
+    assert "generating" in console.export_text(clear=False) and "reusing" in console.export_text()
+
+
+@pytest.mark.slow
+def test_finished_runs_are_shown_again(clone, capsys, monkeypatch):
+    for name in ("quickstart", "quickstart_no_kl"):
+        run = make_run(clone / "runs" / name, steps=20) or clone / "runs" / name
+        (run / "checkpoints").mkdir()
+        (run / "checkpoints/latest_checkpointed_iteration.txt").write_text("20")
+    monkeypatch.setattr(quickstart, "train", lambda *args: pytest.fail("a finished run must not be trained again"))
+    assert quickstart.main(["--steps", "20"]) == 0
+    said = " ".join(capsys.readouterr().out.split())
+    assert said.count("finished at step 20 (FRESH=1 starts over)") == 2 and "runs/quickstart/report.png" in said
+    assert "FRPO" in said and "no KL" in said and (clone / "runs/quickstart/report.png").exists()
+
+
+def test_frpo_stands_beside_the_same_run_without_a_kl(clone, monkeypatch):
+    """Two runs that differ in one key; the user's overrides reach both, another method runs alone and as it is."""
+    seen = []
+    monkeypatch.setattr(quickstart, "train", lambda run, steps, overrides, *rest: seen.append((run, overrides)) and 0)
+    monkeypatch.setattr("frpo_verl.report.cli.main", lambda argv: 0)
+    assert quickstart.main(["algorithm.frpo.kl_coef=0.1", "data.seed=3"]) == 0
+    (frpo, with_kl), (none, without) = seen
+    assert (frpo, none) == (Path("runs/quickstart"), Path("runs/quickstart_no_kl"))
+    assert with_kl == [*quickstart.RUNS["FRPO"], "algorithm.frpo.kl_coef=0.1", "data.seed=3"]
+    assert without == ["algorithm.frpo.kl_coef=0.1", "data.seed=3", *quickstart.RUNS["no KL"]]
+    seen.clear()
+    assert quickstart.main(["method=grpo"]) == 0
+    assert seen == [(Path("runs/quickstart_grpo"), ["method=grpo"])]
+
+
+@pytest.mark.slow
+def test_a_trained_run_ends_with_the_page_and_its_versions(clone, capsys, monkeypatch):
+    def train(run, *rest):  # as the plugin leaves a run
+        make_run(run, steps=20)
+        write_environment(run)
+        return 0
+
+    monkeypatch.setattr(quickstart, "train", train)
+    assert quickstart.main(["--run", "new"]) == 0
+    assert capsys.readouterr().out.split()[-2:] == ["page:", "new/report.html"]
+    assert "torch " in (clone / "new/report.html").read_text()
+
+
+@pytest.mark.parametrize("tracker, step", [("12", 12), ("", 0), ("1x", 0), (None, 0)])
+def test_the_step_it_resumes_from(clone, tracker, step):
+    (clone / "checkpoints").mkdir()
+    if tracker is not None:
+        (clone / "checkpoints/latest_checkpointed_iteration.txt").write_text(tracker)
+    assert quickstart.checkpoint_step(clone) == step
+
+
+def test_fresh_throws_the_old_run_away_and_a_failure_is_the_exit_status(clone, monkeypatch):
+    make_run(clone / "old", steps=20)
+    seen = []
+    monkeypatch.setattr(quickstart, "train", lambda run, steps, *rest: seen.append((run.exists(), steps)) or 3)
+    assert quickstart.main(["--fresh", "--run", "old", "--steps", "7"]) == 3
+    assert seen == [(False, 7)]
+
+
+@pytest.mark.parametrize(
+    "argv, folder",
+    [
+        ([], "runs/quickstart"),
+        (["method=frpo"], "runs/quickstart"),
+        (["method=frpo", "method=grpo"], "runs/quickstart_grpo"),
+        (["--run", "mine", "method=grpo"], "mine"),
+    ],
+)
+def test_each_method_has_its_own_folder(clone, monkeypatch, argv, folder):
+    seen = []
+    monkeypatch.setattr(quickstart, "train", lambda run, *rest: seen.append(run) or 3)
+    assert quickstart.main(argv) == 3 and seen == [Path(folder)]
+
+
+def test_steps_below_one_are_refused(clone, capsys):
+    with pytest.raises(SystemExit) as stop:
+        quickstart.main(["--steps", "0"])
+    assert stop.value.code == 2 and "at least 1" in capsys.readouterr().err
+    assert not list(clone.iterdir())
+
+
+@pytest.mark.parametrize("visible", ["", "NoDevFiles"])
+def test_caches_stay_below_the_folder(clone, monkeypatch, visible):
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
+    monkeypatch.setenv("RAY_ADDRESS", "10.0.0.1:6379")
+    monkeypatch.setenv("HF_HOME", "/elsewhere")
+    env = quickstart.environment(clone / "ray")
+    for name in ("RAY_TMPDIR", "HF_HOME", "MPLCONFIGDIR", "TORCHINDUCTOR_CACHE_DIR", "XDG_CACHE_HOME"):
+        assert Path(env[name]).is_relative_to(clone), name
+    assert env["VERL_PLATFORM"] == "cpu" and not {"CUDA_VISIBLE_DEVICES", "RAY_ADDRESS"} & set(env)
+    assert env["PATH"] == os.environ["PATH"]
+
+
+def test_a_device_that_is_named_stays(clone, monkeypatch):
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0")
+    assert quickstart.environment(clone / "ray")["CUDA_VISIBLE_DEVICES"] == "0"
+
+
+def test_ray_gets_the_first_folder_that_is_short_enough(clone, monkeypatch):
+    long = clone / ("job" * 20)
+    long.mkdir()
+    monkeypatch.chdir(long)
+    monkeypatch.setattr(quickstart.tempfile, "gettempdir", lambda: str(long))
+    found = quickstart.ray_folder()
+    assert found.parent in (Path("/tmp"), Path("/var/tmp")) and len(str(found)) <= quickstart.RAY_PATH_LIMIT
+    found.rmdir()
+    monkeypatch.setattr(quickstart, "RAY_PATH_LIMIT", 300)
+    assert quickstart.ray_folder() == long / "build/ray" and (long / "build/ray").is_dir()
+    monkeypatch.setattr(quickstart.os, "access", lambda *args: False)
+    assert quickstart.ray_folder().parent == long  # the folder is there and cannot be written
+    monkeypatch.setattr(quickstart, "RAY_PATH_LIMIT", 5)
+    with pytest.raises(SystemExit, match="set TMPDIR to a short folder") as stop:
+        quickstart.ray_folder()
+    assert "\n" not in str(stop.value)
+
+
+@pytest.mark.e2e
+def test_training_that_stops_says_why_and_where_to_look(clone):
+    console = Console(record=True, width=200)
+    status = quickstart.train(clone / "run", 1, ["algorithm.adv_estimator=frop"], console)
+    said = console.export_text()
+    assert status != 0 and "did you mean 'frpo'" in said and "run/train.log" in said
+    assert "frop" in (clone / "run/train.log").read_text()
+    assert not Path("build/ray").exists()

@@ -1,0 +1,208 @@
+"""The report: reading what verl writes (also cut off and resumed), the numbers of the table, the files."""
+
+import json
+import math
+import os
+
+import pytest
+from small_runs import N_PROBLEMS, N_SAMPLES, line, make_run, write_dump
+
+from frpo_verl.evaluation import pass_at_k
+from frpo_verl.report import cli, collect, plot
+
+
+def test_cut_off_line_and_resumed_steps(tmp_path):
+    """The last value of a step wins, name by name; half a line, foreign lines and non-numbers are passed over."""
+    (tmp_path / "metrics.1.jsonl").write_text(
+        line(1, critic__score__mean=0.1, actor__entropy=1.0)
+        + line(2, critic__score__mean=0.2, actor__entropy=0.9)
+        + line(3, critic__score__mean=0.3)
+        + '{"step": 4, "data": {"critic/sco'
+    )
+    (tmp_path / "metrics.2.jsonl").write_text(line(3, critic__score__mean=0.33) + "[1]\n" + '{"step": 9}\n')
+    (tmp_path / "metrics.10.jsonl").write_text(line(3, critic__score__mean=0.35, actor__entropy=0.8))
+    (tmp_path / "metrics.jsonl").write_text(
+        line(2, critic__rewards__mean=7.0)
+        + line(4, critic__score__mean=float("nan"), actor__entropy=0.7, text="x", flag=True)
+        + line(5, critic__score__mean=0.5)
+    )
+    (tmp_path / "metrics.old.jsonl").write_text(line(1, critic__score__mean=-5.0))
+    run = collect.load_run(tmp_path)
+    assert run.series["reward"] == [(1, 0.1), (2, 0.2), (3, 0.35), (5, 0.5)]
+    assert run.series["entropy"] == [(1, 1.0), (2, 0.9), (3, 0.8), (4, 0.7)]
+    assert run.last_step == 5 and "text" not in str(run.series)
+
+
+def test_a_run_that_was_started_over_is_not_mixed_with_the_one_before(tmp_path):
+    old = "".join(line(step, critic__score__mean=0.9) for step in range(1, 101))
+    (tmp_path / "metrics.1.jsonl").write_text(old)
+    (tmp_path / "metrics.jsonl").write_text("".join(line(step, critic__score__mean=0.1) for step in range(1, 11)))
+    for step, chance in ((0, 0.2), (10, 0.3), (100, 0.9)):
+        (tmp_path / "validation").mkdir(exist_ok=True)
+        write_dump(tmp_path / "validation" / f"{step}.jsonl", step, chance, 0)
+    run = collect.load_run(tmp_path)
+    assert run.series["reward"] == [(step, 0.1) for step in range(1, 11)] and sorted(run.validations) == [0, 10]
+    assert run.last_step == 10 and run.notes == ["metrics.jsonl starts over: 100 steps of earlier starts are left out"]
+
+
+def test_the_format_is_what_verls_file_logger_writes(tmp_path, monkeypatch):
+    tracking = pytest.importorskip("verl.utils.tracking")
+    np = pytest.importorskip("numpy")
+    monkeypatch.setenv("VERL_FILE_LOGGER_PATH", str(tmp_path / "metrics.jsonl"))
+    logger = tracking.FileLogger("project", "metrics")
+    logger.log({"val-core/a/b/acc/mean@4": 0.25, "val-aux/a/b/reward/mean@4": np.float64(0.5)}, step=0)
+    logger.log({"critic/score/mean": np.float32(0.5), "actor/kl_loss": 0.125, "actor/entropy": float("nan")}, step=1)
+    logger.finish()
+    run = collect.load_run(tmp_path)
+    assert run.held_out == {"a/b": [(0, 0.5)]}
+    assert run.series == {"reward": [(1, 0.5)], "kl_to_ref": [(1, 0.125)]}
+    assert run.keys["kl_to_ref"] == "actor/kl_loss"
+
+
+def test_table_before_and_after(tmp_path):
+    run = collect.load_run(make_run(tmp_path / "mine"))
+    assert run.name == "mine" and run.last_step == 40 and not run.notes
+    rows = {row["label"]: row for row in collect.table(run)}
+    for name, index in (("before", 0), ("after", -1)):
+        step = (0, 40)[index]
+        right = write_dump(tmp_path / "again.jsonl", step, (0.2, 0.6)[index])
+        for k in (1, N_SAMPLES):
+            want = sum(pass_at_k(N_SAMPLES, c, k) for c in right.values()) / N_PROBLEMS
+            assert rows[f"held-out pass@{k}"][name] == pytest.approx(want, abs=1e-12)
+        assert rows["held-out reward"][name] == pytest.approx(rows["held-out pass@1"][name], abs=1e-12)
+    entropy = [value for _, value in run.series["entropy"]]
+    assert rows["entropy"]["before"] == entropy[0]
+    assert rows["entropy"]["after"] == pytest.approx(sum(entropy[-5:]) / 5, abs=1e-12)
+    assert rows["response length"] == {
+        "quantity": "response_length",
+        "label": "response length",
+        "before": 11.5,
+        "after": 11.5,
+    }
+    assert collect.source_label(run, "(unknown)") == "arithmetic"
+
+
+def test_reward_from_acc_where_there_is_no_reward(tmp_path):
+    (tmp_path / "metrics.jsonl").write_text(
+        line(0, **{"val-core__gsm8k__acc__mean@4": 0.1, "val-core__gsm8k__acc__best@4__mean": 0.9})
+        + line(9, **{"val-core__gsm8k__acc__mean@4": 0.3})
+    )
+    assert collect.load_run(tmp_path).held_out == {"gsm8k": [(0, 0.1), (9, 0.3)]}
+
+
+def test_a_cut_off_dump_is_left_out_with_a_note(tmp_path):
+    folder = make_run(tmp_path / "run")
+    dump = folder / "validation" / "40.jsonl"
+    dump.write_text(dump.read_text()[:-25])
+    (folder / "validation" / "60.jsonl").write_text("")
+    run = collect.load_run(folder)
+    assert sorted(run.validations) == [0, 20]
+    assert len(run.notes) == 2 and "40.jsonl" in run.notes[0] and "60.jsonl" in run.notes[1]
+
+
+def test_one_run_writes_picture_and_json(tmp_path, capsys):
+    folder = make_run(tmp_path / "run")
+    assert cli.main([str(folder)]) == 0
+    out = capsys.readouterr().out
+    for text in ("held-out reward", "held-out pass@8", "entropy", "KL to reference", "response length", "report.png"):
+        assert text in out, text
+    assert out.splitlines()[-1].split() == ["page:", str(folder / "report.html")]
+    assert (folder / "report.png").read_bytes().startswith(b"\x89PNG")
+    content = json.loads((folder / "report.json").read_text())["runs"][0]
+    assert content["name"] == "run" and content["last_step"] == 40
+    assert content["metric_names"]["kl_to_ref"] == "frpo/kl_to_ref/k1"
+    assert len(content["series"]["entropy"]) == 40 and sorted(content["validations"]) == ["0", "20", "40"]
+    left = {p.name for p in folder.iterdir()}
+    assert left == {"metrics.jsonl", "validation", "report.html", "report.png", "report.json"}
+
+
+def test_several_runs_in_one_picture(tmp_path, capsys):
+    folders = [make_run(tmp_path / name, seed=i, gain=0.1 * i) for i, name in enumerate(("grpo", "frpo", "other"))]
+    out = tmp_path / "new" / "both"
+    assert cli.main([*map(str, folders), "--out", str(out), "--name", "A", "--name", "B", "--name", "C"]) == 0
+    assert (tmp_path / "new" / "both.png").read_bytes().startswith(b"\x89PNG")
+    assert (tmp_path / "new" / "both.html").read_text().startswith("<!doctype html>")
+    content = json.loads((tmp_path / "new" / "both.json").read_text())
+    assert [run["name"] for run in content["runs"]] == ["A", "B", "C"]
+    assert "→" in capsys.readouterr().out
+    assert not (folders[0] / "report.png").exists()
+
+
+def test_picture_shows_the_numbers(tmp_path):
+    run = collect.load_run(make_run(tmp_path / "run", steps=8))
+    reward, passes, entropy, kl = plot.draw([run]).axes
+    assert list(reward.lines[0].get_ydata()) == [value for _, value in run.series["reward"]]
+    assert list(reward.lines[1].get_xdata()) == [0, 4, 8]
+    metrics = run.validations[8]["(unknown)"]["metrics"]
+    assert list(passes.lines[1].get_xdata()) == [1, 2, 4, 8]
+    assert list(passes.lines[1].get_ydata()) == [metrics[f"pass@{k}"]["value"] for k in (1, 2, 4, 8)]
+    assert list(entropy.lines[0].get_xdata()) == list(range(1, 9))
+    assert list(kl.lines[0].get_ydata()) == [value for _, value in run.series["kl_to_ref"]]
+
+
+@pytest.mark.parametrize("data", [{"critic__score__mean": 0.5}, {"actor__entropy": 1.0}, {"actor__kl_loss": 0.1}])
+def test_a_panel_without_data_says_so(tmp_path, data):
+    (tmp_path / "metrics.jsonl").write_text(line(1, **data))
+    assert cli.main([str(tmp_path)]) == 0
+    figure = plot.draw([collect.load_run(tmp_path)])
+    texts = [" ".join(text.get_text() for text in axis.texts) for axis in figure.axes]
+    assert sum(bool(text) for text in texts) == 3 and "validation_data_dir" in texts[1]
+
+
+def test_nothing_to_compare_yet(tmp_path, capsys):
+    """One point is before; there is no after, and no change of 0."""
+    (tmp_path / "metrics.jsonl").write_text(
+        line(0, **{"val-core__gsm8k__acc__mean@4": 0.125}) + line(1, critic__score__mean=0.5)
+    )
+    assert [(row["before"], row["after"]) for row in collect.table(collect.load_run(tmp_path))] == [
+        (0.125, None),
+        (0.5, None),
+    ]
+    assert cli.main([str(tmp_path)]) == 0
+    assert "0.125" in capsys.readouterr().out
+    assert collect.before_after([(1, 1.0), (2, 2.0), (3, 4.0)], last=5) == (1.0, 3.0)
+    assert collect.before_after([]) is None
+
+
+def test_smooth():
+    assert plot.smooth([1.0, 5.0, 2.0], 0) == [1.0, 5.0, 2.0]
+    assert plot.smooth([3.0] * 9, 2.0) == pytest.approx([3.0] * 9)
+    w = math.exp(-0.5)  # neighbours one sigma away; the window reaches three of them
+    w2, w3 = math.exp(-2.0), math.exp(-4.5)
+    got = plot.smooth([1.0, 0.0, 0.0, 0.0, 0.0], 1.0)
+    assert got[0] == pytest.approx(1 / (1 + w + w2 + w3)) and got[4] == 0.0
+    assert plot.smooth([0.0, 1.0, 2.0, 3.0], 1.0)[::-1] == pytest.approx(
+        [3 - v for v in plot.smooth([0.0, 1.0, 2.0, 3.0], 1.0)]
+    )
+
+
+def test_errors_are_one_line(tmp_path, capsys):
+    empty, unstarted = tmp_path / "empty", tmp_path / "unstarted"
+    empty.mkdir()
+    unstarted.mkdir()
+    (unstarted / "metrics.jsonl").write_text("")
+    for path, hint in ((tmp_path / "nowhere", "no such folder"), (empty, "metrics.jsonl"), (unstarted, "no step")):
+        assert cli.main([str(path)]) == 2
+        message = capsys.readouterr().err
+        assert message.count("\n") == 1 and str(path) in message and hint in message
+    with pytest.raises(SystemExit) as stop:
+        cli.main([str(make_run(tmp_path / "a")), "--name", "x", "--name", "y"])
+    assert stop.value.code == 2 and "--name" in capsys.readouterr().err
+    assert cli.main([str(tmp_path / "a"), "--data", str(tmp_path / "no.parquet")]) == 2
+    assert "no.parquet" in capsys.readouterr().err
+
+
+def test_a_failed_write_leaves_the_old_files(tmp_path, monkeypatch):
+    folder = make_run(tmp_path / "run")
+    assert cli.main([str(folder)]) == 0
+    before = {name: (folder / name).read_bytes() for name in ("report.html", "report.png", "report.json")}
+    (folder / "metrics.jsonl").write_text(line(1, critic__score__mean=0.9))
+
+    def refuse(source, target):
+        raise OSError(28, "No space left on device", str(target))
+
+    monkeypatch.setattr(os, "replace", refuse)
+    assert cli.main([str(folder)]) == 2
+    monkeypatch.undo()
+    assert {name: (folder / name).read_bytes() for name in before} == before
+    assert not [p for p in folder.iterdir() if p.name.startswith(".")]

@@ -1,0 +1,46 @@
+"""What tests of data sets share: run a script, write and read files, verl's own data set over them."""
+
+import importlib
+import json
+from pathlib import Path
+
+import pyarrow.parquet as pq
+
+
+def load(name):
+    return importlib.import_module(f"frpo_verl.data.sets.{name}")
+
+
+def main(name, *argv):
+    return load(name).main([str(a) for a in argv])
+
+
+def write_jsonl(path, rows):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    return path
+
+
+def rows_of(path):
+    return pq.read_table(path).to_pylist()
+
+
+def card_of(path):
+    return json.loads(Path(path).with_suffix(".card.json").read_text())
+
+
+class CharacterTokenizer:
+    """A chat template in characters: enough for RLHFDataset's length filter."""
+
+    def apply_chat_template(self, messages, add_generation_prompt=True, tokenize=True, **kwargs):
+        return [ord(c) for m in messages for c in f"{m['role']}\n{m['content']}\n"]
+
+
+def rlhf_dataset(files, tmp_path, monkeypatch, **config):
+    import datasets
+    from omegaconf import OmegaConf
+    from verl.utils.dataset.rl_dataset import RLHFDataset
+
+    monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", tmp_path / "cache")
+    settings = {"cache_dir": str(tmp_path / "verl"), "filter_overlong_prompts_workers": None, **config}
+    return RLHFDataset([str(f) for f in files], CharacterTokenizer(), OmegaConf.create(settings))
