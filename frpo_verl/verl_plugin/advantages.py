@@ -64,12 +64,10 @@ def _count_missing(config: Any, batch: Any) -> None:
     seen, tags = run.Run(config), getattr(batch, "tags", None)
     if tags is None:
         return
-    whole = seen.get("trainer.v1.trainer_mode", "sync") == "sync" and not seen.get(
-        "algorithm.filter_groups.enable", False
-    )
-    wanted = (
-        int(seen.get("data.train_batch_size", 0)) * int(seen.get("actor_rollout_ref.rollout.n", 1)) if whole else None
-    )
+    wanted = None
+    if seen.get("trainer.v1.trainer_mode", "sync") == "sync" and not seen.get("algorithm.filter_groups.enable", False):
+        prompts = int(seen.get("data.train_batch_size", 0)) // int(seen.get("trainer.v1.sync.parameter_sync_step", 1))
+        wanted = prompts * int(seen.get("actor_rollout_ref.rollout.n", 1))
     found = weight_transfer.missing_answers(list(batch.keys), tags, wanted)
     metrics.log(found)
     warning = weight_transfer.judge_missing_answers(found, number(seen, MISSING_KEY), MISSING_KEY)

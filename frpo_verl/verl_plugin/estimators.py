@@ -26,7 +26,7 @@ from ..core.losses.rpg import baseline_advantage
 from ..core.losses.terms import row_value
 from ..core.metrics import outcome_shift
 from ..core.regularizers import Regularizer
-from ..core.tokens import first_nonfinite, keep, masked_sum
+from ..core.tokens import first_nonfinite, float_dtype, keep, masked_sum
 from ..custom import load_divergence
 from ..settings import FGrpoSettings, FHalSettings, FrpoSettings
 from .batch import Batch, current_batch, refuse_placeholder
@@ -60,7 +60,10 @@ def estimate(
         data = SimpleNamespace(batch=columns, non_tensor_batch=objects)
         view = Batch(data, Run.of_algorithm(config), from_trainer=batch is not None)
     norm = config.get("norm_adv_by_std_in_grpo", True) if config is not None else True
-    advantages = method.load_adapter()(view, token_level_rewards, response_mask, settings, norm)
+    rewards = token_level_rewards.to(
+        float_dtype(token_level_rewards)
+    )  # an advantage of whole rewards is no whole number
+    advantages = method.load_adapter()(view, rewards, response_mask, settings, norm)
     return advantages, advantages
 
 
@@ -136,7 +139,7 @@ def frpo(view: Batch, rewards: torch.Tensor, mask: torch.Tensor, s: FrpoSettings
         session_ids=view.sessions,
         log_ratio_clip=s.log_ratio_clip,
         entropy=_entropy(view, mask),
-        scores=scores,
+        scores=_raw_scores(view, scores),
         other_log_prob=view.optional("rollout_log_probs"),  # the engine's mismatch: bypass mode would add it up
     )
     _judge_nonfinite(view, old, ref, mask, s, result.bad_rows)
@@ -167,13 +170,19 @@ def _in_the_reward(
             mask,
             log_ratio_clip=s.log_ratio_clip,
             group_ids=view.groups,
-            scores=scores,
+            scores=_raw_scores(view, scores),
             entropy=_entropy(view, mask),
             other_log_prob=view.optional("rollout_log_probs"),
         )
     )
     view.metrics.update(outcome_shift(outcome_rows(view, scores, norm), rows, kept))
     return _spread(rows, kept)
+
+
+def _raw_scores(view: Batch, scores: torch.Tensor) -> torch.Tensor:
+    """(B,) what the verifier said; the rewards hold verl's KL where `use_kl_in_reward` put it there."""
+    raw = view.optional("token_level_scores")
+    return scores if raw is None else raw.sum(dim=-1)
 
 
 def _entropy(view: Batch, mask: torch.Tensor) -> torch.Tensor | None:

@@ -17,10 +17,11 @@ from .. import methods
 from ..core.losses.terms import LossTerms, read_loss_inputs, row_value
 from ..core.metrics import policy_clip_fractions
 from ..core.tokens import keep
+from . import policy_loss_config
 from .batch import MicroBatch, current_micro_batch, open_micro_batch, refuse_placeholder
 from .health import require
 from .hooks import arguments
-from .policy_loss_config import PolicyLossConfig, section_of
+from .policy_loss_config import section_of
 
 CLIP_FRACTIONS = {f"frpo/policy_clip_frac/{sign}_advantage": 0.0 for sign in ("positive", "negative")}
 
@@ -118,7 +119,7 @@ def _ours(config: Any) -> bool:
     """Whether a worker's actor configuration belongs to a run of ours; the driver marks each by its class."""
     loss = config.policy_loss
     return (
-        isinstance(loss, PolicyLossConfig)
+        isinstance(loss, policy_loss_config.PolicyLossConfig)  # a row that is added makes another class
         or methods.find("policy_loss", loss.get("loss_mode", "vanilla")) is not None
         or (config.use_kl_loss and methods.local_kl(config.kl_loss_type) is not None)
     )

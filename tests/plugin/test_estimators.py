@@ -202,6 +202,14 @@ def test_missing_or_placeholder_reference_is_refused(placement):
         advantages(batch(rewards, mask, old, torch.zeros_like(ref), uid), kl_coef=0.1, placement=placement)
 
 
+@pytest.mark.parametrize("estimator", ["frpo", "rpg_batch_mean"])
+@pytest.mark.parametrize("settings", [{"kl_coef": 0.1}, {"kl_coef": 0.1, "placement": "reward"}, {"kl_coef": 0.0}])
+def test_whole_rewards_give_the_advantages_of_the_same_numbers(estimator, settings):
+    rewards, mask, old, ref, uid = random_batch()
+    ours = advantages(batch(rewards.long(), mask, old, ref, uid), estimator, **settings)
+    assert torch.equal(ours, advantages(batch(rewards, mask, old, ref, uid), estimator, **settings))
+
+
 def test_settings_are_checked_on_use():
     rewards, mask, old, ref, uid = random_batch()
     with pytest.raises(ConfigError, match="kl_coeff.*did you mean 'kl_coef'"):

@@ -94,6 +94,29 @@ def test_a_loss_without_its_reference_says_so(loss_mode):
         gradients(rows, actor_config(policy_loss={"loss_mode": loss_mode}))
 
 
+def test_clip_fractions_stay_after_a_row_with_a_section_of_its_own_was_added(monkeypatch):
+    from dataclasses import dataclass
+    from typing import ClassVar
+
+    from frpo_verl.settings import POLICY_LOSS, Section
+    from frpo_verl.verl_plugin import policy_loss_config
+
+    @dataclass(frozen=True)
+    class Mine(Section):
+        KEY: ClassVar[str] = f"{POLICY_LOSS}.mine"
+        width: float = 1.0
+
+    monkeypatch.setattr(policy_loss_config, "PolicyLossConfig", policy_loss_config.PolicyLossConfig)
+    monkeypatch.setitem(
+        methods.METHODS,
+        ("policy_loss", "mine"),
+        methods.Method("mine", "policy_loss", "frpo_verl.core.losses.rpg:rpg_loss", section=Mine),
+    )
+    policy_loss_config._follow(methods.find("policy_loss", "mine"))
+    _, metrics, _ = gradients(make_rows(), actor_config())
+    assert "frpo/policy_clip_frac/positive_advantage" in metrics
+
+
 def test_unknown_keys_are_refused():
     with pytest.raises(Exception, match=r"rpg.kl_coeff: unknown key \(did you mean 'kl_coef'\?\)"):
         actor_config(policy_loss={"loss_mode": "rpg_rkl", "rpg": {"kl_coeff": 1}})

@@ -69,3 +69,21 @@ def test_every_output_of_a_session_counts():
     compute_advantage_for_multi_trajectories(data, batch_keys=keys, adv_estimator="grpo", config=config)
     found = metrics.take()
     assert found["frpo/kl_to_ref/k1"] == pytest.approx(float(((old - ref) * mask).sum() / mask.sum()), rel=1e-12)
+
+
+@pytest.mark.parametrize("placement", ["future", "reward"])
+def test_groups_without_variance_are_counted_by_the_score_and_not_by_the_score_with_verls_kl_in_it(placement):
+    def kl_in_the_reward(tensors):  # what verl's apply_kl_penalty does
+        tensors["token_level_rewards"] = tensors["token_level_scores"] - 0.1 * torch.rand(
+            tensors["response_mask"].shape
+        )
+
+    same = "frpo/zero_variance_groups"
+    frpo = {"kl_coef": 0.1, "placement": placement, "allow_multiple_kl": True}
+    expected = metrics_of("frpo", lambda t: t["token_level_scores"].zero_(), frpo=frpo)[same]
+
+    def equal_scores(tensors):
+        tensors["token_level_scores"].zero_()
+        kl_in_the_reward(tensors)
+
+    assert expected == metrics_of("frpo", equal_scores, frpo=frpo)[same] == 1.0

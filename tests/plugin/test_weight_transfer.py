@@ -118,6 +118,28 @@ def test_shares_of_padded_rows_and_missing_answers():
     assert wt.missing_answers(keys[:4], tags[:4], wanted=2) == {wt.PADDED: 0.0, wt.MISSING: 0.0}  # more than wanted
 
 
+@pytest.mark.parametrize("updates, rows", [(1, 4), (2, 2)])
+def test_a_step_of_several_updates_asks_for_its_part_of_the_answers(updates, rows):
+    """verl samples train_batch_size // parameter_sync_step prompts for each update (trainer_base.py, `step`)."""
+    from types import SimpleNamespace
+
+    from omegaconf import OmegaConf
+
+    from frpo_verl.verl_plugin import advantages, metrics
+
+    config = OmegaConf.create(
+        {
+            "data": {"train_batch_size": 4},
+            "actor_rollout_ref": {"rollout": {"n": 1}},
+            "trainer": {"v1": {"trainer_mode": "sync", "sync": {"parameter_sync_step": updates}}},
+        }
+    )
+    metrics.take()
+    keys = [f"u{i}_0_0" for i in range(rows)]
+    advantages._count_missing(config, SimpleNamespace(keys=keys, tags=[{}] * rows))
+    assert metrics.take()[wt.MISSING] == 0.0
+
+
 def test_missing_answers_warn_and_stop():
     whole, some = {wt.PADDED: 0.0, wt.MISSING: 0.02}, {wt.PADDED: 0.05, wt.MISSING: 0.4}
     assert wt.judge_missing_answers(whole, 1.0, "k") is None

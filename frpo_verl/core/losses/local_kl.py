@@ -38,7 +38,8 @@ def local_kl(
         old_log_prob: (...) of the policy the tokens came from; None for on-policy tokens.
 
     Returns:
-        (...) float32 or better. log w and log rho are bounded at 20 in the numbers, not in the gradient.
+        (...) float32 or better. Value and c are those of log w and log rho clipped to [-20, 20]; a clipped ratio keeps
+        its gradient.
 
     Raises:
         ValueError: an unknown name, k3_is without old_log_prob, or shapes that differ.
