@@ -2,20 +2,38 @@
 
 from __future__ import annotations
 
-import math
 import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
-QUESTION_FIELDS = ("problem", "question", "Problem", "Question", "prompt", "query", "source_prompt")
+from .shapes import Unreadable, first, is_chat, label, mapping, messages_of, parsed, shown, strip_math_delimiters, text
+
+CHAT_FIELDS = ("conversations", "conversation", "messages")
+QUESTION_FIELDS = ("problem", "question", "Problem", "Question", "prompt", "query", "source_prompt", *CHAT_FIELDS)
 ANSWER_FIELDS = ("answer", "final_answer", "Answer", "expected_answer", "ground_truth")
 SOLUTION_FIELDS = ("solution", "Solution")
 ID_FIELDS = ("unique_id", "id", "ID", "problem_id", "question_id", "uuid", "idx")
 SUBJECT_FIELDS = ("subject", "type", "subfield", "source")
 LEVEL_FIELDS = ("level", "difficulty")
 _CHOICE = re.compile(r"\(?[A-Z]\)?|\\text(?:bf|rm)?\{\s*\(?[A-Z]\)?\s*\}")
-NO_ANSWER = {"", "nan", "n/a", "notfound", "not found", "proof"}
+#: what data sets write where there is no answer, in any case and with a full stop
+NO_ANSWER = re.compile(
+    r"(?:nan|n/a|none|null|unknown|proof|no answer|not[ _-]?found|see (?:the )?solution|[-–—?.…*_\s]*)\.?", re.I
+)
+#: instructions that published files put around their problems: DAPO's, and those of verl's own scripts
+WRAPPINGS = (
+    re.compile(
+        r"\s*Solve the following math problem step by step\. The last line of your response[^\n]*\n+"
+        r"(?P<problem>.*?)"
+        r"\s*Remember to put your answer on its own line after \"Answer:\"\.?\s*",
+        re.DOTALL,
+    ),
+    re.compile(
+        r"(?P<problem>.*?)\s+Let's think step by step and output the final answer (?:within \\boxed\{\}|after \"####\")\.\s*",
+        re.DOTALL,
+    ),
+)
 
 
 class InputError(Exception):
@@ -53,34 +71,6 @@ class DataSet:
     train_splits: tuple[str, ...] = ("train",)  # duplicates are dropped there; --repeat leaves them alone
     keep_solution: bool = True
     progress: bool = False
-
-
-def first_field(row: Mapping[str, Any], names: Iterable[str]) -> Any:
-    """The first of `names` that `row` has with a value other than None or an empty string; else None."""
-    for name in names:
-        value = row.get(name)
-        if value is not None and value != "":
-            return value
-    return None
-
-
-def text(value: Any) -> str | None:
-    """A scalar as text: 27.0 -> "27", strings stripped; the last user message of a chat; None stays None."""
-    if value is None:
-        return None
-    if isinstance(value, str):
-        return value.strip()
-    if isinstance(value, bool):
-        return str(value)
-    if isinstance(value, float):
-        return str(int(value)) if math.isfinite(value) and value == int(value) else repr(value)
-    if isinstance(value, (list, tuple)) and value and all(isinstance(m, Mapping) and "content" in m for m in value):
-        user = [m["content"] for m in value if m.get("role", "user") == "user"]
-        return text(user[-1]) if user else None
-    if isinstance(value, (list, tuple)):
-        parts = [strip_math_delimiters(p) for p in map(text, value) if p]
-        return ", ".join(parts) if parts else None
-    return str(value).strip()
 
 
 def last_boxed(solution: str) -> str | None:
@@ -126,53 +116,73 @@ def boxed_answer(solution: str) -> str | None:
     return last if compare.compare(last, found[0]) else found[0]
 
 
-def strip_math_delimiters(answer: str) -> str:
-    r"""Remove one pair of `$..$`, `$$..$$`, `\(..\)` or `\[..\]` around the whole answer."""
-    answer = answer.strip()
-    for left, right in (("$$", "$$"), ("$", "$"), ("\\(", "\\)"), ("\\[", "\\]")):
-        if len(answer) >= len(left) + len(right) and answer.startswith(left) and answer.endswith(right):
-            inner = answer[len(left) : len(answer) - len(right)]
-            several = any(mark in inner for mark in (left[-1:] if left[0] == "$" else left, right[-2:]))
-            return answer if several else inner.strip()
-    return answer
-
-
 def clean_answer(answer: Any) -> str | None:
     """The answer as text, or None where it is empty or one of the words data sets use for "there is none"."""
     answer = text(answer)
     if answer is None:
         return None
     answer = strip_math_delimiters(answer)
-    return None if answer.lower() in NO_ANSWER else answer
+    word = re.fullmatch(r"\\(?:text|textbf|mathrm|boxed)\{([^{}]*)\}", answer)
+    return None if NO_ANSWER.fullmatch(word[1] if word else answer) else answer
+
+
+def read(field: str, value: Any, reader: Callable[[Any], Any] = text) -> Any:
+    """`reader(value)`; raises Unreadable with the field's name."""
+    try:
+        return reader(value)
+    except Unreadable as error:
+        raise Unreadable(f"{field}={shown(value)}: {error}") from None
+
+
+def read_first(row: Mapping[str, Any], names: Iterable[str], reader: Callable[[Any], Any] = text) -> Any:
+    """The first of `names` that `row` has with a value, read; None where there is none."""
+    name = next((name for name in names if first(row, (name,)) is not None), "")
+    return read(name, row[name], reader) if name else None
+
+
+def unwrapped(question: str) -> str:
+    """A problem without the instructions that a published file puts around it."""
+    found = next(filter(None, (wrapping.fullmatch(question) for wrapping in WRAPPINGS)), None)
+    return found["problem"].strip() if found else question
+
+
+def answered(value: Any) -> str | None:
+    """The last message of a chat that ends with the assistant's: a worked solution; else None."""
+    value = parsed(value)
+    messages = messages_of(value) if is_chat(value) else []
+    return messages[-1][1] if messages and messages[-1][0] == "assistant" else None
 
 
 def parse_row(row: Mapping[str, Any]) -> Example:
     r"""Read a row under the field names in circulation (the `*_FIELDS` above).
 
-    The answer is `answer`, `final_answer` (a list is joined by ", "), ... or `reward_model.ground_truth`,
-    else the last box of `solution` (`boxed_answer`). An answer field that holds a worked solution with a box counts as a
-    solution.
+    The answer is `answer`, `final_answer` (a list is joined by ", "), ... or `reward_model.ground_truth`, else the last box of
+    `solution` (`boxed_answer`) or of the assistant's message that ends a chat. An answer field that holds a worked solution
+    with a box counts as a solution. Raises Unreadable, with the field, where a value has no shape that can be read.
     """
-    nested = row.get("reward_model") or {}
-    extra = row.get("extra_info") or {}
-    raw_answer = first_field(row, ANSWER_FIELDS)
-    if raw_answer is None:
-        raw_answer = nested.get("ground_truth")
-    solution = text(first_field(row, SOLUTION_FIELDS))
-    answer = clean_answer(raw_answer)
+    question = read_first(row, QUESTION_FIELDS) or ""
+    written = read_first(row, ANSWER_FIELDS)
+    if written is None:
+        nested = read("reward_model", row.get("reward_model"), mapping)
+        written = read("reward_model.ground_truth", nested.get("ground_truth"))
+    solution = read_first(row, SOLUTION_FIELDS, text if written is None else label)
+    if written is None and solution is None:
+        solution = read_first(row, QUESTION_FIELDS, answered)
+    answer = clean_answer(written)
     if answer is not None and re.search(r"\\(?:boxed|fbox)(?![a-zA-Z])", answer):
         solution = solution or answer
         answer = clean_answer(boxed_answer(answer))
-    if raw_answer is None and solution:
+    if written is None and solution:
         answer = clean_answer(boxed_answer(solution))
-    row_id = first_field(row, ID_FIELDS)
+    extra = parsed(row.get("extra_info"))
+    own = read_first(row, ID_FIELDS, label)
     return Example(
-        question=text(first_field(row, QUESTION_FIELDS)) or "",
+        question=unwrapped(question),
         answer=answer,
-        id=text(row_id if row_id is not None else extra.get("index")),
-        subject=text(first_field(row, SUBJECT_FIELDS)),
-        level=text(first_field(row, LEVEL_FIELDS)),
-        solution=solution if solution is not None else text(raw_answer),
+        id=own if own is not None or not isinstance(extra, Mapping) else label(extra.get("index")),
+        subject=read_first(row, SUBJECT_FIELDS, label),
+        level=read_first(row, LEVEL_FIELDS, label),
+        solution=solution if solution is not None else written,
     )
 
 

@@ -6,12 +6,12 @@ import re
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
-from .examples import ID_FIELDS, Skip, first_field, text
+from .examples import ID_FIELDS, Skip
+from .shapes import ROLES, Unreadable, first, is_chat, label, messages_of, parsed
 
 PROMPT_FIELDS = ("prompt", "question", "query")
 CHOSEN_FIELDS = ("chosen", "chosen_response")
 REJECTED_FIELDS = ("rejected", "rejected_response")
-ROLES = {"system": "system", "user": "user", "human": "user", "assistant": "assistant", "gpt": "assistant"}
 
 
 class Pair(NamedTuple):
@@ -32,26 +32,15 @@ def transcript(value: str) -> list[tuple[str, str]]:
     return [(ROLES[r.lower()], c.strip()) for r, c in zip(parts[1::2], parts[2::2], strict=True)]
 
 
-def messages_of(value: Any) -> list[tuple[str, str]]:
-    """A chat as (role, content) pairs, contents stripped; raises Skip where it is not a chat of text."""
-    messages = [value] if isinstance(value, Mapping) else value
-    if not isinstance(messages, (list, tuple)) or not all(isinstance(m, Mapping) for m in messages):
-        raise Skip("unreadable")
-    out = []
-    for message in messages:
-        role = ROLES.get(str(first_field(message, ("role", "from"))).lower())
-        content = first_field(message, ("content", "value"))
-        parts = content if isinstance(content, (list, tuple)) else []
-        if parts and all(isinstance(part, Mapping) and part.get("type") == "text" for part in parts):
-            content = "".join(str(part.get("text") or "") for part in parts)
-        if role is None or not isinstance(content, (str, type(None))):
-            raise Skip("unreadable")
-        out.append((role, (content or "").strip()))
-    return out
+def chat_in(value: Any) -> Any:
+    """The chat that a text is the JSON of; every other value as it is."""
+    found = parsed(value.strip()) if isinstance(value, str) else value
+    return found if is_chat(found) else value
 
 
 def read_answer(value: Any) -> tuple[list[tuple[str, str]], str]:
     """(messages before the answer, the answer); the answer is the last assistant message of a chat."""
+    value = chat_in(value)
     if value is None:
         raise Skip("empty_answer")
     if isinstance(value, str) and not transcript(value):
@@ -64,6 +53,7 @@ def read_answer(value: Any) -> tuple[list[tuple[str, str]], str]:
 
 
 def read_prompt(value: Any) -> list[tuple[str, str]]:
+    value = chat_in(value)
     if value is None:
         return []
     if not isinstance(value, str):
@@ -84,13 +74,17 @@ def join_prompt(prompt: list, before: list) -> list:
 
 def read_pair(row: Mapping[str, Any], index: int) -> Pair:
     """The pair of one row; raises Skip with the reason where it is broken."""
-    before_chosen, chosen = read_answer(first_field(row, CHOSEN_FIELDS))
-    before_rejected, rejected = read_answer(first_field(row, REJECTED_FIELDS))
+    try:
+        before_chosen, chosen = read_answer(first(row, CHOSEN_FIELDS))
+        before_rejected, rejected = read_answer(first(row, REJECTED_FIELDS))
+        asked = read_prompt(first(row, PROMPT_FIELDS))
+    except Unreadable:
+        raise Skip("unreadable") from None
     if not chosen or not rejected:
         raise Skip("empty_answer")
     if before_chosen and before_rejected and before_chosen != before_rejected:
         raise Skip("different_prompts")
-    prompt = join_prompt(read_prompt(first_field(row, PROMPT_FIELDS)), before_chosen or before_rejected)
+    prompt = join_prompt(asked, before_chosen or before_rejected)
     if not prompt or not prompt[-1][1]:
         raise Skip("empty_prompt")
     if prompt[-1][0] != "user":
@@ -100,4 +94,4 @@ def read_pair(row: Mapping[str, Any], index: int) -> Pair:
     system = row.get("system")
     if isinstance(system, str) and system.strip() and prompt[0][0] != "system":
         prompt = [("system", system.strip()), *prompt]
-    return Pair(index, text(first_field(row, ID_FIELDS)), tuple(prompt), chosen, rejected)
+    return Pair(index, label(first(row, ID_FIELDS)), tuple(prompt), chosen, rejected)

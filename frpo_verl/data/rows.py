@@ -12,7 +12,8 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from .examples import DataSet, Example, Skip, parse_row
+from .examples import DataSet, Example, InputError, Skip, parse_row
+from .shapes import Unreadable
 from .sources import Source
 
 PROMPT_SUFFIX = r"Let's think step by step and output the final answer within \boxed{}."  # arXiv 2601.10201
@@ -61,6 +62,25 @@ def question_key(question: str) -> bytes:
     return hashlib.blake2b(folded.encode("utf-8", "surrogatepass"), digest_size=16).digest()
 
 
+def same_answer(first: str, second: str) -> bool:
+    """Whether two ground truths are one to the verifier: 34 and 34.0, 1/2 and 0.5."""
+    from ..rewards.compare import compare
+
+    return first == second or bool(compare(first, second)) or bool(compare(second, first))
+
+
+def refuse_surrogates(where: str, fields: Mapping[str, Any]) -> None:
+    """Raise InputError, with the row and the field, for half a surrogate pair: it is in JSON, but in no file of UTF-8."""
+    for name, value in fields.items():
+        try:
+            value.encode() if isinstance(value, str) else None
+        except UnicodeEncodeError as error:
+            raise InputError(
+                f"{where}: {name} has half a surrogate pair ({value[error.start]!a}) at character {error.start}: no UTF-8; "
+                "replace it in the source"
+            ) from None
+
+
 @dataclass
 class Selection:
     """The problems of a split that will be written, and the count of every row that will not."""
@@ -92,11 +112,15 @@ def select(source: Source, dataset: DataSet, split: str, max_rows: int | None, s
         rows = tqdm(rows, total=source.total, desc=f"{dataset.name} {split}", unit=" rows", mininterval=0.5)
     for index, row in enumerate(rows):
         result.rows_in += 1
+        where = f"split '{split}', row {index}"
         try:
             example = parse(row)
         except Skip as reason:
             result.dropped[str(reason)] += 1
             continue
+        except Unreadable as error:
+            raise InputError(f"{where}: {error}; take the row out, or write the column as text") from None
+        refuse_surrogates(where, vars(example))
         if not example.question.strip():
             result.dropped["empty_problem"] += 1
             continue
@@ -111,7 +135,7 @@ def select(source: Source, dataset: DataSet, split: str, max_rows: int | None, s
             first = examples[kept[key]]
             if not training:
                 result.notes["duplicate_kept"] += 1
-            elif first[1].answer != example.answer:
+            elif not same_answer(first[1].answer, example.answer):
                 examples[kept[key]] = None
                 conflicting[key] = 2
                 continue

@@ -321,6 +321,59 @@ def test_output_in_the_source_folder_is_not_read_as_source(tmp_path):
     assert len(rows_of(tmp_path / "train.parquet")) == 3
 
 
+def test_a_row_that_cannot_be_read_is_named(tmp_path, capsys):
+    """Neither the text of an object nor half a character gets into a file; nothing is written then."""
+    good = {"problem": "a", "answer": "1"}
+    for bad, words in (
+        ({"problem": {"a": 1, "b": 2}, "answer": "1"}, "problem={'a': 1, 'b': 2}: no text"),
+        ({"problem": "p", "reward_model": "rule"}, "reward_model='rule': no object"),
+        (
+            {"problem": "half \ud83d of it", "answer": "1"},
+            "question has half a surrogate pair ('\\ud83d') at character 5",
+        ),
+        ({"problem": "p", "answer": "1", "solution": "\ude00"}, "solution has half a surrogate pair"),
+    ):
+        source = write_jsonl(tmp_path / "test.jsonl", [good, good, bad])
+        assert main("math500", "--local_dataset_path", source, "--local_save_dir", tmp_path / "o") == 2
+        error = capsys.readouterr().err
+        assert f"split 'test', row 2: {words}" in error and error.count("\n") == 1, error
+        assert not (tmp_path / "o").exists()
+    pair = {"prompt": "p", "chosen": "\ud83d", "rejected": "b"}
+    source = write_jsonl(tmp_path / "pairs.jsonl", [{**pair, "chosen": "a"}, pair])
+    assert main("preference", "--local_dataset_path", source, "--local_save_dir", tmp_path / "o") == 2
+    assert "row 1: chosen has half a surrogate pair" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("name", ["aime24", "aime25", "amc23"])
+def test_the_published_forms_of_benchmarks_lose_the_instructions_of_their_publishers(tmp_path, name):
+    row = {
+        "prompt": [{"role": "user", "content": DAPO_PROMPT.format("Find $x$.")}],
+        "reward_model": {"ground_truth": "034"},
+    }
+    source = write_jsonl(tmp_path / "test.jsonl", [row])
+    assert main(name, "--local_dataset_path", source, "--local_save_dir", tmp_path / "o") == 0
+    (made,) = rows_of(tmp_path / "o" / "test.parquet")
+    assert made["prompt"] == [{"role": "user", "content": f"Find $x$. {PROMPT_SUFFIX}"}]
+    assert made["reward_model"]["ground_truth"] == "34"
+
+
+@pytest.mark.parametrize("worked", ["two lines\n#### 7\nThat is it.", "#### 7\n\n#hashtag", "####\n7\n", "#### 7 \n "])
+def test_the_ground_truth_of_gsm8k_is_one_line(tmp_path, worked):
+    source = write_jsonl(tmp_path / "train.jsonl", [{"question": "q", "answer": worked}])
+    assert main("gsm8k", "--local_dataset_path", source, "--local_save_dir", tmp_path / "o") == 0
+    assert rows_of(tmp_path / "o" / "train.parquet")[0]["reward_model"]["ground_truth"] == "7"
+
+
+def test_one_value_in_two_spellings_is_no_conflict(tmp_path):
+    pairs = [("34", "34.0"), ("34.0", "34"), ("1/2", "0.5"), (r"\frac{1}{2}", r"\dfrac12"), ("3", "4")]
+    rows = [{"problem": f"P{i}", "answer": answer} for i, pair in enumerate(pairs) for answer in pair]
+    source = write_jsonl(tmp_path / "train.jsonl", rows)
+    assert main("limr", "--local_dataset_path", source, "--local_save_dir", tmp_path / "o") == 0
+    kept = [r["reward_model"]["ground_truth"] for r in rows_of(tmp_path / "o" / "train.parquet")]
+    assert kept == [first for first, _ in pairs[:4]]
+    assert card_of(tmp_path / "o" / "train.parquet")["dropped"] == {"conflicting_duplicate": 2, "duplicate": 4}
+
+
 def test_every_row_is_kept_or_counted(tmp_path, capsys):
     rows = [
         {"problem": "a", "solution": r"\boxed{1}"},

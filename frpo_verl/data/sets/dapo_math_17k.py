@@ -12,7 +12,6 @@ Chinese), counted as `not_english`.
 from __future__ import annotations
 
 import functools
-import re
 import unicodedata
 from collections.abc import Mapping
 from dataclasses import replace
@@ -20,13 +19,6 @@ from typing import Any
 
 from ..common import make_parser, run_options
 from ..examples import DataSet, Example, Skip, parse_row
-
-WRAPPING = re.compile(
-    r"^\s*Solve the following math problem step by step\. The last line of your response[^\n]*\n+"
-    r"(?P<problem>.*?)"
-    r"\s*Remember to put your answer on its own line after \"Answer:\"\.?\s*$",
-    re.DOTALL,
-)
 
 
 def is_english(text: str) -> bool:
@@ -37,11 +29,9 @@ def is_english(text: str) -> bool:
 
 def parse(row: Mapping[str, Any], english: bool = False) -> Example:
     example = parse_row(row)
-    wrapped = WRAPPING.match(example.question)
-    question = wrapped["problem"].strip() if wrapped else example.question
-    if english and not is_english(question):
+    if english and not is_english(example.question):
         raise Skip("not_english")
-    return replace(example, question=question, solution=None)
+    return replace(example, solution=None)
 
 
 DATASET = DataSet(

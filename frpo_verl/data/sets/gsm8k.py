@@ -15,14 +15,14 @@ from dataclasses import replace
 from typing import Any
 
 from ..common import run
-from ..examples import DataSet, Example, clean_answer, first_field, parse_row, text
+from ..examples import DataSet, Example, clean_answer, parse_row, read_first
 
 
 def parse(row: Mapping[str, Any]) -> Example:
     example = parse_row(row)
-    worked = text(first_field(row, ("answer", "solution"))) or ""
+    worked = read_first(row, ("answer", "solution")) or ""
     if "####" in worked:
-        answer = clean_answer(worked.rpartition("####")[2].replace(",", ""))
+        answer = clean_answer(worked.rpartition("####")[2].strip().partition("\n")[0].replace(",", ""))
     else:  # some copies carry the bare number
         answer = example.answer.replace(",", "") if re.fullmatch(r"-?[\d,]*\.?\d+", example.answer or "") else None
     return replace(example, answer=answer, solution=worked)

@@ -11,25 +11,13 @@ as `tolerance_ignored`: the verifier compares exactly.
 
 from __future__ import annotations
 
-import ast
 from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
 from ..common import run
-from ..examples import DataSet, Example, Skip, clean_answer, parse_row, text
-
-
-def answers_of(row: Mapping[str, Any]) -> Any:
-    """`final_answer` as a list, also where a copy of the set stores the list as text."""
-    answers = row.get("final_answer", row.get("answer"))
-    if isinstance(answers, str) and answers.startswith("[") and answers.endswith("]"):
-        try:
-            value = ast.literal_eval(answers)
-        except (ValueError, SyntaxError, MemoryError, RecursionError):
-            return answers
-        return value if all(isinstance(a, str) for a in value) and isinstance(value, list) else answers
-    return answers
+from ..examples import DataSet, Example, Skip, clean_answer, parse_row, read_first
+from ..shapes import label
 
 
 def parse(row: Mapping[str, Any]) -> Example:
@@ -42,13 +30,13 @@ def parse(row: Mapping[str, Any]) -> Example:
     if row.get("question_type", "Open-ended") != "Open-ended":
         raise Skip("not_open_ended")
     example = parse_row(row)
-    context = text(row.get("context"))
+    context = read_first(row, ("context",))
     return replace(
         example,
         question=f"{context}\n\n{example.question}" if context and example.question else example.question,
-        answer=clean_answer(answers_of(row)),
-        subject=text(row.get("subfield")) or example.subject,
-        notes=("tolerance_ignored",) if text(row.get("error")) else (),
+        answer=clean_answer(read_first(row, ("final_answer", "answer"))),
+        subject=label(row.get("subfield")) or example.subject,
+        notes=("tolerance_ignored",) if label(row.get("error")) else (),
     )
 
 

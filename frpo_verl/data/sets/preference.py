@@ -27,7 +27,7 @@ from ..common import PATH_OPTIONS, OneLineParser, add_output_options, copy_to_hd
 from ..examples import DataSet, InputError, Skip
 from ..files import EXTRA_INFO, SCHEMA, refuse_to_overwrite, sha256, write_files
 from ..pairs import CHOSEN_FIELDS, PROMPT_FIELDS, REJECTED_FIELDS, Pair, read_pair
-from ..rows import make_row
+from ..rows import make_row, refuse_surrogates
 from ..sources import Source, open_hub, open_local, read_file
 
 RECORDED, GENERATED = "recorded_response", "single_turn_agent"  # agent loops: frpo_verl's, verl's
@@ -78,6 +78,8 @@ def select_pairs(source: Source, options: argparse.Namespace) -> tuple[list[Pair
         rows_in += 1
         try:
             pair = read_pair(row, index)
+            asked = "\n".join(content for _, content in pair.prompt)
+            refuse_surrogates(f"row {index}", {**pair._asdict(), "prompt": asked})
             key = (pair.prompt, pair.chosen, pair.rejected)
             if key in seen:
                 raise Skip("duplicate")
