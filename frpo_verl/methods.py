@@ -14,6 +14,7 @@ from typing import Any
 
 from . import names, ranges
 from .settings import (
+    ACTOR,
     POLICY_LOSS,
     ClipSettings,
     ConfigError,
@@ -25,31 +26,66 @@ from .settings import (
     Section,
 )
 
-__all__ = ["KINDS", "METHODS", "NEEDS", "Method", "Refusal", "add", "find", "local_kl", "markdown", "of_kind"]
+__all__ = ["KINDS", "METHODS", "NEEDS", "Method", "Need", "Refusal", "add", "find", "local_kl", "markdown", "of_kind"]
 
 KINDS = {
     "estimator": "algorithm.adv_estimator",
     "policy_loss": f"{POLICY_LOSS}.loss_mode",
-    "local_kl": "actor_rollout_ref.actor.kl_loss_type",
+    "local_kl": f"{ACTOR}.kl_loss_type",
 }
-NEEDS = {
-    "reference": "log-probs of a reference model",
-    "old": "log-probs of the rollout's policy from the trainer, not from the inference engine",
-    "groups": "several answers to a prompt, all of them in one batch",
-    "one_value": "one advantage for each response, the same on all its tokens",
-    "v1": "verl's V1 trainer",
-}
-ACTOR = "actor_rollout_ref.actor"
 STRAIGHT_THROUGH = ("reverse_kl", "reverse_kl_k3")  # local KLs whose gradient is that of verl's `+`
 
 
 @dataclass(frozen=True)
 class Refusal:
-    """A key of verl's that a method cannot live with: any value but those in `allowed` is refused."""
+    """A key of verl's that a need cannot live with: any value but those in `allowed` stops the run."""
 
     key: str
     allowed: tuple[Any, ...]
     why: str
+
+
+@dataclass(frozen=True)
+class Need:
+    """What a method needs, in words, and the values of verl's keys under which it would not have it."""
+
+    text: str
+    refuses: tuple[Refusal, ...] = ()
+
+
+NEEDS = {
+    "reference": Need("log-probs of a reference model, which the plugin has verl load"),
+    "old": Need(
+        "the trainer's own log-probs of the rollout's policy, and the loss that was typed: no bypass mode",
+        (
+            Refusal(
+                "algorithm.rollout_correction.bypass_mode",
+                (False, None),
+                "takes the log-probs of the inference engine for those of the policy, and replaces the loss by one of verl's",
+            ),
+        ),
+    ),
+    "groups": Need("several answers to a prompt, all of them in one batch"),
+    "centred": Need("rewards less a mean: several answers to a prompt wherever the estimator compares them"),
+    "one_value": Need("one advantage for each response, the same on all its tokens"),
+    "v1": Need("verl's V1 trainer"),
+    "recorded": Need(
+        "recorded answers in the batch: their reward is constant, the rollout engine has no log-probs of them",
+        (
+            Refusal(
+                "algorithm.filter_groups.enable", (False, None), "drops every recorded pair: its reward is constant"
+            ),
+            *(
+                Refusal(
+                    f"algorithm.rollout_correction.{key}",
+                    (None,),
+                    f"{does} by log-probs of the rollout engine, which recorded answers do not have",
+                )
+                for key, does in (("rollout_is", "weights"), ("rollout_rs", "rejects"))
+            ),
+        ),
+    ),
+}
 
 
 @dataclass(frozen=True)
@@ -65,14 +101,13 @@ class Method:
         adapter: `module:function` for an estimator: (batch, rewards, mask, settings) -> (B, T) advantages.
         section: the class of its settings, None if it has none.
         fixes: settings that the name decides.
-        needs: what it always needs (NEEDS); its settings may add to that.
+        needs: what it always needs (NEEDS); its settings may add to that. A run that does not have it is stopped.
         obeys: verl's keys, below the actor (policy losses) or below `algorithm` (estimators), that it reads. Any other
             key that verl has for this purpose must keep its default.
         from_verl: keyword of the function -> verl's key whose value it is given (these are obeyed too).
         limits: verl's key, below the actor -> the range its value must lie in.
         then: a loss of verl's that goes on with the advantages that `function` returns.
         with_loss: the loss that an estimator makes advantages for, None if any.
-        refuses: keys of verl's that it cannot live with.
         page: its page in docs/. recipe: what to type for it beside a recipe. test: `file::function` that proves it exact.
     """
 
@@ -91,7 +126,6 @@ class Method:
     limits: Mapping[str, ranges.Range] = field(default_factory=dict)
     then: str | None = None
     with_loss: str | None = None
-    refuses: tuple[Refusal, ...] = ()
 
     def parse(self, values: Mapping | None) -> Section | None:
         """Its settings from what stands in its section."""
@@ -125,11 +159,6 @@ def _import(path: str) -> Callable:
 
 # ------------------------------------------------------------------------------------------------ the rows
 
-_ENGINE_LOG_PROBS = Refusal(
-    "algorithm.rollout_correction.bypass_mode",
-    (False, None),
-    "takes the log-probs of the inference engine for those of the policy, and replaces the loss by one of verl's",
-)
 _NORM = frozenset({"norm_adv_by_std_in_grpo"})
 _AGGREGATION = frozenset({"loss_agg_mode", "loss_scale_factor"})
 _DUAL_CLIP = {"clip_ratio_c": ranges.DUAL_CLIP}
@@ -152,7 +181,6 @@ def _frpo_rows() -> Iterator[Method]:
             fixes={"divergence": divergence} if divergence else {},
             needs=frozenset({"groups"}),
             obeys=_NORM,
-            refuses=(_ENGINE_LOG_PROBS,),
         )
 
 
@@ -168,9 +196,8 @@ def _rpg_rows() -> Iterator[Method]:
                 test="core/test_rpg.py::test_sequence_level_is_the_exact_gradient_off_policy",
                 section=RpgSettings,
                 fixes={"variant": variant, "reinforce": prefix == "rpg_rf_"},
-                needs=frozenset({"old"}),
+                needs=frozenset({"old", "centred"}),
                 obeys=_AGGREGATION,
-                refuses=(_ENGINE_LOG_PROBS,),
             )
 
 
@@ -188,10 +215,10 @@ def _clip_rows() -> Iterator[Method]:
             test="core/test_clipping.py::test_gradient_is_kept_exactly_while_the_estimate_is_within_delta",
             section=ClipSettings,
             fixes=fixes,
+            needs=frozenset({"old"}),
             obeys=_AGGREGATION,
             from_verl={"dual_clip_c": "clip_ratio_c"},
             limits=_DUAL_CLIP,
-            refuses=(_ENGINE_LOG_PROBS,),
         )
 
 
@@ -288,24 +315,9 @@ def _rows() -> Iterator[Method]:
         test="core/test_f_grpo.py::test_f_hal_ends_and_mixture",
         adapter="frpo_verl.verl_plugin.estimators:f_hal",
         section=FHalSettings,
-        needs=frozenset({"groups", "v1"}),
+        needs=frozenset({"groups", "v1", "recorded"}),
         obeys=_NORM,
         with_loss="f_grpo",
-        refuses=(
-            Refusal(
-                "algorithm.filter_groups.enable", (False, None), "drops every recorded pair: its reward is constant"
-            ),
-            Refusal(
-                "algorithm.rollout_correction.rollout_is",
-                (None,),
-                "weights by log-probs of the rollout engine, which recorded answers do not have",
-            ),
-            Refusal(
-                "algorithm.rollout_correction.rollout_rs",
-                (None,),
-                "rejects by log-probs of the rollout engine, which recorded answers do not have",
-            ),
-        ),
     )
     yield Method(
         "rpg_batch_mean",
@@ -327,8 +339,7 @@ def _rows() -> Iterator[Method]:
         recipe=("method=f_grpo",),
         test="core/test_f_grpo.py::test_loss_and_gradient_against_the_equation",
         section=FGrpoSettings,
-        needs=frozenset({"reference", "one_value"}),
-        refuses=(_ENGINE_LOG_PROBS,),
+        needs=frozenset({"reference", "old", "centred", "one_value"}),
     )
     yield Method(
         "frpo",
@@ -342,7 +353,6 @@ def _rows() -> Iterator[Method]:
         obeys=_AGGREGATION | _CLIP,
         limits=_DUAL_CLIP,
         then="vanilla",
-        refuses=(_ENGINE_LOG_PROBS,),
     )
     yield from _local_kl_rows()
 
@@ -353,13 +363,17 @@ for _method in _rows():
 
 def markdown(rows: Iterable[Method] | None = None) -> str:
     """The table of the docs: every row with what is typed for it, what it needs, and its page."""
-    lines = ["| typed | beside a recipe | settings | always needs | obeys | page |", "|---|---|---|---|---|---|"]
+    lines = [
+        "| typed | beside a recipe | settings | always needs | by default also | obeys | page |",
+        "|---|---|---|---|---|---|---|",
+    ]
     for method in METHODS.values() if rows is None else rows:
         key = KINDS[method.kind].rsplit(".", 1)[1]
         section = f"`{method.section.KEY.removeprefix(ACTOR + '.')}`" if method.section else ""
+        by_default = method.section().needs - method.needs if method.section else ()
         obeys = ", ".join(f"`{k}`" for k in sorted(method.obeys | set(method.from_verl.values())))
         lines.append(
             f"| `{key}={method.name}` | `{' '.join(method.recipe)}` | {section} | {', '.join(sorted(method.needs))} "
-            f"| {obeys} | [{method.page}]({method.page}) |"
+            f"| {', '.join(sorted(by_default))} | {obeys} | [{method.page}]({method.page}) |"
         )
     return "\n".join(lines) + "\n"

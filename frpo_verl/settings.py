@@ -16,6 +16,7 @@ from . import names, ranges
 from .ranges import Range
 
 __all__ = [
+    "ACTOR",
     "ConfigError",
     "ClipSettings",
     "FGrpoSettings",
@@ -27,7 +28,8 @@ __all__ = [
     "Section",
 ]
 
-POLICY_LOSS = "actor_rollout_ref.actor.policy_loss"
+ACTOR = "actor_rollout_ref.actor"
+POLICY_LOSS = f"{ACTOR}.policy_loss"
 
 
 class ConfigError(ValueError):

@@ -25,6 +25,10 @@ from .root_keys import NUMBERS, ROOT_KEYS, number
 from .run import Run, remember, section_keys
 
 VERL_KL_TERMS = ("kl", "k1", "abs", "mse", "k2", "low_var_kl", "k3")
+VERL_COMPARES = (  # an answer without another one to its prompt keeps its bare reward
+    *("grpo", "grpo_vectorized", "grpo_passk", "gdpo", "rloo", "rloo_vectorized", "opo", "gpg"),
+    "reinforce_plus_plus_baseline",
+)
 VERL_PER_TOKEN = ("gae", "optimal_token_baseline", "tir_optimal_token_baseline")
 LOSS_KEYS = (
     "clip_ratio",
@@ -57,7 +61,6 @@ def check_config(config: Any) -> None:
     _check_sections(run)
     for method, settings in run.chosen:
         _check_needs(run, method, settings)
-        _check_refusals(run, method)
         _check_obeyed(run, method, settings)
         _check_divergence(method, settings)
     _check_one_value(run)
@@ -193,6 +196,11 @@ def _check_needs(run: Run, method: Method, settings: Section | None) -> None:
         raise ConfigError(
             f"actor_rollout_ref.rollout.n={n}: {_typed(method)} compares a prompt's answers; set it to 2 or more"
         )
+    if "centred" in needs and n < 2 and run.estimator_name in VERL_COMPARES:
+        raise ConfigError(
+            f"actor_rollout_ref.rollout.n={n}: adv_estimator={run.estimator_name} hands on the bare reward of a group of one, "
+            f"and {_typed(method)} needs values on both sides of 0; set it to 2 or more, or adv_estimator=rpg_batch_mean"
+        )
     if "v1" in needs and not run.get("trainer.use_v1", True):
         raise ConfigError(f"trainer.use_v1=false: {_typed(method)} runs in verl's V1 trainer only; set it to true")
     if "v1" in needs and run.get("rollout") is not None:  # the section that verl.experimental's trainers have
@@ -205,10 +213,7 @@ def _check_needs(run: Run, method: Method, settings: Section | None) -> None:
             f"{POLICY_LOSS}.loss_mode={run.loss_name}: {_typed(method)} makes weights for {method.with_loss} only; set "
             f"loss_mode={method.with_loss}"
         )
-
-
-def _check_refusals(run: Run, method: Method) -> None:
-    for refusal in method.refuses:
+    for refusal in (refusal for need in sorted(needs) for refusal in methods.NEEDS[need].refuses):
         value = OmegaConf.select(run.config, refusal.key)
         if value not in refusal.allowed:
             allowed = "null" if refusal.allowed[0] is None else str(refusal.allowed[0]).lower()

@@ -14,10 +14,9 @@ from omegaconf import DictConfig, OmegaConf
 
 from .. import methods
 from ..methods import Method
-from ..settings import POLICY_LOSS, FGrpoSettings, FrpoSettings, Section
+from ..settings import ACTOR, POLICY_LOSS, FGrpoSettings, FrpoSettings, Section
 
 RECIPE_MARK = ("composed_by", "frpo_verl")  # the root key that every recipe of ours sets
-ACTOR = "actor_rollout_ref.actor"
 
 
 def plain(values: Any) -> Any:

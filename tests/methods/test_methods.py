@@ -47,7 +47,9 @@ def test_the_table_in_the_docs_is_the_table():
 
 def test_the_page_explains_the_needs_in_the_tables_words():
     page = (ROOT / "docs" / "methods.md").read_text()
-    assert [f"* **{name}**: {text}" for name, text in methods.NEEDS.items()] == re.findall(r"^\* \*\*.*$", page, re.M)
+    assert [f"* **{name}**: {need.text}" for name, need in methods.NEEDS.items()] == re.findall(
+        r"^\* \*\*.*$", page, re.M
+    )
 
 
 def test_a_row_that_is_added_late_brings_its_section(monkeypatch):

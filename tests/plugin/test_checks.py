@@ -178,6 +178,19 @@ KL_LOSS = [*GRPO, "actor_rollout_ref.actor.use_kl_loss=true"]
             "rollout_correction.rollout_is=sequence weights by log-probs of the rollout engine, which recorded answers",
         ),
         ([*F_HAL, "actor_rollout_ref.rollout.n=1"], "actor_rollout_ref.rollout.n=1: adv_estimator=f_hal compares"),
+        (
+            [*GRPO, f"{POLICY_LOSS}.loss_mode=f_grpo", "actor_rollout_ref.rollout.n=1"],
+            "rollout.n=1: adv_estimator=grpo hands on the bare reward of a group of one, and loss_mode=f_grpo needs values",
+        ),
+        (
+            [
+                *GRPO,
+                "algorithm.adv_estimator=rloo",
+                f"{POLICY_LOSS}.loss_mode=rpg_urkl",
+                "actor_rollout_ref.rollout.n=1",
+            ],
+            "rollout.n=1: adv_estimator=rloo hands on the bare reward of a group of one, and loss_mode=rpg_urkl needs",
+        ),
         (["algorithm.lam=0.9"], "algorithm.lam=0.9: adv_estimator=frpo does not read it"),
         (
             ["+algorithm.frpo.step=newline", "+algorithm.frpo.discount=0.9"],
@@ -261,6 +274,8 @@ def test_two_kl_terms_can_be_allowed(files):
         [*KL_LOSS, "actor_rollout_ref.actor.kl_loss_type=alpha:0.5"],
         ["+algorithm.frpo.divergence=good_divergence:F"],
         ["algorithm.gamma=1", "algorithm.lam=1"],
+        [*GRPO, "algorithm.adv_estimator=rpg_batch_mean", f"{POLICY_LOSS}.loss_mode=rpg_urkl"]
+        + ["actor_rollout_ref.rollout.n=1", "actor_rollout_ref.rollout.val_kwargs.n=1"],
         [*GRPO, f"{POLICY_LOSS}.loss_mode=rpg_urkl", "actor_rollout_ref.actor.clip_ratio_c=3"],
         [*KL_LOSS, "actor_rollout_ref.actor.kl_loss_type=reverse_kl_k3+"],
         ["data.custom_cls.path=/mine.py", "data.custom_cls.name=Mine", "data.train_files=openai/gsm8k"],
@@ -366,3 +381,21 @@ def test_every_method_composes_and_passes(files, method):
 def test_what_the_table_says_to_type_composes_and_passes(files, method):
     config = validated(compose_ppo(*files, *method.recipe))
     assert method in [row for row, _ in run.Run(config).chosen]
+
+
+@pytest.mark.parametrize("method", methods.METHODS.values(), ids=lambda m: f"{m.kind}-{m.name}")
+def test_what_the_page_says_it_needs_is_what_stops_a_run(files, method):
+    """Each need of the table, those of the default settings too, has a configuration without it, and that one stops."""
+    without = {
+        "groups": "actor_rollout_ref.rollout.n=1",
+        "centred": "actor_rollout_ref.rollout.n=1",
+        "v1": "trainer.use_v1=false",
+        "one_value": "algorithm.adv_estimator=gae",
+    }
+    config = compose_ppo(*files, *method.recipe)
+    settings = next(settings for row, settings in run.Run(config).chosen if row is method)
+    assert "reference" not in method.all_needs(settings) or need_reference_policy(config)
+    for need in method.all_needs(settings) - {"reference"}:
+        lacks = [f"{r.key}={'token' if r.allowed[0] is None else 'true'}" for r in methods.NEEDS[need].refuses]
+        for override in lacks or [without[need]]:
+            assert override.split("=")[0] in stopped(files, *method.recipe, override), (need, override)
