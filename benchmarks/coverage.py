@@ -1,0 +1,309 @@
+"""Coverage: what a KL to the reference keeps of pass@16, entropy and drift, by placement and beta, in one process.
+
+    make quickstart                                     # its data and its warmed-up model are used
+    python benchmarks/coverage.py                       # every cell that is not there yet, then tables and figures
+    python benchmarks/coverage.py --figures             # train nothing
+
+The task is `python -m frpo_verl data coverage`: each problem accepts one of three ways, and does not say which. A run is
+60 steps (study.py); learning rate 5e-4. Its end is examined with 32 answers to each of 128 held-out problems: pass@k is the
+unbiased estimate, and the exact mean over the way that a problem might accept (the policy cannot know it). KL(pi ||
+reference) and entropy of a whole answer are summed over the vocabulary at each position of 8 of the answers.
+
+Methods are compared at equal pass@1: for each seed, a method's figures over its betas (and the start) are joined by
+straight lines, and read off at a pass@1. The best possible comes with each table (frpo_verl/quickstart/coverage.py).
+
+A cell is a file of its own below cells/, written whole; a killed command goes on where it was.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import math
+import statistics
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import study
+import torch
+from horizon import machine
+from study import ANSWERS, COLORS, METHODS, QUICKSTART, interval
+
+from frpo_verl.evaluation import pass_at_k
+from frpo_verl.files import write_atomically
+from frpo_verl.quickstart import coverage
+
+STEPS, LR, TEST, SAMPLES = 60, 5e-4, 128, 32
+KS = (1, 2, 4, 8, 16, 32)
+BETAS = (0.1, 0.05, 0.2, 0.03, 0.3)
+PLACEMENTS = ("future", "local", "k3 loss", "reward")
+VARIANTS = ("sequence, position", "future k3", "future forward", "future forward k3")
+READ_AT = (0.25, 0.35, 0.4)
+
+
+@dataclass(frozen=True)
+class Cell(study.Run):
+    unsolvable: float = 0.0  # share of the training problems that accept no way at all: their groups are all wrong
+
+    @property
+    def key(self) -> str:
+        return super().key + (f"-unsolvable{self.unsolvable:g}" if self.unsolvable else "")
+
+
+def cells() -> list[Cell]:
+    """Every cell, the most telling first."""
+
+    def rows(methods, betas, by_std, seeds, unsolvable=0.0):
+        for beta in betas:
+            for seed in seeds:
+                for method in methods:
+                    yield Cell(method, beta, by_std, seed, STEPS, LR, unsolvable)
+
+    first, more = (1, 2, 3), (4, 5)
+    planned = [
+        *rows(["no KL"], [0.0], False, first),
+        *rows([*PLACEMENTS, *VARIANTS], BETAS[:2], False, first),
+        *rows([*PLACEMENTS, *VARIANTS], BETAS[2:3], False, first),
+        *rows(["no KL"], [0.0], True, first),
+        *rows(PLACEMENTS, [0.2, 0.1], True, first),
+        *rows(["no KL"], [0.0], True, first, 0.875),
+        *rows(["future", "reward", "k3 loss"], [0.1, 0.01], True, first, 0.875),
+        *rows([*PLACEMENTS, *VARIANTS], BETAS[3:], False, first),
+        *rows(PLACEMENTS, [0.05, 0.3, 0.03], True, first),
+        *rows(["no KL"], [0.0], False, more),
+        *rows(PLACEMENTS, BETAS, False, more),
+        *rows(["no KL"], [0.0], True, more),
+        *rows(PLACEMENTS, BETAS, True, more),
+        *rows(VARIANTS, BETAS, False, more),
+        *rows(["reward", "future"], [0.1], False, first, 0.875),
+    ]
+    return list(dict.fromkeys(planned))
+
+
+class Coverage(study.Study):
+    def __init__(self, folder: Path):
+        super().__init__(folder, TEST)
+        self.unsolvable = 0.0
+
+    def rewards(self, problems, answers, repeat):
+        right = super().rewards(problems, answers, repeat)
+        ways = [coverage.accepted_way(p.key) for p in problems]
+        hopeless = [
+            coverage.accepted_way((*p.key, 0), (self.unsolvable, 1 - self.unsolvable, 0)) == "A" for p in problems
+        ]
+        texts = self.texts(answers)
+        rows = range(len(texts))
+        fits = [texts[i][:1] == ways[i // repeat] and not hopeless[i // repeat] for i in rows]
+        return right * torch.tensor(fits).float()
+
+    @torch.no_grad()
+    def examine(self, model) -> dict:
+        prompts, generator = self.prompts(self.test), torch.Generator().manual_seed(99)
+        answers, mask = self.sample(model, prompts, SAMPLES, generator)
+        right = super().rewards(self.test, answers, SAMPLES)
+        by_way = torch.stack([right * (answers[:, 0] == mark) for mark in self.marks], 1).view(TEST, SAMPLES, 3).sum(1)
+        passes = {k: [[pass_at_k(SAMPLES, int(c), k) for c in row] for row in by_way] for k in KS}
+        few = torch.arange(len(answers)) % SAMPLES < ANSWERS  # enough for what is summed over the vocabulary
+        found = self.distance(model, prompts, answers[few], mask[few])
+        return {
+            **{f"pass@{k}": float((np.array(v) @ coverage.SHARES).mean()) for k, v in passes.items()},
+            "kl": found["kl"].sum(1).mean().item(), "entropy": found["entropy"].sum(1).mean().item(),
+            "shares": found["ways"].mean(0).tolist(), "length": mask.sum(1).float().mean().item(),
+        }  # fmt: skip
+
+    def train_cell(self, cell: Cell) -> dict:
+        self.unsolvable = cell.unsolvable
+        return {**self.run(cell), "machine": machine()}
+
+
+# ------------------------------------------------------------------------------------------------------ reporting
+
+
+def optimum(start: np.ndarray, beta: float) -> dict:
+    """The figures of the policy that maximises pass@1 - beta KL."""
+    chances = coverage.optimum(start, coverage.SHARES, beta)
+    passes = {f"pass@{k}": coverage.pass_at(chances, coverage.SHARES, k) for k in KS}
+    return {**passes, "kl": coverage.divergence(chances, start)}
+
+
+def best_at_kl(start: np.ndarray, k: int = 16) -> list[tuple[float, float]]:
+    """(KL, best pass@k at that KL)."""
+    rows = [coverage.best_at_kl(start, coverage.SHARES, k, price) for price in np.geomspace(0.02, 60, 25)]
+    return [(coverage.divergence(p, start), coverage.pass_at(p, coverage.SHARES, k)) for p in rows]
+
+
+def grouped(results: list[dict]) -> dict[tuple, list[dict]]:
+    """(unsolvable, by_std, beta, method) -> the runs of every seed."""
+    found: dict[tuple, list[dict]] = {}
+    for r in results:
+        found.setdefault((r["unsolvable"], r["by_std"], r["beta"], r["method"]), []).append(r)
+    return dict(sorted(found.items(), key=lambda item: (*item[0][:3], list(METHODS).index(item[0][3]))))
+
+
+def shown(values: list[float]) -> str:
+    mean, half = interval(values)
+    return f"{mean:.3f}" + ("" if math.isnan(half) else f" ± {half:.3f}")
+
+
+def table(results: list[dict], start: dict) -> str:
+    columns = ("pass@1", "pass@16", "kl", "entropy")
+    text = ["| unsolvable | normalised | beta | method | seeds | pass@1 | pass@16 | KL | entropy | shares A / B / C | J |",
+            "|---|---|---|---|---|---|---|---|---|---|---|"]  # fmt: skip
+    rows = [("*at the start*", start)]
+    chances = np.array(start["chances"])
+    rows += [(f"*optimum at beta {beta:g}*", optimum(chances, beta)) for beta in sorted(BETAS)]
+    for name, figures in rows:
+        cells = " | ".join(f"{figures[c]:.3f}" if c in figures else "" for c in columns)
+        shares = " / ".join(f"{x:.2f}" for x in figures.get("shares", []))
+        text.append(f"| | | | {name} | | {cells} | {shares} | |")
+    for (unsolvable, by_std, beta, method), runs in grouped(results).items():
+        ends = [r["end"] for r in runs]
+        objective = shown([e["pass@1"] - beta * e["kl"] for e in ends]) if beta else ""
+        shares = " / ".join(f"{x:.2f}" for x in np.mean([e["shares"] for e in ends], 0))
+        text.append(
+            f"| {unsolvable or ''} | {'std' if by_std else 'mean'} | {f'{beta:g}' if beta else ''} | {method} | {len(runs)} | "
+            f"{' | '.join(shown([e[c] for e in ends]) for c in columns)} | {shares} | {objective} |"
+        )
+    return "\n".join(text) + "\n"
+
+
+def read_off(results: list[dict], start: dict, by_std: bool) -> dict[float, dict[str, dict[int, dict]]]:
+    """pass@1 -> method -> seed -> pass@16, kl and entropy there, on the seed's line over its betas."""
+    lines: dict[tuple, list[dict]] = {}
+    for r in results:
+        if (r["by_std"], r["unsolvable"]) == (by_std, 0) and r["beta"]:
+            lines.setdefault((r["method"], r["seed"]), [start]).append(r["end"])
+    found: dict[float, dict[str, dict[int, dict]]] = {at: {} for at in READ_AT}
+    for (method, seed), ends in lines.items():
+        ends = sorted(ends, key=lambda e: e["pass@1"])
+        x = [e["pass@1"] for e in ends]
+        for at in READ_AT:
+            if x[0] <= at <= x[-1]:
+                values = {c: float(np.interp(at, x, [e[c] for e in ends])) for c in ("pass@16", "kl", "entropy")}
+                found[at].setdefault(method, {})[seed] = values
+    return found
+
+
+def comparison(results: list[dict], start: dict) -> str:
+    """Figures at equal pass@1, and their difference from the k3 loss seed by seed."""
+    text = ["| normalised | at pass@1 | method | seeds | pass@16 | KL | entropy | pass@16 less the k3 loss's | KL less its |",
+            "|---|---|---|---|---|---|---|---|---|"]  # fmt: skip
+    for by_std in (False, True):
+        for at, methods in read_off(results, start, by_std).items():
+            base = methods.get("k3 loss", {})
+            for method in (m for m in METHODS if m in methods):
+                seeds = methods[method]
+                both = [s for s in seeds if s in base] if method != "k3 loss" else []
+                less = [shown([seeds[s][c] - base[s][c] for s in both]) if both else "" for c in ("pass@16", "kl")]
+                figures = " | ".join(shown([v[c] for v in seeds.values()]) for c in ("pass@16", "kl", "entropy"))
+                text.append(
+                    f"| {'std' if by_std else 'mean'} | {at:g} | {method} | {len(seeds)} | {figures} | {' | '.join(less)} |"
+                )
+    return "\n".join(text) + "\n"
+
+
+LABELS = {"kl": "KL(pi || reference) of an answer, nats", "entropy": "entropy of an answer, nats"}
+
+
+def frontier(axes, results: list[dict], start: dict, x: str, y: str, by_std: bool) -> None:
+    """One line for each method over its betas; means over seeds with 95 % intervals."""
+    axes.scatter(start[x], start[y], color="black", marker="*", s=50, zorder=3, label="start")
+    lines: dict[str, list] = {}
+    for (unsolvable, std, _, method), runs in grouped(results).items():
+        if (unsolvable, std) == (0, by_std) and len(runs) >= 2:
+            lines.setdefault(method, []).append(
+                (*interval([r["end"][x] for r in runs]), *interval([r["end"][y] for r in runs]))
+            )
+    for method, points in lines.items():
+        mx, dx, my, dy = zip(*sorted(points), strict=True)
+        axes.errorbar(mx, my, xerr=dx, yerr=dy, color=COLORS[method], marker="x" if method == "no KL" else "o",
+                      markersize=4, linewidth=1, elinewidth=0.5, capsize=1.5, label=method)  # fmt: skip
+    axes.set(xlabel=LABELS.get(x, x), ylabel=LABELS.get(y, y))
+    axes.grid(alpha=0.3)
+
+
+def pictures(results: list[dict], start: dict, folder: Path) -> None:
+    import matplotlib
+
+    matplotlib.use("Agg")
+    from matplotlib import pyplot as plt
+
+    chances = np.array(start["chances"])
+    path = [optimum(chances, beta) for beta in np.geomspace(0.02, 3, 40)]
+    kl, best = zip(*best_at_kl(chances), strict=True)
+    for by_std in (False, True):
+        mine = [r for r in results if r["by_std"] == by_std and not r["unsolvable"]]
+        if not mine:
+            continue
+        figure, axes = plt.subplots(2, 2, figsize=(10.5, 8), layout="constrained")
+        for ax, (x, y) in zip(axes.flat, (("pass@1", "pass@16"), ("kl", "pass@16"), ("kl", "entropy")), strict=False):
+            frontier(ax, results, start, x, y, by_std)
+            if y == "pass@16":
+                ax.plot([p[x] for p in path], [p[y] for p in path], color="black", linewidth=0.8, linestyle="--",
+                        label="best pass@1 - beta KL")  # fmt: skip
+        axes[0][1].plot(kl, best, color="black", linewidth=0.8, label="best pass@16 at this KL")
+        for ax in (axes[0][1], axes[1][0]):
+            ax.set_xscale("symlog", linthresh=1.0)
+            ax.set_xlim(left=0)
+        axes[0][1].set_ylim(0.45, 1.01)
+        axes[0][0].legend(fontsize=6.5, frameon=False, loc="lower left")
+        ax = axes[1][1]
+        for (unsolvable, std, beta, method), runs in grouped(results).items():
+            if (unsolvable, std) == (0, by_std) and beta in (0.0, 0.1) and method in ("no KL", *PLACEMENTS):
+                ax.plot(KS, [statistics.mean(r["end"][f"pass@{k}"] for r in runs) for k in KS], color=COLORS[method],
+                        marker=".", label=f"{method}, beta {beta:g}" if beta else method)  # fmt: skip
+        ax.plot(KS, [start[f"pass@{k}"] for k in KS], color="black", linestyle=":", label="start")
+        ax.set(xscale="log", xlabel="k", ylabel="pass@k")
+        ax.set_xticks(KS, [str(k) for k in KS])
+        ax.grid(alpha=0.3)
+        ax.legend(fontsize=7, frameon=False)
+        figure.suptitle(f"{'divided by std' if by_std else 'mean baseline'}; 95 % intervals over seeds", fontsize=9)
+        figure.savefig(folder / f"coverage_{'std' if by_std else 'mean'}.png", dpi=130)
+        plt.close(figure)
+
+    figure, axes = plt.subplots(1, 5, figsize=(13, 2.8), layout="constrained", sharey=True)
+    for ax, method in zip(axes, ("no KL", *PLACEMENTS), strict=True):
+        runs = grouped(results).get((0, False, 0.0 if method == "no KL" else 0.1, method), [])
+        if runs:
+            ax.stackplot(range(1, STEPS + 1), np.mean([[c["shares"] for c in r["curve"]] for r in runs], 0).T,
+                         colors=("#d9d9d9", "#9ecae1", "#08519c"), labels=("way A", "way B", "way C"))  # fmt: skip
+        ax.set(title=method, xlabel="step", ylim=(0, 1))
+    axes[0].set_ylabel("share of the ways")
+    axes[0].legend(fontsize=7, loc="lower left")
+    figure.savefig(folder / "coverage_shares.png", dpi=130)
+    plt.close(figure)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--figures", action="store_true", help="train nothing; tables and figures of what is there")
+    parser.add_argument("--quickstart", type=Path, default=QUICKSTART, help="folder with data/ and model/")
+    parser.add_argument("--out", type=Path, default=Path("build/coverage"))
+    args = parser.parse_args()
+    torch.set_num_threads(1)
+    folder, origin = args.out / "cells", args.out / "start.json"
+    task = None if args.figures else Coverage(args.quickstart)
+    if task and not origin.exists():
+        start = {**task.examine(task.reference), "chances": task.chances(task.reference).tolist()}
+        write_atomically(origin, json.dumps(start) + "\n")
+    for cell in [] if task is None else cells():
+        path = folder / f"{cell.key}.json"
+        if not path.exists():
+            result = task.train_cell(cell)
+            write_atomically(path, json.dumps(result) + "\n")
+            end = result["end"]
+            print(f"{cell.key}: pass@1 {end['pass@1']:.3f} pass@16 {end['pass@16']:.3f} KL "
+                  f"{end['kl']:.2f} entropy {end['entropy']:.2f}, {result['cpu_seconds']} s", flush=True)  # fmt: skip
+    start = json.loads(origin.read_text())
+    results = [
+        json.loads((folder / f"{c.key}.json").read_text()) for c in cells() if (folder / f"{c.key}.json").exists()
+    ]
+    text = table(results, start) + "\n" + comparison(results, start)
+    write_atomically(args.out / "coverage_tables.md", text)
+    pictures(results, start, args.out)
+    print(text)
+
+
+if __name__ == "__main__":
+    main()

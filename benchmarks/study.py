@@ -1,0 +1,257 @@
+"""What the studies in one process share: a tiny language model, verl's advantages and verl's loss, a row of methods.
+
+A step samples 8 answers to each of 16 problems at temperature 1, takes the log-probs of model and reference, and sends
+them through verl's `compute_advantage` (with the plugin's estimators) and verl's `ppo_loss`; AdamW as verl's recipes set
+it, one update for each batch, gradient norm clipped to 1. Only the forward passes are this file's own: sampling with a
+key-value cache, and a prompt that is read once for its 8 answers; a step takes a quarter of a second and not four.
+
+One on-policy update makes `local` with reverse KL and verl's k2 loss the same run (test_study.py): there is one row.
+"""
+
+from __future__ import annotations
+
+import copy
+import math
+import statistics
+import time
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from frpo_verl.quickstart import three_ways
+from frpo_verl.quickstart.tokenizer import load_tokenizer
+from frpo_verl.quickstart.warm_start import answer_nll, template_parts
+from frpo_verl.quickstart.ways_model import read_problems
+
+QUICKSTART = Path("build/quickstart")
+PROMPTS, ANSWERS = 16, 8
+
+# name -> (estimator, its section, kl_loss_type)
+METHODS = {
+    "no KL": ("grpo", {}, None),
+    "future": ("frpo", {}, None),
+    "future, position": ("frpo", {"baseline": "position"}, None),
+    "sequence": ("frpo", {"placement": "sequence"}, None),
+    "sequence, position": ("frpo", {"placement": "sequence", "baseline": "position"}, None),
+    "future k3": ("frpo", {"divergence": "reverse_kl_k3"}, None),
+    "future forward": ("frpo", {"divergence": "forward_kl"}, None),
+    "future forward k3": ("frpo", {"divergence": "forward_kl_k3"}, None),
+    "local": ("frpo", {"placement": "local"}, None),
+    "k2 loss": ("grpo", {}, "mse"),
+    "k3 loss": ("grpo", {}, "low_var_kl"),
+    "reward": ("frpo", {"placement": "reward"}, None),
+}
+COLORS = {
+    "no KL": "#888888", "future": "#00798c", "future, position": "#2ec4b6", "sequence": "#a3b18a",
+    "sequence, position": "#66a182", "future k3": "#3a86ff", "future forward": "#8ecae6", "future forward k3": "#023e8a",
+    "local": "#d1495b", "k2 loss": "#f4978e", "k3 loss": "#edae49", "reward": "#6b4e9b",
+}  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Run:
+    method: str
+    beta: float
+    by_std: bool
+    seed: int
+    steps: int
+    lr: float
+
+    @property
+    def key(self) -> str:
+        name = self.method.replace(", ", "-").replace(" ", "_")
+        return f"{name}-beta{self.beta:g}-{'std' if self.by_std else 'mean'}-{self.steps}x{self.lr:g}-seed{self.seed}"
+
+
+# ------------------------------------------------------------------------------------------------------ the model
+
+
+def begin(model, prompts: torch.Tensor, repeat: int):
+    """Log-probs (N, V) of the first token of `repeat` answers to each prompt, and the cache for the rest."""
+    from transformers import DynamicCache
+
+    cache = DynamicCache()
+    first = model(input_ids=prompts, past_key_values=cache, use_cache=True, logits_to_keep=1).logits[:, -1]
+    cache.batch_repeat_interleave(repeat)
+    return first.repeat_interleave(repeat, 0).log_softmax(-1), cache
+
+
+@torch.no_grad()
+def sample(
+    model, prompts: torch.Tensor, repeat: int, length: int, eos: int, pad: int, generator
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """`repeat` answers to each prompt (N, length) at temperature 1, padded after the end marker, and their mask."""
+    log_pi, cache = begin(model, prompts, repeat)
+    answer, done = torch.full((len(log_pi), length), pad), torch.zeros(len(log_pi), dtype=torch.bool)
+    for t in range(length):
+        drawn = torch.multinomial(log_pi.exp(), 1, generator=generator)[:, 0]
+        answer[:, t] = torch.where(done, pad, drawn)
+        done = done | (drawn == eos)
+        if t == length - 1 or done.all():
+            break
+        log_pi = model(input_ids=answer[:, t : t + 1], past_key_values=cache).logits[:, -1].log_softmax(-1)
+    ended = torch.cumsum(answer == eos, 1) - (answer == eos).long() > 0
+    return answer, ~ended
+
+
+def log_probs(model, prompts: torch.Tensor, answers: torch.Tensor) -> torch.Tensor:
+    """(N, T, V) log-probabilities before each token of the answers; each prompt has N / len(prompts) of them."""
+    first, cache = begin(model, prompts, len(answers) // len(prompts))
+    rest = model(input_ids=answers[:, :-1], past_key_values=cache).logits.log_softmax(-1)
+    return torch.cat([first[:, None], rest], 1)
+
+
+def pick(table: torch.Tensor, tokens: torch.Tensor) -> torch.Tensor:
+    return table.gather(-1, tokens[..., None])[..., 0]
+
+
+class Study:
+    """Model, reference and problems of the quickstart, and what a run does with them; a task adds `examine`."""
+
+    def __init__(self, folder: Path, test: int):
+        from transformers import AutoModelForCausalLM
+
+        self.tokenizer = load_tokenizer(folder / "model")
+        self.reference = AutoModelForCausalLM.from_pretrained(folder / "model", dtype=torch.float32).eval()
+        self.train = read_problems(folder / "data/train.parquet")
+        self.test = read_problems(folder / "data/test.parquet")[:test]
+        self.eos, self.pad = self.tokenizer.eos_token_id, self.tokenizer.pad_token_id
+        first = self.train[0]
+        self.length = three_ways.longest_answer(first.digits, len(first.terms))
+        self.marks = self.tokenizer.convert_tokens_to_ids(list(three_ways.WAYS))
+
+    def prompts(self, problems) -> torch.Tensor:
+        before, between, _ = template_parts(self.tokenizer)
+        texts = [before + p.question + between for p in problems]
+        return torch.tensor(self.tokenizer(texts, add_special_tokens=False)["input_ids"])  # all of one length
+
+    def sample(self, model, prompts, repeat: int, generator):
+        return sample(model, prompts, repeat, self.length, self.eos, self.pad, generator)
+
+    def texts(self, answers: torch.Tensor) -> list[str]:
+        return self.tokenizer.batch_decode(answers, skip_special_tokens=True)
+
+    def rewards(self, problems, answers: torch.Tensor, repeat: int) -> torch.Tensor:
+        texts = self.texts(answers)
+        return torch.tensor([float(three_ways.is_right(t, problems[i // repeat])) for i, t in enumerate(texts)])
+
+    @torch.no_grad()
+    def distance(self, model, prompts, answers, mask) -> dict[str, torch.Tensor]:
+        """KL(pi || reference) and entropy (N, T), summed over the vocabulary; probabilities of the marks (N, 3)."""
+        pi, ref = log_probs(model, prompts, answers), log_probs(self.reference, prompts, answers)
+        return {
+            "kl": (pi.exp() * (pi - ref)).sum(-1) * mask,
+            "entropy": -(pi.exp() * pi).sum(-1) * mask,
+            "ways": pi[:, 0, self.marks].exp(),
+        }
+
+    @torch.no_grad()
+    def chances(self, model) -> np.ndarray:
+        """(N, 3) chance of the right answer, as it is written, in each way on the held-out problems; no sampling."""
+        columns = []
+        for way in three_ways.WAYS:
+            nll, _ = answer_nll(model, self.tokenizer, self.test, [p.written(way) for p in self.test])
+            columns.append(nll.double().sum(1).neg().exp())
+        return torch.stack(columns, 1).numpy()
+
+    def examine(self, model) -> dict:
+        """Every figure of a model on the held-out problems."""
+        raise NotImplementedError
+
+    def run(self, run: Run) -> dict:
+        """Train as `run` says; the curve and the last model's figures."""
+        began = time.process_time()
+        model, step = copy.deepcopy(self.reference).train(), Step(run)
+        optimizer = torch.optim.AdamW(model.parameters(), lr=run.lr, betas=(0.9, 0.999), weight_decay=0.01)
+        generator = torch.Generator().manual_seed(run.seed)
+        order = torch.randperm(len(self.train), generator=generator)
+        curve = []
+        for i in range(run.steps):
+            chosen = [self.train[j] for j in order[torch.arange(i * PROMPTS, (i + 1) * PROMPTS) % len(order)].tolist()]
+            prompts = self.prompts(chosen)
+            answers, mask = self.sample(model, prompts, ANSWERS, generator)
+            reward = self.rewards(chosen, answers, ANSWERS)
+            with torch.no_grad():
+                reference = log_probs(self.reference, prompts, answers)
+            table = log_probs(model, prompts, answers)
+            current, ref = pick(table, answers), pick(reference, answers)
+            loss = step(prompts.repeat_interleave(ANSWERS, 0), answers, mask, reward, current, ref)
+            optimizer.zero_grad(set_to_none=True)
+            loss.backward()
+            norm = torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+            optimizer.step()
+            with torch.no_grad():
+                pi = table.exp()
+                seen = {"kl": (pi * (table - reference)).sum(-1), "entropy": -(pi * table).sum(-1)}
+                groups = reward.view(PROMPTS, ANSWERS)
+            curve.append({
+                "reward": reward.mean().item(), **{k: (v * mask).sum(1).mean().item() for k, v in seen.items()},
+                "shares": [(answers[:, 0] == mark).float().mean().item() for mark in self.marks],
+                "equal_groups": (groups == groups[:, :1]).all(1).float().mean().item(), "grad_norm": norm.item(),
+            })  # fmt: skip
+        result = {**asdict(run), "curve": curve, "end": self.examine(model.eval())}
+        return {**result, "cpu_seconds": round(time.process_time() - began, 1)}
+
+
+class Step:
+    """One batch through verl's `compute_advantage` and `ppo_loss`."""
+
+    def __init__(self, run: Run):
+        from omegaconf import OmegaConf
+        from verl.utils.config import omega_conf_to_dataclass
+
+        self.estimator, section, kl_loss = METHODS[run.method]
+        section = {"kl_coef": run.beta, **section} if self.estimator == "frpo" else {}
+        self.by_std = run.by_std
+        self.algorithm = OmegaConf.create({"norm_adv_by_std_in_grpo": run.by_std, "frpo": section})
+        actor = {"_target_": "verl.workers.config.FSDPActorConfig", "strategy": "fsdp2", "rollout_n": ANSWERS,
+                 "ppo_micro_batch_size_per_gpu": PROMPTS * ANSWERS, "use_kl_loss": kl_loss is not None,
+                 "kl_loss_coef": run.beta, "kl_loss_type": kl_loss or "low_var_kl"}  # fmt: skip
+        self.actor = omega_conf_to_dataclass(OmegaConf.create(actor))
+
+    def __call__(self, prompts, answers, mask, reward, current, ref) -> torch.Tensor:
+        from tensordict import TensorDict
+        from verl import DataProto
+        from verl.trainer.ppo.ray_trainer import compute_advantage
+        from verl.utils import tensordict_utils as tu
+        from verl.workers.utils.losses import ppo_loss
+
+        lengths = mask.sum(1)
+        scores = torch.zeros_like(ref)
+        scores[torch.arange(len(scores)), lengths - 1] = reward
+        old = current.detach()
+        batch = {"token_level_rewards": scores, "response_mask": mask.long(), "old_log_probs": old}
+        if self.estimator == "frpo":
+            batch["ref_log_prob"] = ref
+        data = DataProto.from_dict(tensors=batch, non_tensors={"uid": np.arange(len(scores)) // ANSWERS})
+        data = compute_advantage(data, self.estimator, norm_adv_by_std_in_grpo=self.by_std, config=self.algorithm)
+
+        def nested(x):
+            return torch.nested.as_nested_tensor(
+                [row[:n] for row, n in zip(x, lengths.tolist(), strict=True)], layout=torch.jagged
+            )
+
+        columns = {"prompts": torch.nested.as_nested_tensor(list(prompts), layout=torch.jagged),
+                   "responses": nested(answers), "response_mask": nested(mask.long()), "old_log_probs": nested(old),
+                   "advantages": nested(data.batch["advantages"]), "ref_log_prob": nested(ref)}  # fmt: skip
+        micro = TensorDict(columns, batch_size=len(scores))
+        tu.assign_non_tensor(micro, dp_size=1, batch_num_tokens=int(lengths.sum()), global_batch_size=len(scores))
+        blank, end = torch.zeros(prompts.shape[1] - 1), torch.zeros(1)
+        flat = torch.cat([x for row, n in zip(current, lengths.tolist(), strict=True) for x in (blank, row[:n], end)])
+        return ppo_loss(self.actor, {"log_probs": flat}, micro)[0]
+
+
+# ------------------------------------------------------------------------------------------------------ reporting
+
+
+def interval(values: list[float]) -> tuple[float, float]:
+    """Mean and half the width of its 95 % interval over seeds (Student's t); nan for one value."""
+    from scipy.stats import t
+
+    if len(values) < 2:
+        return values[0], math.nan
+    return statistics.mean(values), float(t.ppf(0.975, len(values) - 1)) * statistics.stdev(values) / math.sqrt(
+        len(values)
+    )

@@ -1,0 +1,108 @@
+"""benchmarks/study.py: what a batch pushes each token by, against the equations written out once more."""
+
+import pytest
+import torch
+
+pytest.importorskip("verl")
+study, three_ways, coverage = (pytest.importorskip(name) for name in ("study", "three_ways", "coverage"))
+
+
+@pytest.fixture
+def batch():
+    """Two groups of eight answers of 2 to 6 tokens: prompts, answers, mask, rewards, log-probs and reference's."""
+    g = torch.Generator().manual_seed(0)
+    rows, width = 2 * study.ANSWERS, 6
+    lengths = torch.randint(2, width + 1, (rows,), generator=g)
+    mask = torch.arange(width) < lengths[:, None]
+    answers = torch.where(mask, 5, 0)
+    reward = (torch.rand(rows, generator=g) < 0.4).float()
+    current, ref = (-torch.rand(rows, width, generator=g) for _ in range(2))
+    return torch.full((rows, 3), 7), answers, mask, reward, current.requires_grad_(), ref
+
+
+@pytest.mark.parametrize("method", ["no KL", "future", "local", "k3 loss", "k2 loss", "reward", "sequence, position"])
+@pytest.mark.parametrize("by_std", [False, True])
+def test_the_push_of_every_token(batch, method, by_std):
+    """-d loss / d log pi = (A_group - beta * regularizer) / tokens of the batch, one on-policy update."""
+    prompts, answers, mask, reward, current, ref = batch
+    beta = 0.0 if method == "no KL" else 0.3
+    loss = study.Step(study.Run(method, beta, by_std, seed=0, steps=1, lr=1e-3))(*batch)
+    push = -torch.autograd.grad(loss, current)[0]
+    delta = (current.detach() - ref) * mask
+
+    def group_advantage(score):
+        score = score.view(2, -1)
+        advantage = score - score.mean(1, keepdim=True)
+        return (advantage / (score.std(1, keepdim=True) + 1e-6) if by_std else advantage).view(-1, 1)
+
+    outcome, whole = group_advantage(reward), delta.sum(1, keepdim=True)
+    loo = torch.zeros_like(delta)  # of the others that reach the position
+    for i in range(len(mask)):
+        others = [j for j in range(len(mask)) if j // study.ANSWERS == i // study.ANSWERS and j != i]
+        for t in range(mask.shape[1]):
+            reach = [whole[j, 0] for j in others if mask[j, t]]
+            loo[i, t] = torch.stack(reach).mean() if reach else 0.0
+    expected = {
+        "no KL": outcome,
+        "future": outcome - beta * delta.flip(1).cumsum(1).flip(1),
+        "local": outcome - beta * delta,
+        "k3 loss": outcome - beta * (1 - (-delta).exp()),
+        "k2 loss": outcome - beta * delta,
+        "reward": group_advantage(reward - beta * whole[:, 0]),
+        "sequence, position": outcome - beta * (whole - loo),
+    }[method]
+    torch.testing.assert_close(push, expected * mask / mask.sum(), atol=1e-6, rtol=1e-4)
+
+
+def test_runs_are_planned_once_each():
+    runs = three_ways.planned(["core", "std", "beta", "variants"], [1, 2], 40, 5e-4)
+    assert len({run.key for run in runs}) == len(runs) == 2 * (5 + 5 + 6 + 3)
+    assert {run.beta for run in runs if run.method == "no KL"} == {0.0}
+
+
+def test_the_cells_of_coverage_are_named_once_each():
+    cells = coverage.cells()
+    assert len({cell.key for cell in cells}) == len(cells) == len(set(cells))
+    assert cells[0].method == "no KL" and {cell.beta for cell in cells if cell.method == "no KL"} == {0.0}
+
+
+def test_methods_are_read_off_at_equal_pass_at_1():
+    """Two seeds, two betas: on the straight line between the two ends that enclose it; never beyond the last one."""
+
+    def run(method, beta, seed, one, kl):
+        end = {"pass@1": one, "pass@16": 1 - one, "kl": kl, "entropy": 2 * kl}
+        return {"method": method, "beta": beta, "seed": seed, "by_std": False, "unsolvable": 0.0, "end": end}
+
+    start = {"pass@1": 0.1, "pass@16": 0.9, "kl": 0.0, "entropy": 0.0}
+    runs = [run("future", 0.1, 1, 0.3, 1.0), run("future", 0.3, 1, 0.2, 0.5), run("local", 0.1, 1, 0.5, 2.0)]
+    found = coverage.read_off(runs, start, by_std=False)
+    assert found[0.25]["future"][1] == pytest.approx({"pass@16": 0.75, "kl": 0.75, "entropy": 1.5})
+    assert set(found[0.35]) == {"local"} and found[0.4]["local"][1]["kl"] == pytest.approx(1.5)
+
+
+def test_log_probs_share_the_prompt():
+    """A prompt that is read once for its answers gives what reading it for each of them does."""
+    transformers = pytest.importorskip("transformers")
+    torch.manual_seed(0)
+    config = transformers.Qwen3Config(
+        vocab_size=11, hidden_size=8, intermediate_size=16, num_hidden_layers=2, num_attention_heads=2,
+        num_key_value_heads=1, head_dim=4, tie_word_embeddings=False,
+    )  # fmt: skip
+    model = transformers.Qwen3ForCausalLM(config).eval()
+    prompts, answers = torch.randint(0, 11, (3, 4)), torch.randint(0, 11, (6, 5))
+    rows = torch.cat([prompts.repeat_interleave(2, 0), answers], 1)
+    expected = model(input_ids=rows).logits[:, 3:-1].log_softmax(-1)
+    torch.testing.assert_close(study.log_probs(model, prompts, answers), expected, atol=1e-5, rtol=1e-4)
+    grads = [torch.autograd.grad(study.pick(t, answers).sum(), model.lm_head.weight)[0]
+             for t in (expected, study.log_probs(model, prompts, answers))]  # fmt: skip
+    torch.testing.assert_close(*grads, atol=1e-4, rtol=1e-3)
+    sampled, mask = study.sample(model, prompts, 2, 5, 1, 0, torch.Generator().manual_seed(0))
+    assert sampled.shape == mask.shape == (6, 5)
+    for row, seen in zip(sampled.tolist(), mask.tolist(), strict=True):
+        end = row.index(1) + 1 if 1 in row else 5
+        assert seen == [True] * end + [False] * (5 - end) and set(row[end:]) <= {0}
+
+
+def test_an_interval_is_students():
+    mean, half = study.interval([1.0, 2.0, 3.0])
+    assert mean == 2.0 and half == pytest.approx(4.303 / 3**0.5, rel=1e-3)
