@@ -1,7 +1,7 @@
 """The typed sections of a run's configuration: what may stand in them, said once, beside the field.
 
-A section is a frozen dataclass. Each field names its choices or its range; what only counts beside another setting says
-so with `only_with`. `SECTION.parse(values)` builds one from a plain mapping and refuses what it does not know.
+A section is a frozen dataclass. Each field names its choices or its range, and with `only_with` the values of other fields
+beside which it counts. `SECTION.parse(values)` builds one from a plain mapping and refuses what it does not know.
 Every error is one line: the key, the value, what is allowed, what to do.
 """
 
@@ -36,6 +36,9 @@ class ConfigError(ValueError):
     """A setting that would fail later or silently do something else."""
 
 
+_KL = {"kl_coef": ranges.BETA}  # with kl_coef=0 nothing asks for a divergence
+
+
 def _number(default: float | None, allowed: Range, *, optional: bool = False, **facts: Any) -> Any:
     return dataclasses.field(default=default, metadata={"range": allowed, "optional": optional, **facts})
 
@@ -47,12 +50,13 @@ def _choice(default: str, allowed: tuple[str, ...], **facts: Any) -> Any:
 def _divergence() -> Any:
     """A row of the divergence table, or `some.module:NAME`."""
     return dataclasses.field(
-        default="reverse_kl", metadata={"choices": (*names.DIVERGENCES, "package.module:NAME"), "or_import": True}
+        default="reverse_kl",
+        metadata={"choices": (*names.DIVERGENCES, "package.module:NAME"), "or_import": True, "only_with": _KL},
     )
 
 
 def _alpha() -> Any:
-    return _number(None, ranges.ALPHA, optional=True, only_with=("divergence", ("alpha",)))
+    return _number(None, ranges.ALPHA, optional=True, only_with={"divergence": ("alpha",)} | _KL)
 
 
 def _is_import(value: object) -> bool:
@@ -93,7 +97,11 @@ class Section:
                 raise ConfigError(
                     f"{cls.KEY}.{key}={values[key]!r}: the chosen method fixes it to {value!r}; remove the key"
                 )
-        return cls(**{**values, **fixed})
+        section = cls(**{**values, **fixed})
+        for field in dataclasses.fields(cls):
+            if field.name not in fixed:
+                section._refuse_unread(field)
+        return section
 
     @classmethod
     def _known(cls) -> list[str]:
@@ -102,7 +110,6 @@ class Section:
     def __post_init__(self) -> None:
         for field in dataclasses.fields(self):
             self._check(field)
-            self._refuse_unread(field)
         self._relations()
 
     def _check(self, field: dataclasses.Field) -> None:
@@ -119,22 +126,28 @@ class Section:
             raise ConfigError(f"{key}={value!r}: must be true or false")
 
     def _refuse_unread(self, field: dataclasses.Field) -> None:
-        """A field that is only read beside certain values of another one must keep its default elsewhere."""
-        if "only_with" not in field.metadata or getattr(self, field.name) == field.default:
+        """A field that only counts beside certain values of others must keep its default elsewhere."""
+        value = getattr(self, field.name)
+        if value == field.default:
             return
-        other, values = field.metadata["only_with"]
-        given = getattr(self, other)
-        if given not in values:
-            raise ConfigError(
-                f"{self.KEY}.{field.name}={getattr(self, field.name)!r}: only read by {other}={' or '.join(values)}, got "
-                f"{other}={given}; remove it or set that"
-            )
+        for other, allowed in field.metadata.get("only_with", {}).items():
+            given = getattr(self, other)
+            if given not in allowed:
+                where = (
+                    f"where {other} is {allowed}"
+                    if isinstance(allowed, Range)
+                    else f"by {other}={' or '.join(allowed)}"
+                )
+                raise ConfigError(
+                    f"{self.KEY}.{field.name}={value!r}: only read {where}, got {other}={given}; remove it or set that"
+                )
 
     def _relations(self) -> None:
         """Settings that bear on each other."""
 
     def _need_alpha(self) -> None:
-        if getattr(self, "divergence", None) == "alpha" and getattr(self, "alpha", 0.5) is None:
+        kl_coef, divergence, alpha = (getattr(self, name) for name in ("kl_coef", "divergence", "alpha"))
+        if kl_coef > 0 and divergence == "alpha" and alpha is None:
             raise ConfigError(f"{self.KEY}.alpha=None: must be {ranges.ALPHA}, because divergence=alpha")
 
     @property
@@ -156,7 +169,7 @@ class FrpoSettings(Section):
     alpha: the order of divergence alpha.
     placement: where the divergence enters: future (FRPO), local, sequence, reward.
     baseline: none, or position (leave-one-out mean of the KL-to-go at the same position in the group).
-    discount: of the future sum, per response token; 1 is exact, 0 is local.
+    discount: of the future sum, per response token; 1 is exact, 0 is local; steps have none.
     step: token, length or newline: tokens of a step share the KL-to-go at the step's start.
     step_length: response tokens in a step of step=length.
     log_ratio_clip: bound of a token's |log pi/ref| before any exp or sum.
@@ -169,21 +182,17 @@ class FrpoSettings(Section):
     kl_coef: float = _number(0.01, ranges.KL_COEF)
     divergence: str = _divergence()
     alpha: float | None = _alpha()
-    placement: str = _choice("future", names.PLACEMENTS)
-    baseline: str = _choice("none", names.BASELINES, only_with=("placement", ("future", "local", "sequence")))
-    discount: float = _number(1.0, ranges.DISCOUNT, only_with=("placement", ("future",)))
-    step: str = _choice("token", names.STEPS, only_with=("placement", ("future",)))
-    step_length: int = _number(256, ranges.STEP_LENGTH, only_with=("step", ("length",)))
-    log_ratio_clip: float = _number(20.0, ranges.LOG_RATIO_CLIP)
-    on_nonfinite: str = _choice("raise", names.ON_NONFINITE)
-    allow_multiple_kl: bool = False
+    placement: str = _choice("future", names.PLACEMENTS, only_with=_KL)
+    baseline: str = _choice("none", names.BASELINES, only_with=_KL | {"placement": ("future", "local", "sequence")})
+    discount: float = _number(1.0, ranges.DISCOUNT, only_with=_KL | {"placement": ("future",), "step": ("token",)})
+    step: str = _choice("token", names.STEPS, only_with=_KL | {"placement": ("future",)})
+    step_length: int = _number(256, ranges.STEP_LENGTH, only_with=_KL | {"step": ("length",)})
+    log_ratio_clip: float = _number(20.0, ranges.LOG_RATIO_CLIP, only_with=_KL)
+    on_nonfinite: str = _choice("raise", names.ON_NONFINITE, only_with=_KL)
+    allow_multiple_kl: bool = dataclasses.field(default=False, metadata={"only_with": _KL})
 
     def _relations(self) -> None:
         self._need_alpha()
-        if self.step != "token" and self.discount != 1.0:
-            raise ConfigError(
-                f"{self.KEY}.discount={self.discount!r}: steps are exact for discount=1 only; remove one of them"
-            )
 
     @property
     def needs(self) -> frozenset[str]:
@@ -216,7 +225,7 @@ class RpgSettings(Section):
     KEY: ClassVar[str] = f"{POLICY_LOSS}.rpg"
 
     kl_coef: float = _number(1.0e-4, ranges.KL_COEF)
-    reference: str = _choice("old", names.RPG_REFERENCES)
+    reference: str = _choice("old", names.RPG_REFERENCES, only_with=_KL)
     level: str = _choice("token", names.LEVELS)
     clip_low: float | None = _number(0.2, ranges.CLIP_LOW, optional=True)
     clip_high: float | None = _number(0.28, ranges.CLIP_HIGH, optional=True)
@@ -282,7 +291,7 @@ class FrpoLossSettings(Section):
     kl_coef: float = _number(0.01, ranges.KL_COEF)
     divergence: str = _divergence()
     alpha: float | None = _alpha()
-    log_ratio_clip: float = _number(20.0, ranges.LOG_RATIO_CLIP)
+    log_ratio_clip: float = _number(20.0, ranges.LOG_RATIO_CLIP, only_with=_KL)
 
     def _relations(self) -> None:
         self._need_alpha()

@@ -25,7 +25,10 @@ from frpo_verl.settings import ConfigError, FrpoSettings
         ({"discount": 1.5}, "algorithm.frpo.discount=1.5: must be a number in [0, 1]"),
         ({"divergence": "alpha", "alpha": 7}, "algorithm.frpo.alpha=7: must be a number in [-2, 4]"),
         ({"step_length": 64}, "algorithm.frpo.step_length=64: only read by step=length, got step=token"),
-        ({"step": "length", "discount": 0.5}, "steps are exact for discount=1 only"),
+        ({"step": "length", "discount": 0.5}, "discount=0.5: only read by step=token, got step=length"),
+        ({"kl_coef": 0, "divergence": "js"}, "divergence='js': only read where kl_coef is a finite number > 0, got"),
+        ({"kl_coef": 0, "baseline": "position"}, "baseline='position': only read where kl_coef is a finite number > 0"),
+        ({"kl_coef": 0, "allow_multiple_kl": True}, "allow_multiple_kl=True: only read where kl_coef is"),
         ({"placement": "local", "discount": 0.5}, "only read by placement=future"),
         ({"step": "length", "step_length": 0}, "algorithm.frpo.step_length=0: must be a whole number >= 1"),
         (
@@ -53,6 +56,10 @@ def test_the_documented_defaults_can_be_typed_in_full():
     assert FrpoSettings.parse({f.name: f.default for f in fields}) == FrpoSettings()
 
 
+def test_a_divergence_that_the_name_fixes_may_have_the_coefficient_0():
+    assert FrpoSettings.parse({"kl_coef": 0}, divergence="alpha").needs == frozenset()
+
+
 def test_what_the_name_fixes_cannot_be_typed_otherwise():
     assert FrpoSettings.parse({"kl_coef": 0.1}, divergence="js").divergence == "js"
     assert FrpoSettings.parse({"divergence": "js"}, divergence="js").divergence == "js"
@@ -69,6 +76,12 @@ def test_what_the_name_fixes_cannot_be_typed_otherwise():
             {"reference": "rf"},
             "policy_loss.rpg.reference='rf': not one of old, ref (did you mean 'ref'?)",
         ),
+        (
+            "RpgSettings",
+            {"kl_coef": 0, "reference": "ref"},
+            "reference='ref': only read where kl_coef is a finite number",
+        ),
+        ("FrpoLossSettings", {"kl_coef": 0, "log_ratio_clip": 5}, "log_ratio_clip=5: only read where kl_coef is"),
         ("ClipSettings", {"delta": 0}, "policy_loss.clip.delta=0: must be a number in (0, 700]"),
         ("ClipSettings", {"measure": "tv", "delta": [0.1, 0.2]}, "policy_loss.clip.delta=(0.1, 0.2): must be"),
         ("ClipSettings", {"measure": "ratio", "delta": [0.1]}, "or a pair of such numbers"),

@@ -194,7 +194,7 @@ KL_LOSS = [*GRPO, "actor_rollout_ref.actor.use_kl_loss=true"]
         (["algorithm.lam=0.9"], "algorithm.lam=0.9: adv_estimator=frpo does not read it"),
         (
             ["+algorithm.frpo.step=newline", "+algorithm.frpo.discount=0.9"],
-            "algorithm.frpo.discount=0.9: steps are exact",
+            "algorithm.frpo.discount=0.9: only read by step=token, got step=newline",
         ),
         (
             ["algorithm.frpo.kl_coef=0", "algorithm.use_kl_in_reward=true", "algorithm.kl_penalty=k3_is"],
