@@ -19,6 +19,7 @@ from .. import methods, names
 from ..methods import ACTOR, KINDS, Method
 from ..settings import POLICY_LOSS, ConfigError, FrpoLossSettings, FrpoSettings, Section
 from . import health, hooks
+from .data_checks import check_data
 from .layout_checks import check_cpu, check_layout
 from .nodes import check_nodes
 from .root_keys import NUMBERS, ROOT_KEYS, number
@@ -67,6 +68,7 @@ def check_config(config: Any) -> None:
     _check_rejection(run)
     _check_kl_counted_once(run)
     _check_files(run)
+    check_data(run)
     for key in NUMBERS:
         number(run, key)
     check_layout(config, has_reference=run.needs_reference or bool(run.local_kl_keys))

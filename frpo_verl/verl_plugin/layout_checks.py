@@ -10,11 +10,11 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
-import pyarrow.parquet as pq
 from omegaconf import OmegaConf
 
 from ..settings import ConfigError
 from .cpu import vllm_cpu
+from .data_checks import count_rows
 
 ROOT = "actor_rollout_ref"
 ULYSSES = "ulysses_sequence_parallel_size"
@@ -37,7 +37,7 @@ def check_layout(config, *, has_reference: bool) -> None:
         _check_model_dtype(config)
     _check_capacity(config)
     _check_model_ranks(config)
-    _check_lora(config)
+    _check_lora(config, has_reference)
     _check_warmup(config)
     _check_checkpoint(config)
     if _select(config, "trainer.val_only", False):
@@ -303,7 +303,7 @@ def _lora_ranks(config) -> dict[str, int]:
     return {key: rank for key, rank in ranks.items() if rank > 0}
 
 
-def _check_lora(config) -> None:
+def _check_lora(config, has_reference: bool) -> None:
     """The trainer takes the actor without adapters for the reference as soon as one key is set: its engine must read it."""
     strategy, ranks = str(_select(config, f"{ROOT}.actor.strategy", "fsdp")), _lora_ranks(config)
     if strategy != "megatron" and not strategy.startswith("fsdp"):
@@ -315,6 +315,36 @@ def _check_lora(config) -> None:
             "there would be no adapters, and the policy would be its own reference; set "
             f"{own}, or use layout={'fsdp' if own == 'lora.rank' else 'megatron'}"
         )
+    if (
+        ranks
+        and _select(config, f"{ROOT}.rollout.name") == "hf"
+        and not _select(config, f"{ROOT}.model.lora.merge", False)
+    ):
+        raise ConfigError(
+            f"{ROOT}.model.lora.merge=false with {ROOT}.rollout.name=hf: this engine takes merged weights only; set it to true"
+        )
+    _check_adapter(config, strategy, own if own in ranks else None, has_reference)
+
+
+def _check_adapter(config, strategy: str, rank: str | None, has_reference: bool) -> None:
+    """A trained adapter is loaded where its engine looks for it and beside a rank; the reference is without it."""
+    right = "lora.adapter_path" if strategy == "megatron" else "lora_adapter_path"
+    for path in ("lora_adapter_path", "lora.adapter_path"):
+        value = _select(config, f"{ROOT}.model.{path}")
+        if value is None:
+            continue
+        if path != right or rank is None:
+            own = "lora.rank" if strategy == "megatron" else "lora_rank"
+            raise ConfigError(
+                f"{ROOT}.model.{path}={value}: {strategy} loads the adapter of {right}, and only beside {own}; this one would be "
+                f"left out without a word; set {ROOT}.model.{right} and {own} (the adapter's r)"
+            )
+        if has_reference:
+            print(
+                f"frpo_verl: {ROOT}.model.{path}={value}: the reference is the model without this adapter, so the KL does not "
+                "start at 0; to start at the adapter, merge it into the model (peft: merge_and_unload) and train a new one",
+                file=sys.stderr, flush=True,
+            )  # fmt: skip
 
 
 def _check_warmup(config) -> None:
@@ -348,17 +378,6 @@ def _check_checkpoint(config) -> None:
         )
 
 
-def _rows(files) -> int | None:
-    """How many rows local parquet files have together; None if one cannot be read here."""
-    rows = 0
-    for path in [files] if isinstance(files, str) else list(files or []):
-        try:
-            rows += pq.read_metadata(os.path.expanduser(str(path))).num_rows
-        except (OSError, ValueError):
-            return None
-    return rows
-
-
 def _check_capacity(config) -> None:
     """The queue between rollout and trainer refuses samples above its capacity, in the middle of a validation."""
     key = "transfer_queue.backend.SimpleStorage.total_storage_size"
@@ -373,7 +392,7 @@ def _check_capacity(config) -> None:
     answers = int(_select(config, "data.train_batch_size", 0)) * int(_select(config, f"{ROOT}.rollout.n", 1))
     also = f" x (1 + {mode}.num_warmup_batches)" if ahead else ""
     wanted = [(f"data.train_batch_size x rollout.n{also}", int(answers * (1 + ahead)))]
-    rows = _rows(_select(config, "data.val_files"))
+    rows = count_rows(_select(config, "data.val_files"))
     if rows is not None:
         limit = int(_select(config, "data.val_max_samples", -1))
         rows = min(rows, limit) if limit > 0 else rows

@@ -197,6 +197,21 @@ def v1_trainer(original, self, config, *args, **kwargs):
 
 
 @seam(
+    "verl.trainer.ppo.v1.trainer_base",
+    "PPOTrainer._init_dataloader",
+    upstream="trainer/ppo/v1/trainer_base.py:708",
+    reason="fewer rows than a batch, or than the steps take, are first noticed behind the first validation, or never",
+    known={"86cf3749e087b883": "0.9.0, 0.9.1"},
+)
+def v1_dataloader(original, self, *args, **kwargs):
+    from . import data_checks
+
+    result = original(self, *args, **kwargs)
+    data_checks.check_loaded_rows(self)
+    return result
+
+
+@seam(
     "verl.trainer.ppo.ray_trainer",
     "RayPPOTrainer.__init__",
     upstream="trainer/ppo/ray_trainer.py:300",

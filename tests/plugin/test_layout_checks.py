@@ -273,3 +273,30 @@ def test_ray_gets_its_logical_gpus_on_a_processor(monkeypatch, visible, gpus):
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
     monkeypatch.setattr("ray.is_initialized", lambda: True)  # a process of Ray's: it has set the variable itself
     check_cpu(config)
+
+
+def test_an_adapter_is_refused_where_it_would_not_be_loaded():
+    model = "actor_rollout_ref.model"
+    line = refused(make(**{f"{model}.lora_adapter_path": "a"}))
+    assert line.startswith(f"{model}.lora_adapter_path=a: fsdp2 loads") and "lora_rank (the adapter's r)" in line
+    assert refused(make(**{f"{model}.lora.adapter_path": "a", f"{model}.lora_rank": 8})).startswith(
+        f"{model}.lora.adapter"
+    )
+    line = refused(megatron(**{f"{model}.lora_adapter_path": "a", f"{model}.lora.rank": 8}))
+    assert "megatron loads the adapter of lora.adapter_path, and only beside lora.rank" in line
+    check_layout(megatron(**{f"{model}.lora.adapter_path": "a", f"{model}.lora.rank": 8}), has_reference=False)
+
+
+def test_an_adapter_that_the_reference_does_not_have_is_said(capsys):
+    config = make(**{"actor_rollout_ref.model.lora_adapter_path": "a", "actor_rollout_ref.model.lora_rank": 8})
+    check_layout(config, has_reference=False)
+    assert capsys.readouterr().err == ""
+    check_layout(config, has_reference=True)
+    (line,) = capsys.readouterr().err.splitlines()
+    assert "the reference is the model without this adapter" in line and "merge_and_unload" in line
+
+
+def test_the_hf_rollout_takes_merged_adapters_only():
+    keys = {"actor_rollout_ref.rollout.name": "hf", "actor_rollout_ref.model.lora_rank": 8}
+    assert "lora.merge=false with actor_rollout_ref.rollout.name=hf" in refused(make(**keys))
+    check_layout(make(**keys, **{"actor_rollout_ref.model.lora.merge": True}), has_reference=True)
