@@ -151,7 +151,7 @@ def is_finite(value: float) -> bool:
 
 
 def add_truncation(steps: dict[int, dict[str, float]], limit: Any) -> None:
-    """Add the share of truncated answers to each step.
+    """Add the share of truncated answers to each step: `frpo/cut_off_frac` where it is logged.
 
     verl's `response_length/clip_ratio` is the share of answers as long as the longest of the batch: where that one is
     shorter than ``limit``, data.max_response_length, none was cut off.
@@ -160,7 +160,7 @@ def add_truncation(steps: dict[int, dict[str, float]], limit: Any) -> None:
         share, longest = data.get("response_length/clip_ratio"), data.get("response_length/max")
         if share is not None:
             known = isinstance(limit, int) and longest is not None and longest < limit
-            data[TRUNCATED] = 0.0 if known else share
+            data[TRUNCATED] = 0.0 if known else data.get("frpo/cut_off_frac", share)
 
 
 def held_out_curves(steps: dict[int, dict[str, float]]) -> dict[str, list[tuple[int, float]]]:

@@ -132,7 +132,7 @@ LENGTH = (
         "Answers that are cut off",
         "share of answers",
         (TRUNCATED,),
-        "They reached data.max_response_length (without a configuration: the length of the batch's longest answer).",
+        "They reached data.max_response_length without an end marker (where nothing is logged of it: the length alone).",
         "no response_length/clip_ratio in the metrics",
         share=True,
     ),

@@ -237,6 +237,24 @@ def _overlap(
     return True, "There is no interval to tell them apart by."
 
 
+def _price(ahead: Subject, behind: Subject, best: _Change, second: _Change) -> tuple[float | None, list[str]]:
+    """How many times the KL of the second the first one took, and sentences: both KLs, and the objective of both."""
+    kls = [at_end(subject.curve("frpo/kl_to_go/first_token/mean")) for subject in (ahead, behind)]
+    if kls[0] is None or kls[1] is None:
+        return None, []
+    text = [f"KL of an answer to the reference: {ahead.name} {number(kls[0])}, {behind.name} {number(kls[1])} nats."]
+    settings = [run.config for subject in (ahead, behind) for run in subject.runs if run.config]
+    betas = {float(beta) for c in settings if (beta := c.get("algorithm.frpo.kl_coef"))}
+    if len(betas) == 1:
+        (beta,) = betas
+        first, other = (number(c.after - beta * kl) for c, kl in zip((best, second), kls, strict=True))
+        text.append(
+            f"What kl_coef={beta:g} weighs, held-out mean less {beta:g} times the KL: {ahead.name} {first}, "
+            f"{behind.name} {other}."
+        )
+    return kls[0] / kls[1] if kls[1] > 1e-4 else None, text
+
+
 def of_several(subjects: Sequence[Subject], warnings: Sequence[Warning]) -> Verdict:
     """Which subject is ahead on the held-out problems, and whether that can be told from chance."""
     changes = {subject.name: _main_measure(subject) for subject in subjects}
@@ -261,6 +279,12 @@ def of_several(subjects: Sequence[Subject], warnings: Sequence[Warning]) -> Verd
         else:
             headline, kind = f"{ranked[0][1]} is ahead on the held-out problems.", GOOD
         sentences += [why] if why else []
+        found = [next(s for s in subjects if s.name == name) for _, name in ranked[:2]]
+        times, text = _price(*found, best, second)
+        if kind == GOOD and times is not None and times > 1.1:
+            gap = f"{100 * (best.after - second.after):.1f} points" if best.share else number(best.after - second.after)
+            headline, kind = f"{ranked[0][1]} is ahead by {gap} at {times:.1f} times the KL.", OPEN
+        sentences += text
         sentences.insert(
             0, f"Last validation, {best.label}: {ranked[0][1]} {best.shown(True)}; {ranked[1][1]} {second.shown(True)}."
         )

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 
-from . import answers
+from . import answers, run
 from .batch import Batch
 
 _pending: dict[str, list[float]] = {}
@@ -25,6 +27,28 @@ def take() -> dict[str, float]:
     found = {name: _together(name, values) for name, values in _pending.items()}
     _pending.clear()
     return found
+
+
+def cut_off(batch: Any) -> dict[str, float]:
+    """`frpo/cut_off_frac` of verl's batch: answers as long as the longest whose last token ends no shorter answer.
+
+    An answer that ends with its end marker at the limit is not cut off; verl's `response_length/clip_ratio` counts it.
+    Empty where all answers are of one length, and nothing shows what an end is; empty for a run that is not ours.
+    """
+    known, tensors = run.current(), batch.batch
+    if known is None or not known.ours or "responses" not in tensors:
+        return {}
+    responses = tensors["responses"]
+    length = tensors.get("response_length", None)
+    if length is None:
+        length = tensors["attention_mask"][:, -responses.shape[1] :].sum(-1)
+    length, longest = length.long(), int(length.max())
+    last = responses.gather(1, (length - 1).clamp(min=0).unsqueeze(1))[:, 0]
+    shorter = (length < longest) & (length > 0)
+    if not bool(shorter.any()):
+        return {}
+    cut = (length == longest) & ~torch.isin(last, last[shorter])
+    return {"frpo/cut_off_frac": float(cut.float().mean())}
 
 
 def _together(name: str, values: list[float]) -> float:

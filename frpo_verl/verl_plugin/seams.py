@@ -119,7 +119,8 @@ def v1_compute_advantage(original, self, batch, *args, **kwargs):
 def compute_data_metrics(original, *args, **kwargs):
     from . import metrics
 
-    return {**original(*args, **kwargs), **metrics.take()}
+    found = original(*args, **kwargs)
+    return {**found, **metrics.cut_off(kwargs["batch"] if "batch" in kwargs else args[0]), **metrics.take()}
 
 
 # ---------------------------------------------------------------------------------------------- losses

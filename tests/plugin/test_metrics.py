@@ -87,3 +87,22 @@ def test_groups_without_variance_are_counted_by_the_score_and_not_by_the_score_w
         kl_in_the_reward(tensors)
 
     assert expected == metrics_of("frpo", equal_scores, frpo=frpo)[same] == 1.0
+
+
+def test_an_answer_that_ended_at_the_limit_is_not_cut_off(monkeypatch):
+    """Four answers of at most 4 tokens, end marker 9: one shorter, one that ended there, one cut off, one without tokens."""
+    from verl import DataProto
+
+    responses = torch.tensor([[5, 9, 0, 0], [5, 5, 5, 9], [5, 5, 5, 5], [0, 0, 0, 0]])
+    length = torch.tensor([2.0, 4.0, 4.0, 0.0])
+    attention = torch.cat([torch.ones(4, 3), (torch.arange(4) < length[:, None]).float()], 1).long()
+    columns = {"responses": responses, "attention_mask": attention}
+    monkeypatch.setattr(metrics.run, "_current", metrics.run.Run(OmegaConf.create(OURS)))
+    assert metrics.cut_off(DataProto.from_dict(tensors=columns)) == {"frpo/cut_off_frac": 0.25}
+    assert metrics.cut_off(DataProto.from_dict(tensors=columns | {"response_length": length})) == {
+        "frpo/cut_off_frac": 0.25
+    }
+    same = DataProto.from_dict(tensors={"responses": responses[1:3], "response_length": length[1:3]})
+    assert metrics.cut_off(same) == {}  # all of one length: what ends an answer cannot be seen
+    monkeypatch.setattr(metrics.run, "_current", metrics.run.Run(OmegaConf.create({})))
+    assert metrics.cut_off(DataProto.from_dict(tensors=columns)) == {}

@@ -1,13 +1,16 @@
 """The verdict compares like with like: the same data source, and problems that the runs have in common."""
 
 import json
+import re
+
+import pytest
 
 from frpo_verl.report import verdict
 from frpo_verl.report.collect import load_run
 from frpo_verl.report.subjects import Subject
 
 
-def subject(folder, shares, prefix=""):
+def subject(folder, shares, prefix="", kl=None, beta=None):
     """A run with validations at steps 0 and 10; shares: source -> share of right answers at the end, 0 before."""
     (folder / "validation").mkdir(parents=True)
     for step in (0, 10):
@@ -17,6 +20,12 @@ def subject(folder, shares, prefix=""):
                     row = {"input": f"{prefix}{source} {i // 4}", "gts": "1", "output": "x", "step": step}
                     row |= {"acc": bool(step) and i % 10 < 10 * share, "data_source": source}
                     file.write(json.dumps({k: v for k, v in row.items() if v != "(none)"}) + "\n")
+    if kl is not None:
+        rows = [{"step": s, "data": {"frpo/kl_to_go/first_token/mean": kl}} for s in range(1, 11)]
+        (folder / "metrics.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+        (folder / "hydra" / ".hydra").mkdir(parents=True)
+        text = json.dumps({"algorithm": {"adv_estimator": "frpo", "frpo": {"kl_coef": beta}}})
+        (folder / "hydra" / ".hydra" / "config.yaml").write_text(text)
     return Subject(folder.name, [load_run(folder)])
 
 
@@ -47,3 +56,16 @@ def test_runs_without_a_common_problem_are_not_told_apart(tmp_path):
     c, d = subject(tmp_path / "C", {"(none)": 0.9}, "p"), subject(tmp_path / "D", {"(none)": 0.3}, "q")
     found = verdict.decide([c, d], [])
     assert found.kind == verdict.OPEN and "They have no held-out problem in common." in found.sentences
+
+
+def test_who_is_ahead_at_a_larger_kl_is_said_with_it(tmp_path):
+    """90 % at 3.4 nats against 80 % at 2: ahead, and behind in what the coefficient weighs."""
+    frpo = subject(tmp_path / "FRPO", {"sums": 0.8}, kl=2.0, beta=0.3)
+    free = subject(tmp_path / "no KL", {"sums": 0.9}, kl=3.4, beta=0)
+    found = verdict.decide([frpo, free], [])
+    assert found.headline == "no KL is ahead by 10.0 points at 1.7 times the KL." and found.kind == verdict.OPEN
+    assert found.sentences[2].startswith("KL of an answer to the reference: no KL 3.4")
+    first, second = re.search(r"no KL (\S+), FRPO (\S+)\.$", found.sentences[3]).groups()
+    assert [float(first), float(second)] == pytest.approx([0.9 - 0.3 * 3.4, 0.8 - 0.3 * 2])
+    cheaper = verdict.decide([frpo, subject(tmp_path / "x", {"sums": 0.9}, kl=1.0, beta=0.3)], [])
+    assert cheaper.headline == "x is ahead on the held-out problems." and cheaper.kind == verdict.GOOD

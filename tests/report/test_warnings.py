@@ -130,3 +130,9 @@ def test_answers_of_one_length_are_not_cut_off(longest, limit, truncated):
     steps = {1: data, 2: {"critic/score/mean": 0.5}}
     add_truncation(steps, limit)
     assert steps[1][TRUNCATED] == truncated and TRUNCATED not in steps[2]
+
+
+def test_an_answer_that_ended_at_the_limit_is_not_cut_off():
+    steps = {1: {"response_length/clip_ratio": 0.278, "response_length/max": 17.0, "frpo/cut_off_frac": 0.01}}
+    add_truncation(steps, 17)
+    assert steps[1][TRUNCATED] == 0.01
