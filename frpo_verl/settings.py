@@ -173,7 +173,7 @@ class FrpoSettings(Section):
     step: token, length or newline: tokens of a step share the KL-to-go at the step's start.
     step_length: response tokens in a step of step=length.
     log_ratio_clip: bound of a token's |log pi/ref| before any exp or sum.
-    on_nonfinite: raise, or zero_row (the response gets advantage 0 and is counted).
+    on_nonfinite: NaN or inf of the reference: raise, or zero_row (the response is left out of the update and counted).
     allow_multiple_kl: permit a KL term of verl's beside this one.
     """
 

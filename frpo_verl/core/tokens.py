@@ -19,11 +19,11 @@ __all__ = [
     "all_zero",
     "check_2d",
     "dense_ids",
-    "first_nonfinite",
     "float_dtype",
     "keep",
     "masked_mean",
     "masked_sum",
+    "nonfinite_rows",
     "read_rows",
     "read_tokens",
     "reverse_cumsum",
@@ -218,7 +218,7 @@ def read_tokens(
 
     Returns:
         Tokens. A row with a NaN or infinite log-prob on a response token is dropped whole and reported in `bad_rows`:
-        a suffix sum would spread it over all tokens before it. `first_nonfinite` says where it stands.
+        a suffix sum would spread it over all tokens before it.
 
     Raises:
         ValueError: shapes or dtypes that do not fit, or clip out of its range.
@@ -254,26 +254,18 @@ def _nonfinite(log_prob: torch.Tensor, ref_log_prob: torch.Tensor, valid: torch.
 
 
 @torch.no_grad()
-def first_nonfinite(
-    log_prob: torch.Tensor, ref_log_prob: torch.Tensor, mask: torch.Tensor
-) -> tuple[str, int, int, int] | None:
-    """Where the first NaN or infinite log-prob stands on a valid token, and how many rows hold one.
+def nonfinite_rows(x: torch.Tensor, mask: torch.Tensor) -> torch.Tensor | None:
+    """Which rows hold NaN or infinity on a valid token.
 
     Args:
-        log_prob, ref_log_prob: (B, T) nats.
-        mask: (B, T) any dtype, non-zero = response token; other positions are not looked at.
+        x: (B, T) floating.
+        mask: (B, T) any dtype, non-zero = valid; other positions are not looked at.
 
     Returns:
-        ("log_prob" or "ref_log_prob", row, column, number of rows affected), or None if all is finite.
+        (B,) bool, or None if all is finite.
     """
-    check_2d(mask, log_prob=log_prob, ref_log_prob=ref_log_prob)
-    first, affected = None, 0
-    for rows in row_chunks(mask.shape[0], mask.shape[1], mask.device):
-        bad = _nonfinite(log_prob[rows], ref_log_prob[rows], mask[rows].bool())
-        places = bad.nonzero()
-        if len(places) and first is None:
-            row, column = rows.start + int(places[0, 0]), int(places[0, 1])
-            finite = bool(torch.isfinite(log_prob[row, column]))
-            first = ("ref_log_prob" if finite else "log_prob", row, column)
-        affected += int(bad.any(-1).sum())
-    return None if first is None else (*first, affected)
+    check_2d(mask, x=x)
+    if bool(torch.isfinite(x.sum(dtype=float_dtype(x)))):
+        return None
+    rows = (mask.bool() & ~torch.isfinite(x)).any(-1)
+    return rows if bool(rows.any()) else None

@@ -8,6 +8,7 @@ from typing import Any
 
 from . import metrics, run, weight_transfer
 from .batch import current_batch, open_batch, open_source
+from .columns import clean
 from .hooks import arguments
 from .root_keys import number
 
@@ -29,7 +30,8 @@ def compute(original: Callable, args: tuple, kwargs: dict) -> Any:
         if not view.run.ours:
             return original(*args, **kwargs)
         _check_once(view.run)
-        data = _weighted(original(*args, **kwargs), call)
+        with clean(view):
+            data = _weighted(original(*args, **kwargs), call)
         metrics.after_advantage(view)
     return data
 
@@ -43,7 +45,8 @@ def compute_by_session(original: Callable, args: tuple, kwargs: dict) -> Any:
         if not view.run.ours:
             return original(*args, **kwargs)
         _check_once(view.run)
-        data = original(*args, **kwargs)
+        with clean(view):
+            data = original(*args, **kwargs)
         metrics.after_advantage(view)
     return data
 

@@ -6,7 +6,7 @@ are missing stand in the batch that the caller holds; the seams open one of thes
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, field
@@ -14,8 +14,9 @@ from typing import Any
 
 import numpy as np
 import torch
+from tensordict import TensorDict
 
-from ..core.tokens import all_zero, dense_ids
+from ..core.tokens import dense_ids
 from .run import Run, current
 
 MISSING = {
@@ -41,6 +42,14 @@ class Source:
     def objects(self, column: str) -> list[Any]:
         """A column of Python objects."""
         return [getattr(item, "data", item) for item in list(self._get(column)[column])]
+
+    def empty(self, keys: list[str], columns: Sequence[str]) -> None:
+        """Put 0 into columns of some rows, where the workers read them."""
+        import transfer_queue
+
+        data = transfer_queue.kv_batch_get(keys=keys, partition_id=self.partition, select_fields=list(columns))
+        zeros = TensorDict({name: torch.zeros_like(data[name]) for name in data.keys()}, batch_size=len(keys))
+        transfer_queue.kv_batch_put(keys=keys, partition_id=self.partition, fields=zeros)
 
     def _get(self, column: str) -> Any:
         import transfer_queue
@@ -138,15 +147,6 @@ class MicroBatch:
                 "and where the trainer starts (run `python -m frpo_verl doctor`)"
             )
         return self.data.select(name).to_padded_tensor()[name]
-
-
-def refuse_placeholder(ref: torch.Tensor, mask: torch.Tensor, reader: str) -> None:
-    """Raise if the reference is 0 on every response token: a placeholder, and zeros are never assumed."""
-    if all_zero(ref, mask):
-        raise RuntimeError(
-            f"{reader}: ref_log_prob is 0 on every token, a placeholder and not a reference; check that the reference "
-            "model is loaded (actor_rollout_ref.ref)"
-        )
 
 
 # ------------------------------------------------------------------------------------------------ what is open now

@@ -66,6 +66,7 @@ def check_config(config: Any) -> None:
         _check_divergence(method, settings)
     _check_one_value(run)
     _check_rejection(run)
+    _check_left_out(run)
     _check_kl_counted_once(run)
     _check_files(run)
     check_data(run)
@@ -300,6 +301,16 @@ def _check_rejection(run: Run) -> None:
                 f"over an answer of {_typed(method)} would miss them: reject whole answers (seq_mean_k3, seq_max_k2, ...) or "
                 "set it to null"
             )
+
+
+def _check_left_out(run: Run) -> None:
+    """verl puts the reference into the reward before an answer can be left out."""
+    settings = run.estimator_settings
+    if getattr(settings, "on_nonfinite", "raise") == "zero_row" and run.get("algorithm.use_kl_in_reward", False):
+        raise ConfigError(
+            "algorithm.frpo.on_nonfinite=zero_row beside algorithm.use_kl_in_reward=true: NaN of the reference would be in "
+            "the reward before its answer is left out; set on_nonfinite=raise or use_kl_in_reward=false"
+        )
 
 
 def _check_divergence(method: Method, settings: Section | None) -> None:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import functools
 import sys
+from contextlib import nullcontext
 from types import SimpleNamespace
 from typing import Any
 
@@ -26,10 +27,11 @@ from ..core.losses.rpg import baseline_advantage
 from ..core.losses.terms import row_value
 from ..core.metrics import outcome_shift
 from ..core.regularizers import Regularizer
-from ..core.tokens import first_nonfinite, float_dtype, keep, masked_sum
+from ..core.tokens import float_dtype, keep, masked_sum
 from ..custom import load_divergence
 from ..settings import FGrpoSettings, FHalSettings, FrpoSettings
-from .batch import Batch, current_batch, refuse_placeholder
+from .batch import Batch, current_batch
+from .columns import clean
 from .health import require
 from .run import Run, plain
 from .steps import step_rule
@@ -52,18 +54,17 @@ def estimate(
     if method.section is not None:
         settings = method.parse(plain((config or {}).get(method.section.KEY.rsplit(".", 1)[1])))
     view = current_batch()
-    if view is None or len(view.mask) != len(
-        response_mask
-    ):  # without the trainer's function, or with a batch of its own
+    judged = view is not None
+    if view is None or len(view.mask) != len(response_mask):  # without the trainer's function, or a batch of its own
         columns = batch if batch is not None else {"response_mask": response_mask}
         objects = non_tensor_batch if non_tensor_batch is not None else {} if index is None else {"uid": index}
         data = SimpleNamespace(batch=columns, non_tensor_batch=objects)
         view = Batch(data, Run.of_algorithm(config), from_trainer=batch is not None)
     norm = config.get("norm_adv_by_std_in_grpo", True) if config is not None else True
-    rewards = token_level_rewards.to(
-        float_dtype(token_level_rewards)
-    )  # an advantage of whole rewards is no whole number
-    advantages = method.load_adapter()(view, rewards, response_mask, settings, norm)
+    rewards = token_level_rewards.to(float_dtype(token_level_rewards))  # whole rewards have advantages in between
+    with nullcontext() if judged else clean(view):
+        mask = response_mask if judged else view.mask
+        advantages = method.load_adapter()(view, rewards, mask, settings, norm)
     return advantages, advantages
 
 
@@ -112,13 +113,12 @@ def _say_once(line: str) -> None:
 def frpo(view: Batch, rewards: torch.Tensor, mask: torch.Tensor, s: FrpoSettings, norm: bool) -> torch.Tensor:
     """`adv_estimator=frpo*`: A - beta * reg_t, see `frpo_verl.core.advantages`; (B, T).
 
-    Source: arXiv 2601.10201v2, Theorem 4.1 and Eq. 5.1. Raises RuntimeError for a batch without log-probs,
-    FloatingPointError for NaN and inf under `on_nonfinite: raise`.
+    Source: arXiv 2601.10201v2, Theorem 4.1 and Eq. 5.1. Raises RuntimeError for a batch without log-probs; that these
+    are finite is the business of `columns.clean`.
     """
     if s.kl_coef == 0:
         return outcome(view, rewards, mask, norm)
     old, ref = view.column("old_log_probs"), view.column("ref_log_prob")
-    refuse_placeholder(ref, mask, f"adv_estimator={view.run.estimator_name}")
     if s.placement == "reward":
         return _in_the_reward(view, old, ref, rewards, mask, s, norm)
     scores = rewards.sum(dim=-1)
@@ -142,7 +142,6 @@ def frpo(view: Batch, rewards: torch.Tensor, mask: torch.Tensor, s: FrpoSettings
         scores=_raw_scores(view, scores),
         other_log_prob=view.optional("rollout_log_probs"),  # the engine's mismatch: bypass mode would add it up
     )
-    _judge_nonfinite(view, old, ref, mask, s, result.bad_rows)
     view.metrics.update(result.metrics)
     return result.advantages.to(rewards.dtype)
 
@@ -158,11 +157,9 @@ def _in_the_reward(
 ) -> torch.Tensor:
     """`placement: reward`: the outcome advantage of r - beta * D, see `sequence_divergence`; (B, T)."""
     divergence = load_divergence(s.divergence, s.alpha)
-    cost, bad = sequence_divergence(old, ref, mask, divergence=divergence, log_ratio_clip=s.log_ratio_clip)
-    _judge_nonfinite(view, old, ref, mask, s, bad)
+    cost, _ = sequence_divergence(old, ref, mask, divergence=divergence, log_ratio_clip=s.log_ratio_clip)
     scores = rewards.sum(dim=-1)
     rows = outcome_rows(view, scores - s.kl_coef * cost.to(scores.dtype), norm)
-    kept = mask if bad is None else keep(mask, ~bad.unsqueeze(-1).expand_as(mask))
     view.metrics.update(
         reference_metrics(
             old,
@@ -175,8 +172,8 @@ def _in_the_reward(
             other_log_prob=view.optional("rollout_log_probs"),
         )
     )
-    view.metrics.update(outcome_shift(outcome_rows(view, scores, norm), rows, kept))
-    return _spread(rows, kept)
+    view.metrics.update(outcome_shift(outcome_rows(view, scores, norm), rows, mask))
+    return _spread(rows, mask)
 
 
 def _raw_scores(view: Batch, scores: torch.Tensor) -> torch.Tensor:
@@ -190,24 +187,6 @@ def _entropy(view: Batch, mask: torch.Tensor) -> torch.Tensor | None:
     if entropy is None or entropy.shape[1] < mask.shape[1]:
         return None
     return entropy[:, : mask.shape[1]]
-
-
-def _judge_nonfinite(
-    view: Batch, old: torch.Tensor, ref: torch.Tensor, mask: torch.Tensor, s: FrpoSettings, bad: torch.Tensor | None
-) -> None:
-    """Count the rows with NaN or inf on a response token, (B,) bool or None; raise unless `on_nonfinite: zero_row`."""
-    if s.on_nonfinite == "zero_row":
-        view.metrics["frpo/nonfinite_rows"] = 0 if bad is None else int(bad.sum())
-    elif bad is not None:
-        found = first_nonfinite(old, ref, mask)
-        assert found is not None, "rows were reported as not finite"
-        name, row, position, rows = found
-        column = {"log_prob": "old_log_probs", "ref_log_prob": "ref_log_prob"}[name]
-        raise FloatingPointError(
-            f"adv_estimator={view.run.estimator_name}: {column} is not finite at row {row}{view.uid(row)}, response "
-            f"position {position} ({rows} such rows); a reverse sum would spread it over the whole prefix. Set "
-            "algorithm.frpo.on_nonfinite=zero_row to drop such responses, or find the cause in the actor"
-        )
 
 
 # ------------------------------------------------------------------------------------------------ f-HAL, RPG, f-GRPO

@@ -18,7 +18,7 @@ from ..core.losses.terms import LossTerms, read_loss_inputs, row_value
 from ..core.metrics import policy_clip_fractions
 from ..core.tokens import keep
 from . import policy_loss_config
-from .batch import MicroBatch, current_micro_batch, open_micro_batch, refuse_placeholder
+from .batch import MicroBatch, current_micro_batch, open_micro_batch
 from .health import require
 from .hooks import arguments
 from .policy_loss_config import section_of
@@ -40,11 +40,8 @@ def policy_loss(
     """A policy loss of the table under verl's signature; all tensors (B, T). Returns (loss, metrics)."""
     require("worker")
     settings = section_of(config.policy_loss, method)
-    reader = f"loss_mode={method.name}"
-    ref = None
-    if "reference" in method.all_needs(settings):
-        ref = _micro_batch().column("ref_log_prob", reader)
-        refuse_placeholder(ref, response_mask, reader)
+    needs_ref = "reference" in method.all_needs(settings)
+    ref = _micro_batch().column("ref_log_prob", f"loss_mode={method.name}") if needs_ref else None
     inputs = read_loss_inputs(
         log_prob=log_prob, old_log_prob=old_log_prob, advantages=advantages, mask=response_mask, ref_log_prob=ref
     )
@@ -55,18 +52,19 @@ def policy_loss(
         loss = _aggregate(terms, response_mask, loss_agg_mode, config, rollout_is_weights)
         return loss, {name: float(value) for name, value in terms.metrics.items()}
     metrics: dict[str, Any] = {}
+    advantages = inputs.advantages
     if ref is not None:
         advantages, metrics = method.load()(inputs, **keywords)
     loss, verls = core_algos.get_policy_loss_fn(method.then)(
-        old_log_prob=old_log_prob,
-        log_prob=log_prob,
+        old_log_prob=inputs.old_log_prob,
+        log_prob=inputs.log_prob,
         advantages=advantages,
         response_mask=response_mask,
         loss_agg_mode=loss_agg_mode,
         config=config,
         rollout_is_weights=rollout_is_weights,
     )
-    fractions = clip_fractions(log_prob, old_log_prob, advantages, response_mask, config)
+    fractions = clip_fractions(inputs.log_prob, inputs.old_log_prob, advantages, response_mask, config)
     return loss, {**verls, **fractions, **{name: float(value) for name, value in metrics.items()}}
 
 

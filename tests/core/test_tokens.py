@@ -7,10 +7,10 @@ import torch
 from frpo_verl.core.tokens import (
     all_zero,
     dense_ids,
-    first_nonfinite,
     keep,
     masked_mean,
     masked_sum,
+    nonfinite_rows,
     read_tokens,
     reverse_cumsum,
     row_chunks,
@@ -109,7 +109,8 @@ def test_the_door_ignores_what_is_masked_and_clips_what_is_not(mask_dtype):
     tokens = read_tokens(lp, lr, mask)
     assert tokens.delta.tolist() == [[1.0, 0.0, -20.0, 0.0], [20.0, 0.0, 0.0, 0.0]] and not tokens.delta.requires_grad
     assert tokens.valid.dtype == torch.bool and torch.equal(tokens.valid, mask.bool())
-    assert tokens.clipped == 2 and tokens.bad_rows is None and first_nonfinite(lp, lr, mask) is None
+    assert tokens.clipped == 2 and tokens.bad_rows is None
+    assert nonfinite_rows(lp, mask) is None and nonfinite_rows(lr, mask) is None
     assert read_tokens(lp, lr, mask, clip=50.0).delta[0, 2] == -29.0
     assert read_tokens(lp, lr, mask, clip=28.75).clipped == 1
     for x, kept in zip((lp, lr, mask), before, strict=True):
@@ -125,10 +126,10 @@ def test_dtypes_and_empty_batches():
         empty = torch.zeros(shape)
         tokens = read_tokens(empty, empty, empty)
         assert tokens.delta.shape == tokens.valid.shape == shape and tokens.clipped == 0 and tokens.bad_rows is None
-        assert first_nonfinite(empty, empty, empty) is None
+        assert nonfinite_rows(empty, empty) is None
 
 
-def test_a_nonfinite_valid_token_drops_its_row_and_is_named():
+def test_a_nonfinite_valid_token_drops_its_row_and_is_found():
     generator = torch.Generator().manual_seed(0)
     lp, lr = -torch.rand(2, 5, 6, generator=generator) * 3
     mask = torch.ones(5, 6, dtype=torch.int64)
@@ -138,9 +139,8 @@ def test_a_nonfinite_valid_token_drops_its_row_and_is_named():
     lp[2, 3] = -30.0  # finite and beyond the bound: clipped, not dropped
     tokens = read_tokens(lp, lr, mask)
     assert tokens.bad_rows.tolist() == [False, True, False, True, True] and tokens.clipped == 1
-    assert first_nonfinite(lp, lr, mask) == ("log_prob", 1, 2, 3)
-    assert first_nonfinite(lp[2:], lr[2:], mask[2:]) == ("ref_log_prob", 1, 1, 2)
-    assert first_nonfinite(lp[4:], lr[4:], mask[4:]) == ("log_prob", 0, 0, 1)
+    assert nonfinite_rows(lp, mask).tolist() == [False, True, False, False, True]
+    assert nonfinite_rows(lr, mask).tolist() == [False, True, False, True, True]
     bad = tokens.bad_rows
     assert not tokens.valid[bad].any() and (tokens.delta[bad] == 0).all() and tokens.delta.isfinite().all()
     assert torch.equal(tokens.valid[~bad], mask[~bad].bool())
@@ -156,10 +156,11 @@ def test_a_difference_of_finite_numbers_that_overflows_is_clipped():
 def test_the_door_asserts_shapes_dtypes_and_the_bound():
     x, mask = torch.zeros(2, 3), torch.ones(2, 3)
     for bad in (torch.zeros(2, 4), torch.zeros(3), torch.zeros(2, 3, dtype=torch.int64)):
-        for function in (read_tokens, first_nonfinite):
-            for arguments in ((bad, x, mask), (x, bad, mask)):
-                with pytest.raises(ValueError, match=r"\(B, T\)"):
-                    function(*arguments)
+        for arguments in ((bad, x, mask), (x, bad, mask)):
+            with pytest.raises(ValueError, match=r"\(B, T\)"):
+                read_tokens(*arguments)
+        with pytest.raises(ValueError, match=r"\(B, T\)"):
+            nonfinite_rows(bad, mask)
     with pytest.raises(ValueError, match=r"mask must be \(B, T\)"):
         read_tokens(x[0], x[0], mask[0])
     for clip in (0.0, -1.0, math.nan, math.inf):

@@ -110,6 +110,11 @@ KL_LOSS = [*GRPO, "actor_rollout_ref.actor.use_kl_loss=true"]
         ),
         (["+algorithm.frpo.step_length=64"], "algorithm.frpo.step_length=64: only read by step=length"),
         (
+            ["+algorithm.frpo.on_nonfinite=zero_row", "algorithm.use_kl_in_reward=true"]
+            + ["+algorithm.frpo.allow_multiple_kl=true"],
+            "algorithm.frpo.on_nonfinite=zero_row beside algorithm.use_kl_in_reward=true: NaN of the reference would be in",
+        ),
+        (
             ["algorithm.adv_estimator=frpo_js", "+algorithm.frpo.log_ratio_clip=80"],
             "algorithm.frpo.log_ratio_clip=80: js leaves float32's range beyond a log-ratio of",
         ),

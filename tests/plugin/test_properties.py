@@ -9,7 +9,7 @@ from verl.trainer.ppo.ray_trainer import compute_advantage
 
 from frpo_verl import methods, names
 from frpo_verl.settings import ConfigError, FrpoSettings
-from frpo_verl.verl_plugin import checks, estimators
+from frpo_verl.verl_plugin import checks, estimators, metrics
 
 KEYS = {
     "kl_coef": st.sampled_from([1e-3, 0.3, 10.0]),
@@ -67,8 +67,11 @@ def test_what_passes_is_finite_and_obeyed(typed, data, monkeypatch):
         lambda self: lambda view, rewards, mask, s, norm: estimators.frpo(view, rewards, mask, read, norm),
     )
     rewards, mask, *_ = data
+    metrics.take()
     config = OmegaConf.create({"adv_estimator": "frpo", "frpo": typed})
     advantages = compute_advantage(batch(*data), adv_estimator="frpo", config=config).batch["advantages"]
     assert torch.isfinite(advantages).all() and not advantages[mask == 0].any()
+    if "frpo/nonfinite_rows" in metrics.take():  # read where the batch is judged
+        read.names.add("on_nonfinite")
     default = FrpoSettings()
     assert {key for key, value in typed.items() if value != getattr(default, key)} <= read.names

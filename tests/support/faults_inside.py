@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import functools
 import itertools
+import json
 import os
 import time
 from pathlib import Path
@@ -32,6 +33,9 @@ LIES = (
     "no room for a checkpoint's optimizer",
     "no room for a checkpoint's last file",
 )
+
+
+REFERENCE = "NaN of the reference"  # what on_nonfinite: zero_row is for
 
 
 def due() -> bool:
@@ -80,10 +84,20 @@ def in_the_trainer(module) -> None:
     def from_nested(original):
         return lambda *a, **k: spoilt(original(*a, **k)) if once("NaN in a log-prob") else original(*a, **k)
 
+    calls = itertools.count(1)
+
+    def of_the_reference(original):  # called for old_log_probs, entropy and ref_log_prob of each step
+        def convert(*args, **kwargs):
+            third = next(calls) % 3 == 0
+            return spoilt(original(*args, **kwargs)) if third and once(REFERENCE) else original(*args, **kwargs)
+
+        return convert
+
     def to_nested(original):
         return lambda *a, **k: spoilt(original(*a, **k)) if once("NaN in an advantage") else original(*a, **k)
 
-    replace(module, "response_from_nested", from_nested)  # first used for old_log_probs
+    first_use = from_nested if FAULT != REFERENCE else of_the_reference
+    replace(module, "response_from_nested", first_use)  # first used for old_log_probs
     replace(module, "response_to_nested", to_nested)  # first used for advantages
 
 
@@ -91,6 +105,8 @@ def in_the_worker(module) -> None:
     def train_mini_batch(original):
         def train(self, *args, **kwargs):
             hold("update")
+            if FAULT == REFERENCE:
+                note_left_out(kwargs["data"])
             if once("NaN in a weight"):
                 parameter = next(self.engine.module.parameters())
                 getattr(parameter, "_local_tensor", parameter).detach().view(-1)[0] = float("nan")
@@ -99,6 +115,15 @@ def in_the_worker(module) -> None:
         return train
 
     replace(module.TrainingWorker, "train_mini_batch", train_mini_batch)
+
+
+def note_left_out(data) -> None:
+    """A line with the columns, as the actor trains on them, that hold a row of zeros, and whether all are finite."""
+    columns = ("loss_mask", "response_mask", "ref_log_prob")
+    empty = {name: [i for i, row in enumerate(data[name].unbind()) if not row.any()] for name in columns}
+    finite = all(bool(data[name].values().isfinite().all()) for name in columns)
+    with open(FOLDER / "left_out", "a") as file:
+        file.write(f"{json.dumps(empty | {'finite': finite})}\n")
 
 
 def in_the_server(module) -> None:

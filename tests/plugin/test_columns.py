@@ -1,0 +1,292 @@
+"""Placeholders and NaN in the log-probs of a batch: judged once, in the driver; what is left out is out of everything."""
+
+import pytest
+import torch
+import transfer_queue
+from batches import advantages, algorithm, batch, by_session, random_batch, session_batch
+from loss_batch import actor_config, micro_batch, nested
+from omegaconf import OmegaConf
+from tensordict import TensorDict
+from verl.trainer.ppo.ray_trainer import compute_advantage
+from verl.workers.utils.losses import ppo_loss
+
+from frpo_verl import methods
+from frpo_verl.verl_plugin import batch as views
+from frpo_verl.verl_plugin import metrics
+
+LOSSES = ("vanilla", *methods.of_kind("policy_loss"))
+AGGREGATIONS = ("token-mean", "token-sum", "seq-mean-token-sum", "seq-mean-token-mean", "seq-mean-token-sum-norm")
+PLACEMENTS = ("future", "local", "sequence", "reward")
+NAN, ROW = float("nan"), 4
+
+
+def spoilt_batch(column: str, value: float = NAN):
+    """A batch with one value that is not finite, on the third token of row 4."""
+    rewards, mask, old, ref, uid = random_batch()
+    mask[ROW] = 1
+    {"old_log_probs": old, "ref_log_prob": ref}[column][ROW, 2] = value
+    return rewards, mask, old, ref, uid
+
+
+def run_of(estimator="grpo", actor=None, **algorithm):
+    """The `algorithm` section of a whole run, as verl's trainers hand it over."""
+    sections = {"algorithm": {"adv_estimator": estimator, **algorithm}, "actor_rollout_ref": {"actor": actor or {}}}
+    return OmegaConf.create({"composed_by": "frpo_verl", **sections}).algorithm
+
+
+# ------------------------------------------------------------------------------------------------ what stops a run
+
+
+@pytest.mark.parametrize("value", [NAN, torch.inf, -torch.inf])
+@pytest.mark.parametrize("on_nonfinite", ["raise", "zero_row"])
+def test_a_log_prob_of_the_policy_that_is_not_finite_stops_the_run_always(on_nonfinite, value):
+    """The actor would go on computing it: to leave the answer out of the loss would not help."""
+    with pytest.raises(
+        FloatingPointError, match=r"old_log_probs is not finite at row 4, uid p1, response position 2 \(1 such rows\)"
+    ):
+        advantages(batch(*spoilt_batch("old_log_probs", value)), kl_coef=0.1, on_nonfinite=on_nonfinite)
+
+
+@pytest.mark.parametrize("estimator", ["grpo", "rloo", "rpg_batch_mean"])
+def test_so_it_does_beside_every_estimator_of_a_run_of_ours(estimator):
+    with pytest.raises(FloatingPointError, match="old_log_probs is not finite at row 4"):
+        compute_advantage(
+            batch(*spoilt_batch("old_log_probs")), adv_estimator=estimator, config=run_of(estimator, gamma=1.0)
+        )
+
+
+def test_a_reference_that_is_not_finite_raises_with_its_place_and_the_cure():
+    with pytest.raises(FloatingPointError, match=r"adv_estimator=frpo: ref_log_prob is not finite at row 4.*zero_row"):
+        advantages(batch(*spoilt_batch("ref_log_prob")), kl_coef=0.1)
+
+
+READERS = {
+    "loss_mode=frpo": {"policy_loss": {"loss_mode": "frpo"}},
+    "loss_mode=f_grpo": {"policy_loss": {"loss_mode": "f_grpo"}},
+    "loss_mode=rpg_rkl": {"policy_loss": {"loss_mode": "rpg_rkl", "rpg": {"reference": "ref"}}},
+    "kl_loss_type=js": {"use_kl_loss": True, "kl_loss_type": "js"},
+}
+
+
+@pytest.mark.parametrize("reader", READERS)
+@pytest.mark.parametrize(
+    "value, message", [(NAN, "is not finite at row 4"), (0.0, "a placeholder and not a reference")]
+)
+def test_whatever_reads_the_reference_has_it_judged_in_the_driver(reader, value, message):
+    rewards, mask, old, ref, uid = spoilt_batch("ref_log_prob")
+    ref = ref if value != 0 else torch.zeros_like(ref)
+    with pytest.raises((FloatingPointError, RuntimeError), match=f"{reader}: ref_log_prob.*{message}"):
+        compute_advantage(
+            batch(rewards, mask, old, ref, uid), adv_estimator="grpo", config=run_of(actor=READERS[reader])
+        )
+
+
+def test_verls_own_kl_loss_of_a_run_of_ours_too_and_a_foreign_run_is_left_alone():
+    config = run_of(actor={"use_kl_loss": True, "kl_loss_type": "low_var_kl"})
+    with pytest.raises(FloatingPointError, match="ref_log_prob is not finite"):
+        compute_advantage(batch(*spoilt_batch("ref_log_prob")), adv_estimator="grpo", config=config)
+    OmegaConf.update(config._get_root(), "composed_by", "somebody")
+    for column in ("ref_log_prob", "old_log_probs"):
+        compute_advantage(batch(*spoilt_batch(column)), adv_estimator="grpo", config=config)
+
+
+# ------------------------------------------------------------------------------------------------ a placeholder
+
+
+@pytest.mark.parametrize("loss_mode", LOSSES)
+def test_a_micro_batch_of_one_row_whose_reference_is_sure_passes(loss_mode):
+    """log 1 = 0 exactly: an answer of one token that both models are sure of is no placeholder."""
+    log_prob = torch.zeros(1, 1, dtype=torch.float64, requires_grad=True)
+    zeros = {name: [torch.zeros(1, dtype=torch.float64)] for name in ("old_log_probs", "ref_log_prob")}
+    columns = {**zeros, "advantages": [torch.ones(1).double()], "response_mask": [torch.ones(1, dtype=torch.long)]}
+    loss, _ = ppo_loss(actor_config(policy_loss={"loss_mode": loss_mode}), output(log_prob), worker_batch(columns))
+    loss.backward()
+    assert torch.isfinite(loss) and torch.isfinite(log_prob.grad).all()
+
+
+def test_a_loss_asks_the_device_for_nothing(monkeypatch):
+    from frpo_verl.core import tokens
+
+    monkeypatch.setattr(tokens, "all_zero", None)  # not called in a worker
+    log_prob = torch.zeros(1, 1, dtype=torch.float64, requires_grad=True)
+    columns = {n: [torch.zeros(1).double()] for n in ("old_log_probs", "ref_log_prob", "advantages")}
+    data = worker_batch({**columns, "response_mask": [torch.ones(1, dtype=torch.long)]})
+    ppo_loss(actor_config(policy_loss={"loss_mode": "frpo"}), output(log_prob), data)
+
+
+# ------------------------------------------------------------------------------------------------ an answer that is left out
+
+
+@pytest.mark.parametrize("placement", PLACEMENTS)
+@pytest.mark.parametrize("baseline", ["none", "position"])
+def test_the_other_answers_have_the_advantages_of_a_batch_without_it(placement, baseline):
+    if placement == "reward" and baseline == "position":
+        return
+    settings = {"kl_coef": 0.1, "placement": placement, "baseline": baseline}
+    columns = spoilt_batch("ref_log_prob")
+    data = batch(*columns)
+    ours = advantages(data, on_nonfinite="zero_row", **settings)
+    found = metrics.take()
+    assert found.pop("frpo/nonfinite_rows") == 1
+    keep = torch.arange(len(ours)) != ROW
+    rest = [x[keep] if torch.is_tensor(x) else [u for i, u in enumerate(x) if i != ROW] for x in columns]
+    torch.testing.assert_close(ours[keep], advantages(batch(*rest), **settings), rtol=0, atol=1e-6)
+    assert not ours[ROW].any() and found == pytest.approx(metrics.take())
+    assert not data.batch["response_mask"][ROW].any() and not data.batch["ref_log_prob"][ROW].any()
+    assert list(data.non_tensor_batch["uid"]) == columns[-1]  # other readers see the ids as they are
+
+
+def test_without_such_an_answer_the_count_is_0_and_nothing_changes():
+    plain = advantages(batch(*random_batch()), kl_coef=0.1)
+    assert torch.equal(advantages(batch(*random_batch()), kl_coef=0.1, on_nonfinite="zero_row"), plain)
+    assert metrics.take()["frpo/nonfinite_rows"] == 0
+
+
+def test_the_rows_of_one_session_are_left_out_together():
+    data, keys, _, _, mask = session_batch()
+    row = keys.index("a_1_2")
+    data.batch["ref_log_prob"][row, 0] = NAN
+    ours = by_session(data, keys, "frpo", kl_coef=0.1, on_nonfinite="zero_row")
+    for i, key in enumerate(keys):
+        assert bool(ours[i].any()) == (not key.startswith("a_1")), key
+    assert metrics.take()["frpo/nonfinite_rows"] == 3
+
+
+def left_out(loss_mode, agg, actor=None):
+    """(loss, gradient) of a batch whose row 4 was left out by the driver, and of the same batch without that row."""
+    columns = spoilt_batch("ref_log_prob")
+    data = batch(*(x.double() if torch.is_tensor(x) and x.is_floating_point() else x for x in columns))
+    placement = "reward" if "one_value" in needs(loss_mode) else "future"
+    advantages(data, kl_coef=0.1, placement=placement, on_nonfinite="zero_row", allow_multiple_kl=True)
+    data.batch["advantages"] = data.batch["advantages"].double()
+    config = actor_config(
+        policy_loss={"loss_mode": loss_mode}, loss_agg_mode=agg, loss_scale_factor=7, entropy_coeff=0.1, **(actor or {})
+    )
+    results = []
+    for rows in (range(12), [i for i in range(12) if i != ROW]):
+        log_prob = (data.batch["old_log_probs"][list(rows)] + 0.1).requires_grad_()
+        names = ("old_log_probs", "ref_log_prob", "advantages", "response_mask")
+        part = {name: list(data.batch[name][list(rows)]) for name in names}
+        tokens = int(sum(mask.sum() for mask in part["response_mask"]))
+        loss, found = ppo_loss(config, output(log_prob, entropy=True), worker_batch(part, tokens, 12))
+        (grad,) = torch.autograd.grad(loss, log_prob)
+        results.append((loss.detach(), grad, found))
+    return results
+
+
+def needs(loss_mode):
+    method = methods.find("policy_loss", loss_mode)
+    return method.needs if method is not None else ()
+
+
+@pytest.mark.parametrize("agg", AGGREGATIONS)
+@pytest.mark.parametrize("loss_mode", LOSSES)
+def test_it_is_in_no_loss_no_gradient_and_no_count(loss_mode, agg):
+    if "one_value" in needs(loss_mode) and agg != "token-mean":
+        return
+    (loss, grad, found), (other, without, _) = left_out(loss_mode, agg)
+    assert torch.isfinite(loss) and loss == pytest.approx(float(other), abs=1e-12)
+    assert torch.isfinite(grad).all() and not grad[ROW].any()
+    torch.testing.assert_close(grad[torch.arange(12) != ROW], without, rtol=0, atol=1e-12)
+    assert all(
+        torch.isfinite(torch.as_tensor(getattr(m, "values", m), dtype=torch.float64)).all() for m in found.values()
+    )
+
+
+@pytest.mark.parametrize("agg", AGGREGATIONS)
+@pytest.mark.parametrize("kl_type", ["js", "k3_is", "low_var_kl"])
+def test_nor_in_a_kl_loss_beside(kl_type, agg):
+    (loss, grad, _), (other, without, _) = left_out(
+        "vanilla", agg, {"use_kl_loss": True, "kl_loss_type": kl_type, "kl_loss_coef": 0.3}
+    )
+    assert torch.isfinite(loss) and loss == pytest.approx(float(other), abs=1e-12)
+    torch.testing.assert_close(grad[torch.arange(12) != ROW], without, rtol=0, atol=1e-12)
+
+
+def output(log_prob, entropy: bool = False):
+    """Flat log-probs of prompt and response, shifted left by one as a model puts them out."""
+    pad = log_prob.new_zeros(len(log_prob), 1)
+    flat = torch.cat([pad, log_prob, pad], dim=1).flatten()
+    return {"log_probs": flat, **({"entropy": flat.detach() ** 2} if entropy else {})}
+
+
+def worker_batch(columns, tokens: int = 1, answers: int = 1) -> TensorDict:
+    rows = [{"tokens": torch.ones(len(mask), dtype=torch.long)} for mask in columns["response_mask"]]
+    rows = [{**row, **{name: values[i] for name, values in columns.items()}} for i, row in enumerate(rows)]
+    return micro_batch(rows, tokens, answers)
+
+
+# ------------------------------------------------------------------------------------------------ the queue of the V1 trainer
+
+
+class Queue:
+    """Columns of rows by their keys, as nested tensors."""
+
+    def __init__(self, **columns):
+        self.columns, self.keys = columns, [f"p{i}_0_0" for i in range(12)]
+
+    def get(self, keys, partition_id, select_fields):
+        rows = [self.keys.index(key) for key in keys]
+        found = {name: nested([self.columns[name][i] for i in rows]) for name in select_fields if name in self.columns}
+        return TensorDict(found, batch_size=len(keys))
+
+    def put(self, keys, partition_id, fields):
+        for name in fields.keys():
+            for key, row in zip(keys, fields[name].unbind(), strict=True):
+                i = self.keys.index(key)
+                assert row.shape == self.columns[name][i].shape and row.dtype == self.columns[name][i].dtype
+                self.columns[name][i] = row
+
+
+def test_the_workers_see_it_in_the_queue(monkeypatch):
+    """verl's engines count the tokens of `loss_mask`, its loss those of `response_mask`, its metrics read the queue."""
+    rewards, mask, old, ref, _ = spoilt_batch("ref_log_prob")
+    lengths = mask.sum(-1).tolist()
+    cut = lambda x: [row[:n].clone() for row, n in zip(x, lengths, strict=True)]  # noqa: E731
+    queue = Queue(response_mask=cut(mask), loss_mask=cut(mask), ref_log_prob=cut(ref), old_log_probs=cut(old))
+    monkeypatch.setattr(transfer_queue, "kv_batch_get", queue.get)
+    monkeypatch.setattr(transfer_queue, "kv_batch_put", queue.put)
+    data = batch(rewards, mask, old, ref, [key.split("_")[0] for key in queue.keys])
+    with views.open_source(queue.keys, "train", None):
+        by_session(data, queue.keys, "frpo", kl_coef=0.1, on_nonfinite="zero_row")
+    for name in ("response_mask", "loss_mask", "ref_log_prob"):
+        assert not queue.columns[name][ROW].any() and queue.columns[name][3].any()
+    assert torch.equal(queue.columns["old_log_probs"][ROW], old[ROW])
+
+
+# ------------------------------------------------------------------------------------------------ masked tokens
+
+
+@pytest.mark.parametrize("agg", AGGREGATIONS)
+@pytest.mark.parametrize("column", ["old_log_probs", "ref_log_prob", "advantages", "log_prob"])
+@pytest.mark.parametrize("loss_mode", [name for name in LOSSES if name != "vanilla"])
+def test_nan_on_a_masked_token_is_in_no_loss_and_in_no_metric(loss_mode, column, agg):
+    if "one_value" in needs(loss_mode) and agg != "token-mean":
+        return
+    _, mask, old, ref, _ = (x.double() if torch.is_tensor(x) and x.is_floating_point() else x for x in random_batch())
+    mask[ROW] = torch.tensor([1, 1, 0, 1, 1, 0, 0])
+    given = {"old_log_probs": old, "ref_log_prob": ref, "advantages": torch.ones_like(old), "log_prob": old + 0.1}
+
+    def run():
+        log_prob = given["log_prob"].clone().requires_grad_()
+        part = {name: list(x) for name, x in {**given, "response_mask": mask}.items() if name != "log_prob"}
+        config = actor_config(policy_loss={"loss_mode": loss_mode}, loss_agg_mode=agg, loss_scale_factor=7)
+        loss, found = ppo_loss(config, output(log_prob), worker_batch(part, int(mask.sum()), 12))
+        return loss.detach(), torch.autograd.grad(loss, log_prob)[0], found
+
+    loss, grad, found = run()
+    given[column] = given[column].masked_fill(mask == 0, NAN)
+    other, spoilt, also = run()
+    assert torch.equal(loss, other) and torch.equal(grad, spoilt)
+    assert {k: torch.as_tensor(m.values).tolist() for k, m in found.items()} == {
+        k: torch.as_tensor(m.values).tolist() for k, m in also.items()
+    }
+
+
+def test_a_masked_nan_of_the_batch_is_nothing():
+    columns = random_batch()
+    plain = advantages(batch(*columns), kl_coef=0.1)
+    for column in columns[2:4]:
+        column.masked_fill_(columns[1] == 0, NAN)
+    assert torch.equal(advantages(batch(*columns), kl_coef=0.1), plain)
+    compute_advantage(batch(*columns), adv_estimator="frpo", config=algorithm(kl_coef=0.1))
