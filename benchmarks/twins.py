@@ -23,20 +23,7 @@ from itertools import islice
 from pathlib import Path
 
 from frpo_verl import twin
-from frpo_verl.data.sets import aime24 as aime24_set
-from frpo_verl.data.sets import (
-    aime25,
-    amc23,
-    dapo_math_17k,
-    gsm8k,
-    limr,
-    math500,
-    minerva_math,
-    numina_math_cot,
-    olympiad_bench,
-    open_rs,
-    preference,
-)
+from frpo_verl.data import cli as data
 from frpo_verl.files import write_atomically
 from frpo_verl.quickstart import __main__ as quickstart
 from frpo_verl.quickstart import arithmetic, tiny_model
@@ -127,30 +114,32 @@ def published_form(name: str, raw: Path | None, folder: Path) -> Path:
 SYSTEM = ["--system_prompt", r"Please reason step by step, and put your final answer within \boxed{}."]
 EVALUATION_SETS = ("math500", "aime24", "aime25", "amc23", "olympiad_bench", "minerva_math")
 TRAIN_SETS = ("dapo_math_17k", "numina_math_cot", "limr", "open_rs", "preference")
-FILES = {  # folder below build/ -> module, name of the set, options
-    "gsm8k": (gsm8k, "gsm8k", []),
-    "dapo_math_17k": (dapo_math_17k, "dapo_math_17k", []),
-    "dapo_math_17k_english": (dapo_math_17k, "dapo_math_17k", ["--english"]),
-    "numina_math": (numina_math_cot, "numina_math_cot", SYSTEM),
-    "limr": (limr, "limr", []),
-    "open_rs": (open_rs, "open_rs", []),
-    "eval/math500": (math500, "math500", []),
-    "eval/aime24": (aime24_set, "aime24", []),
-    "eval/aime25": (aime25, "aime25", []),
-    "eval/amc23": (amc23, "amc23", []),
-    "eval/olympiad_bench": (olympiad_bench, "olympiad_bench", []),
-    "eval/minerva_math": (minerva_math, "minerva_math", []),
-    "f_hal": (preference, "preference", ["--mix", "build/gsm8k/train.parquet", "--ratio", "0.25"]),
+FILES = {  # folder below build/ -> name of the set, options
+    "gsm8k": ("gsm8k", []),
+    "dapo_math_17k": ("dapo_math_17k", []),
+    "dapo_math_17k_english": ("dapo_math_17k", ["--english"]),
+    "numina_math": ("numina_math_cot", SYSTEM),
+    "limr": ("limr", []),
+    "open_rs": ("open_rs", []),
+    "eval/math500": ("math500", []),
+    "eval/aime24": ("aime24", []),
+    "eval/aime25": ("aime25", []),
+    "eval/amc23": ("amc23", []),
+    "eval/olympiad_bench": ("olympiad_bench", []),
+    "eval/minerva_math": ("minerva_math", []),
+    "f_hal": ("preference", ["--mix", "build/gsm8k/train.parquet", "--ratio", "0.25"]),
 }
 
 
 def make_files(raw: Path | None) -> None:
     """Every data file that a recipe names, where it is missing."""
-    for name, (module, published, options) in FILES.items():
+    for name, (published, options) in FILES.items():
         target = Path("build") / name
         if not list(target.glob("*.parquet")):
             source = published_form(published, raw, Path("build/published") / published)
-            status = module.main(["--local_dataset_path", str(source), "--local_save_dir", str(target), *options])
+            status = data.main(
+                [published, "--local_dataset_path", str(source), "--local_save_dir", str(target), *options]
+            )
             if status:
                 raise SystemExit(status)
 

@@ -1,8 +1,5 @@
-"""The same as `python -m frpo_verl data aime25`; described in frpo_verl/data/sets/aime25.py and by --help."""
+"""`python -m frpo_verl data aime25`; --help lists the options."""
 
-import _clone  # noqa: F401
+from _clone import run
 
-from frpo_verl.data.sets.aime25 import main
-
-if __name__ == "__main__":
-    raise SystemExit(main())
+run(__file__)

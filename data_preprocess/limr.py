@@ -1,8 +1,5 @@
-"""The same as `python -m frpo_verl data limr`; described in frpo_verl/data/sets/limr.py and by --help."""
+"""`python -m frpo_verl data limr`; --help lists the options."""
 
-import _clone  # noqa: F401
+from _clone import run
 
-from frpo_verl.data.sets.limr import main
-
-if __name__ == "__main__":
-    raise SystemExit(main())
+run(__file__)

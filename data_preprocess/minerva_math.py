@@ -1,8 +1,5 @@
-"""The same as `python -m frpo_verl data minerva_math`; described in frpo_verl/data/sets/minerva_math.py and by --help."""
+"""`python -m frpo_verl data minerva_math`; --help lists the options."""
 
-import _clone  # noqa: F401
+from _clone import run
 
-from frpo_verl.data.sets.minerva_math import main
-
-if __name__ == "__main__":
-    raise SystemExit(main())
+run(__file__)

@@ -1,35 +1,48 @@
-"""Files appear whole or not at all: written under a temporary name, then renamed."""
+"""Files appear whole or not at all: written under temporary names, then renamed."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import TypeAlias
 
-__all__ = ["write_atomically"]
+__all__ = ["write_atomically", "write_together"]
+
+#: text (UTF-8), bytes, or a function that writes to the path it is given
+Content: TypeAlias = str | bytes | Callable[[Path], object]
 
 
-def write_atomically(path: str | Path, content: str | bytes | Callable[[Path], object]) -> Path:
+def write_atomically(path: str | Path, content: Content) -> Path:
     """Write a file under a temporary name beside its place and rename it there.
 
     Args:
         path: where the file shall stand; missing folders are made.
-        content: text (UTF-8), bytes, or a function that writes to the path it is given.
+        content: text, bytes, or a function that writes to the path it is given.
 
     Returns:
         the path. What was there before stays until the new file is complete; a failure leaves no temporary file.
     """
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.stem}.{os.getpid()}{path.suffix}")  # the suffix tells writers the format
+    return write_together({path: content})[0]
+
+
+def write_together(contents: Mapping[str | Path, Content]) -> list[Path]:
+    """`write_atomically` for several files, in their order: all are complete before the first is renamed into place."""
+    renames: dict[Path, Path] = {}
     try:
-        if callable(content):
-            content(temporary)
-        elif isinstance(content, bytes):
-            temporary.write_bytes(content)
-        else:
-            temporary.write_text(content, encoding="utf-8")
-        os.replace(temporary, path)
+        for path, content in ((Path(path), content) for path, content in contents.items()):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            temporary = path.with_name(
+                f".{path.stem}.{os.getpid()}{path.suffix}"
+            )  # the suffix tells writers the format
+            renames[temporary] = path
+            if callable(content):
+                content(temporary)
+            else:
+                temporary.write_bytes(content.encode() if isinstance(content, str) else content)
+        for temporary, path in renames.items():
+            os.replace(temporary, path)
     finally:
-        temporary.unlink(missing_ok=True)
-    return path
+        for temporary in renames:
+            temporary.unlink(missing_ok=True)
+    return list(renames.values())

@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import importlib
-import pkgutil
 import sys
 
 from ..names import nearest
-from . import sets
+from . import command, generated, preference
+from .sets import SETS
 
 
 def set_names() -> list[str]:
     """The names that `data NAME` takes."""
-    return sorted(module.name for module in pkgutil.iter_modules(sets.__path__))
+    return sorted([*SETS, *generated.GENERATED, "preference"])
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -23,7 +22,11 @@ def main(argv: list[str] | None = None) -> int:
         print(f"names: {', '.join(set_names())}")
         return 0 if argv else 2
     name, *options = argv
-    if name not in set_names():
-        print(f"data: no set {name!r}{nearest(name, set_names())}; known: {', '.join(set_names())}", file=sys.stderr)
-        return 2
-    return importlib.import_module(f"{sets.__name__}.{name}").main(options)
+    if name in SETS:
+        return command.run(SETS[name], options)
+    if name in generated.GENERATED:
+        return generated.run(name, options)
+    if name == "preference":
+        return preference.main(options)
+    print(f"data: no set {name!r}{nearest(name, set_names())}; known: {', '.join(set_names())}", file=sys.stderr)
+    return 2

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field
 from typing import Any
 
 from .shapes import Unreadable, first, is_chat, label, mapping, messages_of, parsed, shown, strip_math_delimiters, text
@@ -66,11 +66,13 @@ class DataSet:
     data_source: str
     hub: str
     splits: Mapping[str, str]  # the name we write -> the name on the hub
-    parse: Callable[[Mapping[str, Any]], Example] | None = None  # default: parse_row
+    parse: Callable[..., Example] | None = None  # of a row, and `options` by their names; default: parse_row
     hub_config: str | None = None
     train_splits: tuple[str, ...] = ("train",)  # duplicates are dropped there; --repeat leaves them alone
     keep_solution: bool = True
     progress: bool = False
+    about: str = ""  # for --help
+    options: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)  # name -> argparse's arguments
 
 
 def last_boxed(solution: str) -> str | None:
@@ -126,12 +128,12 @@ def clean_answer(answer: Any) -> str | None:
     return None if NO_ANSWER.fullmatch(word[1] if word else answer) else answer
 
 
-def read(field: str, value: Any, reader: Callable[[Any], Any] = text) -> Any:
+def read(name: str, value: Any, reader: Callable[[Any], Any] = text) -> Any:
     """`reader(value)`; raises Unreadable with the field's name."""
     try:
         return reader(value)
     except Unreadable as error:
-        raise Unreadable(f"{field}={shown(value)}: {error}") from None
+        raise Unreadable(f"{name}={shown(value)}: {error}") from None
 
 
 def read_first(row: Mapping[str, Any], names: Iterable[str], reader: Callable[[Any], Any] = text) -> Any:
@@ -184,12 +186,3 @@ def parse_row(row: Mapping[str, Any]) -> Example:
         level=read_first(row, LEVEL_FIELDS, label),
         solution=solution if solution is not None else written,
     )
-
-
-def parse_integer_row(row: Mapping[str, Any]) -> Example:
-    """parse_row for sets of integer answers: "025", "27.0" and "1,024" become "25", "27" and "1024"."""
-    example = parse_row(row)
-    match = re.fullmatch(r"([+-]?)(\d+|\d{1,3}(?:,\d{3})+)(?:\.0+)?", example.answer or "")
-    if match is None:
-        return example
-    return replace(example, answer=str(int(match[1] + match[2].replace(",", ""))))

@@ -1,55 +1,117 @@
-"""The command line around generated problems: sizes and a seed in, rows and their cards out; nothing is downloaded."""
+"""Sets of generated problems, a row each: sizes and a seed in, rows and their cards out; nothing is downloaded.
+
+The same options give the same rows. No test problem is a training problem, in another order of its terms neither.
+"""
 
 from __future__ import annotations
 
 import argparse
 import sys
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
-from .common import OneLineParser, positive_int, save_dir_of
+from ..quickstart import arithmetic, coverage, three_ways
+from .command import OneLineParser, add_folder, positive_int, save_dir_of
 from .examples import InputError
-from .files import refuse_to_overwrite, write_files
-from .rows import make_row
+from .writing import make_row, refuse_to_overwrite, write_files
 
 
-def make_parser(name: str, doc: str | None) -> OneLineParser:
-    """The options that every generated set has; a set adds its own."""
-    parser = OneLineParser(prog=name, description=doc)
-    parser.option("local_save_dir", default=f"~/data/{name}", help="folder for the parquet files and their cards")
-    parser.option("local_dir", default=None, help="old name of --local_save_dir")
+@dataclass(frozen=True)
+class Generated:
+    """A set of problems, each with `question` and `answer`, that a module of `frpo_verl/quickstart/` makes.
+
+    `splits` makes them from what was typed (a ValueError is an error of the options), `row` says what else a row holds,
+    `card` what else its split's card says; `options` are its own beside sizes and seed: name -> argparse's arguments.
+    """
+
+    about: str
+    splits: Callable[[argparse.Namespace], Mapping[str, Sequence[Any]]]
+    row: Callable[[Any], Mapping[str, str]]
+    card: Callable[[Sequence[Any]], Mapping[str, Any]] = lambda problems: {}
+    options: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+
+
+def _levels(problems: Sequence[arithmetic.Problem]) -> dict[str, Any]:
+    count = Counter(problem.level for problem in problems)
+    return {"problems_by_level": {str(level): count[level] for level in sorted(count)}}
+
+
+def _three_ways(options: argparse.Namespace) -> Mapping[str, Sequence[three_ways.Problem]]:
+    if not 2 <= options.terms <= 9:
+        raise ValueError(f"--terms {options.terms}: give 2 to 9; no column of a sum may exceed 9")
+    return three_ways.make_splits(options.train_size, options.test_size, options.digits, options.terms, options.seed)
+
+
+#: what `data NAME` takes, which is the data source of its rows and its module in `frpo_verl/quickstart/` -> the set
+GENERATED = {
+    arithmetic.DATA_SOURCE: Generated(
+        "Arithmetic: sums with their partial sums written out.",
+        lambda o: arithmetic.make_splits(o.train_size, o.test_size, o.levels, o.seed),
+        lambda problem: {"answer": problem.solution, "level": str(problem.level)},
+        _levels,
+        options={
+            "levels": {
+                "type": int,
+                "nargs": "+",
+                "default": list(arithmetic.DEFAULT_LEVELS),
+                "help": f"difficulties in equal shares, of {sorted(arithmetic.LEVELS)} (default: %(default)s)",
+            }
+        },
+    ),
+    three_ways.DATA_SOURCE: Generated(
+        "Three ways: sums whose answers can be written in three ways.",
+        _three_ways,
+        lambda problem: {"answer": problem.written("C")},
+        options={
+            "digits": {
+                "type": positive_int,
+                "default": three_ways.DIGITS,
+                "help": "of each term (default: %(default)s)",
+            },
+            "terms": {"type": positive_int, "default": three_ways.TERMS, "help": "of each sum (default: %(default)s)"},
+        },
+    ),
+    coverage.DATA_SOURCE: Generated(
+        "Coverage: the sums of three_ways, of which each accepts one of the three ways only; the prompt does not tell it.",
+        lambda o: coverage.make_splits(o.train_size, o.test_size, o.shares, o.seed),
+        lambda problem: {"answer": problem.written(problem.way)},
+        options={
+            "shares": {
+                "type": float,
+                "nargs": 3,
+                "default": list(coverage.SHARES),
+                "help": "of the problems that accept A, B and C (default: %(default)s)",
+            }
+        },
+    ),
+}
+
+
+def make_parser(name: str) -> OneLineParser:
+    chosen = GENERATED[name]
+    parser = OneLineParser(name, f"{chosen.about} Described in frpo_verl/quickstart/{name}.py.")
+    add_folder(parser, f"~/data/{name}")
     parser.option("train_size", type=positive_int, default=3072, help="training problems (default: %(default)s)")
     parser.option("test_size", type=positive_int, default=128, help="test problems (default: %(default)s)")
     parser.option("seed", type=int, default=0, help="another seed, other problems (default: %(default)s)")
+    for option, arguments in chosen.options.items():
+        parser.option(option, **arguments)
     return parser
 
 
-def write_splits(
-    name: str,
-    options: argparse.Namespace,
-    make_splits: Callable[[], Mapping[str, Sequence]],
-    describe: Callable[[Any], dict],
-    facts: Callable[[Sequence], dict] = lambda problems: {},
-    note: Callable[[dict], str] = lambda card: "",
-) -> int:
-    """Write every split of a generated set; returns the exit code.
-
-    Args:
-        name: of the set, its data source and its module in `frpo_verl/quickstart/`.
-        options: what was typed.
-        make_splits: split -> problems, each with `question` and `answer`; a ValueError is an error of the options.
-        describe: further columns of a problem's row.
-        facts: further lines of a split's card.
-        note: what is said of a card beside its number of rows.
-    """
-    folder = save_dir_of(options)
+def run(name: str, argv: list[str] | None = None) -> int:
+    """Write every split of a generated set; returns the exit code."""
+    options = make_parser(name).parse_args(argv)
+    chosen, folder = GENERATED[name], save_dir_of(options)
     typed = {key: value for key, value in vars(options).items() if key not in ("local_save_dir", "local_dir")}
+    files = []
     try:
         try:
-            splits = make_splits()
+            splits = chosen.splits(options)
         except ValueError as error:
             raise InputError(str(error)) from None
-        files = []
         for split, problems in splits.items():
             rows = [
                 make_row(
@@ -60,7 +122,7 @@ def write_splits(
                     index=index,
                     id=f"{name}/{split}/{index}",
                     prompt_suffix="",
-                    **describe(problem),
+                    **chosen.row(problem),
                 )
                 for index, problem in enumerate(problems)
             ]
@@ -71,12 +133,12 @@ def write_splits(
                 "source": f"generated by frpo_verl/quickstart/{name}.py",
                 "options": typed,
                 "problems": len(problems),
-                **facts(problems),
+                **chosen.card(problems),
             }
             files.append((rows, folder / f"{split}.parquet", card))
         refuse_to_overwrite(path for _, path, _ in files)
         for card in write_files(files):
-            print(f"{folder / card['file']}: {card['rows_out']} rows{note(card)}")
+            print(f"{folder / card['file']}: {card['rows_out']} rows")
     except InputError as error:
         print(f"{name}: error: {error}", file=sys.stderr)
         return 2

@@ -15,7 +15,7 @@ import pyarrow.ipc
 import pyarrow.parquet as pq
 
 from .examples import DataSet, InputError
-from .files import sha256
+from .writing import sha256
 
 EXTENSIONS = (".jsonl", ".json", ".parquet", ".arrow")
 LIST_KEYS = ("data", "rows", "examples", "instances")

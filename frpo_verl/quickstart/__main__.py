@@ -97,9 +97,9 @@ def make_data(console: Console) -> None:
         console.print(f"[1/4] data     reusing {folder}")
         return
     console.print(f"[1/4] data     generating sums in {folder}")
-    from ..data.sets import three_ways
+    from ..data import cli as data
 
-    status = three_ways.main(["--local_save_dir", str(folder)])
+    status = data.main(["three_ways", "--local_save_dir", str(folder)])
     if status:
         raise SystemExit(status)
 

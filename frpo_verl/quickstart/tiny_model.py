@@ -179,9 +179,9 @@ def data_beside(out: Path) -> Path:
     """The folder `data` beside the model's; the default problems are written there unless they are there."""
     folder = out.parent / "data"
     if not (folder / "test.parquet").exists():
-        from ..data.sets import arithmetic
+        from ..data import cli as data
 
-        if arithmetic.main(["--local_save_dir", str(folder)]):
+        if data.main(["arithmetic", "--local_save_dir", str(folder)]):
             raise RuntimeError(f"{folder}: no problems to train on")
     return folder
 

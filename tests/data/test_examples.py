@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from frpo_verl.data import examples
+from frpo_verl.data import examples, sets
 
 
 @pytest.mark.parametrize(
@@ -68,7 +68,7 @@ def test_clean_answer(value, expected):
     [("1,024", "1024"), ("-07", "-7"), ("27.0", "27"), ("27.5", "27.5"), ("1,02", "1,02"), ("x", "x")],
 )
 def test_integer_answers(given, expected):
-    assert examples.parse_integer_row({"problem": "P", "answer": given}).answer == expected
+    assert sets.whole_number({"problem": "P", "answer": given}).answer == expected
 
 
 CHAT = [{"role": "system", "content": "Be brief."}, {"role": "user", "content": "What is 2+3?"}]

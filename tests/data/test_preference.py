@@ -12,16 +12,15 @@ from types import SimpleNamespace
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from data_files import card_of, load, main, rlhf_dataset, rows_of, write_jsonl
+from data_files import card_of, main, rlhf_dataset, rows_of, write_jsonl
 from verl.experimental.agent_loop.agent_loop import AgentLoopBase, AgentLoopOutput
 
+from frpo_verl.data import preference
 from frpo_verl.quickstart import arithmetic
 from frpo_verl.quickstart.tiny_model import with_slip
 from frpo_verl.quickstart.tokenizer import load_tokenizer, write_tokenizer
 from frpo_verl.rewards import math as math_reward
 from frpo_verl.verl_plugin.agent_loops import RecordedResponse
-
-preference = load("preference")
 
 
 def made_pairs(count, seed=0):

@@ -1,18 +1,15 @@
 """What tests of data sets share: run a script, write and read files, verl's own data set over them."""
 
-import importlib
 import json
 from pathlib import Path
 
 import pyarrow.parquet as pq
 
-
-def load(name):
-    return importlib.import_module(f"frpo_verl.data.sets.{name}")
+from frpo_verl.data import cli
 
 
 def main(name, *argv):
-    return load(name).main([str(a) for a in argv])
+    return cli.main([name, *map(str, argv)])
 
 
 def write_jsonl(path, rows):

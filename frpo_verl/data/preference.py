@@ -23,12 +23,12 @@ from typing import Any
 
 import pyarrow as pa
 
-from ..common import PATH_OPTIONS, OneLineParser, add_output_options, copy_to_hdfs, positive_int, save_dir_of
-from ..examples import DataSet, InputError, Skip
-from ..files import EXTRA_INFO, SCHEMA, refuse_to_overwrite, sha256, write_files
-from ..pairs import CHOSEN_FIELDS, PROMPT_FIELDS, REJECTED_FIELDS, Pair, read_pair
-from ..rows import make_row, refuse_surrogates
-from ..sources import Source, open_hub, open_local, read_file
+from .command import PATH_OPTIONS, OneLineParser, add_output_options, copy_to_hdfs, positive_int, save_dir_of
+from .examples import DataSet, InputError, Skip
+from .pairs import CHOSEN_FIELDS, PROMPT_FIELDS, REJECTED_FIELDS, Pair, read_pair
+from .selection import draw, refuse_surrogates, watched
+from .sources import Source, open_hub, open_local, read_file
+from .writing import EXTRA_INFO, SCHEMA, make_row, refuse_to_overwrite, sha256, write_files
 
 RECORDED, GENERATED = "recorded_response", "single_turn_agent"  # agent loops: frpo_verl's, verl's
 DATA_SOURCE = "preference"
@@ -69,12 +69,7 @@ def select_pairs(source: Source, options: argparse.Namespace) -> tuple[list[Pair
     seen: set[tuple] = set()
     dropped: Counter = Counter()
     rows_in = 0
-    rows = source.rows
-    if length is not None and sys.stderr.isatty():
-        from tqdm import tqdm
-
-        rows = tqdm(rows, total=source.total, desc="preference", unit=" rows", mininterval=0.5)
-    for index, row in enumerate(rows):
+    for index, row in enumerate(watched(source, "preference", length is not None)):
         rows_in += 1
         try:
             pair = read_pair(row, index)
@@ -96,13 +91,7 @@ def select_pairs(source: Source, options: argparse.Namespace) -> tuple[list[Pair
             f"none of {rows_in} rows can be used ({why}); looked for the fields {'/'.join(PROMPT_FIELDS)}, "
             f"{'/'.join(CHOSEN_FIELDS)} and {'/'.join(REJECTED_FIELDS)}"
         )
-    if options.max_rows is not None and options.max_rows < len(pairs):
-        drawn = range(options.max_rows)
-        if options.seed is not None:
-            drawn = sorted(random.Random(options.seed).sample(range(len(pairs)), options.max_rows))
-        dropped["not_selected"] += len(pairs) - options.max_rows
-        pairs = [pairs[i] for i in drawn]
-    return pairs, rows_in, dropped
+    return draw(pairs, options.max_rows, options.seed, dropped), rows_in, dropped
 
 
 def pair_row(pair: Pair, prompt_suffix: str, system_prompt: str | None) -> dict[str, Any]:
@@ -188,7 +177,7 @@ def ratio_type(value: str) -> Fraction:
 
 
 def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
-    parser = OneLineParser(prog="preference", description=__doc__)
+    parser = OneLineParser("preference", __doc__)
     parser.option("local_dataset_path", default=None, help="a jsonl, json, parquet or arrow file, or a folder")
     parser.option("hub_name", default=None, help="or a data set on the hub, OWNER/NAME")
     parser.option("hub_config", default=None, help="its configuration; default: none")

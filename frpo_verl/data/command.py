@@ -1,21 +1,19 @@
-"""The command line around a data set: options, source, rows, files, a line a split.
-
-A module of `sets/` describes its data set in a `DataSet` and calls `run`. One that makes its own rows (generated
-problems, preference pairs) builds them with `make_row` or by hand and calls `write_rows`.
-"""
+"""The command line around a published set: options, source, rows, files, a line a split."""
 
 from __future__ import annotations
 
 import argparse
+import functools
 import sys
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from .examples import DataSet, InputError
-from .files import refuse_to_overwrite, write_files
-from .rows import PROMPT_SUFFIX, rows_of, select
+from .examples import DataSet, InputError, parse_row
+from .selection import rows_of, select
 from .sources import open_hub, open_local
+from .writing import PROMPT_SUFFIX, refuse_to_overwrite, write_files
 
 PATH_OPTIONS = {"local_dataset_path", "local_save_dir", "local_dir", "hdfs_dir", "split"}
 
@@ -23,54 +21,52 @@ PATH_OPTIONS = {"local_dataset_path", "local_save_dir", "local_dir", "hdfs_dir",
 class OneLineParser(argparse.ArgumentParser):
     """argparse with errors on one line and options accepted with dashes as with underscores."""
 
-    def __init__(self, *args, **kwargs):
-        super().__init__(*args, allow_abbrev=False, formatter_class=argparse.RawDescriptionHelpFormatter, **kwargs)
+    def __init__(self, name: str, about: str | None):
+        super().__init__(
+            prog=name, description=about, allow_abbrev=False, formatter_class=argparse.RawDescriptionHelpFormatter
+        )
 
     def error(self, message):
         self.exit(2, f"{self.prog}: error: {message} (--help lists the options)\n")
 
-    def option(self, name: str, **kwargs) -> None:
+    def option(self, name: str, **kwargs: Any) -> None:
         """Add `--some_name`, also accepted as `--some-name`."""
         self.add_argument(*dict.fromkeys([f"--{name}", f"--{name.replace('_', '-')}"]), **kwargs)
 
 
 def positive_int(value: str) -> int:
-    try:
-        number = int(value)
-    except ValueError:
-        number = 0
-    if number < 1:
+    if not value.isdecimal() or int(value) < 1:
         raise argparse.ArgumentTypeError(f"must be an integer of at least 1, not {value!r}")
-    return number
+    return int(value)
+
+
+def add_folder(parser: OneLineParser, default: str) -> None:
+    parser.option("local_save_dir", default=default, help="folder for the parquet files and their cards")
+    parser.option("local_dir", default=None, help="old name of --local_save_dir")
 
 
 def add_output_options(parser: OneLineParser, default_save_dir: str) -> None:
-    """The options of every set: where the output goes and how a prompt is put together."""
-    parser.option("local_save_dir", default=default_save_dir, help="folder for the parquet files and their cards")
-    parser.option("local_dir", default=None, help="old name of --local_save_dir")
+    """The options of every set that is read: where the output goes and how a prompt is put together."""
+    add_folder(parser, default_save_dir)
     parser.option("hdfs_dir", default=None, help="also copy the folder there")
-    parser.option(
-        "prompt_suffix",
-        default=PROMPT_SUFFIX,
-        help="put after each problem ('' for none); default: %(default)s",
-    )
+    suffix = "put after each problem ('' for none); default: %(default)s"
+    parser.option("prompt_suffix", default=PROMPT_SUFFIX, help=suffix)
     parser.option("system_prompt", default=None, help="a system message before the problem; default: none")
     parser.option("max_rows", type=positive_int, default=None, help="keep at most this many problems of each split")
 
 
 def make_parser(dataset: DataSet, doc: str | None) -> OneLineParser:
-    parser = OneLineParser(prog=dataset.name, description=doc)
-    parser.option(
-        "local_dataset_path",
-        default=None,
-        help=f"a jsonl, json, parquet or arrow file, or a folder; default: {dataset.hub} from the hub",
-    )
+    parser = OneLineParser(dataset.name, doc or dataset.about)
+    where = f"a jsonl, json, parquet or arrow file, or a folder; default: {dataset.hub} from the hub"
+    parser.option("local_dataset_path", default=None, help=where)
     add_output_options(parser, f"~/data/{dataset.name}")
     parser.option("seed", type=int, default=None, help="with --max_rows: draw them at random; default: the first ones")
     if len(dataset.splits) > 1:
         parser.option("split", choices=list(dataset.splits), default=None, help="only this one; default: all there are")
     if set(dataset.splits) - set(dataset.train_splits):
         parser.option("repeat", type=positive_int, default=1, help="write each evaluation problem this many times")
+    for name, arguments in dataset.options.items():
+        parser.option(name, **arguments)
     return parser
 
 
@@ -103,11 +99,9 @@ def report(card: Mapping[str, Any], path: Path) -> str:
 
 def run(dataset: DataSet, argv: list[str] | None = None, doc: str | None = None) -> int:
     """The whole of a command: options, source, rows, files, a line a split. Returns the exit code."""
-    return run_options(dataset, make_parser(dataset, doc).parse_args(argv))
-
-
-def run_options(dataset: DataSet, options: argparse.Namespace) -> int:
-    """`run` for options that are parsed already."""
+    options = make_parser(dataset, doc).parse_args(argv)
+    chosen = {name: getattr(options, name) for name in dataset.options}
+    dataset = replace(dataset, parse=functools.partial(dataset.parse or parse_row, **chosen))
     try:
         files, folder = prepare(dataset, options)
         refuse_to_overwrite([path for _, path, _ in files], [options.local_dataset_path])

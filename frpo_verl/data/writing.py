@@ -1,0 +1,152 @@
+"""verl's rows, and the parquet files and cards that they are written to.
+
+Every file has the same columns and types (`SCHEMA`), because verl concatenates all files of `data.train_files` and of
+`data.val_files`.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterable, Mapping
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from ..files import Content, write_together
+from .examples import InputError
+
+PROMPT_SUFFIX = r"Let's think step by step and output the final answer within \boxed{}."  # arXiv 2601.10201
+EXTRA_INFO = [
+    ("split", pa.string()),
+    ("index", pa.int64()),  # row number in the source, from 0
+    ("id", pa.string()),  # the source's own id, or NAME/SPLIT/INDEX
+    ("question", pa.string()),  # without suffix
+    ("answer", pa.string()),  # the source's worked solution, or its answer as it stood
+    ("subject", pa.string()),
+    ("level", pa.string()),
+    ("repeat", pa.int64()),  # 0 .. N-1 under --repeat N
+]
+SCHEMA = pa.schema(
+    [
+        ("data_source", pa.string()),
+        ("prompt", pa.list_(pa.struct([("role", pa.string()), ("content", pa.string())]))),
+        ("ability", pa.string()),
+        ("reward_model", pa.struct([("style", pa.string()), ("ground_truth", pa.string())])),
+        ("extra_info", pa.struct(EXTRA_INFO)),
+    ]
+)
+
+
+def make_row(
+    *,
+    data_source: str,
+    question: str,
+    ground_truth: str,
+    split: str,
+    index: int,
+    id: str | None = None,
+    answer: str | None = None,
+    subject: str | None = None,
+    level: str | None = None,
+    repeat: int = 0,
+    prompt_suffix: str = PROMPT_SUFFIX,
+    system_prompt: str | None = None,
+    ability: str = "math",
+) -> dict[str, Any]:
+    """One row as verl's RLHFDataset reads it; the user message is `question`, a space and `prompt_suffix`."""
+    content = f"{question} {prompt_suffix}" if prompt_suffix else question
+    messages = [{"role": "system", "content": system_prompt}] if system_prompt else []
+    return {
+        "data_source": data_source,
+        "prompt": [*messages, {"role": "user", "content": content}],
+        "ability": ability,
+        "reward_model": {"style": "rule", "ground_truth": ground_truth},
+        "extra_info": {
+            "split": split,
+            "index": index,
+            "id": id,
+            "question": question,
+            "answer": answer,
+            "subject": subject,
+            "level": level,
+            "repeat": repeat,
+        },
+    }
+
+
+def sha256(path: Path) -> str:
+    digest = hashlib.sha256()
+    with open(path, "rb") as file:
+        for block in iter(lambda: file.read(1 << 20), b""):
+            digest.update(block)
+    return digest.hexdigest()
+
+
+def refuse_to_overwrite(targets: Iterable[Path], sources: Iterable[str | Path | None] = ()) -> None:
+    """Raise InputError where a target is a file that is read, or one that these scripts have not written (no card beside it)."""
+    read = {Path(source).expanduser().resolve() for source in sources if source is not None}
+    for path in targets:
+        if path.resolve() in read:
+            raise InputError(f"{path} is read and would be overwritten: choose another --local_save_dir")
+        if path.exists() and not path.with_suffix(".card.json").exists():
+            raise InputError(
+                f"{path} is there and was not written by these scripts (no {path.stem}.card.json beside it): choose "
+                "another --local_save_dir, or move it away"
+            )
+
+
+def write_rows(
+    rows: Iterable[Mapping[str, Any]], path: str | Path, card: Mapping[str, Any], schema: pa.Schema = SCHEMA
+) -> dict[str, Any]:
+    """Write row dicts to `path` (parquet) and `card`, with `rows_out` and `sha256` added, to `NAME.card.json` beside it.
+
+    `schema` may extend SCHEMA by columns; keep the shared ones as they are, for verl concatenates files. Returns the card.
+    Raises InputError, and leaves what was there before, if there is no row or a row does not fit the schema.
+    """
+    return write_files([(rows, Path(path), card)], schema)[0]
+
+
+def write_files(
+    files: list[tuple[Iterable[Mapping[str, Any]], Path, Mapping[str, Any]]], schema: pa.Schema = SCHEMA
+) -> list[dict[str, Any]]:
+    """`write_rows` for several files: all are written out before the first is renamed into place."""
+    cards = []
+    contents: dict[str | Path, Content] = {}
+    for rows, path, card in files:
+        written = {**card, "file": path.name}
+        cards.append(written)
+
+        def data(temporary: Path, rows=rows, path=path, written=written) -> None:
+            written |= {"rows_out": write_parquet(rows, temporary, path, schema), "sha256": sha256(temporary)}
+
+        def described(temporary: Path, written=written) -> None:
+            temporary.write_text(json.dumps(written, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+
+        contents |= {path: data, path.with_suffix(".card.json"): described}
+    try:
+        write_together(contents)
+    except OSError as error:
+        raise InputError(f"cannot write {error.filename or files[0][1]}: {error.strerror or error}") from None
+    return cards
+
+
+def write_parquet(rows: Iterable[Mapping[str, Any]], target: Path, name: Path, schema: pa.Schema) -> int:
+    """Write rows to `target`, 8192 at a time; returns how many. `name` stands for the file in errors."""
+    count, left = 0, iter(rows)
+    with pq.ParquetWriter(target, schema, compression="zstd") as writer:
+        while batch := list(islice(left, 8192)):
+            unknown = {key for row in batch for key in row} - set(schema.names)
+            if unknown:
+                raise InputError(f"{name}: column {min(unknown)!r} is not in the schema ({', '.join(schema.names)})")
+            try:
+                writer.write_table(pa.Table.from_pylist(batch, schema=schema))
+            except (pa.ArrowException, TypeError, UnicodeEncodeError) as error:
+                raise InputError(f"{name}: a row does not fit the schema: {' '.join(str(error).split())}") from None
+            count += len(batch)
+    if not count:
+        raise InputError(f"nothing to write to {name}: no row was left")
+    return count
