@@ -141,11 +141,15 @@ def main(argv: list[str] | None = None) -> int:
                 status = entry.status
             print(f"  {entry.module}{'.' + entry.name if entry.name else ''}\n      {status}: {entry.reason}")
         problems += hooks.troubles()
-        from . import health
+        from . import health, selftest
 
         failures = health.failures_of("driver")
         print(f"\nself-test          {'passes' if not failures else f'{len(failures)} of its checks fail'}")
         problems += [f"self-test: {failure}" for failure in failures]
+        if not failures and selftest.hands_batch_over():
+            print(
+                "batch              this verl hands it to estimators: the wrap of compute_advantage is there for metrics only"
+            )
 
     print()
     for problem in problems:

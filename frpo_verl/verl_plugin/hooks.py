@@ -31,7 +31,9 @@ class Seam:
     known: dict[str, str] = field(default_factory=dict)  # first 16 hex digits of the source's sha256 -> verl versions
     only_cpu: bool = False
     package: str = ""  # a package beside verl without which the module cannot be imported
-    status: str = "pending"  # pending | applied | unknown source | failed: ...
+    moved_to: str = ""  # where a later verl keeps it, if it does: the first of the two that has it is wrapped, once
+    optional: bool = False  # a verl without the place has nothing to wrap
+    status: str = "pending"  # pending | applied | unknown source | absent: ... | failed: ...
     source_hash: str = ""
 
     @property
@@ -39,6 +41,11 @@ class Seam:
         """Whether this machine can have the place at all."""
         absent = self.package and importlib.util.find_spec(self.package) is None
         return not absent and (cpu_mode() or not self.only_cpu)
+
+    @property
+    def modules(self) -> list[str]:
+        """The modules of verl in which it may stand, the newest place first."""
+        return [name for name in (self.moved_to, self.module) if name]
 
     @property
     def label(self) -> str:
@@ -82,11 +89,13 @@ def seam(
     known: dict[str, str],
     only_cpu: bool = False,
     package: str = "",
+    moved_to: str = "",
+    optional: bool = False,
 ):
     """Wrap `module.name`: the decorated function gets the original first, then the call's arguments."""
 
     def decorate(function):
-        SEAMS.append(Seam(module, name, function, upstream, reason, known, only_cpu, package))
+        SEAMS.append(Seam(module, name, function, upstream, reason, known, only_cpu, package, moved_to, optional))
         return function
 
     return decorate
@@ -116,8 +125,16 @@ def _apply(entry: Seam, module) -> None:
             entry.status = "applied"
             return
         *path, attribute = entry.name.split(".")
-        owner = functools.reduce(getattr, path, module)
-        original = getattr(owner, attribute)
+        try:
+            owner = functools.reduce(getattr, path, module)
+            original = getattr(owner, attribute)
+        except AttributeError as error:
+            if module.__name__ == entry.moved_to:
+                return  # it is in its old place still
+            if not entry.optional:
+                raise
+            entry.status = f"absent: {error}"
+            return
         entry.source_hash = source_hash(original)
 
         @functools.wraps(original)
@@ -147,7 +164,8 @@ def install() -> None:
     for entry in SEAMS:
         if not entry.active:
             continue
-        by_module.setdefault(entry.module, []).append(entry)
+        for module_name in entry.modules:
+            by_module.setdefault(module_name, []).append(entry)
     for module_name, entries in by_module.items():
 
         def hook(module, entries=entries):
@@ -168,11 +186,12 @@ def unknown() -> list[Seam]:
 
 
 def import_all() -> None:
-    """Import every module of the table, so that the doctor sees each seam applied or failed."""
-    for module_name in dict.fromkeys(e.module for e in SEAMS if e.active):
-        try:
-            importlib.import_module(module_name)
-        except Exception as error:  # noqa: BLE001
-            for entry in SEAMS:
-                if entry.module == module_name and entry.status == "pending":
-                    entry.status = f"failed: cannot import {module_name}: {type(error).__name__}: {error}"
+    """Import every module of the table, so that the doctor sees each seam applied, absent or failed."""
+    for entry in SEAMS:
+        for module_name in entry.modules if entry.active else ():
+            try:
+                importlib.import_module(module_name)
+            except Exception as error:  # noqa: BLE001
+                if module_name == entry.module and entry.status == "pending":
+                    word = "absent" if entry.optional else "failed"
+                    entry.status = f"{word}: cannot import {module_name}: {type(error).__name__}: {error}"

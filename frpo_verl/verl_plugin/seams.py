@@ -76,6 +76,7 @@ def register_rollout_replica(module):
     upstream="trainer/ppo/ray_trainer.py:187",
     reason="a registered estimator gets rewards and mask only; the batch has old_log_probs and ref_log_prob",
     known={"314695381c755264": "0.9.0, 0.9.1"},
+    moved_to="verl.trainer.ppo.trainer_utils",  # verl#7237; ray_trainer goes on handing it out
 )
 def compute_advantage(original, *args, **kwargs):
     from . import advantages
@@ -218,6 +219,7 @@ def v1_dataloader(original, self, *args, **kwargs):
     upstream="trainer/ppo/ray_trainer.py:300",
     reason="the same in the legacy trainer",
     known={"882573177494e91b": "0.9.0, 0.9.1"},
+    optional=True,
 )
 def legacy_trainer(original, self, config, *args, **kwargs):
     from . import checks

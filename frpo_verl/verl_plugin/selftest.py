@@ -89,13 +89,40 @@ def other_estimators() -> None:
 
 
 def advantage_of_other_trainers() -> None:
-    import numpy as np
-    from tensordict import TensorDict
-    from verl.protocol import DataProto
-    from verl.trainer.ppo import ray_trainer
+    from verl.trainer.ppo.v1 import utils
 
     config = toy.configuration()
     run.remember(config)
+    data = utils.compute_advantage(toy_data(), adv_estimator="frpo", num_repeat=1, config=config.algorithm)
+    came = [row[: len(mask)].tolist() for row, mask in zip(data.batch["advantages"], toy.MASKS, strict=True)]
+    expect("advantages of adv_estimator=frpo", toy.frpo(outcomes=toy.single_output_outcome()), came)
+
+
+def hands_batch_over() -> bool:
+    """Whether this verl passes an estimator the batch if it asks for it (verl#7473): one wrap less is needed then."""
+    from verl.trainer.ppo import core_algos
+    from verl.trainer.ppo.v1 import utils
+
+    name, given = "frpo_verl_asks_for_the_batch", []
+
+    def asks(token_level_rewards, response_mask, batch=None, non_tensor_batch=None, **_):
+        given.append(batch is not None and non_tensor_batch is not None)
+        return token_level_rewards, token_level_rewards
+
+    core_algos.ADV_ESTIMATOR_REGISTRY[name] = asks
+    try:
+        getattr(utils.compute_advantage, "__wrapped__", utils.compute_advantage)(toy_data(), name, config=None)
+    finally:
+        core_algos.ADV_ESTIMATOR_REGISTRY.pop(name)
+    return given == [True]
+
+
+def toy_data():
+    """The toy batch as the trainers below V1 hold it."""
+    import numpy as np
+    from tensordict import TensorDict
+    from verl.protocol import DataProto
+
     batch = {
         "responses": toy.padded(toy.RESPONSES),
         "response_mask": toy.padded(toy.MASKS),
@@ -103,10 +130,7 @@ def advantage_of_other_trainers() -> None:
         "old_log_probs": toy.padded(toy.OLD),
         "ref_log_prob": toy.padded(toy.REF),
     }
-    data = DataProto(TensorDict(batch, batch_size=len(toy.KEYS)), {"uid": np.array(toy.UIDS, dtype=object)})
-    data = ray_trainer.compute_advantage(data, adv_estimator="frpo", num_repeat=1, config=config.algorithm)
-    came = [row[: len(mask)].tolist() for row, mask in zip(data.batch["advantages"], toy.MASKS, strict=True)]
-    expect("advantages of adv_estimator=frpo", toy.frpo(outcomes=toy.single_output_outcome()), came)
+    return DataProto(TensorDict(batch, batch_size=len(toy.KEYS)), {"uid": np.array(toy.UIDS, dtype=object)})
 
 
 def reference_wanted() -> None:
@@ -131,10 +155,14 @@ class _Unbuilt:
 
 
 def runs_remembered() -> None:
-    from verl.trainer.ppo import ray_trainer
     from verl.trainer.ppo.v1 import trainer_base
 
-    for trainer in (trainer_base.PPOTrainer, ray_trainer.RayPPOTrainer):
+    trainers = [trainer_base.PPOTrainer]
+    with contextlib.suppress(ImportError):  # a verl without the legacy trainer
+        from verl.trainer.ppo.ray_trainer import RayPPOTrainer
+
+        trainers.append(RayPPOTrainer)
+    for trainer in trainers:
         run.forget()
         config = toy.configuration()
         with contextlib.suppress(_Stop, TypeError):
@@ -334,7 +362,7 @@ DRIVER: dict[str, Callable[[], None]] = {
     "trainer.ppo.v1: PPOTrainer._compute_advantage": v1_advantage,
     "trainer.ppo.v1: the responses and the tokenizer for steps": v1_lines,
     "trainer.ppo.v1: compute_advantage of verl's own estimators": other_estimators,
-    "trainer.ppo.ray_trainer.compute_advantage": advantage_of_other_trainers,
+    "trainer.ppo: compute_advantage": advantage_of_other_trainers,
     "utils.tracking.FileLogger": metrics_file,
     "utils.checkpoint.find_latest_ckpt_path": checkpoint_tracker,
     "experimental.agent_loop: registry": agent_loops,

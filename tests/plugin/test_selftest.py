@@ -15,7 +15,7 @@ import verl_edits
 from frpo_verl.verl_plugin import health, hooks, metrics, run, selftest, selftest_toy
 
 WRAPPED = {  # what is taken out -> the check that says so
-    "verl.trainer.ppo.ray_trainer.compute_advantage": "trainer.ppo.ray_trainer.compute_advantage",
+    "verl.trainer.ppo.ray_trainer.compute_advantage": "trainer.ppo: compute_advantage",
     "verl.trainer.ppo.v1.utils.compute_advantage_for_multi_trajectories": "PPOTrainer._compute_advantage",
     "verl.trainer.ppo.v1.trainer_base.PPOTrainer._compute_advantage": "the responses and the tokenizer",
     "verl.trainer.ppo.metric_utils.compute_data_metrics": "PPOTrainer._compute_advantage",
@@ -154,9 +154,47 @@ def judged(tmp_path_factory):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("edit", verl_edits.HARMLESS)
+@pytest.mark.parametrize("edit", [*verl_edits.HARMLESS, *verl_edits.NEXT])
 def test_a_harmless_edit_of_verl_passes(judged, edit):
     assert judged[edit] == []
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("edit", verl_edits.NEXT)
+def test_the_doctor_on_what_the_next_verl_may_be(tmp_path, edit):
+    folder = verl_edits.write_copy(tmp_path, verl_edits.NEXT[edit])
+    env = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": os.pathsep.join([str(folder), *sys.path])}
+    command = [sys.executable, "-W", "ignore", "-m", "frpo_verl", "doctor"]
+    result = subprocess.run(command, capture_output=True, text=True, timeout=300, env=env)
+    assert result.returncode == 0 and "self-test          passes" in result.stdout, result.stdout[-3000:]
+    assert ("this verl hands it to estimators" in result.stdout) == ("estimators are given the batch" in edit)
+    assert ("absent: " in result.stdout) == ("without the legacy trainer" in edit)
+
+
+HANDED_OVER = """
+import sys
+from verl.trainer.ppo.v1 import utils
+from frpo_verl.verl_plugin import run, selftest, selftest_toy as toy
+assert utils.compute_advantage.__wrapped__.__module__ == sys.argv[1], utils.compute_advantage.__wrapped__.__module__
+assert not hasattr(utils.compute_advantage.__wrapped__, "__wrapped__")
+config = toy.configuration()
+run.remember(config)
+data = selftest.toy_data()
+data = utils.compute_advantage.__wrapped__(data, "frpo", num_repeat=1, config=config.algorithm)
+came = [row[: len(mask)].tolist() for row, mask in zip(data.batch["advantages"], toy.MASKS, strict=True)]
+toy.expect("advantages", toy.frpo(outcomes=toy.single_output_outcome()), came)
+print("the same")
+"""
+
+
+@pytest.mark.slow
+def test_a_verl_that_hands_the_batch_over_needs_no_wrap_of_compute_advantage(tmp_path):
+    moved, given = verl_edits.NEXT["compute_advantage in trainer_utils"], verl_edits.GIVEN
+    folder = verl_edits.write_copy(tmp_path, [*moved, ("trainer/ppo/trainer_utils.py", *given)])
+    env = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": os.pathsep.join([str(folder), *sys.path])}
+    command = [sys.executable, "-W", "ignore", "-c", HANDED_OVER, "verl.trainer.ppo.trainer_utils"]
+    result = subprocess.run(command, capture_output=True, text=True, timeout=300, env=env)
+    assert result.stdout.endswith("the same\n"), result.stderr[-3000:]
 
 
 @pytest.mark.slow

@@ -33,6 +33,63 @@ HARMLESS: dict[str, list[tuple[str, str, str]]] = {
     ],
     "comment in compute_advantage": [(TRAINER, "# prepare response group", "# the groups of responses")],
 }
+GIVEN = (  # verl#7473
+    "        # calculate advantage estimator\n",
+    """        import inspect
+
+        asked = inspect.signature(adv_estimator_fn).parameters
+        if "batch" in asked:
+            adv_kwargs["batch"] = data.batch
+        if "non_tensor_batch" in asked:
+            adv_kwargs["non_tensor_batch"] = data.non_tensor_batch
+        # calculate advantage estimator
+""",
+)
+
+
+def _installed(file: str) -> str:
+    return (Path(importlib.util.find_spec("verl").origin).parent / file).read_text()
+
+
+def _moved() -> list[tuple[str, str, str]]:
+    """verl#7237: three functions in a module of their own, and handed out from where they were."""
+    text = _installed(TRAINER)
+    first = text[text.index("def apply_kl_penalty(") : text.index("def compute_spec_decode_metrics(")]
+    second = text[text.index("def compute_advantage(") : text.index(LEGACY_CLASS)]
+    head = (
+        "from typing import Optional\n\nimport torch\n\nfrom verl import DataProto\nfrom verl.trainer.config import AlgoConfig\n"
+        "from verl.trainer.ppo import core_algos\nfrom verl.trainer.ppo.core_algos import AdvantageEstimator\n"
+        "from verl.utils.torch_functional import masked_mean\n\n\n"
+    )
+    names = "from verl.trainer.ppo.trainer_utils import "
+    return [
+        ("trainer/ppo/trainer_utils.py", "", head + first + second),
+        (TRAINER, first, ""),
+        (TRAINER, second, ""),
+        (TRAINER, "from verl.utils import tensordict_utils as tu\n", f"{names}apply_kl_penalty, compute_advantage, compute_response_mask\nfrom verl.utils import tensordict_utils as tu\n"),
+        (V1_UTILS, "from verl.trainer.ppo.ray_trainer import compute_advantage", f"{names}compute_advantage"),
+        (V1, "from verl.trainer.ppo.ray_trainer import apply_kl_penalty, ", f"{names}apply_kl_penalty\nfrom verl.trainer.ppo.ray_trainer import "),
+    ]  # fmt: skip
+
+
+def _without_the_legacy_trainer() -> list[tuple[str, str, str]]:
+    text = _installed(TRAINER)
+    return [(TRAINER, text[text.index(LEGACY_CLASS) :], "")]
+
+
+NEXT: dict[str, list[tuple[str, str, str]]] = {
+    "compute_advantage in trainer_utils": _moved(),
+    "estimators are given the batch": [(TRAINER, *GIVEN)],
+    "without the legacy trainer": _without_the_legacy_trainer(),
+    "hooks before the advantage": [  # verl#7894
+        (
+            V1,
+            "        # 3. compute advantages\n",
+            '        for hook in self.config.trainer.get("pre_advantage_hooks") or []:\n'
+            "            data = hook(data)\n        # 3. compute advantages\n",
+        )
+    ],
+}
 HARMFUL: dict[str, list[tuple[str, str, str]]] = {
     "argument of compute_advantage renamed": [
         (TRAINER, "    adv_estimator: AdvantageEstimator,\n    gamma: float = 1.0", "    estimator: AdvantageEstimator,\n    gamma: float = 1.0"),
@@ -63,16 +120,18 @@ def write_copy(folder: Path, edits: list[tuple[str, str, str]]) -> Path:
     installed = Path(importlib.util.find_spec("verl").origin).parent
     texts: dict[str, str] = {}
     for file, old, new in edits:
-        text = texts.get(file) or (installed / file).read_text()
+        text = texts.get(file) or ((installed / file).read_text() if old else "")
         if old not in text:
             raise ValueError(f"{file} of the installed verl has no {old!r}")
-        texts[file] = text.replace(old, new)
+        texts[file] = text.replace(old, new) if old else new
     package = folder / "verl"
     shutil.copytree(installed, package, copy_function=os.symlink, ignore=shutil.ignore_patterns("__pycache__"))
     for file, text in texts.items():
         link = package / file
-        assert link.is_symlink() and not link.parent.is_symlink(), link  # or else the installed verl would be edited
-        link.unlink()
+        assert not link.parent.is_symlink() and (link.is_symlink() or not link.exists()), (
+            link
+        )  # the installed verl stays
+        link.unlink(missing_ok=True)
         link.write_text(text)
     return folder
 
@@ -111,7 +170,7 @@ def main() -> None:
     torch.set_num_threads(1)
     work, wanted = Path(sys.argv[1]), sys.argv[2:]
     answers = {}
-    for number, (name, edits) in enumerate({**HARMLESS, **HARMFUL}.items()):
+    for number, (name, edits) in enumerate({**HARMLESS, **NEXT, **HARMFUL}.items()):
         if not wanted or name in wanted:
             answers[name] = judge(write_copy(work / str(number), edits))
     print(json.dumps(answers))
