@@ -21,9 +21,10 @@ def register() -> None:
     """
     global _failure
     try:
-        from . import hooks, seams  # noqa: F401 - importing seams fills the table
+        from . import hooks, hydra_path, seams  # noqa: F401 - importing seams fills the table
 
         hooks.install()
+        hydra_path.show_recipes(sys.argv[1:])
     except Exception as error:  # noqa: BLE001
         _failure = f"{type(error).__name__}: {error}"
         print(f"frpo_verl did not load: {_failure}. Run `python -m frpo_verl doctor`.", file=sys.stderr, flush=True)

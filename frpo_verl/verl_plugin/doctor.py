@@ -12,6 +12,7 @@ import warnings
 from importlib import metadata
 
 from .. import methods
+from . import hydra_path
 from .cpu import vllm_cpu
 from .hooks import cpu_mode
 
@@ -105,6 +106,10 @@ def main(argv: list[str] | None = None) -> int:
     door, ok = _door()
     print(f"\ndoor               {door}")
     print(f"platform           {'cpu (VERL_PLATFORM=cpu)' if cpu_mode() else 'as verl detects it'}")
+    hiding = hydra_path.hidden_by()
+    print(
+        f"recipes            {hydra_path.warning(hiding) if hiding else 'on the search path of Hydra applications that run verl'}"
+    )
     if not ok:
         problems.append(f"door: {door}")
 

@@ -1,4 +1,7 @@
-"""Puts the recipes on Hydra's search path: `python -m verl.trainer.main_ppo +recipe=NAME` needs no other flag."""
+"""Puts the recipes on Hydra's search path: `python -m verl.trainer.main_ppo +recipe=NAME` needs no other flag.
+
+An application that does not run verl is left as it is.
+"""
 
 import sys
 
@@ -7,9 +10,11 @@ from hydra.plugins.search_path_plugin import SearchPathPlugin
 
 
 class FrpoVerlRecipes(SearchPathPlugin):
-    """Appends the package that holds `recipe/` and `method/`."""
+    """Appends the package that holds `recipe/`, `method/`, `layout/` and `check/`."""
 
     def manipulate_search_path(self, search_path: ConfigSearchPath) -> None:
+        if "verl" not in sys.modules:
+            return
         loaded = "frpo_verl" in sys.modules
         from frpo_verl.verl_plugin.door import refuse_closed
 
