@@ -1,8 +1,9 @@
 """Gradients of every method, and three steps of main_ppo, through verl's Megatron engine beside its FSDP2 engine.
 
     pip install -e '.[cpu,test,megatron-test]'
-    python benchmarks/engines.py                 # writes docs/results/engines.json and engines.md; a quarter of an hour on two cores
+    python benchmarks/engines.py                 # writes docs/results/engines.json; a quarter of an hour on two cores
     python benchmarks/engines.py --no-main-ppo   # the gradients alone
+    python benchmarks/engines.py --table         # prints what the JSON holds
 
 On a processor, in float32, with megatron-core's local layers and mbridge; a layout is tensor x pipeline parallel. See
 tests/support/engines/ for what makes Megatron run there and how a gradient is read from the weights that verl exports.
@@ -139,8 +140,7 @@ def page(result: dict) -> str:
 def write(out: Path, result: dict) -> None:
     text = json.dumps(result, indent=1)
     write_atomically(out / "engines.json", text + "\n")
-    write_atomically(out / "engines.md", page(json.loads(text)))
-    print(f"wrote {out}/engines.json and engines.md", flush=True)
+    print(f"wrote {out}/engines.json", flush=True)
 
 
 def main() -> None:
@@ -148,7 +148,10 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=ROOT / "docs/results")
     parser.add_argument("--steps", type=int, default=3)
     parser.add_argument("--no-main-ppo", action="store_true")
+    parser.add_argument("--table", action="store_true", help="run nothing; print what the JSON holds")
     args = parser.parse_args()
+    if args.table:
+        return print(page(json.loads((args.out / "engines.json").read_text())))
     if launch.missing_packages():
         parser.error(f"no {', '.join(launch.missing_packages())}: pip install -e '.[cpu,test,megatron-test]'")
     result: dict = {

@@ -7,7 +7,7 @@ A tiny model on a processor, `main_ppo` with `adv_estimator=frpo` and a checkpoi
 fault after the other: each start resumes, trains a step, meets its fault in the next one and, if it survives, trains one
 more. So each start is also what the table calls the next start of the fault before it. `tests/support/faults_inside.py` brings the
 fault about; for a kill it holds the run in the phase while this script sends SIGKILL. A start that is still there `--limit`
-seconds after its fault is ended and counted as one that hangs. Writes docs/results/faults.json and faults.md.
+seconds after its fault is ended and counted as one that hangs. Writes docs/results/faults.json; `--table` prints it.
 """
 
 from __future__ import annotations
@@ -187,7 +187,7 @@ def page(outcomes: list[Outcome]) -> str:
         "",
         "Seconds count from the fault to the end of the command. *Saved* is the step that the checkpoints' tracker names then. *Left*",
         "names processes that are still there half a minute after the end. Where there is no room, `/dev/full` stands in one file's place and",
-        "the disk itself has room: on a full file system the line is `NoRoom`. [What to expect, what to set](../faults.md).",
+        "the disk itself has room: on a full file system the line is `NoRoom`.",
         "",
         "| fault | the run | its last error line | left | saved | the next start |",
         "| --- | --- | --- | --- | --- | --- |",
@@ -206,9 +206,12 @@ def main() -> None:
     parser.add_argument("--only", nargs="*", default=[], choices=list(FAULTS), metavar="FAULT")
     parser.add_argument("--limit", type=float, default=180.0)
     parser.add_argument("--logs", type=Path, help="keep every start's output in this folder")
+    parser.add_argument("--table", action="store_true", help="run nothing; print what the JSON holds")
     args = parser.parse_args()
     file = args.out / "faults.json"
     done = {row["fault"]: Outcome(**row) for row in json.loads(file.read_text())} if file.exists() else {}
+    if args.table:
+        return print(page([done[fault] for fault in FAULTS if fault in done]))
     with tempfile.TemporaryDirectory() as folder:
         run = Run(e2e.make_inputs(Path(folder) / "inputs"), Path(folder) / "run")
         before: Outcome | None = None
@@ -237,7 +240,6 @@ def store(done: dict[str, Outcome], outcome: Outcome, out: Path) -> None:
     done[outcome.fault] = outcome
     rows = [done[fault] for fault in FAULTS if fault in done]
     write_atomically(out / "faults.json", json.dumps([asdict(o) for o in rows], indent=1) + "\n")
-    write_atomically(out / "faults.md", page(rows))
 
 
 if __name__ == "__main__":

@@ -1,8 +1,8 @@
 """What a KL placement costs as answers grow longer: regret on finite automata, whose best policy is known exactly.
 
     python benchmarks/horizon.py                         # beta 0.3, mean baseline: the figure's left half
-    python benchmarks/horizon.py --all --jobs 2          # every table of docs/results/horizon.md
-    python benchmarks/horizon.py --all --table           # write table and figure again from the JSON
+    python benchmarks/horizon.py --all --jobs 2          # every table
+    python benchmarks/horizon.py --all --table           # print the tables and draw the figure again from the JSON
     python benchmarks/horizon.py --step-sizes 1 2 --iterations 8000 --horizons 96    # longer, with smaller steps
 
 A policy is a table of logits (time x state x action), started at the reference. Each iteration samples 4 groups of 16
@@ -407,7 +407,7 @@ def main() -> None:
     parser.add_argument("--horizons", nargs="+", type=int, default=None, help="only these")
     parser.add_argument("--jobs", type=int, default=1, help="processes side by side")
     parser.add_argument("--table", action="store_true", help="train nothing; table and figure of what is there")
-    parser.add_argument("--out", type=Path, default=Path("build/horizon"), help="horizon.json, .md and .png go there")
+    parser.add_argument("--out", type=Path, default=Path("build/horizon"), help="horizon.json and .png go there")
     args = parser.parse_args()
     store = args.out / "horizon.json"
     saved = json.loads(store.read_text()) if store.exists() else {"results": {}}
@@ -425,7 +425,6 @@ def main() -> None:
             write_atomically(store, json.dumps({"machine": machine(), "results": results}, indent=1))
     shown = {c.key: results[c.key] for c in wanted if c.key in results}
     text = tables(shown) + "\n" + details(shown)
-    write_atomically(args.out / "horizon.md", text)
     picture(shown, args.out / "horizon.png")
     print(text)
 

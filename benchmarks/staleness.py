@@ -1,6 +1,6 @@
 """What stale answers do to FRPO: the exact bias of the expected gradient, and regret after training, against their age.
 
-    python benchmarks/staleness.py                            # all, into build/staleness: .json, .md and .png
+    python benchmarks/staleness.py                            # all, into build/staleness: .json and .png
     python benchmarks/staleness.py --table --out docs/results # table and figure again from the JSON
 
 An answer is s updates old when the policy that wrote it has been updated s times before the answer trains it. As verl's
@@ -315,7 +315,6 @@ def main() -> None:
                 print(key, summary(saved["training"][key]), saved["training"][key]["cpu_seconds"], "s", flush=True)
                 save()
     text = tables(saved)
-    write_atomically(args.out / "staleness.md", text)
     picture(saved, args.out / "staleness.png")
     print(text)
 

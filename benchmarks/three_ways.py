@@ -216,7 +216,6 @@ def main() -> None:
     write_atomically(store, json.dumps(saved) + "\n")
     results = [r for r in saved["runs"].values() if (r["steps"], r["lr"]) == (args.steps, args.lr)]
     text = table(results, saved["start"])
-    write_atomically(args.out / "three_ways.md", text)
     pictures(results, saved["start"], args.out)
     print(text)
 

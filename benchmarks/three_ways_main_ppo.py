@@ -13,7 +13,7 @@ Longer answers and a larger model, on a GPU (what follows the options goes to ma
 
     python benchmarks/three_ways_main_ppo.py --folder build/large --gpu --jobs 5 actor_rollout_ref.actor.optim.lr=1e-4
 
-with data and model of docs/results/gpu.md.
+with data and model of docs/results/README.md, section "On a GPU".
 """
 
 from __future__ import annotations
