@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 import torch
 from documented_metrics import assert_documented, documented
+from verl.trainer.ppo import core_algos  # noqa: F401 - first: the plugin's losses register themselves when it is imported
 from verl.utils.py_functional import rename_dict
 
 import frpo_verl
