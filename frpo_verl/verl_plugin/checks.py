@@ -10,6 +10,7 @@ import atexit
 import dataclasses
 import difflib
 import os
+import sys
 from collections.abc import Iterator
 from typing import Any
 
@@ -67,6 +68,7 @@ def check_config(config: Any) -> None:
     _check_one_value(run)
     _check_rejection(run)
     _check_left_out(run)
+    _check_whole_mini_batches(run)
     _check_kl_counted_once(run)
     _check_files(run)
     check_data(run)
@@ -91,7 +93,8 @@ def needs_reference(config: Any) -> bool:
 def prepare(config: Any) -> None:
     """Give a run of ours the class that knows our sections of `policy_loss`, by which workers know the run.
 
-    `report: true` writes the report into `run_dir` when this process, the command's own, ends.
+    `seq-mean-token-sum-norm` gets its factor: without one verl divides by the width to which a micro-batch happens to be
+    padded. `report: true` writes the report into `run_dir` when this process, the command's own, ends.
     """
     from .policy_loss_config import TARGET
 
@@ -103,6 +106,16 @@ def prepare(config: Any) -> None:
     if run.ours and OmegaConf.select(config, key) == "verl.workers.config.PolicyLossConfig":
         with open_dict(config):
             OmegaConf.update(config, key, TARGET)
+    by_width = run.get(f"{ACTOR}.loss_agg_mode") == "seq-mean-token-sum-norm"
+    if run.ours and by_width and run.get(f"{ACTOR}.loss_scale_factor") is None:
+        longest = int(run.get("data.max_response_length", 512))
+        OmegaConf.update(config, f"{ACTOR}.loss_scale_factor", longest)
+        print(
+            f"frpo_verl: {ACTOR}.loss_scale_factor={longest} (data.max_response_length), because verl would divide each "
+            "micro-batch by its own padded length; set it for another constant",
+            file=sys.stderr,
+            flush=True,
+        )
 
 
 def begin(config: Any) -> None:
@@ -301,6 +314,24 @@ def _check_rejection(run: Run) -> None:
                 f"over an answer of {_typed(method)} would miss them: reject whole answers (seq_mean_k3, seq_max_k2, ...) or "
                 "set it to null"
             )
+
+
+def _check_whole_mini_batches(run: Run) -> None:
+    """Where answers are averaged, verl divides by the mini-batch as typed, empty rows that fill its last one up included."""
+    batch, mini = int(run.get("data.train_batch_size", 0)), int(run.get(f"{ACTOR}.ppo_mini_batch_size", 0))
+    if batch == 0 or mini == 0 or run.get("trainer.val_only", False):
+        return
+    mode = str(run.get(f"{ACTOR}.loss_agg_mode", "token-mean"))
+    by_answer = mode.startswith("seq-mean") or (run.loss and "one_value" in run.loss.all_needs(run.loss_settings))
+    v1, trainer = run.get("trainer.use_v1", True), run.get("trainer.v1.trainer_mode", "sync")
+    prompts = batch // int(run.get(f"trainer.v1.{trainer}.parameter_sync_step", 1))
+    if prompts % mini and (by_answer or not v1):
+        what = "verl fills it up with empty rows, which a mean over answers counts" if v1 else "verl stops at that"
+        raise ConfigError(
+            f"{ACTOR}.ppo_mini_batch_size={mini} does not divide the {prompts} prompts of an update "
+            f"(data.train_batch_size={batch}), and its last mini-batch is not full: {what}; set it to a divisor of "
+            f"{prompts}"
+        )
 
 
 def _check_left_out(run: Run) -> None:

@@ -18,19 +18,6 @@ def close(a, b, tol=1e-10):
         torch.testing.assert_close(x, y, rtol=0, atol=tol)
 
 
-@pytest.mark.parametrize("agg", ["token-mean", "seq-mean-token-sum", "seq-mean-token-mean"])
-@pytest.mark.parametrize("loss_mode", ["vanilla", *methods.of_kind("policy_loss")])
-def test_micro_batches_change_nothing(loss_mode, agg):
-    rows = make_rows()
-    config = actor_config(policy_loss={"loss_mode": loss_mode}, loss_agg_mode=agg)
-    loss, _, whole = gradients(rows, config)
-    assert any(g.abs().max() > 1e-6 for g in whole)
-    for pieces in (2, 8):
-        other, _, cut = gradients(rows, config, pieces)
-        assert other == pytest.approx(loss, abs=1e-10)
-        close(whole, cut)
-
-
 @pytest.mark.parametrize("variant", names.RPG_VARIANTS)
 @pytest.mark.parametrize("prefix", ["rpg_", "rpg_rf_"])
 @pytest.mark.parametrize("reference", ["old", "ref"])

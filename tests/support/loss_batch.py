@@ -57,7 +57,9 @@ def actor_config(**overrides):
     return omega_conf_to_dataclass(OmegaConf.merge(base, overrides))
 
 
-def micro_batch(rows, batch_num_tokens: int, global_batch_size: int, reference: bool = True) -> TensorDict:
+def micro_batch(
+    rows, batch_num_tokens: int, global_batch_size: int, reference: bool = True, dp_size: int = 1
+) -> TensorDict:
     columns = {
         "prompts": nested([torch.ones(PROMPT, dtype=torch.long)] * len(rows)),
         "responses": nested([r["tokens"] for r in rows]),
@@ -66,7 +68,7 @@ def micro_batch(rows, batch_num_tokens: int, global_batch_size: int, reference: 
         if name != "ref_log_prob" or reference:
             columns[name] = nested([r[name] for r in rows])
     data = TensorDict(columns, batch_size=len(rows))
-    tu.assign_non_tensor(data, dp_size=1, batch_num_tokens=batch_num_tokens, global_batch_size=global_batch_size)
+    tu.assign_non_tensor(data, dp_size=dp_size, batch_num_tokens=batch_num_tokens, global_batch_size=global_batch_size)
     return data
 
 
