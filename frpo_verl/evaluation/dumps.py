@@ -125,10 +125,12 @@ def is_correct(value: Any, threshold: float | None) -> bool | None:
     """
     if isinstance(value, (list, tuple)) and len(value) == 1:
         value = value[0]
+    if isinstance(value, str):  # verl's older trainer writes numpy values as text
+        value = (
+            {"True": True, "False": False, "None": None}[value] if value in ("True", "False", "None") else float(value)
+        )
     if value is None or (isinstance(value, float) and math.isnan(value)):
         return None
-    if isinstance(value, str):  # verl's older trainer writes numpy values as text
-        value = {"True": True, "False": False}[value] if value in ("True", "False") else float(value)
     if not isinstance(value, (bool, int, float)):
         raise ValueError(value)
     if threshold is not None:

@@ -69,8 +69,7 @@ class Run:
     @property
     def last_step(self) -> int:
         """The last step that any metric or validation was recorded for."""
-        curves = [*self.series.values(), *self.held_out.values()]
-        return max([points[-1][0] for points in curves if points] + list(self.validations), default=0)
+        return max([step for step, data in self.steps.items() if data] + list(self.validations), default=0)
 
 
 def metric_files(folder: Path) -> list[Path]:
@@ -148,6 +147,16 @@ def curve(steps: dict[int, dict[str, float]], name: str) -> list[tuple[int, floa
 def is_finite(value: float) -> bool:
     """Whether a value can be drawn and squared; beyond float32 by far it is as good as infinite."""
     return abs(value) <= 1e100
+
+
+def never_finite(runs: Iterable[dict[int, dict[str, float]]], names: Iterable[str]) -> str | None:
+    """A line on the first of the metrics that was logged, where none of its values is finite; else None."""
+    tables = list(runs)
+    for name in names:
+        values = [data[name] for steps in tables for data in steps.values() if name in data]
+        if values:
+            return None if any(map(is_finite, values)) else f"{name}: all {len(values)} values are nan or inf"
+    return None
 
 
 def add_truncation(steps: dict[int, dict[str, float]], limit: Any) -> None:
@@ -251,6 +260,9 @@ def load_run(path: str | Path, data: Iterable[str | Path] | None = None, name: s
             if points:
                 run.series[quantity], run.keys[quantity] = points, key
                 break
+        else:
+            broken = never_finite([run.steps], candidates)
+            run.notes += [broken] if broken else []
     run.held_out = held_out_curves(run.steps)
     run.config = config
     run.environment = read_environment(folder)
@@ -267,7 +279,7 @@ def load_run(path: str | Path, data: Iterable[str | Path] | None = None, name: s
     run.answers, notes = read_answers(inside if inside.is_dir() else _named_folder(config, "answers_dir") or inside)
     run.notes += notes
     run.remarks += [note] if note else []
-    if not run.series and not run.held_out and not run.validations:
+    if not any(run.steps.values()) and not run.validations:
         raise RunError(f"RUN {path}: no step in it yet; wait for the first one, or see train.log for what stopped it")
     return run
 

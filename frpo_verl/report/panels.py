@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from .charts import COLOURS, Chart, Line
-from .collect import is_finite, source_label
+from .collect import is_finite, never_finite, source_label
 from .metrics import CLIP, ENTROPY, GROUPS, KL, LENGTH, MEMORY, REGULARISER, REWARD, TIME, Metric
 from .subjects import Curve, Subject, at_end
 
@@ -37,8 +37,9 @@ def over_steps(metric: Metric, subjects: Sequence[Subject]) -> Chart:
         found = subject.curve(*metric.names)
         if found is not None and not (metric.key == "memory_device" and not any(found.values)):
             lines.append(Line(subject.name, found, **looks(i)))
+    broken = None if lines else never_finite([run.steps for s in subjects for run in s.runs], metric.names)
     return Chart(
-        metric.key, metric.title, metric.unit, lines, metric.text, metric.missing,
+        metric.key, metric.title, metric.unit, lines, metric.text, broken or metric.missing,
         zero=metric.zero, share=metric.share, legend=False,
     )  # fmt: skip
 

@@ -252,7 +252,7 @@ def test_split_uid():
     "value,threshold,expected",
     [
         (True, None, True), (0, None, False), (1.0, None, True), (-1.0, None, False), ([1], None, True),
-        (None, None, None), (float("nan"), None, None), (0.5, 0.5, True), (0.4, 0.5, False),
+        (None, None, None), (float("nan"), None, None), ("nan", None, None), ("nan", 0.5, None), ("None", None, None), (["nan"], None, None), (0.5, 0.5, True), (0.4, 0.5, False),
         ("True", None, True), ("False", None, False), ("1.0", None, True), ("0.3", 0.2, True),
     ],
 )  # fmt: skip

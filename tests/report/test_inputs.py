@@ -63,9 +63,29 @@ def test_an_event_file_that_is_cut_off_is_read_up_to_there(tmp_path):
     assert not steps and notes == [f"{file.name}: no number could be read from it"]
 
 
+@pytest.mark.parametrize("part", ["length", "checksum of the length", "event", "checksum of the event"])
+def test_a_damaged_byte_in_an_event_file_is_named_and_what_follows_is_read(tmp_path, part):
+    write_events(tmp_path, {step: {"critic/score/mean": step / 8} for step in range(1, 6)})
+    (file,) = event_files(tmp_path)
+    content = bytearray(file.read_bytes())
+    places = [0]
+    while places[-1] < len(content):
+        places.append(places[-1] + 16 + int.from_bytes(content[places[-1] : places[-1] + 8], "little"))
+    third = places[-4]  # of the last five records
+    offset = {"length": 1, "checksum of the length": 9, "event": 14, "checksum of the event": places[-3] - third - 2}[
+        part
+    ]
+    content[third + offset] ^= 0xFF
+    file.write_bytes(content)
+    steps, notes = read_events([file])
+    assert {step: data["critic/score/mean"] for step, data in steps.items()} == {s: s / 8 for s in (1, 2, 4, 5)}
+    assert notes == [f"{file.name}: a damaged record at byte {third} left out, what follows is read"]
+    assert collect.load_run(tmp_path).notes == notes
+
+
 def test_without_tensorboard_one_line_says_so(tmp_path, monkeypatch):
     (tmp_path / "events.out.tfevents.1").write_bytes(b"")
-    monkeypatch.setitem(__import__("sys").modules, "tensorboard.backend.event_processing.event_file_loader", None)
+    monkeypatch.setitem(__import__("sys").modules, "tensorboard.compat.proto.event_pb2", None)
     assert read_events(event_files(tmp_path)) == ({}, ["1 TensorBoard event files not read: pip install tensorboard"])
 
 

@@ -82,6 +82,19 @@ def test_table_before_and_after(tmp_path):
     assert collect.source_label(run, "(unknown)") == "arithmetic"
 
 
+def test_a_run_of_which_no_value_is_finite_is_said_to_be_that(tmp_path, capsys):
+    """It is no run without a step, and its charts do not say that nothing was logged."""
+    nan = {"critic__score__mean": float("nan"), "frpo__kl_to_ref__k1": None, "actor__entropy": float("inf")}
+    (tmp_path / "metrics.jsonl").write_text("".join(line(step, **nan) for step in (1, 2, 3)))
+    assert cli.main([str(tmp_path)]) == 0
+    out, page = capsys.readouterr().out, (tmp_path / "report.html").read_text()
+    for name in ("critic/score/mean", "frpo/kl_to_ref/k1", "actor/entropy"):
+        assert f"{name}: all 3 values are nan or inf" in " ".join(out.split())
+        assert page.count(f"{name}: all 3 values are nan or inf") == 2  # in its chart's place, and among the notes
+    assert ": 3 steps" in out and "Numbers that are not finite" in page
+    assert "no critic/score/mean in the metrics" not in page and "no frpo/kl_to_ref/k3 in the metrics" in page
+
+
 def test_reward_from_acc_where_there_is_no_reward(tmp_path):
     (tmp_path / "metrics.jsonl").write_text(
         line(0, **{"val-core__gsm8k__acc__mean@4": 0.1, "val-core__gsm8k__acc__best@4__mean": 0.9})
