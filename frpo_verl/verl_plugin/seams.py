@@ -124,6 +124,19 @@ def compute_data_metrics(original, *args, **kwargs):
     return {**found, **metrics.cut_off(kwargs["batch"] if "batch" in kwargs else args[0]), **metrics.take()}
 
 
+@seam(
+    "verl.trainer.ppo.metric_utils",
+    "bootstrap_metric",
+    upstream="trainer/ppo/metric_utils.py:805",
+    reason="a thousand Python calls for each problem, variable and number of tries: minutes in which every GPU waits",
+    known={"7fbfa798df6c8128": "0.9.0, 0.9.1"},
+)
+def bootstrap_metric(original, *args, **kwargs):
+    from . import validation
+
+    return validation.bootstrap(original, args, kwargs)
+
+
 # ---------------------------------------------------------------------------------------------- losses
 
 

@@ -354,6 +354,28 @@ def checkpoint_tracker() -> None:
     expect("checkpoint behind an empty tracker file", str(complete), came)
 
 
+def bootstrap_digits() -> None:
+    import inspect
+
+    import numpy as np
+    from verl.trainer.ppo import metric_utils
+
+    from . import validation
+
+    run.remember(toy.configuration())
+    state, ours = np.random.get_state(), metric_utils.bootstrap_metric
+    validation._draws.cache_clear()
+    try:
+        came, wanted = (
+            [list(pair) for pair in bootstrap(data=[0.0, 1.0, 0.25], subset_size=2, reduce_fns=[np.max, np.min])]
+            for bootstrap in (ours, inspect.unwrap(ours))
+        )
+    finally:
+        np.random.set_state(state)
+    expect("best and worst of 2 of 3 answers", wanted, came)
+    expect("tables of draws that were made for it", 1, validation._draws.cache_info().currsize)
+
+
 DRIVER: dict[str, Callable[[], None]] = {
     "registries of estimators and losses": registered_names,
     "utils.config.validate_config": settings_refused,
@@ -363,6 +385,7 @@ DRIVER: dict[str, Callable[[], None]] = {
     "trainer.ppo.v1: the responses and the tokenizer for steps": v1_lines,
     "trainer.ppo.v1: compute_advantage of verl's own estimators": other_estimators,
     "trainer.ppo: compute_advantage": advantage_of_other_trainers,
+    "trainer.ppo.metric_utils.bootstrap_metric": bootstrap_digits,
     "utils.tracking.FileLogger": metrics_file,
     "utils.checkpoint.find_latest_ckpt_path": checkpoint_tracker,
     "experimental.agent_loop: registry": agent_loops,

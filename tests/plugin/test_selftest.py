@@ -19,6 +19,7 @@ WRAPPED = {  # what is taken out -> the check that says so
     "verl.trainer.ppo.v1.utils.compute_advantage_for_multi_trajectories": "PPOTrainer._compute_advantage",
     "verl.trainer.ppo.v1.trainer_base.PPOTrainer._compute_advantage": "the responses and the tokenizer",
     "verl.trainer.ppo.metric_utils.compute_data_metrics": "PPOTrainer._compute_advantage",
+    "verl.trainer.ppo.metric_utils.bootstrap_metric": "metric_utils.bootstrap_metric",
     "verl.workers.utils.losses.ppo_loss": "ppo_loss",
     "verl.trainer.ppo.core_algos.kl_penalty_forward": "kl_penalty_forward",
     "verl.trainer.ppo.utils.need_reference_policy": "need_reference_policy",
