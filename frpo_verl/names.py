@@ -26,7 +26,7 @@ ON_NONFINITE = ("raise", "zero_row")
 RPG_VARIANTS = ("fkl", "ufkl", "rkl", "urkl")
 RPG_REFERENCES = ("old", "ref")
 LEVELS = ("token", "sequence")
-CLIP_MEASURES = ("ratio", "kl1", "kl2", "kl3", "tv")
+CLIP_MEASURES = ("ratio", "kl1", "kl2", "kl3", "tv", "binary_kl", "prob_tv")
 F_GRPO_DIVERGENCES = (
     "kl",
     "reverse_kl",

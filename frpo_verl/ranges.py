@@ -64,3 +64,9 @@ CLIP_HIGH = Range(low=0, low_open=True)
 DUAL_CLIP = Range(low=1, low_open=True)
 BETA = Range(low=0, low_open=True)
 CLIP_DELTA = Range(0, 700, low_open=True)  # nats; beyond, a ratio bound leaves the range of a double
+CLIP_PROBABILITY = Range(0, 1, low_open=True, high_open=True)  # no two probabilities are further apart
+
+
+def clip_delta(measure: str) -> Range:
+    """The range of `delta` under a measure of the clip."""
+    return CLIP_PROBABILITY if measure == "prob_tv" else CLIP_DELTA

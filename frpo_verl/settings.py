@@ -239,7 +239,9 @@ class RpgSettings(Section):
 
 @dataclass(frozen=True)
 class ClipSettings(Section):
-    """`policy_loss.clip`: arXiv 2602.05494. delta: nats for the kl measures; a number, or a pair for measure=ratio."""
+    """`policy_loss.clip`: arXiv 2602.05494. delta: nats for the kl measures, a difference of
+    probabilities for prob_tv; a number, or a pair for measure=ratio.
+    """
 
     KEY: ClassVar[str] = f"{POLICY_LOSS}.clip"
 
@@ -251,11 +253,10 @@ class ClipSettings(Section):
         if pair:
             object.__setattr__(self, "delta", tuple(self.delta))  # type: ignore[arg-type]
         values = self.delta if isinstance(self.delta, tuple) else (self.delta,)
-        if any(value not in ranges.CLIP_DELTA for value in values) or (
-            pair and (self.measure != "ratio" or len(values) != 2)
-        ):
+        allowed = ranges.clip_delta(self.measure)
+        if any(value not in allowed for value in values) or (pair and (self.measure != "ratio" or len(values) != 2)):
             also = " or a pair of such numbers" if self.measure == "ratio" else ""
-            raise ConfigError(f"{self.KEY}.delta={self.delta!r}: must be {ranges.CLIP_DELTA}{also}")
+            raise ConfigError(f"{self.KEY}.delta={self.delta!r}: must be {allowed}{also} for measure={self.measure}")
 
 
 @dataclass(frozen=True)

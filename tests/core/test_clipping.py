@@ -6,16 +6,21 @@ import torch
 
 from frpo_verl.core.losses.clipping import (
     MEASURES,
+    OF_PROBABILITIES,
+    binary_kl,
     divergence_clip_loss,
     kl3_bounds,
     kl3_delta_for_lower,
     kl3_delta_for_upper,
+    probability_bounds,
     ratio_bounds,
 )
 from frpo_verl.core.losses.terms import read_loss_inputs
 
 nan, inf = float("nan"), float("inf")
 f64 = torch.float64
+
+OF_RATIOS = [measure for measure in MEASURES if measure not in OF_PROBABILITIES]
 
 TABLE = [
     (0.001, 0.95594, 1.04539),
@@ -124,7 +129,7 @@ def test_other_orientation_gives_another_interval():
     assert not math.isclose(low, 1 / high, rel_tol=1e-3)
 
 
-@pytest.mark.parametrize("measure", MEASURES)
+@pytest.mark.parametrize("measure", OF_RATIOS)
 @pytest.mark.parametrize("delta", [1e-6, 0.01, 0.0231, 0.3])
 def test_ratio_bounds_are_where_the_estimate_reaches_delta(measure, delta):
     low, high = ratio_bounds(measure, delta)
@@ -136,7 +141,7 @@ def test_ratio_bounds_are_where_the_estimate_reaches_delta(measure, delta):
     assert (estimate(measure, outside.clamp(min=1e-300)) > delta).all()
 
 
-@pytest.mark.parametrize("measure", MEASURES)
+@pytest.mark.parametrize("measure", OF_RATIOS)
 @pytest.mark.parametrize("delta", [0.01, 0.0231, 0.4])
 def test_gradient_is_kept_exactly_while_the_estimate_is_within_delta(measure, delta):
     """Against the definition: keep -A w where the estimate holds or the step leads back inside."""
@@ -156,6 +161,126 @@ def test_kl3_gradient_equals_ppo_clipping_at_its_bounds():
     reference_value, reference_grad = ppo_reference(ratios, advantages, low, high, inf)
     assert torch.allclose(grad, reference_grad, rtol=1e-12)
     assert torch.allclose(value, reference_value, rtol=1e-12)
+
+
+# ------------------------------------------------------------------------------------------------ measures of probabilities
+
+OLD = [1 - 1e-6, 0.97, 0.5, 0.2, 1e-3]  # probabilities of the sampled token
+
+
+def probability_estimate(measure: str, old, ratio, log=math.log):
+    """The definition in plain numbers of any kind: `old` the probability, `ratio` below 1/old."""
+    new = old * ratio
+    if measure == "prob_tv":
+        return abs(old - new)
+    return old * log(old / new) + (1 - old) * log((1 - old) / (1 - new))
+
+
+@pytest.mark.parametrize("old", OLD)
+@pytest.mark.parametrize("delta", [1e-6, 1e-3, 0.0231, 0.3])
+@pytest.mark.parametrize("measure", OF_PROBABILITIES)
+def test_probability_bounds_match_bisection_in_decimals(measure, delta, old):
+    from decimal import Decimal, localcontext
+
+    low, high = (float(x) for x in probability_bounds(measure, delta, torch.tensor(old, dtype=f64).log()))
+    with localcontext() as context:
+        context.prec = 60
+        p = Decimal(torch.tensor(old, dtype=f64).log().item()).exp()
+
+        def solve(inside, outside):
+            for _ in range(190):
+                middle = (inside + outside) / 2
+                small = probability_estimate(measure, p, middle, lambda x: x.ln()) <= Decimal(delta)
+                inside, outside = (middle, outside) if small else (inside, middle)
+            return inside
+
+        exact_low = solve(Decimal(1), Decimal("1e-9"))
+        exact_high = solve(Decimal(1), 1 / p - Decimal("1e-50"))
+        unreachable = exact_low < Decimal("2.1e-9")  # exp(-20), or pi = 0
+        assert low == pytest.approx(0.0 if unreachable else float(exact_low), rel=1e-9, abs=1e-12)
+        if measure == "prob_tv" and old + delta >= 1:  # pi = 1 is within
+            assert high * old >= 1 - 1e-12
+        else:
+            assert high == pytest.approx(float(exact_high), rel=1e-9)
+            assert high - 1 == pytest.approx(float(exact_high - 1), rel=1e-7)  # what the clip is about
+
+
+def probability_grid(measure: str, delta: float, per_side: int = 40):
+    """(old, ratio, advantage) with pi < 1, none of them on a bound."""
+    old = torch.tensor(OLD, dtype=f64)
+    share = torch.linspace(0.003, 0.997, per_side, dtype=f64)
+    down, up = share[None].expand(len(OLD), -1), 1 + (1 / old[:, None] - 1).clamp(max=3) * share
+    ratio = torch.cat([down, up], dim=1)
+    grid = [(o, float(r), a) for o, row in zip(OLD, ratio, strict=True) for r in row for a in (-1.7, -0.3, 0.4, 2.0)]
+    return torch.tensor(grid, dtype=f64).T
+
+
+@pytest.mark.parametrize("delta", [1e-3, 0.0231, 0.3])
+@pytest.mark.parametrize("measure", OF_PROBABILITIES)
+def test_a_token_keeps_its_gradient_exactly_while_its_probabilities_are_within_delta(measure, delta):
+    """Against the definition, in value and gradient: the value beyond is that of the nearest bound."""
+    old, ratio, advantages = probability_grid(measure, delta)
+    log_prob = (old * ratio).log()[:, None].requires_grad_()
+    mask = torch.ones_like(log_prob)
+    terms = clip_loss(
+        log_prob, old.log()[:, None], advantages[:, None], mask, measure=measure, delta=delta, dual_clip_c=None
+    )
+    (grad,) = torch.autograd.grad(terms.token_loss.sum(), log_prob)
+    found = torch.tensor(
+        [probability_estimate(measure, *pair) for pair in zip(old.tolist(), ratio.tolist(), strict=True)]
+    )
+    stopped = (found > delta) & ((advantages > 0) == (ratio > 1))
+    assert stopped.any() and (~stopped & (found > delta)).any() and (found <= delta).any()
+    torch.testing.assert_close(grad[:, 0], torch.where(stopped, 0.0, -advantages * ratio), rtol=1e-9, atol=0)
+    low, high = probability_bounds(measure, delta, old.log())
+    nearest = torch.where(ratio > 1, high, low)
+    expected = -advantages * torch.where(stopped, nearest, ratio)
+    torch.testing.assert_close(terms.token_loss[:, 0], expected, rtol=1e-9, atol=0)
+    share = (stopped & (advantages > 0)).double().mean()
+    assert float(terms.metrics["actor/pg_clipfrac_at_high"]) == pytest.approx(float(share))
+
+
+@pytest.mark.parametrize("measure, verls", [("binary_kl", "dppo_kl"), ("prob_tv", "dppo_tv")])
+def test_the_gradient_is_that_of_verls_dppo(measure, verls):
+    """verl's loss is `-A sg[min(w, c)] log pi` where it is not stopped; below c that is the same gradient."""
+    core_algos = pytest.importorskip("verl.trainer.ppo.core_algos")
+    from verl.workers.config import ActorConfig
+
+    sizes = dict(rollout_n=1, ppo_mini_batch_size=1, ppo_micro_batch_size_per_gpu=1)
+    config = ActorConfig(
+        strategy="fsdp", clip_ratio=0.05, clip_ratio_low=0.05, clip_ratio_high=0.05, clip_ratio_c=1e9, **sizes
+    )
+    generator = torch.Generator().manual_seed(0)
+    old = -3 * torch.rand(16, 33, generator=generator, dtype=f64)
+    log_prob = (old + 0.6 * torch.randn(16, 33, generator=generator, dtype=f64)).clamp(max=-1e-3).requires_grad_()
+    advantages, mask = (
+        torch.randn(16, 33, generator=generator, dtype=f64),
+        torch.rand(16, 33, generator=generator) < 0.8,
+    )
+    loss, metrics = core_algos.get_policy_loss_fn(verls)(old, log_prob, advantages, mask, "token-sum", config)
+    (expected,) = torch.autograd.grad(loss, log_prob)
+    terms = clip_loss(log_prob, old, advantages, mask, measure=measure, delta=0.05, dual_clip_c=None)
+    (grad,) = torch.autograd.grad(terms.token_loss.sum(), log_prob)
+    torch.testing.assert_close(grad, expected, rtol=1e-9, atol=1e-12)
+    assert (
+        float(terms.metrics["actor/pg_clipfrac"]) == pytest.approx(metrics["actor/pg_clipfrac"])
+        and metrics["actor/pg_clipfrac"] > 0
+    )
+
+
+@pytest.mark.parametrize("measure", OF_PROBABILITIES)
+def test_sure_and_hopeless_tokens_are_finite(measure):
+    old = torch.tensor([[0.0, 1e-9, -1e-12, -60.0, -800.0]])
+    low, high = probability_bounds(measure, 0.0231, old)
+    assert (low >= 0).all() and (low < 1).all() and (high >= 1).all() and not high.isnan().any()
+    log_prob = (old - torch.tensor([[1e-3, 0.5, 0.0, -1.0, 5.0]])).requires_grad_()
+    for sign in (1.0, -1.0):
+        terms = clip_loss(
+            log_prob, old, torch.full_like(old, sign), torch.ones_like(old), measure=measure, delta=0.0231
+        )
+        assert terms.token_loss.isfinite().all()
+        assert torch.autograd.grad(terms.token_loss.sum(), log_prob)[0].isfinite().all()
+    assert float(binary_kl(torch.tensor(0.0), torch.tensor(-0.5))) == 0.5  # a sure token: the whole log-ratio
 
 
 @pytest.mark.parametrize("c", [3.0, 1.5])
@@ -239,6 +364,9 @@ def test_nan_on_a_valid_token_is_not_hidden():
         (dict(measure="ratio", delta=(0.1, 0.2, 0.3)), "delta="),
         (dict(measure="tv", delta=True), "delta=True"),
         (dict(measure="kl1", delta=701.0), "delta=701.0"),
+        (dict(measure="prob_tv", delta=1.0), "delta=1.0: must be a number in (0, 1)"),
+        (dict(measure="binary_kl", delta=(0.1, 0.2)), "delta=(0.1, 0.2)"),
+        (dict(measure="binary_kl", delta=0.0), "delta=0.0"),
         (dict(dual_clip_c=1.0), "dual_clip_c=1.0"),
     ],
 )
@@ -247,6 +375,12 @@ def test_refuses(kwargs, words):
     with pytest.raises(ValueError) as error:
         clip_loss(x, x, x, torch.ones(2, 3), **kwargs)
     assert words in str(error.value) and "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("measure", OF_PROBABILITIES)
+def test_a_measure_of_probabilities_has_no_interval_of_its_own(measure):
+    with pytest.raises(ValueError, match=f"measure='{measure}'"):
+        ratio_bounds(measure, 0.1)
 
 
 def test_refuses_wrong_shapes():

@@ -83,6 +83,13 @@ def test_what_the_name_fixes_cannot_be_typed_otherwise():
         ),
         ("FrpoLossSettings", {"kl_coef": 0, "log_ratio_clip": 5}, "log_ratio_clip=5: only read where kl_coef is"),
         ("ClipSettings", {"delta": 0}, "policy_loss.clip.delta=0: must be a number in (0, 700]"),
+        ("ClipSettings", {"measure": "prob_tv", "delta": 1}, "policy_loss.clip.delta=1: must be a number in (0, 1)"),
+        ("ClipSettings", {"measure": "binary_kl", "delta": [0.1, 0.2]}, "policy_loss.clip.delta=(0.1, 0.2): must be"),
+        (
+            "ClipSettings",
+            {"measure": "binary_tv"},
+            "policy_loss.clip.measure='binary_tv': not one of ratio, kl1, kl2, kl3",
+        ),
         ("ClipSettings", {"measure": "tv", "delta": [0.1, 0.2]}, "policy_loss.clip.delta=(0.1, 0.2): must be"),
         ("ClipSettings", {"measure": "ratio", "delta": [0.1]}, "or a pair of such numbers"),
         ("FGrpoSettings", {"beta": 0}, "policy_loss.f_grpo.beta=0: must be a finite number > 0"),

@@ -25,6 +25,10 @@ LOSSES |= {
     f"vanilla and kl_loss_type={kl}": {"use_kl_loss": True, "kl_loss_coef": 0.3, "kl_loss_type": kl}
     for kl in ("js", "k3_is", "low_var_kl")
 }
+LOSSES |= {
+    f"divergence_clip by {measure}": {"policy_loss": {"loss_mode": "divergence_clip", "clip": {"measure": measure}}}
+    for measure in ("binary_kl", "prob_tv")
+}
 LOSSES["rpg_rkl by sequence"] = {"policy_loss": {"loss_mode": "rpg_rkl", "rpg": {"level": "sequence"}}}
 LOSSES["rpg_urkl to ref"] = {"policy_loss": {"loss_mode": "rpg_urkl", "rpg": {"reference": "ref"}}}
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import torch
 from scipy.special import lambertw
@@ -12,16 +13,19 @@ from frpo_verl.core.losses.terms import LOG_RATIO_CLIP, LossInputs, LossTerms, a
 
 __all__ = [
     "MEASURES",
+    "binary_kl",
     "clip_metrics",
     "divergence_clip_loss",
     "kl3_bounds",
     "kl3_delta_for_lower",
     "kl3_delta_for_upper",
+    "probability_bounds",
     "ratio_bounds",
     "signed_clamp",
 ]
 
 MEASURES = names.CLIP_MEASURES
+OF_PROBABILITIES = ("binary_kl", "prob_tv")  # their interval depends on the old probability
 
 
 def kl3_bounds(delta: float) -> tuple[float, float]:
@@ -93,7 +97,7 @@ def ratio_bounds(measure: str, delta: float | tuple[float, float]) -> tuple[floa
     A lower bound below 0 is 0: no ratio can reach it.
 
     Args:
-        measure: one of MEASURES.
+        measure: one of MEASURES but those of OF_PROBABILITIES, for which see `probability_bounds`.
         delta: in (0, 700], nats for the kl measures; a pair only for ratio.
 
     Returns:
@@ -105,7 +109,7 @@ def ratio_bounds(measure: str, delta: float | tuple[float, float]) -> tuple[floa
     Source: arXiv 2602.05494 (ratio and kl3). Differs from the paper in kl1, where the absolute value is
     taken: the raw estimate -log w is negative above 1 and would leave that side unclipped.
     """
-    if measure not in MEASURES:
+    if measure not in MEASURES or measure in OF_PROBABILITIES:
         raise ValueError(f"measure={measure!r}: expected one of {', '.join(MEASURES)}")
     pair = tuple(delta) if isinstance(delta, (tuple, list)) else (delta, delta)
     if isinstance(delta, (tuple, list)) and (measure != "ratio" or len(pair) != 2):
@@ -123,14 +127,73 @@ def ratio_bounds(measure: str, delta: float | tuple[float, float]) -> tuple[floa
     return math.exp(-width), math.exp(width)
 
 
+def binary_kl(old_log_prob: torch.Tensor, log_ratio: torch.Tensor) -> torch.Tensor:
+    """KL between "this token or another" under old and under pi: a lower bound of KL(old||pi) at that state.
+
+        D = p log(p/q) + (1 - p) log((1 - p)/(1 - q)),   p = old, q = pi = old w
+
+    Args:
+        old_log_prob, log_ratio: (...) log p and log w, nats.
+
+    Returns:
+        (...) nats in float64, 0 at w = 1, inf from q = 1 on (while p < 1).
+
+    Source: arXiv 2602.04879.
+    """
+    log_p, x = old_log_prob.double().clamp(max=0.0), log_ratio.double()
+    other_p, other_q = -torch.expm1(log_p), -torch.expm1((log_p + x).clamp(max=0.0))
+    return -log_p.exp() * x + torch.xlogy(other_p, other_p) - torch.xlogy(other_p, other_q)
+
+
+def probability_bounds(measure: str, delta: float, old_log_prob: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """The interval of ratios w = pi/old on which two probabilities of the sampled token stay within delta.
+
+        binary_kl  D(old, pi) <= delta     by bisection of log w in [-20, 20], see `binary_kl`
+        prob_tv    |pi - old| <= delta     [1 - delta / old, 1 + delta / old]
+
+    A rare token's interval is wide, a sure one's is narrow: [1 - delta, 1 + delta] at old = 1 for prob_tv. A lower bound
+    that no ratio reaches is 0; an upper one is inf.
+
+    Args:
+        measure: binary_kl or prob_tv.
+        delta: nats in (0, 700], or a difference of probabilities in (0, 1).
+        old_log_prob: (...) log old of the sampled tokens, nats.
+
+    Returns:
+        (lower, upper), (...) each in float64, 0 <= lower < 1 <= upper.
+
+    Raises:
+        ValueError: a delta out of its range. Source: arXiv 2602.04879.
+    """
+    ranges.clip_delta(measure).check("delta", delta)
+    if measure == "prob_tv":
+        width = delta * torch.exp(-old_log_prob.double().clamp(min=-700.0, max=0.0))
+        return (1 - width).clamp(min=0.0), 1 + width
+    end = torch.tensor([-LOG_RATIO_CLIP, LOG_RATIO_CLIP], dtype=torch.float64, device=old_log_prob.device)
+    outside = end.view(2, *(1,) * old_log_prob.dim()).expand(2, *old_log_prob.shape)
+    free = binary_kl(old_log_prob, outside) <= delta  # no ratio that the loss tells from another reaches delta
+    inside, outside = torch.zeros_like(outside), outside.clone()
+    for _ in range(60):
+        middle = (inside + outside) / 2
+        within = binary_kl(old_log_prob, middle) <= delta
+        inside, outside = torch.where(within, middle, inside), torch.where(within, outside, middle)
+    lower, upper = inside.exp()
+    return lower.masked_fill(free[0], 0.0), upper.masked_fill(free[1], math.inf)
+
+
 def signed_clamp(
-    ratio: torch.Tensor, negative: torch.Tensor, lower: float, upper: float, dual_clip_c: float
+    ratio: torch.Tensor,
+    negative: torch.Tensor,
+    lower: float | torch.Tensor,
+    upper: float | torch.Tensor,
+    dual_clip_c: float,
 ) -> torch.Tensor:
     """The ratio inside PPO's live region, the nearest end of that region outside; (...) each.
 
     sign not negative: live for w <= upper;   sign negative: live for lower <= w <= dual_clip_c
     """
-    zero, low, high, c = (ratio.new_full((), x) for x in (0.0, lower, upper, dual_clip_c))  # in the ratio's dtype
+    bounds = (0.0, lower, upper, dual_clip_c)
+    zero, low, high, c = (torch.as_tensor(x, dtype=ratio.dtype, device=ratio.device) for x in bounds)
     floor, ceiling = torch.where(negative, low, zero), torch.where(negative, c, high)
     return torch.clamp(ratio, floor, ceiling)
 
@@ -152,13 +215,13 @@ def divergence_clip_loss(
 ) -> LossTerms:
     """Policy loss that keeps a token's gradient while its divergence estimate from old stays within delta.
 
-        w = pi / old,   [l, u] = ratio_bounds(measure, delta)
+        w = pi / old,   [l, u] = ratio_bounds(measure, delta), or a token's own from `probability_bounds`
         A >= 0: loss = -A min(w, u)                  gradient -A w, 0 for w > u
         A <  0: loss = -A min(max(w, l), c)          gradient -A w, 0 for w < l and w > c (dual clip)
 
     Args:
         inputs: from `read_loss_inputs`.
-        measure, delta: the trust region, see `ratio_bounds`.
+        measure, delta: the trust region, see `ratio_bounds` and `probability_bounds`.
         dual_clip_c: verl's `clip_ratio_c`; None switches the dual clip off.
 
     Returns:
@@ -167,13 +230,14 @@ def divergence_clip_loss(
     Raises:
         ValueError: an unknown measure, delta or dual_clip_c out of their ranges.
 
-    Source: arXiv 2602.05494; dual clip: arXiv 1912.09729. With `ratio` it is verl's `vanilla`, value and gradient.
+    Source: arXiv 2602.05494; binary_kl and prob_tv: arXiv 2602.04879; dual clip: arXiv 1912.09729. With `ratio` it is
+    verl's `vanilla`, value and gradient; the last two have the gradient of verl's `dppo_kl` and `dppo_tv` below c.
     Differs from the paper in the constant reported in the clipped region (the nearest bound, as PPO's), not in any
     gradient.
     """
-    lower, upper = ratio_bounds(measure, delta)
     ceiling = dual_clip_ceiling(dual_clip_c)
     with torch.no_grad():
+        lower, upper = _bounds(measure, delta, inputs.old_log_prob)
         log_ratio = (inputs.log_prob - inputs.old_log_prob).clamp_(-LOG_RATIO_CLIP, LOG_RATIO_CLIP)
         ratio, advantage = torch.exp(log_ratio), inputs.advantages
         clipped = signed_clamp(ratio, advantage < 0, lower, upper, ceiling)
@@ -181,6 +245,12 @@ def divergence_clip_loss(
         stopped, metrics = clip_metrics(ratio, log_ratio, clipped, advantage, inputs.mask)
         coefficient = value.masked_fill(stopped, 0.0)
     return LossTerms(attach_gradient(value, coefficient, inputs.log_prob), None, metrics)
+
+
+def _bounds(measure: str, delta: Any, old_log_prob: torch.Tensor) -> tuple[Any, Any]:
+    if measure in OF_PROBABILITIES:
+        return probability_bounds(measure, delta, old_log_prob)
+    return ratio_bounds(measure, delta)
 
 
 def clip_metrics(
