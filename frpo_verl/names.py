@@ -52,3 +52,13 @@ def nearest(name: object, known: Iterable[object]) -> str:
     """` (did you mean 'x'?)` for the known name most like `name`, or an empty string."""
     close = difflib.get_close_matches(str(name), [str(k) for k in known], n=1, cutoff=0.5)
     return f" (did you mean {close[0]!r}?)" if close else ""
+
+
+def edits(a: str, b: str) -> int:
+    """The fewest letters to insert, drop or replace that make `b` of `a`."""
+    row = list(range(len(b) + 1))
+    for i, letter in enumerate(a, 1):
+        before, row[0] = row[0], i
+        for j, other in enumerate(b, 1):
+            before, row[j] = row[j], min(row[j] + 1, row[j - 1] + 1, before + (letter != other))
+    return row[-1]

@@ -203,9 +203,11 @@ def plan(run: Path, overrides: list[str]) -> dict[str, tuple[Path, list[str]]]:
     if method_of(overrides) != "frpo":
         return {"": (run, list(overrides))}
     first, baseline = RUNS
+    without = run.with_name(f"{run.name}_no_kl")
+    others = [o for o in overrides if not o.lstrip("+").startswith("algorithm.frpo.")]  # nothing reads these beside 0
     return {
-        first: (run, [*RUNS[first], *overrides]),
-        baseline: (run.with_name(f"{run.name}_no_kl"), [*overrides, *RUNS[baseline]]),
+        first: (run, [f"answers_dir={run}/answers", *RUNS[first], *overrides]),
+        baseline: (without, [f"answers_dir={without}/answers", *others, *RUNS[baseline]]),
     }
 
 

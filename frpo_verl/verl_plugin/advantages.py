@@ -10,7 +10,7 @@ from . import metrics, run, weight_transfer
 from .batch import current_batch, open_batch, open_source
 from .columns import clean
 from .hooks import arguments
-from .root_keys import number
+from .root_keys import counts, number
 
 MISSING_KEY = "max_missing_answers"
 
@@ -68,7 +68,7 @@ def _count_missing(config: Any, batch: Any) -> None:
     if tags is None:
         return
     wanted = None
-    if seen.get("trainer.v1.trainer_mode", "sync") == "sync" and not seen.get("algorithm.filter_groups.enable", False):
+    if counts(seen, MISSING_KEY):
         prompts = int(seen.get("data.train_batch_size", 0)) // int(seen.get("trainer.v1.sync.parameter_sync_step", 1))
         wanted = prompts * int(seen.get("actor_rollout_ref.rollout.n", 1))
     found = weight_transfer.missing_answers(list(batch.keys), tags, wanted)

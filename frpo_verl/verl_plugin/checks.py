@@ -6,25 +6,23 @@ configuration. A run that is not ours is not looked at.
 
 from __future__ import annotations
 
-import atexit
 import dataclasses
-import difflib
+import functools
 import os
 import sys
 from collections.abc import Iterator
 from typing import Any
 
-from omegaconf import OmegaConf, open_dict
+from omegaconf import OmegaConf
 
 from .. import methods, names
 from ..methods import ACTOR, KINDS, Method
-from ..settings import POLICY_LOSS, ConfigError, FrpoLossSettings, FrpoSettings, Section
+from ..settings import POLICY_LOSS, ConfigError, FrpoLossSettings, FrpoSettings, RpgSettings, Section
 from . import health, hooks
 from .data_checks import check_data
 from .layout_checks import check_cpu, check_layout
-from .nodes import check_nodes
-from .root_keys import NUMBERS, ROOT_KEYS, number
-from .run import Run, remember, section_keys
+from .root_keys import ROOT_KEYS, check_keys
+from .run import EXPERIMENTAL, Run, plain, section_keys
 
 VERL_KL_TERMS = ("kl", "k1", "abs", "mse", "k2", "low_var_kl", "k3")
 VERL_COMPARES = (  # an answer without another one to its prompt keeps its bare reward
@@ -72,68 +70,10 @@ def check_config(config: Any) -> None:
     _check_kl_counted_once(run)
     _check_files(run)
     check_data(run)
-    for key in NUMBERS:
-        number(run, key)
-    check_layout(config, has_reference=run.needs_reference or bool(run.local_kl_keys))
-
-
-def needs_reference(config: Any) -> bool:
-    """Whether a method of ours reads a reference model.
-
-    verl's fully asynchronous trainer never calls `validate_config`, but asks this before it makes a worker: its
-    configuration is checked and prepared here.
-    """
-    if OmegaConf.select(config, "async_training") is not None:
-        check_config(config)
-        prepare(config)
-        remember(config)
-    return Run(config).needs_reference
-
-
-def prepare(config: Any) -> None:
-    """Give a run of ours the class that knows our sections of `policy_loss`, by which workers know the run.
-
-    `seq-mean-token-sum-norm` gets its factor: without one verl divides by the width to which a micro-batch happens to be
-    padded. `report: true` writes the report into `run_dir` when this process, the command's own, ends.
-    """
-    from .policy_loss_config import TARGET
-
-    run, key = Run(config), f"{POLICY_LOSS}._target_"
-    if run.ours and run.get("report", False) and run.get("run_dir") is not None:
-        from ..report.build import write_report
-
-        atexit.register(write_report, run.get("run_dir"))
-    if run.ours and OmegaConf.select(config, key) == "verl.workers.config.PolicyLossConfig":
-        with open_dict(config):
-            OmegaConf.update(config, key, TARGET)
-    by_width = run.get(f"{ACTOR}.loss_agg_mode") == "seq-mean-token-sum-norm"
-    if run.ours and by_width and run.get(f"{ACTOR}.loss_scale_factor") is None:
-        longest = int(run.get("data.max_response_length", 512))
-        OmegaConf.update(config, f"{ACTOR}.loss_scale_factor", longest)
-        print(
-            f"frpo_verl: {ACTOR}.loss_scale_factor={longest} (data.max_response_length), because verl would divide each "
-            "micro-batch by its own padded length; set it for another constant",
-            file=sys.stderr,
-            flush=True,
-        )
-
-
-def begin(config: Any) -> None:
-    """The process that trains learns its run.
-
-    For a run of ours every node of the cluster must have the plugin, and `run_dir` gets the commit and the versions.
-    """
-    run = remember(config)
-    if not run.ours:
-        return
-    import ray
-
-    if ray.is_initialized():
-        check_nodes()
-    if run.get("run_dir") is not None:
-        from ..report.environment import write_environment
-
-        write_environment(run.get("run_dir"))
+    check_layout(config, has_reference=run.has_reference)
+    check_keys(run)
+    for line in _warnings(run):
+        _say_once(line)
 
 
 # ------------------------------------------------------------------------------------------------ names and sections
@@ -162,26 +102,40 @@ def _check_names(run: Run) -> None:
 
 
 def _check_spelling(run: Run) -> None:
-    """A section of ours in another place, or a key nearly like one of ours, would be accepted and ignored."""
+    """A key of ours that is misspelt, or a section of ours in another place, would be accepted and ignored.
+
+    Only the root, `algorithm` and `policy_loss` are looked at, and of their keys those that no class of verl's has and no
+    registered method is called. One is taken for a key of ours if it differs by a letter in four at most, by two in all (a
+    section in another place: by none), and if what it holds would do there. Any other key is somebody else's.
+    """
     from verl.trainer.config.algorithm import AlgoConfig
+    from verl.trainer.ppo.core_algos import ADV_ESTIMATOR_REGISTRY, POLICY_LOSS_REGISTRY
     from verl.workers.config import PolicyLossConfig as VerlPolicyLoss
 
-    verls = {"algorithm": AlgoConfig, POLICY_LOSS: VerlPolicyLoss}
-    ours: dict[str, list[str]] = {"": list(ROOT_KEYS), "algorithm": [], POLICY_LOSS: []}
-    for place, name in (key.rsplit(".", 1) for key in section_keys()):
-        ours.setdefault(place, []).append(name)
-    for place, right in ours.items():
+    ours = [("", key) for key in ROOT_KEYS] + [tuple(key.rsplit(".", 1)) for key in section_keys()]
+    verls = {"": (), "algorithm": dataclasses.fields(AlgoConfig), POLICY_LOSS: dataclasses.fields(VerlPolicyLoss)}
+    for place, fields in verls.items():
         section = run.config if place == "" else OmegaConf.select(run.config, place, default=None)
-        known = {f.name for f in dataclasses.fields(verls[place])} if place in verls else set()
-        for key in map(str, section or ()):
-            if key in right or key in known or key.startswith("_"):
+        known = {f.name for f in fields} | set(ADV_ESTIMATOR_REGISTRY) | set(POLICY_LOSS_REGISTRY)
+        for typed in map(str, section or ()):
+            if (place, typed) in ours or typed in known or typed.startswith("_"):
                 continue
-            elsewhere = [f"{other}.{key}" for other, keys in ours.items() if other and key in keys]
-            near = difflib.get_close_matches(key, right, n=1, cutoff=0.75)
-            meant = elsewhere[:1] or [f"{place}.{near[0]}".lstrip(".")] if elsewhere or near else []
-            if meant:
-                typed = f"{place}.{key}".lstrip(".")
-                raise ConfigError(f"{typed}: nobody reads it (did you mean {meant[0]!r}?); correct it or remove it")
+            for where, key in ours:
+                allowed = min(2, len(key) // 4) if where == place else 0 if where else -1
+                if names.edits(typed, key) <= allowed and _would_do(where, key, plain(section.get(typed))):
+                    name, meant = (f"{w}.{k}".lstrip(".") for w, k in ((place, typed), (where, key)))
+                    raise ConfigError(f"{name}: nobody reads it (did you mean {meant!r}?); correct it or remove it")
+
+
+def _would_do(place: str, key: str, value: Any) -> bool:
+    """Whether a value could stand under a key of ours."""
+    if place:
+        sections = {m.section for m in methods.METHODS.values() if m.section and m.section.KEY == f"{place}.{key}"}
+        return isinstance(value, dict) and any(f.name in value for s in sections for f in dataclasses.fields(s))
+    row = ROOT_KEYS[key]
+    if row.allowed is not None:
+        return value in row.allowed
+    return isinstance(value, bool if isinstance(row.default, bool) else str)
 
 
 def _check_sections(run: Run) -> None:
@@ -219,7 +173,7 @@ def _check_needs(run: Run, method: Method, settings: Section | None) -> None:
         )
     if "v1" in needs and not run.get("trainer.use_v1", True):
         raise ConfigError(f"trainer.use_v1=false: {_typed(method)} runs in verl's V1 trainer only; set it to true")
-    if "v1" in needs and run.get("rollout") is not None:  # the section that verl.experimental's trainers have
+    if "v1" in needs and run.trainer in EXPERIMENTAL:
         raise ConfigError(
             f"rollout.*, a section of verl.experimental's trainers: {_typed(method)} runs in verl's V1 trainer only; use "
             "verl.trainer.main_ppo (trainer.v1.trainer_mode=separate_async trains beside its rollout too)"
@@ -323,10 +277,9 @@ def _check_whole_mini_batches(run: Run) -> None:
         return
     mode = str(run.get(f"{ACTOR}.loss_agg_mode", "token-mean"))
     by_answer = mode.startswith("seq-mean") or (run.loss and "one_value" in run.loss.all_needs(run.loss_settings))
-    v1, trainer = run.get("trainer.use_v1", True), run.get("trainer.v1.trainer_mode", "sync")
-    prompts = batch // int(run.get(f"trainer.v1.{trainer}.parameter_sync_step", 1))
-    if prompts % mini and (by_answer or not v1):
-        what = "verl fills it up with empty rows, which a mean over answers counts" if v1 else "verl stops at that"
+    prompts = batch // int(run.get(f"trainer.v1.{run.trainer}.parameter_sync_step", 1))
+    if prompts % mini and (by_answer or not run.v1):
+        what = "verl fills it up with empty rows, which a mean over answers counts" if run.v1 else "verl stops at that"
         raise ConfigError(
             f"{ACTOR}.ppo_mini_batch_size={mini} does not divide the {prompts} prompts of an update "
             f"(data.train_batch_size={batch}), and its last mini-batch is not full: {what}; set it to a divisor of "
@@ -390,6 +343,30 @@ def _check_kl_counted_once(run: Run) -> None:
         (first, a, one), (second, b, other) = terms[0], terms[-1]
         allow = ", or algorithm.frpo.allow_multiple_kl=true" if run.regularizes_advantage else ""
         raise ConfigError(f"{second}={b} beside {first}={a} counts the KL twice: set {other} or {one}{allow}")
+
+
+# ------------------------------------------------------------------------------------------------ said, not refused
+
+
+@functools.cache
+def _say_once(line: str) -> None:
+    print(f"frpo_verl: {line}", file=sys.stderr, flush=True)
+
+
+def _warnings(run: Run) -> Iterator[str]:
+    """What is obeyed and still may not be what is meant."""
+    updates, loss = run.updates_per_rollout, run.loss_settings
+    local = run.local_kls.get(KINDS["local_kl"])
+    if local is not None and "old" not in local.needs and updates > 1 and run.get(f"{ACTOR}.kl_loss_coef", 0.0):
+        yield (
+            f"{KINDS['local_kl']}={run.local_kl_keys[KINDS['local_kl']]}: its gradient is the KL's in the first of {updates:g} "
+            "updates per rollout only, later ones have no importance weights; kl_loss_type=k3_is has them (reverse KL)"
+        )
+    if isinstance(loss, RpgSettings) and loss.reference == "old" and loss.kl_coef > 0 and updates <= 1:
+        yield (
+            f"{loss.KEY}.reference=old: with one update per rollout the policy is its own reference, and kl_coef="
+            f"{loss.kl_coef:g} moves nothing; set reference=ref, or {ACTOR}.ppo_mini_batch_size below data.train_batch_size"
+        )
 
 
 # ------------------------------------------------------------------------------------------------ files

@@ -17,6 +17,7 @@ from ..methods import Method
 from ..settings import ACTOR, POLICY_LOSS, FGrpoSettings, FrpoSettings, Section
 
 RECIPE_MARK = ("composed_by", "frpo_verl")  # the root key that every recipe of ours sets
+EXPERIMENTAL = ("one_step_off", "fully_async")  # verl.experimental's trainers
 
 
 def plain(values: Any) -> Any:
@@ -54,6 +55,20 @@ class Run:
     @cached_property
     def loss_name(self) -> str:
         return str(self.get(f"{POLICY_LOSS}.loss_mode", "vanilla"))
+
+    @cached_property
+    def trainer(self) -> str:
+        """Which of verl's trainers runs it: a `trainer_mode` of V1, or legacy, one_step_off, fully_async."""
+        if self.get("async_training") is not None:
+            return "fully_async"
+        if self.get("rollout") is not None:  # a section at the root that verl.experimental's trainers have
+            return "one_step_off"
+        return str(self.get("trainer.v1.trainer_mode", "sync")) if self.get("trainer.use_v1", True) else "legacy"
+
+    @property
+    def v1(self) -> bool:
+        """Whether verl's V1 trainer runs it."""
+        return self.trainer not in ("legacy", *EXPERIMENTAL)
 
     @cached_property
     def estimator(self) -> Method | None:
@@ -126,6 +141,23 @@ class Run:
     def needs_reference(self) -> bool:
         """Whether a method of ours reads a reference model."""
         return "reference" in self.needs
+
+    @property
+    def has_reference(self) -> bool:
+        """Whether verl loads a reference model for it."""
+        return self.needs_reference or bool(self.local_kl_keys)
+
+    @property
+    def updates_per_rollout(self) -> float:
+        """How often the policy is updated with the answers of one policy."""
+        epochs = self.get(f"{ACTOR}.ppo_epochs", 1)
+        if self.trainer == "fully_async":
+            return (
+                epochs
+                * self.get("async_training.trigger_parameter_sync_step", 4)
+                * self.get("async_training.require_batches", 1)
+            )
+        return epochs * self.get("data.train_batch_size", 1024) / self.get(f"{ACTOR}.ppo_mini_batch_size", 256)
 
     @property
     def regularizes_advantage(self) -> bool:

@@ -22,13 +22,15 @@ def _ours() -> bool:
 def keep_metrics(original: Callable, logger: object, args: tuple, kwargs: dict) -> None:
     """Before verl's `file` logger opens its file: move what an earlier start of the run wrote aside.
 
-    A recipe's file is `run_dir`/metrics.jsonl, so that project and experiment are free for the trackers that show them.
+    A recipe's file is `run_dir`/metrics.jsonl, so that project and experiment are free for the trackers that show them; so
+    is that of a run with `report: true`.
     """
     call = arguments(original, (logger, *args), kwargs, "project_name", "experiment_name")
-    if call is None or not _ours():
-        return
     run = current()
-    if run is not None and run.of_recipe and run.get("run_dir") is not None and not os.getenv(PATH_VARIABLE):
+    if call is None or run is None or not run.ours:
+        return
+    own = (run.of_recipe or run.get("report", False)) and run.get("run_dir") is not None
+    if own and not os.getenv(PATH_VARIABLE):
         os.makedirs(run.get("run_dir"), exist_ok=True)
         os.environ[PATH_VARIABLE] = str(Path(run.get("run_dir")) / "metrics.jsonl")
     rotate_metrics(call["project_name"], call["experiment_name"])

@@ -173,13 +173,13 @@ def kl_penalty_forward(original, *args, **kwargs):
     "verl.trainer.ppo.utils",
     "need_reference_policy",
     upstream="trainer/ppo/utils.py:75",
-    reason="verl loads the reference for its own two KL terms only; the fully asynchronous trainer asks nothing else first",
+    reason="verl loads the reference for its own two KL terms only; verl.experimental's trainers ask nothing else first",
     known={"b8a793a391c04714": "0.9.0, 0.9.1"},
 )
 def need_reference_policy(original, config, *args, **kwargs):
-    from . import checks
+    from . import start
 
-    return checks.needs_reference(config) or bool(original(config, *args, **kwargs))
+    return start.needs_reference(config) or bool(original(config, *args, **kwargs))
 
 
 @seam(
@@ -190,10 +190,9 @@ def need_reference_policy(original, config, *args, **kwargs):
     known={"ab4096deecfec745": "0.9.1", "ee9da11e3ad4a0da": "0.9.0"},
 )
 def validate_config(original, config, *args, **kwargs):
-    from . import checks
+    from . import start
 
-    checks.check_config(config)
-    checks.prepare(config)
+    start.validate(config)
     return original(config, *args, **kwargs)
 
 
@@ -205,9 +204,9 @@ def validate_config(original, config, *args, **kwargs):
     known={"6f938d77859b66ae": "0.9.1", "380e179a0e9b4efa": "0.9.0"},
 )
 def v1_trainer(original, self, config, *args, **kwargs):
-    from . import checks
+    from . import start
 
-    checks.begin(config)
+    start.begin(config)
     return original(self, config, *args, **kwargs)
 
 
@@ -235,9 +234,9 @@ def v1_dataloader(original, self, *args, **kwargs):
     optional=True,
 )
 def legacy_trainer(original, self, config, *args, **kwargs):
-    from . import checks
+    from . import start
 
-    checks.begin(config)
+    start.begin(config)
     return original(self, config, *args, **kwargs)
 
 

@@ -20,7 +20,7 @@ from verl.utils import tensordict_utils as tu
 from verl_config import compose_ppo
 
 from frpo_verl.settings import ConfigError
-from frpo_verl.verl_plugin import metrics, run
+from frpo_verl.verl_plugin import metrics, run, start
 
 BETA, WIDTH, N = 0.25, 4, 3
 
@@ -279,7 +279,13 @@ def test_experimental_trainers_take_the_sum_under_their_own_policy(trainer, weig
 
 
 FULLY = ["+async_training.staleness_threshold=0.1", "+rollout.nnodes=1", "actor_rollout_ref.hybrid_engine=false"]
-FRPO = ["algorithm.adv_estimator=frpo", "actor_rollout_ref.rollout.n=4"]
+BYPASS_OFF = "algorithm.rollout_correction.bypass_mode=false"
+FRPO = [
+    "data.train_batch_size=1",
+    "actor_rollout_ref.actor.ppo_mini_batch_size=1",
+    "algorithm.adv_estimator=frpo",
+    "actor_rollout_ref.rollout.n=4",
+]
 
 
 @pytest.fixture
@@ -306,6 +312,22 @@ def test_the_fully_asynchronous_trainer_gets_reference_and_sections(files):
     assert Role.RefPolicy in mapping
     assert config.actor_rollout_ref.actor.policy_loss._target_ == "frpo_verl.PolicyLossConfig"
     assert run.current().config is config
+
+
+@pytest.mark.parametrize("trainer", [FULLY, FULLY[1:]], ids=["fully_async", "one_step_off"])
+def test_the_experimental_trainers_leave_their_environment(files, trainer, tmp_path, monkeypatch):
+    """Neither calls the constructor of verl's other trainers; one_step_off validates after it has made its workers' roles."""
+    asked = []
+    monkeypatch.setattr(start, "check_nodes", lambda: asked.append("nodes"))
+    monkeypatch.setattr("ray.is_initialized", lambda: True)
+    config = compose_ppo(*FRPO, *files, *trainer, f"+run_dir={tmp_path / 'run'}", BYPASS_OFF)
+    for _ in range(2):
+        create_role_worker_mapping(config)
+    assert (tmp_path / "run/environment.json").exists() and asked == ["nodes"]
+    with pytest.raises(ConfigError, match="report=True: nothing reads it without verl.trainer.main_ppo"):
+        create_role_worker_mapping(
+            compose_ppo(*FRPO, *files, *trainer, f"+run_dir={tmp_path}", "+report=true", BYPASS_OFF)
+        )
 
 
 def test_f_hal_needs_the_v1_trainer(files):

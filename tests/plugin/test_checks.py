@@ -1,6 +1,7 @@
 """Wrong configurations stop in verl's validate_config, in the driver, with one line."""
 
 import copy
+from types import SimpleNamespace
 
 import pytest
 from verl.trainer.ppo.utils import need_critic, need_reference_policy
@@ -9,12 +10,13 @@ from verl_config import compose_ppo
 
 from frpo_verl import methods
 from frpo_verl.settings import ConfigError
-from frpo_verl.verl_plugin import checks, run
+from frpo_verl.verl_plugin import checks, run, start
 from frpo_verl.verl_plugin.paths import method_names
 
 
 @pytest.fixture
-def files(tmp_path):
+def files(tmp_path, monkeypatch):
+    monkeypatch.setattr(start, "atexit", SimpleNamespace(register=lambda *_: None))  # no report of this process
     data, model = tmp_path / "rows.parquet", tmp_path / "model"
     data.touch()
     model.mkdir()
@@ -150,6 +152,40 @@ KL_LOSS = [*GRPO, "actor_rollout_ref.actor.use_kl_loss=true"]
         ),
         ([f"+{POLICY_LOSS}.clp.delta=1"], f"{POLICY_LOSS}.clp: nobody reads it (did you mean '{POLICY_LOSS}.clip'?)"),
         (["+max_missing_answer=0.1"], "max_missing_answer: nobody reads it (did you mean 'max_missing_answers'?)"),
+        (["+rundir=x"], "rundir: nobody reads it (did you mean 'run_dir'?)"),
+        (["answers_dir=x", "trainer.use_v1=false"], "answers_dir=x: nothing reads it without verl's V1 trainer"),
+        (
+            [*GRPO, "answers_dir=x"],
+            "answers_dir=x: nothing reads it without a reference model, which a method with a KL",
+        ),
+        (["answers_dir=x", "trainer.val_only=true"], "answers_dir=x: nothing reads it without a training"),
+        (
+            ["+answers_number=8"],
+            "answers_number=8: nothing reads it without answers_dir; set that, or answers_number=null",
+        ),
+        (
+            ["+max_missing_answers=0.1", "trainer.v1.trainer_mode=colocate_async"],
+            "max_missing_answers=0.1: nothing reads it without trainer.v1.trainer_mode=sync",
+        ),
+        (
+            ["+max_missing_answers=0.1", "trainer.use_v1=false"],
+            "max_missing_answers=0.1: nothing reads it without verl's V1",
+        ),
+        (
+            ["+max_missing_answers=0.1", "algorithm.filter_groups.enable=true"],
+            "without algorithm.filter_groups.enable=false",
+        ),
+        (["+max_silence_s=60", "trainer.use_v1=false"], "max_silence_s=60: nothing reads it without verl's V1 trainer"),
+        (["report=true", "run_dir=null"], "report=True: nothing reads it without run_dir, where it is written"),
+        (["report=often"], "report='often': must be true or false"),
+        (
+            ["algorithm.rollout_correction.rollout_is=token", "actor_rollout_ref.rollout.calculate_log_probs=false"],
+            "rollout_is=token: nothing reads it without actor_rollout_ref.rollout.calculate_log_probs=true: verl leaves",
+        ),
+        (
+            ["+algorithm.frpo.placement=local", "algorithm.frpo.kl_coef=0"],
+            "placement='local': only read where kl_coef is",
+        ),
         (["+max_missing_answers=lots"], "max_missing_answers='lots': must be a number in [0, 1]"),
         (["+answers_number=0"], "answers_number=0: must be a whole number >= 1"),
         (["+max_silence_s=-1"], "max_silence_s=-1: must be a finite number >= 0"),
@@ -285,10 +321,38 @@ def test_two_kl_terms_can_be_allowed(files):
         [*KL_LOSS, "actor_rollout_ref.actor.kl_loss_type=reverse_kl_k3+"],
         ["data.custom_cls.path=/mine.py", "data.custom_cls.name=Mine", "data.train_files=openai/gsm8k"],
         ["+algorithm.my_own.section=1", "+my_root_key=1"],
+        ["+report_to=wandb", "+reports=[a]", "+answer_dir.of=mine"],  # other people's keys
+        ["+algorithm.grpo.x=1", "+algorithm.grpo.kl_coef=1", "+algorithm.frpx.mine=1", "+algorithm.clip.value=1"],
+        ["answers_dir=x", "+answers_number=8", "+max_missing_answers=0.1", "+max_silence_s=60", "report=true"],
+        ["trainer.use_v1=false", "+max_missing_answers=1", "+max_silence_s=0", "report=true"],  # as it is without them
     ],
 )
 def test_what_is_obeyed_passes(files, overrides):
     validated(compose_ppo(*files, *overrides))
+
+
+@pytest.mark.parametrize(
+    "overrides, line",
+    [
+        (
+            [*KL_LOSS, "actor_rollout_ref.actor.kl_loss_type=js"],
+            "kl_loss_type=js: its gradient is the KL's in the first of 2",
+        ),
+        ([*KL_LOSS, "actor_rollout_ref.actor.kl_loss_type=k3_is"], ""),
+        ([*KL_LOSS, "actor_rollout_ref.actor.kl_loss_type=js", "actor_rollout_ref.actor.kl_loss_coef=0"], ""),
+        ([*GRPO, f"{POLICY_LOSS}.loss_mode=rpg_urkl"], ""),
+        (
+            [*GRPO, f"{POLICY_LOSS}.loss_mode=rpg_urkl", "actor_rollout_ref.actor.ppo_mini_batch_size=16"],
+            "rpg.reference=old: with one update per rollout the policy is its own reference, and kl_coef=0.0001 moves",
+        ),
+    ],
+)
+def test_what_is_obeyed_and_does_little_is_said(files, capsys, overrides, line):
+    checks._say_once.cache_clear()
+    config = validated(compose_ppo(*files, "actor_rollout_ref.actor.ppo_mini_batch_size=8", *overrides))
+    validated(config)
+    said = [text for text in capsys.readouterr().err.splitlines() if text.startswith("frpo_verl: actor_rollout_ref")]
+    assert len(said) == bool(line) and line in "".join(said)
 
 
 def test_the_sections_are_all_that_is_typed(files):
@@ -336,8 +400,7 @@ def test_a_run_that_is_not_ours_is_left_alone(overrides, monkeypatch):
     monkeypatch.delenv("VERL_PLATFORM", raising=False)
     config = not_ours(*overrides)
     before = copy.deepcopy(config)
-    checks.check_config(config)
-    checks.prepare(config)
+    start.validate(config)
     assert config == before and not run.Run(config).ours
 
 

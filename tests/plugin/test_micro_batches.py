@@ -9,7 +9,8 @@ from verl_config import compose_ppo
 
 from frpo_verl import methods
 from frpo_verl.settings import ConfigError
-from frpo_verl.verl_plugin import checks
+from frpo_verl.verl_plugin import checks, start
+from frpo_verl.verl_plugin.run import Run
 
 NORM = "seq-mean-token-sum-norm"
 AGGREGATIONS = ("token-mean", "token-sum", "seq-mean-token-sum", "seq-mean-token-mean", NORM)
@@ -58,7 +59,7 @@ def prepared(mode: str):
             "actor_rollout_ref": {"actor": {"loss_agg_mode": mode, "loss_scale_factor": None}},
         }
     )
-    checks.prepare(config)
+    start.prepare(config)
     return OmegaConf.to_container(config.actor_rollout_ref.actor)
 
 
@@ -89,7 +90,7 @@ def test_without_the_factor_verls_norm_depends_on_the_cut():
 
 def test_the_factor_is_the_longest_answer_and_is_said(capsys):
     config = compose_ppo("+recipe=frpo_qwen3_1.7b", f"actor_rollout_ref.actor.loss_agg_mode={NORM}")
-    checks.prepare(config)
+    start.prepare(config)
     assert config.actor_rollout_ref.actor.loss_scale_factor == config.data.max_response_length
     assert config.critic.loss_scale_factor == config.data.max_response_length  # verl's critic follows the actor
     line = "frpo_verl: actor_rollout_ref.actor.loss_scale_factor=8192 (data.max_response_length), because"
@@ -107,14 +108,14 @@ def test_the_factor_is_the_longest_answer_and_is_said(capsys):
 )  # fmt: skip
 def test_nothing_else_is_given_one(overrides, factor):
     config = compose_ppo(*overrides)
-    checks.prepare(config)
+    start.prepare(config)
     assert config.actor_rollout_ref.actor.loss_scale_factor == factor
 
 
 def run(mini, aggregation="token-mean", batch=8, loss="vanilla", use_v1=True, **more):
     actor = {"ppo_mini_batch_size": mini, "loss_agg_mode": aggregation, "policy_loss": {"loss_mode": loss, **more}}
     v1 = {"trainer_mode": "sync", "sync": {"parameter_sync_step": 2 if batch == 16 else 1}}
-    return checks.Run(
+    return Run(
         OmegaConf.create(
             {
                 "composed_by": "frpo_verl",

@@ -47,8 +47,9 @@ def test_runs_that_are_not_ours_are_left_alone(tmp_path, monkeypatch, not_ours):
     assert tracker.read_text() == ""
 
 
-def test_a_recipes_metrics_stand_in_its_folder(tmp_path, monkeypatch):
-    known = run.Run(OmegaConf.create({"composed_by": "frpo_verl", "run_dir": str(tmp_path / "run")}))
+@pytest.mark.parametrize("of", [{"composed_by": "frpo_verl"}, {"algorithm": {"adv_estimator": "frpo"}, "report": True}])
+def test_metrics_of_a_recipe_or_for_a_report_stand_in_the_runs_folder(tmp_path, monkeypatch, of):
+    known = run.Run(OmegaConf.create({**of, "run_dir": str(tmp_path / "run")}))
     monkeypatch.setattr(run, "_current", known)
     monkeypatch.setenv("VERL_FILE_LOGGER_PATH", "")
     for step in range(2):

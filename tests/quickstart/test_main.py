@@ -50,8 +50,9 @@ def test_frpo_stands_beside_the_same_run_without_a_kl(clone, monkeypatch):
     assert quickstart.main(["algorithm.frpo.kl_coef=0.1", "data.seed=3"]) == 0
     (frpo, with_kl), (none, without) = seen
     assert (frpo, none) == (Path("runs/quickstart"), Path("runs/quickstart_no_kl"))
-    assert with_kl == [*quickstart.RUNS["FRPO"], "algorithm.frpo.kl_coef=0.1", "data.seed=3"]
-    assert without == ["algorithm.frpo.kl_coef=0.1", "data.seed=3", *quickstart.RUNS["no KL"]]
+    answers = "answers_dir=runs/quickstart/answers", "answers_dir=runs/quickstart_no_kl/answers"
+    assert with_kl == [answers[0], *quickstart.RUNS["FRPO"], "algorithm.frpo.kl_coef=0.1", "data.seed=3"]
+    assert without == [answers[1], "data.seed=3", *quickstart.RUNS["no KL"]]
     seen.clear()
     assert quickstart.main(["method=grpo"]) == 0
     assert seen == [(Path("runs/quickstart_grpo"), ["method=grpo"])]
