@@ -26,7 +26,9 @@ RULES = {
     ],
     "solved means solved": [
         ("x=5", ["2x=10", "x-5=0", "x^2=25", "y=5", "x"], ["5", "5=x", "x = 5.0", "x=10/2"]),
-        ("y=2x+3", ["y-2x=3", "2x-y+3=0", "y=2x"], ["2x+3", "2x+3=y", "y=3+2x"]),
+        ("y=2x+3", ["y=2x", "y-2x=2", "2x+y+3=0", "x(y-2x-3)=0", "(y-2x-3)^2=0", "0=0", "y=y"], ["2x+3", "2x+3=y", "y-2x=3", "2x-y+3=0"]),
+        ("y=x^2", ["y^2=x^4", r"x=\sqrt{y}", "y=0"], ["x^2-y=0", "2y=2x^2"]),
+        ("xy=1", ["xy=2", "x^2y^2=1"], ["y=1/x", r"y=\frac1x", "2xy=2"]),
         ("x>2", ["x-2>0", "2x>4", "-x<-2", r"x\ge 2", "y>2"], ["2<x", r"(2,\infty)", r"x\in(2,+\infty)"]),
         (r"-2\le x\le 7", [r"-4\le 2x\le 14", "(-2,7)"], ["[-2,7]", r"7\ge x\ge -2", r"x\in[-2,7]"]),
         (r"(2,\infty)", ["x+1>3", r"[2,\infty)"], ["x>2"]),
@@ -116,7 +118,6 @@ RULES = {
                 "42 stickers",
                 r"42 \text{ stickers}",
                 "42 red balloons",
-                "42.0 DVDs",
                 "42 sheets of paper",
                 "$42$ loaves",
             ],
@@ -124,6 +125,52 @@ RULES = {
         ("48", ["4 stickers", "48 dozen", "48 dozen muffins"], ["4 dozen muffins", "48 muffins"]),
         ("42 cm", ["42 m", "43 cm"], ["42"]),
         (r"42\%", ["42 stickers"], [r"42\%"]),
+    ],
+    "a closed vocabulary of things": [
+        (
+            "5",
+            [f"5 {w}" for w in ("imaginary", "googolplex", "less", "grand", "prime", "radical", "nought", "short", "rational", "zillions")]
+            + ["5 imaginary apples", "5 apples or so"],
+            ["5 apples", "5 red apples", "5 more", "5 pounds of flour"],
+        ),
+        ("3", ["3 bar", "3 barred"], ["3 bars"]),
+    ],
+    "conditions": [
+        ("x+1", ["x-1 for all x", r"x+1 \text{ for } x>0", "x+1 if x>0"], [r"x+1 \text{ for all } x", r"x+1\ (x\in\mathbb{R})"]),
+        (r"x+1 \text{ for all } x", ["x-1"], ["x+1", "x+1 for every real x"]),
+        (r"2\pi n, n\in\mathbb{Z}", [r"\pi n, n\in\mathbb{Z}", r"2\pi n, n\in\mathbb{N}"], [r"2\pi n", r"2\pi k, k\in\mathbb{Z}", r"2\pi n \quad (n \in \mathbb Z)"]),
+        (r"2k+1 \text{ where } k \text{ is an integer}", ["2k"], ["2k+1", r"2k+1, k\in\mathbb{Z}"]),
+        (r"x^2 \text{ for } x<0", [r"x^2 \text{ for } x>0"], ["x^2", r"x^2 \text{ for } x<0"]),
+        ("f(x)=cx for some constant c", ["f(x)=c"], ["f(x)=cx"]),
+        ("5", ["5 if n is even", "5 for k=1, 6 for k=2", "5, n=2"], ["5 for all n"]),
+        (r"5 \text{ for } k=1, 6 \text{ for } k=2", ["5", "6"], []),
+        (r"x=2, y\in\mathbb{R}", ["x=2"], []),
+    ],
+    "exact decimals": [
+        ("4.123105625617661", [r"\sqrt{18}", "4.1231", "4.123105625617663"], [r"\sqrt{17}"]),
+        ("0.6931471805599453", [r"\ln 3", "0.693147"], [r"\ln 2"]),
+        ("0.3333333333333333", ["0.333"], [r"\frac13"]),
+        ("4.1231056", [r"\sqrt{17}"], []),
+    ],
+    "python": [
+        ("3*s**2", ["3s", "(3s)^2", "9s^2"], ["3s^2", "3*s^2", "3 s^2"]),
+        ("2*x**2+3*x", ["2x^2+3"], ["x(2x+3)"]),
+        ("5*m", ["5", "5n"], ["5m"]),
+    ],
+    "identities": [
+        ("x", [r"\log_3(2^x)", r"\log_3 x"], [r"\log_3(3^x)", r"\ln(e^x)"]),
+        ("1", [r"(\cos x)^2-(\sin x)^2", r"\cos x+\sin x", "x", "x-x+2"], [r"(\cos x)^2 + (\sin x)^2", r"\sin^2 x+\cos^2 x"]),
+        ("0", [r"\sin x"], [r"\sin x - \sin x"]),
+    ],
+    "ratios": [
+        ("3:4", ["8:6", "4:3", "3:5", "6:9"], ["6:8", "1.5:2", r"\frac34"]),
+        ("6:8", ["4:3"], ["3:4"]),
+        ("2:3:4", ["4:6:9", "2:3"], ["4:6:8"]),
+        ("3:15", ["1:5", "6:30"], ["3:15"]),
+    ],
+    "congruences": [
+        (r"x\equiv 7 \pmod{12}", [r"7 \pmod{13}", r"x\equiv 8\pmod{12}", r"y\equiv 7\pmod{12}", "5"], [r"7 \pmod{12}", r"x\equiv -5 \pmod{12}", r"19 \bmod 12"]),
+        (r"7 \pmod{12}", [r"8 \pmod{12}"], [r"7 \pmod{12}", r"x\equiv 7 \pmod{12}"]),
     ],
     "matrices": [
         (
@@ -201,6 +248,13 @@ RULES = {
         ("C", [r"\textbf{(D)}\ 12", "D. 12", "12", "(D)"], [r"\textbf{(C)}\ 12", "C. 12", "(C)"]),
         (r"\text{C}", ["(B) 12"], ["(C) 12", "C"]),
         ("x", ["(C) 12", "C. x"], ["x"]),
+        (
+            "E",
+            ["D: text of the choice", "E: 5 or D: 6", "(E) is wrong", "E or D", "A: E", "E man"],
+            ["E: text of the choice", "E. text of the choice", "(E) text of the choice", r"\text{(E) }x^2", "E) none of these"],
+        ),
+        (r"\text{(E)}", ["(D) text"], ["(E) cannot be determined", "E: 24 square units"]),
+        ("24", ["E: 25 square units"], ["E: 24"]),
     ],
     "words of two or three letters": [
         ("XI", ["IX", "X", "11"], [r"\text{XI}", r"\mathrm{XI}"]),

@@ -3,6 +3,10 @@ import pytest
 from frpo_verl.rewards.extract import LAST_NUMBER_SOURCES, clean_text, extract_answer, is_marked, last_boxed
 
 
+NOTHING = ("", " ", "...", r"\ldots", r"\text{...}", "?", "answer", "ANSWER", "your answer", r"\text{Your answer here}",
+           "the final answer", "<answer>", "[answer]", "final_answer", "number", "___", "$$", r"\square")  # fmt: skip
+
+
 @pytest.mark.parametrize(
     ("text", "answer"),
     [
@@ -85,6 +89,52 @@ from frpo_verl.rewards.extract import LAST_NUMBER_SOURCES, clean_text, extract_a
         (r"\boxed{1} is what we would get and if we look again at it then it is \boxed{2}", "2"),
         ("the sum is 12", None),
         ("", None),
+        # a mark that holds nothing, or a placeholder, is no answer
+        (r"The answer is \boxed{42}. Let's think step by step and output the final answer within \boxed{}.", "42"),
+        (r"Output the final answer within \boxed{}.", None),
+        *((rf"\boxed{{7}} and \boxed{{{nothing}}}", "7") for nothing in NOTHING),
+        *((rf"\boxed{{{nothing}}}", None) for nothing in NOTHING),
+        ("#### 7\n#### ...", "7"),
+        ('#### 7\nLet\'s think step by step and output the final answer after "####".', "7"),
+        ("<answer>7</answer> <answer> answer here </answer>", "7"),
+        ("Answer: 7\nThe last line should be of the form Answer: $Answer (without quotes)", "7"),
+        ("The final answer is 7.\n\nThe final answer is [your answer].", "7"),
+        (r"\boxed{A}", "A"),
+        (r"\boxed{\emptyset}", r"\emptyset"),
+        (r"\boxed{\{\}}", r"\{\}"),
+        # what follows an answer
+        ("The answer is 42 because 6*7 = 42", "42"),
+        ("The answer is 42, since 6*7 = 42.", "42"),
+        ("The answer is 42 as required.", "42"),
+        ("The answer is 42 (by symmetry).", "42"),
+        ("The answer is $42$ as desired", "42"),
+        ("The answer is 42, which is even", "42"),
+        ("#### 42 because 40 + 2 = 42", "42"),
+        ("#### 42 (since 40 + 2 = 42)", "42"),
+        ("The answer = 42", "42"),
+        ("Hence 42 is the answer", "42"),
+        ("Hence 42 is the answer. I hope it is correct.", "42"),
+        (r"So $\frac12$ is the final answer.", r"\frac12"),
+        ("Thus 3/8 is the required probability.", "3/8"),
+        ("Hence 42 is not the answer", "42 is not the answer"),
+        ("Thus $42$ is not the answer", "$42$ is not the answer"),
+        ("What is the answer?", None),
+        ("The answer must be 42.", "42"),
+        # a choice with its text
+        ("The answer is E: all 24 of the pupils", "E: all 24 of the pupils"),
+        ("The answer is E. all of the pupils walk", "E. all of the pupils walk"),
+        ("The answer is (E) it is the same for all 24", "(E) it is the same for all 24"),
+        ("Answer: (E)", "(E)"),
+        # a box without braces
+        (r"so $\boxed\frac{1}{2}$", r"\frac{1}{2}"),
+        (r"so $\boxed\frac12$", r"\frac12"),
+        (r"so $\boxed\pi$.", r"\pi"),
+        (r"so $\boxed\sqrt[3]{5}$.", r"\sqrt[3]{5}"),
+        (r"so $\boxed{\frac{1}{2}", None),
+        # a thought that does not end holds no answer
+        (r"<think>it is \boxed{1}", None),
+        (r"\boxed{1}<think>or \boxed{2}", "1"),
+        (r"<think>it is \boxed{1}</think>\boxed{2}<think>or \boxed{3}", "2"),
         (r"\boxed{", None),
         ("####", None),
     ],
@@ -102,6 +152,22 @@ def test_last_number_only_where_the_data_source_asks():
     assert extract_answer(text, "mine", last_number_sources=("mine",)) == "$1,080.50"
     assert extract_answer("x3 v2 only", "openai/gsm8k") is None
     assert extract_answer("#### 4 then 5", "openai/gsm8k") == "4 then 5"  # a marker wins over the last number
+
+
+@pytest.mark.parametrize(
+    ("text", "answer"),
+    [
+        ("so it is −7", "-7"), ("so it is – 7", "-7"), ("it fell by -7", "-7"), ("x=-7", "-7"), ("(-7)", "-7"), ("he owes -$7.", "-$7"),
+        ("10 - 7", "7"), ("15 -7 = 8", "8"), ("- 7 apples", "7"), ("covid-19", None), ("it is 1/2.", "1/2"), ("2 1/2 cups", "2 1/2"),
+        ("at 10:30", "10:30"), ("are 2^5 ways", "2^5"), ("are 2^{5} ways", "2^{5}"), ("70 000 people", "70000"), ("1 070 000", "1070000"),
+        ("in 2020 300 people", "300"), ("18cm", "18 cm"), ("18th", "18"), ("the 2nd", "2"), ("1e3 g", "1e3"), ("$1,080.50.", "$1,080.50"),
+        ("15%", "15%"), (r"15\%", r"15\%"), (r"it is $\frac{1}{2}$.", r"\frac{1}{2}"), ("from 5-10 apples", None), ("on 2023-05-17", None),
+        ("(12)", "12"), ("**12**", "12"), ("6*7=42", "42"), ("total:5", "5"), ("3x", "3 x"), ("x_5", None), ("√16", "√16"), ("there are 5! ways", "5!"),
+        ("there are 5!", "5"), ("5 apples, 6.", "6"), (".5 of it", ".5"), ("no number", None), ("the 3 of H2O", "3"),
+    ],
+)  # fmt: skip
+def test_the_last_number_is_a_whole_token(text, answer):
+    assert extract_answer(text, "openai/gsm8k") == answer
 
 
 def test_last_boxed_position_and_marks():

@@ -70,6 +70,17 @@ def test_scores_without_a_process(no_pool, source, text, truth, score, pred):
     assert result["verify_timeout"] == result["verify_error"] == 0.0
 
 
+@pytest.mark.parametrize(
+    ("answer", "truth"),
+    [
+        ("\x0crac{1}{2}", "1/2"), ("1/2", "\x0crac{1}{2}"), ("5\text{ cm}", "5"), ("\x08inom{4}{2}", "6"), ("\r" + r"ight. 5", "5"),
+        ("2 \times 3", "6"), ("\theta", r"\theta"), (r"x \n" + "eq 3", r"x\ne 3"),
+    ],
+)  # fmt: skip
+def test_damaged_escapes_are_repaired(answer, truth):
+    assert compute_score("math", boxed(answer), truth, deadline=60.0)["acc"] == 1.0
+
+
 def test_as_verl_calls_it(no_pool):
     result = compute_score(
         data_source="math", solution_str=boxed("7"), ground_truth="7", extra_info={"index": 0},

@@ -42,6 +42,25 @@ def test_deadline_kills_and_replaces(pool):
     assert pool.verify(GOLD, RIGHT, 30.0).equal
 
 
+def test_a_verdict_does_not_wait_for_a_busy_machine(pool):
+    """The deadline is CPU time: workers that are kept from running for longer than it still give their verdicts."""
+    workers = psutil.Process(pool._process.pid).children()
+    for worker in workers:
+        worker.suspend()
+    resume = threading.Timer(3 * DEADLINE, lambda: [worker.resume() for worker in workers])
+    resume.start()
+    assert pool.verify(GOLD, r"\frac{4}{2\sqrt{2}}", DEADLINE) == (True, False, "")
+    resume.join()
+
+
+def test_a_worker_that_gets_no_cpu_at_all_is_killed_in_the_end(pool, monkeypatch):
+    monkeypatch.setattr(pool_module, "WALL_FACTOR", 2)
+    for worker in psutil.Process(pool._process.pid).children():
+        worker.suspend()
+    assert pool.verify(GOLD, r"\frac{6}{3\sqrt{2}}", DEADLINE) == (False, True, "")
+    assert pool.verify(GOLD, RIGHT, 30.0).equal
+
+
 def test_threads_agree_with_one(pool):
     pairs = [
         (GOLD, RIGHT),
