@@ -138,7 +138,11 @@ def rows():
         yield from (
             ("solved", gold, a, True) for a in (value, f"{value}={name}", f"{name} = {value}", f"\\({name}={value}\\)")
         )
-        yield from (("solved", gold, a, False) for a in [*restated, f"z={value}", f"{name}={value}+1", f"{name}"])
+        curve = (
+            "x" in value
+        )  # an equation in two variables may be written in any form, one in one variable is to be solved
+        yield from (("solved", gold, a, curve) for a in restated)
+        yield from (("solved", gold, a, False) for a in (f"z={value}", f"{name}={value}+1", f"{name}"))
     for gold, equal, restated, other in RANGES:
         yield from (("range", gold, a, True) for a in [gold, *equal])
         yield from (("range", gold, a, False) for a in [*restated, *other])

@@ -8,7 +8,6 @@ reused: a finished run is only shown again, a longer `--steps` continues it, a k
 from __future__ import annotations
 
 import argparse
-import ctypes
 import os
 import shutil
 import signal
@@ -16,11 +15,13 @@ import subprocess
 import sys
 import tempfile
 import time
+from functools import partial
 from pathlib import Path
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
+from frpo_verl.processes import die_with_parent
 from frpo_verl.report.collect import metric_files, read_metrics
 
 BUILD = Path("build/quickstart")
@@ -28,12 +29,6 @@ MEAN = "algorithm.norm_adv_by_std_in_grpo=false"  # advantages r - mean: pass ra
 MEASURE = ("algorithm.use_kl_in_reward=true", "algorithm.kl_ctrl.kl_coef=0")  # loads the reference, to measure by
 RUNS = {"FRPO": (MEAN, "algorithm.frpo.kl_coef=0.3"), "no KL": (MEAN, "algorithm.frpo.kl_coef=0", *MEASURE)}
 RAY_PATH_LIMIT = 44  # Ray puts unix sockets 62 characters below its folder, and 107 is the system's limit
-
-
-def _die_with_parent() -> None:
-    """On Linux, end this child when the quickstart is killed."""
-    if sys.platform == "linux":
-        ctypes.CDLL(None).prctl(1, signal.SIGTERM)  # PR_SET_PDEATHSIG
 
 
 def environment(sockets: Path) -> dict[str, str]:
@@ -163,7 +158,11 @@ def train(run: Path, steps: int, overrides: list[str], console: Console, name: s
     try:
         with open(log, "ab") as out:
             process = subprocess.Popen(
-                command, stdout=out, stderr=subprocess.STDOUT, env=environment(sockets), preexec_fn=_die_with_parent
+                command,
+                stdout=out,
+                stderr=subprocess.STDOUT,
+                env=environment(sockets),
+                preexec_fn=partial(die_with_parent, signal.SIGTERM),
             )
         with Progress(*columns, console=console, disable=not console.is_terminal) as progress:
             task = progress.add_task(_status({}), total=steps, completed=done)

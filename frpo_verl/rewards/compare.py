@@ -7,7 +7,8 @@ sees single formulas, relations and sets only: what is a list, a tuple, a name o
 
 import re
 
-from frpo_verl.rewards.numbers import _ONE, ROUNDED_DIGITS, approximate, read_counted, read_number, same_number
+from frpo_verl.rewards.conditions import without_conditions
+from frpo_verl.rewards.numbers import _ONE, FLOAT_DIGITS, ROUNDED_DIGITS, approximate, read_number, same_number
 from frpo_verl.rewards.reading import letters_of, read
 from frpo_verl.rewards.spelling import normalize
 from frpo_verl.rewards.values import INFINITY, Assign, Chain, Formula, Items, Number, Text, write
@@ -19,6 +20,9 @@ _CODE = re.compile(r"[A-Z]{2,}|[A-Z]+\d[A-Z\d]*")
 _LETTERED = re.compile(r"[A-Z\d]*[A-Z]\d[A-Z\d]*")
 _TEXT_WORD = re.compile(r"\$?\\(?:text|textbf|textit|textrm|mathrm|mbox)\{\s*[A-Za-z]{2,}\s*\}\$?")
 _OPEN = {"()", "open"}
+_LABELLED = re.compile(r"(?:\(([A-J])\)|([A-J])[.:)]) ?(?!\(?[A-Ja-j]\)?$)(?=\S)")  # E: text of the choice
+_OTHER_LABEL = re.compile(r"(?<![A-Za-z])\(?[A-J][).:]|\b(?:or|and) \(?[A-J]\b|^(?:is|are|isn't)\b")
+_TRANSCENDENTAL = re.compile(r"\\(?:sin|cos|tan|cot|sec|csc|sinh|cosh|tanh|log|ln|exp)(?![A-Za-z])|e\^")
 TABLE = {}
 
 
@@ -130,13 +134,17 @@ def _formulas(g, p, ask):
 
 @_rule((Number, Formula))
 def _number_formula(g, p, ask):
-    """A formula with a variable is no number; a decimal may be a formula's value, rounded; the rest is algebra."""
+    """A formula with a variable is no number unless an identity makes it one; a decimal may be a formula's value, rounded;
+    the rest is algebra."""
     formula, number = (g, p) if isinstance(g, Formula) else (p, g)
     other_unit = formula.unit and number.unit and formula.unit != number.unit
-    if formula.letters or formula.kind != "value" or formula.text.endswith(INFINITY.text) or other_unit:
+    if formula.kind != "value" or formula.text.endswith(INFINITY.text) or other_unit:
         return False
-    if formula is g and number.digits >= ROUNDED_DIGITS and not number.percent:
-        return ask(formula.text, f"{int(number.form[_ONE] * 10**number.places)}e-{number.places}", "decimal")
+    if formula.letters and not _TRANSCENDENTAL.search(formula.text):
+        return False
+    if number.digits >= (ROUNDED_DIGITS if formula is g else FLOAT_DIGITS) and not number.percent:
+        decimal = f"{int(number.form[_ONE] * 10**number.places)}e-{number.places}"
+        return ask(formula.text, decimal, "decimal") if formula is g else ask(decimal, formula.text, "decimal")
     return _written(g, p, ask, "value")
 
 
@@ -168,11 +176,34 @@ def _items(g, p, ask):
     if "union" in kinds:
         together = len(kinds) == 1 and _matched(g.items, p.items, ask)
         return True if together else _written(g, p, ask, "set")
+    if kinds <= {"ratio", "time"} and g.kind == "ratio":
+        return _proportional(g.items, p.items)
+    if kinds == {"matrix", "()"}:  # a column or a row as a tuple
+        g, p = (_vector(v) or v for v in (g, p))
     if "named" in kinds and "list" in kinds:  # the values alone, in the order of the names
         g, p = (Items("list", tuple(part.value for part in v.items)) if v.kind == "named" else v for v in (g, p))
-    elif not (len(kinds) == 1 or kinds == _OPEN or (g.kind, p.kind) == ("list", "()")):
+    elif not (g.kind == p.kind or kinds == _OPEN or (g.kind, p.kind) == ("list", "()")):
         return False  # a bare list may be answered by a tuple in its order, a tuple and a set by their like only
     return _ordered(g.items, p.items, ask)
+
+
+def _proportional(gold, pred):
+    """Whether two ratios of numbers are the same."""
+    pairs = list(zip(gold, pred, strict=False))
+    if len(gold) != len(pred) or not all(isinstance(v, Number) and v.form for pair in pairs for v in pair):
+        return False
+    values = [[approximate(v.form) for v in pair] for pair in pairs]
+    if any(v is None for pair in values for v in pair):
+        return False
+    return all(a * values[0][1] == b * values[0][0] for a, b in values)
+
+
+def _vector(value):
+    """A matrix of one row or one column as a tuple, else None."""
+    rows = [row.items for row in value.items] if value.kind == "matrix" else []
+    if len(rows) > 1 and all(len(row) == 1 for row in rows):
+        return Items("()", tuple(row[0] for row in rows))
+    return Items("()", rows[0]) if len(rows) == 1 else None
 
 
 @_rule((Items, Formula), (Items, Number))
@@ -182,7 +213,7 @@ def _items_other(g, p, ask):
     items, other = (g, p) if isinstance(g, Items) else (p, g)
     if items is p and items.kind == "list" and getattr(g, "kind", "value") == "value":
         return len(_units(items) - {""}) < 2 and _all(same(g, item, ask) for item in items.items)
-    if items.kind == "ratio" and len(items.items) == 2:
+    if items.kind in ("ratio", "time") and len(items.items) == 2:
         quotient = read("\\frac" + "".join(f"{{{write(item) or '?'}}}" for item in items.items))
         return same(quotient, other, ask) if items is g else same(other, quotient, ask)
     if isinstance(other, Number):
@@ -225,15 +256,24 @@ def _renamed(g, p):
     return read(re.sub(r"\\[A-Za-z]+|[A-Za-z]", lambda m: to.get(m[0], m[0]), text))
 
 
+def _curve(g, p, ask):
+    """`y = 2x+3` and `2x-y+3 = 0`: an equation of the same two variables; of one variable, solved means solved."""
+    letters = (letters_of(g.name) | g.value.letters) if isinstance(g.value, Formula) and len(g.name) == 1 else ()
+    curve = (
+        len(letters) == 2
+        and letters_of(p.text) == letters
+        and "=" in p.text
+        and not re.search(r"[<>]|\\[lgn]e", p.text)
+    )
+    return ask(f"{g.name}={g.value.text}", p.text, "relation") if curve else False
+
+
 @_rule((Assign, Assign), *((Assign, kind) for kind in (Number, Formula, Items, Text)))
 def _assigns(g, p, ask):
     """`x = 5` and `5`: the name may be left out of either side, but not be another one. What is not solved does not answer
     what is; the other way round it does."""
     if isinstance(g, Assign) and isinstance(p, Formula) and p.kind == "relation":
-        return False
-    label = isinstance(g, Text) and g.kind == "choice" or isinstance(g, Formula) and re.fullmatch("[A-E]", g.text)
-    if label and isinstance(p, Assign) and p.words:  # (B) and (B) 12
-        return g.text.lower() == p.name
+        return _curve(g, p, ask)
     if isinstance(g, Formula) and g.kind == "relation":
         value, interval = write(p.value), isinstance(p.value, Items)
         return (
@@ -291,18 +331,35 @@ def compare(gold, pred, ask=unknown):
     """
     if not pred.strip() or not gold.strip():
         return False
-    g, p = read(gold, True), read(pred)
+    gold_text, pred_text = normalize(gold), normalize(pred)
+    if gold_text == pred_text:
+        return True
+    letter = _choice(gold_text)
+    label = _LABELLED.match(pred_text) if letter else None
+    if label:
+        return letter == (label[1] or label[2]) and not _OTHER_LABEL.search(pred_text[label.end() :])
+    gold_core, pred_core = without_conditions(gold_text, pred_text)
+    g = read(gold if gold_core == gold_text else gold_core, True)
+    pred = pred if pred_core == pred_text else pred_core
+    p = read(pred)
     if isinstance(g, Items) and not isinstance(p, Items):
         p = read(pred, grouped=False)  # beside a list, 32,349 is one, too
     if isinstance(g, Number) and g.places and isinstance(p, Items) and _DECIMAL_COMMA.match(pred.strip()):
         p = read(pred.strip().replace(",", "."))
-    if normalize(gold) == normalize(pred):
-        return True
-    if isinstance(g, Number) and not (g.unit or g.percent):  # 42 stickers; with a unit it is said what is counted
-        p = read_counted(normalize(pred)) or p
+    if (
+        isinstance(g, Number) and g.percent and re.search(r" [a-z]{3,}$", pred_text)
+    ):  # a share is nothing that is counted
+        return False
     if isinstance(g, Formula) and _TEXT_WORD.fullmatch(gold.strip()):
         return False
     return same(g, p, ask)
+
+
+def _choice(gold):
+    """The letter of a ground truth that is a choice, or ""."""
+    value = read(gold, True)
+    text = value.text if isinstance(value, Formula) or isinstance(value, Text) and value.kind == "choice" else ""
+    return text.upper() if re.fullmatch("[A-J]", text) or isinstance(value, Text) else ""
 
 
 def canonical(text):

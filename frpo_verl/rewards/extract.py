@@ -1,66 +1,84 @@
 r"""Find the final answer in a response.
 
-The last mark wins: `\boxed{}`, `#### x`, `<answer>x</answer>`, "The final answer is x". Without one of them the last "Answer: x", "A: x" or
-"the answer is x"; else, for some data sources, the last number; else a formula that ends the response or a last sentence
-that begins with "Therefore", "Thus", "Hence" or "So". Nothing here is
-evaluated, and every search is linear in the length of the response: marks are found from the end by plain string search,
-and only a bounded window after a mark is looked at.
+The last mark wins: `\boxed{}`, `#### x`, `<answer>x</answer>`, "The final answer is x". Without one of them the last "Answer: x",
+"A: x", "the answer is x" or "x is the answer"; else, for some data sources, the last number; else a formula that ends the response
+or a last sentence that begins with "Therefore", "Thus", "Hence" or "So". A mark that holds nothing or a placeholder (`\boxed{}`,
+`\boxed{your answer}`) is none. Nothing here is evaluated, and every search is linear in the length of the response: marks are found
+from the end by plain string search, and only a bounded window after a mark is looked at (phrase.py).
 """
 
-import re
+from __future__ import annotations
 
-MAX_WINDOW = 20_000  # characters looked at after a mark, and from the end for the marking words and the last number
-MAX_MARKERS = 16  # how many of the last boxes are tried
-MAX_JOINER = 80  # characters between two boxes of one list
-MAX_JOINER_WORDS = 5
-MAX_SENTENCE = 600  # characters from the end in which a formula or a concluding sentence is looked for
+import re
+from collections.abc import Iterator
+
+from frpo_verl.rewards.phrase import (
+    DENIED,
+    FORMULA,
+    MAX_SENTENCE,
+    MAX_WINDOW,
+    answer_in,
+    holds_nothing,
+    numbers_in,
+    unbrace,
+)
+
+MAX_MARKERS = 16  # how many of the last marks of a kind are tried
+MAX_CONCLUSION = 60  # characters of an answer that nothing marks
 
 # Data sources whose answers are a bare number at the end when no mark was written.
 LAST_NUMBER_SOURCES = ("openai/gsm8k", "gsm8k")
 
-_END = re.compile(
+Mark = tuple[int, str]  # where it stands, the answer it marks
+
+# ------------------------------------------------------------------------------------------------------------------ text
+
+# "\frac" whose backslash was read as an escape: a form feed and "rac". Tab, newline and return stand in ordinary text, too.
+_DAMAGED = re.compile(
+    r"[\x07\x08\x0b\x0c](?=[a-z])|\t(?=(?:ext(?:bf|it|rm)?\{|heta|imes|frac|riangle|binom|ilde)(?![a-z]))"
+    r"|\n(?=(?:eq|abla)(?![a-z]))|\r(?=(?:ight|angle|ceil|floor|ho)(?![a-z]))"
+)
+_ESCAPES = {"\x07": "\\a", "\x08": "\\b", "\x0b": "\\v", "\x0c": "\\f", "\t": "\\t", "\n": "\\n", "\r": "\\r"}
+_TURN_END = re.compile(
     r"<\|(?:im_end|im_start|endoftext|eot_id|end_of_text|end)\|>|</s>|<end_of_turn>|<eos>|<｜end▁of▁sentence｜>"
 )
-_BOX = re.compile(r"\\(?:boxed|fbox)(?![A-Za-z_])\s*")
-_BARE = re.compile(r"[-+]?(?:\.?\w)+")
-_WRAP = re.compile(r"\\(?:text|mathrm|textbf)\s*\{|\\[()\[\]]|\\(?:quad|qquad|,|;|!| )|[{}$~*]")
-_NOT_JOINED = re.compile(
-    r"\b(?:no|not|wait|actually|but|so|then|thus|hence|instead|however|therefore|rather|wrong)\b", re.I
-)
-_HEADING = re.compile(r"\s*\d{1,2}[.)]\s+(?!I hope)[A-Za-z*]")  # #### 2. Check
-_MANNER = re.compile(
-    r"(?:given|expressed|written|stated|measured|shown|rounded)\s(?!by\b|as\b)|(?:in|above|below)\b", re.I
-)
-_DENIED = re.compile(r"(?:\b(?:not|never)|n't)(?:\s+(?:be|equal(?:\s+to)?))?[\s$*\\(\[]*$")
-_FINAL = re.compile(
-    r"final\s{1,3}answer(?:\s{0,3}(?:\*\*|__|:|is\b|=)){1,4}|^[#*_ \t]{1,9}(?:final\s)?answer[#*_ \t]{0,9}$",
-    re.I | re.M,
-)
-_WORDS = re.compile(
-    r"(?:(?<![A-Za-z])answer\s{0,3}(?:\*\*|__)?\s{0,3}(?::|\bis\b\s{0,3}:?)|^[ \t]{0,8}(?-i:A):)\s{0,3}(?:\*\*|__)?",
-    re.IGNORECASE | re.MULTILINE,
-)
-_IS = re.compile(
-    r"^.{0,400}?[A-Za-z$)]\s+(?:is|are|equals|be)(?:\s+(?:equal to|therefore|then|thus|given by))?:?\s+(?=\S)", re.S
-)
-_SENTENCE = re.compile(r"(?<=[\w$)}\]%°])[.!]\s+(?=[A-Z\[(*#])")
-_THEREFORE = re.compile(r"(?:therefore|thus|hence|so|in conclusion),?\s", re.IGNORECASE)
-_FORMULA = re.compile(r"\$\$(.+?)\$\$|\$((?:[^$\n\\]|\\.)+)\$|\\\(([^\n]+?)\\\)|\\\[(.+?)\\\]", re.DOTALL)
-_NUMBER = re.compile(r"(?<![\w.,])[-+]?\$?(?:\d{1,3}(?:,\d{3})+|\d+)(?:\.\d+)?(?![\w])|(?<![\w.])[-+]?\.\d+")
 
 
-def clean_text(text):
-    """Return `text` as a string without null bytes and lone surrogates (which break JSON, numpy and pipes)."""
+def clean_text(text: object) -> str:
+    """`text` as a string with damaged escapes repaired, without null bytes and lone surrogates (which break JSON, numpy and
+    pipes)."""
     text = (text if isinstance(text, str) else str(text)).replace("\x00", "")
     try:
         text.encode("utf-8")
     except UnicodeEncodeError:
         text = text.encode("utf-8", "replace").decode("utf-8")
-    return text
+    return _DAMAGED.sub(lambda match: _ESCAPES[match[0]], text)
 
 
-def _braced(text, start):
-    """Return (content, end) of the group that opens at text[start] == "{", or None; escaped braces do not count."""
+def spoken(solution: str) -> str:
+    """The part of a response that may hold its answer: behind `</think>`, before a `<think>` that does not end, before the
+    token that ends the turn."""
+    solution = solution.rpartition("</think>")[2].partition("<think>")[0]
+    ended = _TURN_END.search(solution)
+    return solution[: ended.start()] if ended and solution[: ended.start()].strip() else solution
+
+
+# ----------------------------------------------------------------------------------------------------------------- boxes
+
+MAX_JOINER = 80  # characters between two boxes of one list
+MAX_JOINER_WORDS = 5
+_BOX = re.compile(r"\\(?:boxed|fbox)(?![A-Za-z_])\s*")
+_BARE = re.compile(r"[-+]?\w*\\(?!boxed|fbox)[A-Za-z]+|[-+]?(?:\.?\w)+")  # \boxed\pi, \boxed5
+_BARE_DIGITS = re.compile(r"\s*\d{1,2}")  # \boxed\frac12
+_NO_BOX = re.compile(r"(?:\b(?:not|never)|n't)(?:\s+(?:be|equal(?:\s+to)?))?[\s$*\\(\[]*$")
+_WRAP = re.compile(r"\\(?:text|mathrm|textbf)\s*\{|\\[()\[\]]|\\(?:quad|qquad|,|;|!| )|[{}$~*]")
+_NOT_JOINED = re.compile(
+    r"\b(?:no|not|wait|actually|but|so|then|thus|hence|instead|however|therefore|rather|wrong)\b", re.I
+)
+
+
+def _braced(text: str, start: int) -> tuple[str, int] | None:
+    """(content, end) of the group that opens at `text[start] == "{"`, or None; escaped braces do not count."""
     depth, i, stop = 0, start, min(len(text), start + MAX_WINDOW)
     while i < stop:
         c = text[i]
@@ -74,18 +92,29 @@ def _braced(text, start):
     return None
 
 
-def _box_at(text, start):
-    """Return (content, end) of the box command at `start`; `\\boxed 5` and `\\boxed5` are accepted too."""
+def _box_at(text: str, start: int) -> tuple[str, int] | None:
+    r"""(content, end) of the box command at `start`; `\boxed 5`, `\boxed5` and `\boxed\frac{1}{2}` are accepted, too."""
     match = _BOX.match(text, start)
     if match is None:
         return None
-    if text[match.end() : match.end() + 1] == "{":
-        return _braced(text, match.end())
-    bare = _BARE.match(text, match.end(), match.end() + 64)
-    return (bare.group(), bare.end()) if bare else None
+    begin = match.end()
+    if text[begin : begin + 1] == "{":
+        return _braced(text, begin)
+    bare = _BARE.match(text, begin, begin + 64)
+    if bare is None:
+        return None
+    end = bare.end()
+    if "\\" in bare[0]:  # a command with its arguments
+        if text[end : end + 1] == "[":
+            end = max(end, text.find("]", end, end + 64) + 1)
+        while text[end : end + 1] == "{" and (group := _braced(text, end)):
+            end = group[1]
+        digits = _BARE_DIGITS.match(text, end) if end == bare.end() else None
+        end = digits.end() if digits else end
+    return text[begin:end], end
 
 
-def joins(between):
+def joins(between: str) -> bool:
     r"""Whether the text between two boxes makes them one list: nothing, a comma, "and" or "or", with at most five more
     words or names ("for part (a) and", `\) and \( y_2 =`) and no end of a sentence."""
     if len(between) > MAX_JOINER or "\n\n" in between:
@@ -98,9 +127,10 @@ def joins(between):
     return bool(joined) and sum(word not in ("", "and", "or", "=") for word in words) <= MAX_JOINER_WORDS
 
 
-def last_boxed(text):
-    r"""Return (content, position) of the last closed `\boxed{}`, or None; joined neighbours count as one list."""
-    found = []  # from the last to the first: (start, end, content)
+def last_boxes(text: str) -> tuple[int, list[str]] | None:
+    r"""(position, contents) of the last closed `\boxed{}` that holds something and of the neighbours that it is a list with,
+    in their order; None when there is no such box."""
+    found: list[tuple[int, str]] = []  # from the last to the first
     end = len(text)
     for _ in range(MAX_MARKERS):
         start = max(text.rfind("\\boxed", 0, end), text.rfind("\\fbox", 0, end))
@@ -108,131 +138,148 @@ def last_boxed(text):
             break
         end = start
         box = _box_at(text, start)
-        if box is None or _DENIED.search(text, max(0, start - 40), start):
+        if box is None or holds_nothing(box[0]) or _NO_BOX.search(text, max(0, start - 40), start):
             continue
         content, stop = box
         if found and (stop > found[-1][0] or not joins(text[stop : found[-1][0]])):
             break
-        found.append((start, stop, content))
+        found.append((start, content))
     if not found:
         return None
-    parts = list(dict.fromkeys(content.strip() for _, _, content in reversed(found)))
-    inner = last_boxed(parts[-1]) if len(parts) == 1 and "\\boxed" in parts[-1] else None
-    return (inner[0] if inner else ", ".join(parts)), found[0][0]
+    parts = list(dict.fromkeys(content.strip() for _, content in reversed(found)))
+    inner = last_boxes(parts[0]) if len(parts) == 1 and "\\boxed" in parts[0] else None
+    return found[0][0], inner[1] if inner else parts
 
 
-def _unbrace(line):
-    while line.endswith("}") and line.count("}") > line.count("{") and not line.endswith("\\}"):
-        line = line[:-1].rstrip()
-    return line
+def last_boxed(text: str) -> str | None:
+    r"""What the last `\boxed{}` holds, boxes that are one list joined by commas; None when there is none."""
+    boxes = last_boxes(text)
+    return ", ".join(boxes[1]) if boxes else None
 
 
-def _line(text, start):
-    """Return the answer in the first non-empty line from `start`: without markdown, closing words and the sentence
-    around it ("The volume of $ABC$ is 120.")."""
-    window = text[start : start + MAX_WINDOW]
-    line = next((part for part in window.split("\n") if part.strip(" *_#:\t")), "")
-    if line.strip() in ("$$", "\\[", "\\("):  # the formula stands on lines of its own
-        line = " ".join(window.split("\n")[:8])
-    hope = line.find("I hope it is correct")
-    line = (line[:hope].rstrip(". ") if hope > 0 else line).strip().strip('*_`#"').strip()
-    line = _SENTENCE.split(line, maxsplit=1)[0]
-    while "$" in line or len(line) > 3:
-        match = _IS.match(line)
-        if match is None or match.end() >= len(line):
-            break
-        line = line[match.end() :].strip()
-    for opening, closing in (("$$", "$$"), ("$", "$"), ("\\(", "\\)"), ("\\[", "\\]")):
-        if line.startswith(opening):
-            stop = line.find(closing, len(opening))
-            rest = line[stop + len(closing) :]
-            # "$2, \pi$ and $3$" and "$28$ %" are kept whole; "$18.90" has no closing sign and stays
-            if stop > 0 and not re.match(
-                r"\s*(?:,|,?\s*(?:and|or)\b)\s*[$\\\d(-]|\s*(?:\\?%|[a-z°]{1,12}\b[.\s]*$)", rest
-            ):
-                return line[len(opening) : stop].strip()
-    line = line.strip().strip('*_`"').rstrip()
-    if (
-        len(line) <= MAX_SENTENCE and len(re.findall(r"[A-Za-z]{3,}", line)) > 3
-    ):  # a sentence: the only number or formula in it
-        found = [match.group().strip("$") for match in _FORMULA.finditer(line)] or _NUMBER.findall(line)
-        line = found[0] if len(found) == 1 else line
-    return _unbrace(line[:-1].rstrip() if line.endswith(".") else line)
+# ----------------------------------------------------------------------------------------------------------- other marks
+
+_HEADING = re.compile(r"\s*\d{1,2}[.)]\s+(?!I hope)[A-Za-z*]")  # #### 2. Check
+_FINAL = re.compile(
+    r"final\s{1,3}answer(?:\s{0,3}(?:\*\*|__|:|=|is\b)){1,4}|^[#*_ \t]{1,9}(?:final\s)?answer[#*_ \t]{0,9}$",
+    re.I | re.M,
+)
+_MANNER = re.compile(  # the final answer is given in cm
+    r"(?:given|expressed|written|stated|measured|shown|rounded)\s(?!by\b|as\b)|(?:in|above|below)\b", re.I
+)
+_WORDS = re.compile(
+    r"(?:(?<![A-Za-z])answer\s{0,3}(?:\*\*|__)?\s{0,3}(?::|=|\b(?:is|equals|must be)\b\s{0,3}:?)|^[ \t]{0,8}(?-i:A):)\s{0,3}(?:\*\*|__)?",
+    re.IGNORECASE | re.MULTILINE,
+)
+_IS_ANSWER = re.compile(r"\s(?:is|are) (?:the|our|my) (?:\w{1,20} )?answer\b", re.IGNORECASE)
+_CLAUSE = re.compile(r"(?:.*(?:[.!?,:;\n]\s|\b(?:therefore|thus|hence|so|that)\s))?(.*)", re.IGNORECASE | re.DOTALL)
+_THEREFORE = re.compile(r"(?:therefore|thus|hence|so|in conclusion),?\s", re.IGNORECASE)
 
 
-def _final(tail):
-    """Return (answer, position in the tail) of the last "final answer" that is followed by one, or None."""
-    if "answer" not in tail.lower():  # a plain search is much faster than the pattern, and most responses end here
-        return None
-    matches = list(_FINAL.finditer(tail))
-    for match in matches[:-4:-1]:
-        line = _line(tail, match.end())
-        if (
-            line
-            and "\\boxed" not in line
-            and not _MANNER.match(line)
-            and (re.search(r"[\d$\\(]", line) or len(line) == 1)
-        ):
-            return line, match.start()
+def _starts(text: str, mark: str) -> Iterator[int]:
+    """Where a mark stands, from the last on, at most MAX_MARKERS times."""
+    start = len(text)
+    for _ in range(MAX_MARKERS):
+        start = text.rfind(mark, 0, start)
+        if start < 0:
+            return
+        yield start
+
+
+def _box(text: str) -> Mark | None:
+    boxes = last_boxes(text)
+    return (boxes[0], unbrace(", ".join(boxes[1]))) if boxes else None
+
+
+def _hashes(text: str, boxed: bool) -> Mark | None:
+    """`#### x`; behind a box a heading of markdown is none."""
+    for start in _starts(text, "####"):
+        line = answer_in(text, start + 4)
+        heading = _HEADING.match(text, start + 4) or line[:1] not in tuple("+-−.0123456789\\$([")
+        if line and not holds_nothing(line) and not (boxed and heading):
+            return start, line
     return None
 
 
-def extract_answer(solution, data_source="", last_number_sources=LAST_NUMBER_SOURCES):
-    r"""Return the final answer of a response as text, or None.
+def _tag(text: str) -> Mark | None:
+    """`<answer>x</answer>`."""
+    for start in _starts(text, "<answer>"):
+        stop = text.find("</answer>", start)
+        line = answer_in(text[start + len("<answer>") : stop]) if stop >= 0 else ""
+        if line and not holds_nothing(line):
+            return start, line
+    return None
 
-    Text before a closing `</think>` and behind a token that ends a turn is not searched.
+
+def _final(text: str) -> Mark | None:
+    """The last "final answer" with an answer behind it."""
+    for match in list(_FINAL.finditer(text))[:-4:-1]:
+        line = answer_in(text, match.end())
+        named = re.search(r"[\d$\\(]", line) or len(line) == 1
+        if named and "\\boxed" not in line and not _MANNER.match(line) and not holds_nothing(line):
+            return match.start(), line
+    return None
+
+
+def _words(text: str) -> Mark | None:
+    """The last "Answer: x", "the answer is x" or "x is the answer"."""
+    marks = []
+    for match in list(_WORDS.finditer(text))[: -MAX_MARKERS - 1 : -1]:
+        line = answer_in(text, match.end())
+        if line and not holds_nothing(line):
+            marks.append((match.start(), line))
+            break
+    for match in list(_IS_ANSWER.finditer(text))[-1:]:
+        clause = _CLAUSE.fullmatch(text[max(0, match.start() - 120) : match.start()])
+        said = clause[1].strip() if clause else ""
+        if 0 < len(said) <= MAX_CONCLUSION and re.search(r"\d|\\|^\(?[A-Z]\)?$", said):
+            marks.append((match.start(), answer_in(said)))
+    return max(marks, default=None)
+
+
+def _conclusion(text: str) -> str | None:
+    """A formula that ends the response, or the value in a last sentence that begins with "Therefore" and the like."""
+    text = text[-MAX_SENTENCE:]
+    formulas = list(FORMULA.finditer(text))
+    if formulas:
+        after = text[formulas[-1].end() :]
+        if len(after) <= MAX_CONCLUSION and not re.search(r"\d", after) and not DENIED.match(after):
+            return next(group for group in formulas[-1].groups() if group).strip()
+    sentences = re.split(r"[.!?]\$*\s+", text.replace("I hope it is correct.", "").strip())
+    concluding = _THEREFORE.match(sentences[-1])
+    line = answer_in(sentences[-1], concluding.end()) if concluding else ""
+    return line if re.search(r"\d", line) and len(line) <= MAX_CONCLUSION else None
+
+
+def extract_answer(
+    solution: str, data_source: str = "", last_number_sources: tuple[str, ...] = LAST_NUMBER_SOURCES
+) -> str | None:
+    r"""The final answer of a response as text, or None.
 
     Args:
-      solution: the response, a string.
-      data_source: verl's `data_source` of the row.
-      last_number_sources: names for which the last number of the response counts as an answer.
+        solution: the response.
+        data_source: verl's `data_source` of the row.
+        last_number_sources: names for which the last number of the response counts as an answer.
     """
-    think = solution.rfind("</think>")
-    solution = solution[think + len("</think>") :] if think >= 0 else solution
-    ended = _END.search(solution)
-    solution = solution[: ended.start()] if ended and solution[: ended.start()].strip() else solution
-    offset = max(0, len(solution) - MAX_WINDOW)
-    tail = solution[offset:]
-    marks = []
-    boxed = last_boxed(solution)
-    if boxed is not None:
-        marks.append((boxed[1], _unbrace(boxed[0].strip())))
-    hashes = solution.rfind("####")
-    if hashes >= 0:
-        line = _line(solution[hashes + 4 : hashes + 4 + MAX_WINDOW], 0)
-        # a heading of markdown behind a box is no answer
-        heading = _HEADING.match(solution, hashes + 4) or line[:1] not in tuple("+-.0123456789\\$([")
-        marks += [(hashes, line)] if line and not (boxed and heading) else []
-    tag = tail.rfind("<answer>")
-    stop = tail.find("</answer>", tag)
-    if 0 <= tag < stop:
-        line = _line(tail[tag + len("<answer>") : stop], 0)
-        marks += [(offset + tag, line)] if line else []
-    final = _final(tail)
-    if final is not None:
-        marks.append((offset + final[1], final[0]))
-    if marks:
-        return max(marks)[1]
-    ends = [match.end() for match in _WORDS.finditer(tail)]
-    line = _line(tail, ends[-1]) if ends else ""
-    if line:
-        return line
+    solution = spoken(solution)
+    tail = solution[-MAX_WINDOW:]
+    box, answers = _box(solution), "answer" in tail.lower()  # most responses have no such word: a plain search first
+    offset = len(solution) - len(tail)
+    behind = [_tag(tail), _final(tail)] if answers else []
+    marks = [box, _hashes(solution, box is not None), *((offset + mark[0], mark[1]) for mark in behind if mark)]
+    strong = max((mark for mark in marks if mark), default=None)
+    if strong:
+        return strong[1]
+    weak = _words(tail)
+    if weak:
+        return weak[1]
     if data_source in last_number_sources:
-        numbers = _NUMBER.findall(tail)
-        return numbers[-1] if numbers else None
-    formulas = list(_FORMULA.finditer(tail[-MAX_SENTENCE:]))
-    if formulas:
-        after = tail[-MAX_SENTENCE:][formulas[-1].end() :]
-        if len(after) <= 60 and not re.search(r"\d", after):
-            return next(group for group in formulas[-1].groups() if group).strip()
-    sentences = re.split(r"[.!?]\$*\s+", tail[-MAX_SENTENCE:].replace("I hope it is correct.", "").strip())
-    concluding = _THEREFORE.match(sentences[-1])
-    line = _line(sentences[-1], concluding.end()) if concluding else ""
-    if re.search(r"\d", line) and len(line) <= 60:
-        return line
-    return None
+        numbers = numbers_in(tail)
+        return (numbers[-1] or None) if numbers else None
+    return _conclusion(tail)
 
 
-def is_marked(solution):
+def is_marked(solution: str) -> bool:
     r"""Whether the response marks its final answer by `\boxed{}` or `####` (what a format bonus rewards)."""
-    return last_boxed(solution) is not None or re.search(r"####\s*\S", solution) is not None
+    box = _box(solution)
+    return box is not None or _hashes(solution, False) is not None

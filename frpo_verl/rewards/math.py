@@ -12,7 +12,7 @@ import threading
 from collections import deque
 
 from frpo_verl.names import nearest
-from frpo_verl.rewards import compare, extract, guard, reading, shaping, spelling
+from frpo_verl.rewards import compare, extract, guard, reading, shaping, spelling, units
 
 logger = logging.getLogger("frpo_verl.rewards")
 
@@ -56,8 +56,7 @@ def ground_truth_text(ground_truth):
     if "####" in text:
         text = text.rsplit("####", 1)[1]
     elif "\\boxed" in text:
-        boxed = extract.last_boxed(text)
-        text = boxed[0] if boxed else text
+        text = extract.last_boxed(text) or text
     return text.strip()
 
 
@@ -112,7 +111,7 @@ def compute_score(
       data_source: verl's `data_source`; decides whether the last number of a response counts as an answer.
       solution_str: the response.
       ground_truth: the right answer: text, a number, or a list of all answers that have to be given.
-      extra_info: verl's `extra_info`; not read.
+      extra_info: verl's `extra_info`; where it has a "question", things that it names may be counted: `42 wombats`.
       deadline: seconds after which a verification is killed and the answer counts as wrong, > 0.
       workers: processes of this process's pool (None: FRPO_VERL_VERIFY_WORKERS, else from the number of cores).
       memory_gb: address space of each of them, GiB.
@@ -139,6 +138,9 @@ def compute_score(
     solution = extract.clean_text(solution_str)
     gold = ground_truth_text(ground_truth)
     answer = extract.extract_answer(solution, data_source, tuple(last_number_sources))
+    question = extra_info.get("question") if isinstance(extra_info, dict) else None
+    if answer is not None and isinstance(question, str):
+        answer = units.without_things(answer, spelling.normalize(answer), question)
     equal, timed_out, error = False, False, ""
     if answer is not None and gold:
         equal, timed_out, error = judge(

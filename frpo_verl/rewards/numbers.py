@@ -10,7 +10,7 @@ from fractions import Fraction
 from functools import lru_cache
 from math import gcd, isqrt
 
-from frpo_verl.rewards.units import SCALES, is_symbol, names_things, read_unit
+from frpo_verl.rewards.units import SCALES, is_symbol, read_unit
 from frpo_verl.rewards.values import Number
 
 MAX_CHARS = 2_000
@@ -19,7 +19,8 @@ MAX_RADICAND = 10**8
 MAX_TERMS = 16
 MAX_DEPTH = 12
 MAX_BITS = 14_000  # largest numerator or denominator; Python writes at most 4,300 digits (14,284 bits)
-ROUNDED_DIGITS = 6  # significant digits from which a decimal may stand for an exact number
+ROUNDED_DIGITS = 6  # significant digits from which the decimal of an answer may stand for an exact number
+FLOAT_DIGITS = 12  # and that of a ground truth: a closed form that a program printed
 _PI = Fraction(3141592653589793238462643383279502884197169399375105820974944, 10**60)
 _ONE = (1, 0, 0)
 
@@ -35,9 +36,6 @@ _MIXED = re.compile(
 _UNIT = r"[^\W\d_]+(?:\^\{?-?\d\}?)?"
 _PHRASE = rf"{_UNIT}(?:[ */.]+{_UNIT})*\.*|°[CF]|[€£¥₹₩¢]"  # deterministic: no text makes it backtrack
 _SUFFIX = re.compile(rf"^(.*?[\d)}}%!°])([ ␣]?)({_PHRASE})$", re.DOTALL)
-_THINGS = re.compile(
-    rf"(?:[^A-Za-z]|\\[A-Za-z]+)*?[\d)}}] (?:(?:{'|'.join(SCALES)}) )?([A-Za-z]{{2,}}(?: [A-Za-z]{{2,}}){{0,5}})"
-)
 
 
 class _NotRead(Exception):
@@ -222,8 +220,8 @@ def split_unit(s, trusted=False):
         return (s, "", 1) if name is None else (core, name, SCALES[scale.lower()])
     if core.endswith("°"):  # 20°C
         core, phrase = core[:-1], "°" + phrase
-    if not space and is_symbol(phrase) and phrase.isascii():
-        return s, "", 1
+    if not space and is_symbol(phrase) and phrase.isascii() and (trusted or not phrase.startswith("m^")):
+        return s, "", 1  # 5m and 3s^2 are products; an answer may be 15m^2
     name = read_unit(phrase, trusted)
     return (s, "", 1) if name is None or not name and not space and core[-1].isdigit() else (core, name, 1)
 
@@ -252,12 +250,6 @@ def read_number(s, trusted=False) -> Number | None:
     places = len(lone) - lone.index(".") - 1 if re.fullmatch(r"\d*\.\d+", lone) and factor == 1 else 0
     digits = len(lone.replace(".", "").lstrip("0")) if places else 0
     return Number(form, places, digits, reader.decimal and "overline" not in core, percent, unit)
-
-
-def read_counted(s):
-    """Read a number and words that only name what is counted, `42 stickers`; None when it is none."""
-    match = _THINGS.fullmatch(s) if len(s) <= MAX_CHARS else None
-    return read_number(s, True) if match and names_things(match[1]) else None
 
 
 def approximate(form):
@@ -289,7 +281,8 @@ def _hundredth(number):
 
 def same_number(a, b):
     """Whether a Number equals that of the ground truth `a`: exactly, or as a decimal of at least six significant digits
-    that is `a`, which is exact, rounded. Two decimals are never rounded.
+    that is `a`, which is exact, rounded; or a ground truth of at least twelve that is `b` rounded. Two decimals are never
+    rounded.
 
     A percent sign that only one side has may be read as "of a hundred"; it may be dropped as well, but not before a
     ground truth between 0 and 1, which is a share. A missing unit is forgiven, another one is not; nothing is converted.
@@ -301,4 +294,9 @@ def same_number(a, b):
     if a.percent != b.percent:
         share = b.percent and list(a.form) == [_ONE] and 0 < a.form[_ONE] < 1
         pairs = [(_hundredth(a), b) if a.percent else (a, _hundredth(b)), *([] if share else pairs)]
-    return any(x.form == y.form or bool(x.form and y.form) and _rounds_to(y, x) for x, y in pairs)
+    return any(
+        x.form == y.form
+        or bool(x.form and y.form)
+        and (_rounds_to(y, x) or x.digits >= FLOAT_DIGITS and _rounds_to(x, y))
+        for x, y in pairs
+    )

@@ -1,27 +1,31 @@
 """A pool of killable verification processes, shared by all threads of a process.
 
-`get_pool().verify(gold, pred, deadline)` hands one pair to a free worker and waits at most `deadline` seconds; a
-worker that is late, runs out of memory or dies is killed and replaced. Workers are forked from a template process
-that is started as a program of its own (no `multiprocessing`: nothing of the parent's `__main__` is imported again,
-daemonic processes and Ray workers may use it, and a parent with threads is never forked). Everything is lazy: no
-process exists before the first verification. After `kill -9` of the parent the template sees its control socket close
-and ends, and the kernel ends the workers with it.
+`get_pool().verify(gold, pred, deadline)` hands one pair to a free worker. A worker that has used `deadline` seconds of CPU time, runs
+out of memory or dies is killed and replaced. CPU time, so that a busy machine changes no verdict; on the clock a worker has WALL_FACTOR
+times as long. Workers are forked from a template process that is started as a program of its own (no `multiprocessing`: nothing of the
+parent's `__main__` is imported again, daemonic processes and Ray workers may use it, and a parent with threads is never forked).
+Everything is lazy: no process exists before the first verification. After `kill -9` of the parent the template sees its control
+socket close and ends, and the kernel ends the workers with it.
 """
+
+from __future__ import annotations
 
 import atexit
 import json
 import os
 import select
+import signal
 import socket
 import subprocess
 import sys
 import threading
 import time
 import zlib
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 START_TIMEOUT = 120.0  # seconds for the template to import sympy and math-verify
 TASKS_PER_WORKER = 2_000  # then it is replaced, so that caches inside sympy don't grow for ever
+WALL_FACTOR = 20  # a worker that gets no CPU is given up after so many deadlines on the clock
 _BOOT = (
     "import json,sys; sys.path[:]=json.loads(sys.argv[1]); "
     "from frpo_verl.rewards.worker import main; main(sys.argv[2:])"
@@ -37,19 +41,24 @@ class Verdict(NamedTuple):
 
 
 class _Worker:
-    def __init__(self, pid, connection):
+    """One verification process, by its socket."""
+
+    def __init__(self, pid: int, connection: socket.socket) -> None:
         self.pid, self.connection, self.tasks, self.buffer = pid, connection, 0, b""
 
-    def is_alive(self):
-        """Whether the other end is open: an idle worker has nothing to say, so a readable socket means that it
-        ended."""
+    def is_alive(self) -> bool:
+        """Whether the other end is open: an idle worker has nothing to say, so a readable socket means that it ended."""
         return not select.select([self.connection], [], [], 0)[0]
 
-    def ask(self, request, deadline):
-        """Send one request; return the answer, None at the deadline; raises OSError when the worker died."""
-        stop = time.monotonic() + deadline
+    def ask(self, request: dict[str, Any], limit: float) -> dict[str, Any] | None:
+        """Send one request; return the reply, None after `limit` seconds.
+
+        Raises:
+            OSError: when the worker died.
+        """
+        stop = time.monotonic() + limit
         self.tasks += 1
-        self.connection.settimeout(deadline)
+        self.connection.settimeout(limit)
         try:
             self.connection.sendall(json.dumps(request).encode() + b"\n")
             while b"\n" not in self.buffer:
@@ -68,38 +77,42 @@ class Pool:
     """At most `workers` verification processes with bounded address space; safe to use from many threads.
 
     Args:
-      workers: number of processes, >= 1.
-      memory_gb: bound of the address space of each, GiB, >= 0.25 (sympy alone needs about that).
+        workers: number of processes, >= 1.
+        memory_gb: bound of the address space of each, GiB, >= 0.25 (sympy alone needs about that).
 
     Raises:
-      ValueError: when an argument is out of range.
+        ValueError: when an argument is out of range.
     """
 
-    def __init__(self, workers, memory_gb=1.0):
+    def __init__(self, workers: int, memory_gb: float = 1.0) -> None:
         if workers < 1:
             raise ValueError(f"workers={workers}: the number of verification processes must be >= 1")
         if memory_gb < 0.25:
             raise ValueError(f"memory_gb={memory_gb}: must be >= 0.25, a verification process needs that to start")
         self.workers, self.memory_bytes = int(workers), int(memory_gb * 2**30)
-        self.killed = 0  # workers killed at a deadline or after running out of memory
-        self._free, self._count = [], 0
+        self.killed = 0  # workers that ended at a deadline or after running out of memory
+        self._free: list[_Worker] = []
+        self._count = 0
         self._changed = threading.Condition()
         self._control_lock = threading.Lock()
-        self._control = self._process = None
+        self._control: socket.socket | None = None
+        self._process: subprocess.Popen[bytes] | None = None
 
     # -- template
 
-    def _start_template(self):
+    @property
+    def template_pid(self) -> int | None:
+        """Process id of the template, the parent of the verification processes; None when there is none."""
+        return self._process.pid if self._process else None
+
+    def _start_template(self) -> None:
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
         try:
-            argv = [
-                sys.executable or "python3",
-                "-c",
-                _BOOT,
-                json.dumps([p for p in sys.path if isinstance(p, str)]),
-            ]
+            paths = json.dumps([path for path in sys.path if isinstance(path, str)])
+            argv = [sys.executable or "python3", "-c", _BOOT, paths]
             argv += [str(theirs.fileno()), str(os.getpid()), str(self.memory_bytes)]
             env = {k: v for k, v in os.environ.items() if k not in ("PYTHONSTARTUP", "PYTHONINSPECT")}
+            env["PYTHONHASHSEED"] = "0"  # sympy orders terms by hash: the same work for the same pair
             process = subprocess.Popen(
                 argv, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, pass_fds=[theirs.fileno()],
                 start_new_session=True, env=env,
@@ -107,15 +120,18 @@ class Pool:
         finally:
             theirs.close()
         self._control, self._process = ours, process
-        answer = self._reply(START_TIMEOUT)
-        if answer is None or "error" in answer:
+        reply = self._reply(START_TIMEOUT)
+        if reply is None or "error" in reply:
             self._stop_template()
-            reason = "it did not answer" if answer is None else answer["error"]
+            reason = "it did not answer" if reply is None else reply["error"]
             raise RuntimeError(
                 f"the verification process could not start ({reason}); is math-verify installed for {argv[0]}?"
             )
 
-    def _reply(self, timeout=30.0):
+    def _reply(self, timeout: float = 30.0) -> dict[str, Any] | None:
+        """What the template says to a command, None when it has ended."""
+        if self._control is None:
+            return None
         self._control.settimeout(timeout)
         line = b""
         try:
@@ -128,7 +144,7 @@ class Pool:
             return None
         return json.loads(line)
 
-    def _stop_template(self):
+    def _stop_template(self) -> None:
         if self._control is not None:
             self._control.close()
         if self._process is not None:
@@ -139,43 +155,47 @@ class Pool:
                 self._process.wait()
         self._control = self._process = None
 
-    def _fork_worker(self):
+    def _fork_worker(self) -> _Worker:
         with self._control_lock:
             for _ in range(2):
                 if self._control is None:
                     self._start_template()
+                assert self._control is not None
                 ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
                 try:
                     socket.send_fds(self._control, [b"s"], [theirs.fileno()])
-                    answer = self._reply()
+                    reply = self._reply()
                 except OSError:
-                    answer = None
+                    reply = None
                 finally:
                     theirs.close()
-                if answer is not None:
-                    return _Worker(answer["pid"], ours)
+                if reply is not None:
+                    return _Worker(reply["pid"], ours)
                 ours.close()
                 self._stop_template()  # it was killed from outside: start another one
         raise RuntimeError("the verification process ends at once; run python -c 'import math_verify' to see why")
 
-    def _kill_worker(self, worker):
+    def _end_worker(self, worker: _Worker) -> int:
+        """End a worker; return the number of the signal that had ended it before, 0 where that is not known."""
         worker.connection.close()
         with self._control_lock:
             if self._control is not None:
                 try:
                     self._control.sendall(b"k%d" % worker.pid)
-                    if self._reply() is not None:
-                        return
+                    reply = self._reply()
                 except OSError:
-                    pass
+                    reply = None
+                if reply is not None:
+                    return reply["signal"]
                 self._stop_template()
+        return 0
 
     # -- workers
 
-    def _take(self, gold, fresh=False):
+    def _take(self, gold: str, fresh: bool = False) -> _Worker:
         """Wait for a free worker; the one that has parsed this ground truth before if it is free. With `fresh` the
         idle ones are replaced instead: they may be ending for the reason for which the last one did."""
-        dead = []
+        dead: list[_Worker] = []
         with self._changed:
             while True:
                 if fresh and self._free:
@@ -196,13 +216,14 @@ class Pool:
                 self._changed.wait()
         try:
             for worker in dead:  # killed from outside
-                self._kill_worker(worker)
+                self._end_worker(worker)
             return self._fork_worker()
         except BaseException:
             self._leave(None)
             raise
 
-    def _leave(self, worker):
+    def _leave(self, worker: _Worker | None) -> None:
+        """Give a worker back, or (None) the place of one that has ended."""
         with self._changed:
             if worker is None:
                 self._count -= 1
@@ -210,39 +231,41 @@ class Pool:
                 self._free.append(worker)
             self._changed.notify()
 
-    def verify(self, gold, pred, deadline):
-        """Judge `pred` against `gold` in a worker; returns a Verdict at most `deadline` seconds after a worker is free.
+    def verify(self, gold: str, pred: str, deadline: float) -> Verdict:
+        """Judge `pred` against `gold` in a worker.
 
         Args:
-          gold: the right answer, text.
-          pred: the answer to judge, text.
-          deadline: seconds, > 0.
+            gold: the right answer.
+            pred: the answer to judge.
+            deadline: seconds of the worker's CPU time, > 0; on the clock WALL_FACTOR times as much.
 
         Raises:
-          RuntimeError: when no verification process can be started (math-verify is not installed, for instance).
+            RuntimeError: when no verification process can be started (math-verify is not installed, for instance).
         """
-        for attempt in range(2):
-            worker = self._take(gold, fresh=attempt > 0)
-            keep = None
+        limit = WALL_FACTOR * deadline
+        request = {"gold": gold, "pred": pred, "deadline": deadline, "limit": limit}
+        for fresh in (False, True):
+            worker = self._take(gold, fresh)
+            reply, died, kept, ended_by = None, False, None, 0
             try:
-                answer = worker.ask({"gold": gold, "pred": pred, "deadline": deadline}, deadline)
-                if answer is not None and not answer.pop("stop", False) and worker.tasks < TASKS_PER_WORKER:
-                    keep = worker
-            except OSError as error:
-                answer = {"equal": False, "error": f"the verification process died ({type(error).__name__})"}
-                if attempt == 0:  # killed from outside, perhaps: that says nothing about this answer
-                    continue
+                reply = worker.ask(request, limit)
+                if reply is not None and not reply["stop"] and worker.tasks < TASKS_PER_WORKER:
+                    kept = worker
+            except OSError:
+                died = True
             finally:
-                if keep is None:
-                    if worker.tasks < TASKS_PER_WORKER:
-                        self.killed += 1
-                    self._kill_worker(worker)
-                self._leave(keep)
-            if answer is None:
+                if kept is None:
+                    ended_by = self._end_worker(worker)
+                    self.killed += reply is None or reply["stop"]
+                self._leave(kept)
+            if reply is not None:
+                return Verdict(reply["equal"], False, reply["error"])
+            if not died or ended_by == signal.SIGPROF:  # out of CPU time, or of patience
                 return Verdict(False, True, "")
-            return Verdict(bool(answer["equal"]), False, answer["error"])
+            # killed from outside, perhaps: that says nothing about this answer
+        return Verdict(False, False, f"the verification process died (signal {ended_by})")
 
-    def close(self):
+    def close(self) -> None:
         """End all processes of this pool; a later verify starts them again."""
         with self._changed:
             workers, self._free = self._free, []
@@ -252,17 +275,24 @@ class Pool:
         with self._control_lock:
             self._stop_template()
 
+    def forget(self) -> None:
+        """Close this process's copies of the sockets; the processes at their other ends belong to somebody else."""
+        for worker in self._free:
+            worker.connection.close()
+        if self._control is not None:
+            self._control.close()
 
-_pools = {}
+
+_pools: dict[tuple[int, float], Pool] = {}
 _pools_lock = threading.Lock()
 
 
-def default_workers():
+def default_workers() -> int:
     """FRPO_VERL_VERIFY_WORKERS, else an eighth of the cores (verl runs 8 reward workers by default), at least 2 and
     at most 8.
 
     Raises:
-      ValueError: when the variable is not an integer >= 1.
+        ValueError: when the variable is not an integer >= 1.
     """
     text = os.environ.get("FRPO_VERL_VERIFY_WORKERS", "").strip()
     if text:
@@ -273,8 +303,8 @@ def default_workers():
     return max(2, min(8, cores // 8))
 
 
-def get_pool(workers=None, memory_gb=1.0):
-    """Return this process's pool for these settings, made on first use."""
+def get_pool(workers: int | None = None, memory_gb: float = 1.0) -> Pool:
+    """This process's pool for these settings, made on first use."""
     key = (int(workers) if workers else default_workers(), float(memory_gb))
     with _pools_lock:
         if key not in _pools:
@@ -282,7 +312,7 @@ def get_pool(workers=None, memory_gb=1.0):
         return _pools[key]
 
 
-def close_all():
+def close_all() -> None:
     """End every pool of this process (done at exit as well)."""
     with _pools_lock:
         pools = list(_pools.values())
@@ -291,16 +321,12 @@ def close_all():
         pool.close()
 
 
-def _after_fork_in_child():
-    """A forked child must not talk to its parent's workers: forget them, closing this process's copies of the
-    sockets."""
+def _after_fork_in_child() -> None:
+    """A forked child must not talk to its parent's workers."""
     global _pools, _pools_lock
     inherited, _pools, _pools_lock = _pools, {}, threading.Lock()
     for pool in inherited.values():
-        for worker in pool._free:
-            worker.connection.close()
-        if pool._control is not None:
-            pool._control.close()
+        pool.forget()
 
 
 atexit.register(close_all)

@@ -42,7 +42,9 @@ _VARIABLE = re.compile(rf"{_SYMBOL}$")
 _WORDS = re.compile(r"[A-Za-z][A-Za-z' -]*[A-Za-z.]$")
 _SHORT_WORDS = set("no yes odd all six ten one two red by cat dog tie up".split())
 _CHOICE = re.compile(r"(?:(?:option|choice) ?)?[(\[]?([A-Za-z])[)\]]$|(?:option|choice) ([A-Z])$", re.IGNORECASE)
-_LABEL = re.compile(r"(?:\(([A-E])\)|([A-E])[.)]) ?(?=[-\d.\\])")
+_LABEL = re.compile(r"(?:\(([A-E])\)|([A-E])[.:)]) ?(?=[-\d.\\])")
+_TIME = re.compile(r"\d{1,2}:[0-5]\d(?: ?[ap]\.?m\.?)?$", re.IGNORECASE)
+_CONGRUENCE = re.compile(rf"(?:({_PLAIN}) ?\\equiv ?)?(-?\d{{1,30}}) ?\(?(?:\\pmod|mod|\\bmod|\\mod) ?(\d{{1,30}})\)?$")
 _BETWEEN_UNITS = re.compile(r"(?<=[A-Za-z.°]) ?(?:and )?(?=\d)")
 _CASES = re.compile(r"^\\begin\{cases\}(.*)\\end\{cases\}$", re.DOTALL)
 _POINT = re.compile(r"(?:([A-Z])|point)(?=\([^()]*,[^()]*\)$)")
@@ -157,6 +159,7 @@ class _Reader:
             self.constant,
             self.labelled,
             self.list,
+            self.congruence,
             self.relation,
             self.sets,
             self.bracketed,
@@ -306,12 +309,21 @@ class _Reader:
                 return self.value(inner)
         return None
 
+    def congruence(self, s):
+        r"""`x \equiv 7 \pmod{12}`, or what x is alone; `19 \bmod 12` alone is an operation."""
+        match = _CONGRUENCE.match(s)
+        if match is None or match[1] is None and "\\bmod" in s or not int(match[3]):
+            return None
+        value = Items("mod", (read_number(str(int(match[2]) % int(match[3]))), read_number(match[3])))
+        return Assign(match[1], value) if match[1] else value
+
     def ratio(self, s):
+        """A ratio, or a time of day."""
         parts = split(s, ":")
         if not parts or len(parts) < 2 or not all(parts) or (_name(parts[0]) or (0, 0))[1]:  # not "Answer: 5"
             return None
         parts[-1] = re.sub(r"(?<=\d) ?([ap])\.?m\.?$", r" \1m", parts[-1], flags=re.IGNORECASE).lower()
-        return Items("ratio", self.values(parts))
+        return Items("time" if _TIME.match(s) else "ratio", self.values(parts))
 
     def signs(self, s):
         return Items("list", self.values(_signs(s))) if _signs(s)[1:] else None

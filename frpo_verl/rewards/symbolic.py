@@ -30,6 +30,7 @@ _TRIG_DEGREES = re.compile(r"\\(sin|cos|tan|cot|sec|csc)\s*[({]?\s*(\d+(?:\.\d+)
 _RENAMED = re.compile(r"(?<![A-Za-z\\])(?:([EeI])_(?:(\w)|\{([^{}]*)\})|([A-Za-z])('+))")
 _MEMBER = re.compile(r"^\s*[A-Za-z]\s*\\in(?![a-z])")
 _IMAGINARY = re.compile(r"(?<![A-Za-z\\_])i(?![A-Za-z])")
+_DECIMAL = re.compile(r"-?\d+e-\d+")
 _UNEVALUATED = (sympy.Sum, sympy.Product, sympy.Integral, sympy.Limit, sympy.Derivative, sympy.UnevaluatedExpr)
 
 
@@ -49,10 +50,16 @@ def _parse(text, is_complex):
         normalize_latex(to_latex(text), _CONFIG), is_real=not is_complex, convert_degrees=False,
         normalization_config=None, conversion_config=ConversionConfig(lowercase_symbols=False),
     )  # fmt: skip
+    if isinstance(value, sympy.Basic) and value.has(sympy.log):  # \log_3 x, which sympy.N would take for \ln x
+        value = value.replace(lambda n: isinstance(n, sympy.log) and len(n.args) == 2, lambda n: _log(*n.args))
     if is_complex and isinstance(value, sympy.Basic):
         units = [symbol for symbol in value.free_symbols if symbol.name == "i"]
         value = value.subs({symbol: sympy.I for symbol in units}) if units else value
     return value
+
+
+def _log(value, base):
+    return sympy.expand_log(sympy.log(value)) / sympy.log(base)
 
 
 @lru_cache(maxsize=4096)
@@ -142,10 +149,13 @@ def _values_differ(a, b):
 
 
 def _rounded(value, decimal):
-    """Whether a decimal, written 1234567e-6, is a value, rounded to its last place."""
+    """Whether a decimal, written 1234567e-6, is a value, rounded to its last place or to the precision of binary floats."""
     digits, places = (int(part) for part in decimal.split("e-"))
     value = sympy.N(value, places + 40)
-    return bool(value.is_real and 2 * abs(value * 10**places - digits) <= 1)
+    if not value.is_real:
+        return False
+    difference = abs(value * 10**places - digits)
+    return bool(2 * difference <= 1 or len(str(abs(digits))) >= 15 and difference <= abs(digits) * sympy.Float("1e-14"))
 
 
 @lru_cache(maxsize=4096)
@@ -155,16 +165,19 @@ def ask(gold, pred, kind):
     Args:
       gold: the right one.
       pred: the one to judge.
-      kind: "value", "relation" (equations, inequalities), "set", or "decimal": `pred` is one, perhaps rounded.
+      kind: "value", "relation" (equations, inequalities), "set", or "decimal": one of them is a decimal, 1234567e-6,
+        perhaps rounded.
 
     Raises:
       GoldError: when the ground truth can't be read.
     """
     is_complex = any(_IMAGINARY.search(text) or should_treat_as_complex(text) for text in (gold, pred))
-    gold_value = parse_gold(gold, is_complex)
+    if kind == "decimal" and not _DECIMAL.fullmatch(gold):
+        return _rounded(parse_gold(gold, is_complex), pred)
+    gold_value = None if kind == "decimal" else parse_gold(gold, is_complex)
     try:
         if kind == "decimal":
-            return _rounded(gold_value, pred)
+            return _rounded(_parse(pred, is_complex), gold)
         pred_value = _parse(pred, is_complex)
         if kind == "value" and _plain(gold_value, pred_value):
             verdict = _by_fingerprint(gold_value, pred_value)

@@ -16,7 +16,7 @@ _OTHERS = (
     "in:inch,inches ft:foot,feet yd:yard mi:mile lb:lbs,pound oz:ounce t:ton,tonne acre: ha:hectare min:minute "
     "h:hr,hrs,hour day: week: month: yr:year decade: century:centuries $:dollar,usd,buck cent:¢ €:euro,eur £:gbp "
     "¥:yen,jpy yuan:rmb,cny ₹:rupee,inr ruble: ₩:won peso: franc: °:deg,degree °C:celsius °F:fahrenheit rad:radian "
-    "mi/h:mph km/h:kph,kmh,kmph gal:gallon quart: pint: cup: knot: rpm: lightyear: kW*h:kwh Mbps: cc: am: pm: "
+    "mi/h:mph km/h:kph,kmh,kmph gal:gallon quart: pint: cup: knot: rpm: lightyear: kW*h:kwh Mb:megabit Mbps: cc: am: pm: "
     "revolution: unit: kg:kilo rod:"
 )
 _COUNTED = (
@@ -31,7 +31,22 @@ _COUNTED = (
     "serving gift present item object question problem test exam lesson class classes grade visit photo picture video "
     "song movie message call minute-hand ribbon string rope stick stone brick nail wheel light lamp window door arrangement "
     "permutation combination outcome possibility possibilities case subset function path route ordered-pair lot batch "
-    "batches shelf shelves bouquet sheet dish dishes plate spoon fork bolt scarf scarves glove pant bracelet necklace"
+    "batches shelf shelves bouquet sheet dish dishes plate spoon fork bolt scarf scarves glove pant bracelet necklace sticker "
+    "marker balloon muffin cupcake donut brownie loaf loaves carton crate floor employee parent passenger painting "
+    "group set part section shell seashell bean jellybean candle token brother sister chapter episode calorie mark "
+    "tablespoon teaspoon bushel nickel dime penny pennies lemon burger goat mouse mice frog insect bug tooth teeth "
+    "earring button towel envelope chip nut block pebble rock cap tire poster notebook eraser roll machine mistake lollipop "
+    "container kitten puppy puppies lamb hen penguin lion elephant turtle snake bee crab rat rose daisy daisies petal branch "
+    "branches peach cherry cherries strawberry strawberries blueberry blueberries pancake cracker soda barrel tank tube tray "
+    "bowl knife knives tool screw bulb wing ear eye finger toe arm bone feather ring coat jacket sweater skirt medal article "
+    "newspaper magazine recipe story stories family families pupil baby babies chick stair tent truck van load trip order "
+    "lemon mango mangoes watermelon pumpkin onion pepper tomato mushroom nut acorn jar tin basketball player racer singer"
+)
+# words that may stand beside them: what they are like, what they are made of
+_BESIDE = (
+    "more total left remaining extra additional different whole full empty new old large small big red blue green yellow black "
+    "white brown pink purple orange gold silver wooden male female other flour sugar water milk rice corn meat paper food juice "
+    "altogether distinct"
 )
 NEVER = frozenset(
     "pi sqrt sin cos tan cot sec csc log ln exp or and to over times plus minus mod base choose if when where for "
@@ -39,30 +54,11 @@ NEVER = frozenset(
     "sevenths eighth eighths ninths tenth tenths hundredth hundredths thousandths squared cubed dozen dozens score "
     "hundred thousand million billion trillion infinite maybe".split()
 )
-# words behind the number of an answer that change it, bound it or take it back, besides NEVER: they name no thing
-_NO_THING = NEVER | frozenset(
-    "zero one two three four five six seven eight nine ten eleven twelve hundreds thousands millions billions "
-    "trillions lakh lakhs crore crores gross mil thou thousandth myriad googol couple half fourth sixth seventh ninth "
-    "double doubled triple tripled twice thrice quadruple quadrupled halve halved inverse reciprocal factorial negative "
-    "positive opposite minus cube cubes power powers exponent modulo factor binary octal hex hexadecimal decimal decimals "
-    "percents percentage percentages permille basis ppm add added subtract subtracted multiply multiplied divide divided "
-    "raised tens ones halfs pis sum difference product quotient remainder repeating recurring per approx approximately about around "
-    "roughly nearly almost least most maximum minimum max min below under above beyond between before after until "
-    "exceeding exclusive excluding except without unless either neither nor none non cannot wrong incorrect false untrue "
-    "invalid impossible unknown undefined but however instead rather actually wait versus perhaps possibly probably "
-    "likely otherwise else also another equals equal det gcd lcm lim abc xyz alpha beta gamma delta epsilon zeta eta theta "
-    "iota kappa lambda omega sigma tau phi psi chi rho degree degrees".split()
-)
-_NUMERAL = re.compile(
-    r"\w*illion(?:th)?s?|\w*tieths?|(?:elev|sev)enths?|twelfths?|(?:thir|four|fif|six|seven|eigh|nine)teen\w*"
-    r"|(?:twen|thir|for|fif|six|seven|eigh|nine)t(?:y|ies)\w*"
-)
-_FUNCTION = re.compile(r"(?:arc)?(?:sin|cos|tan|cot|sec|csc|log|ln|exp|sqrt)h?[abcntxyz]?")  # 5 sinx
 SCALES = {"dozen": 12, "hundred": 100, "thousand": 10**3, "million": 10**6, "billion": 10**9, "trillion": 10**12}
 
 
 def _vocabulary():
-    symbols, words = {}, {word: "" for word in _COUNTED.split()}
+    symbols, words = {}, {word: "" for word in f"{_COUNTED} {_BESIDE}".split()}
     for symbol, names in _SI.items():
         for prefix, long in [("", ""), *_PREFIXES.items()]:
             symbols[prefix + symbol] = prefix + symbol
@@ -121,7 +117,7 @@ def read_unit(text, trusted=False):
                 divided, exponent = True, exponent[1:]
             names.append((name, exponent or power or "1", divided))
             power = ""
-    if not names:
+    if not names or divided and names[-1][0] == "cent":  # per cent
         return None
     if not all(name for name, _, _ in names):
         return "" if len(names) == 1 or not any(name for name, _, _ in names) else names[0][0]
@@ -132,18 +128,31 @@ def read_unit(text, trusted=False):
     return "/".join(["*".join(above), *below])
 
 
-@lru_cache(maxsize=8192)
-def names_things(words):
-    """Whether words behind the number of an answer only say what is counted: words of three letters or more, none of
-    which is a number, an operation, a bound or a doubt."""
-    return all(read_unit(word) is not None or word == "of" or _names_a_thing(word.lower()) for word in words.split())
+_THINGS = re.compile(r"(.*[\d)}]) ([A-Za-z]{3,}(?: [A-Za-z]{2,}){0,5})", re.DOTALL)
 
 
-def _names_a_thing(word):
-    is_word = len(word) > 3 or re.search("[aeiou]", word) and len(word) == 3
-    return bool(is_word) and word not in _NO_THING and not _NUMERAL.fullmatch(word) and not _FUNCTION.fullmatch(word)
+def _stem(word: str) -> str:
+    word = word.lower()
+    return word[:-2] if word.endswith("es") else word[:-1] if word.endswith("s") else word
+
+
+def without_things(answer: str, normalized: str, question: str) -> str:
+    """`42 stickers` as `42` where the question speaks of stickers; any other answer as it is.
+
+    Args:
+        answer: the answer.
+        normalized: the answer in one spelling (spelling.normalize).
+        question: the problem's text.
+    """
+    match = _THINGS.fullmatch(normalized) if len(normalized) <= 200 else None
+    if match is None:
+        return answer
+    asked = {_stem(word) for word in re.findall("[A-Za-z]+", question)}
+    words = [word for word in match[2].split() if word != "of"]
+    named = all(w.lower() not in NEVER and (_one(w, False) is not None or _stem(w) in asked) for w in words)
+    return match[1] if named else answer
 
 
 def is_symbol(text):
-    """Whether the text is a unit of one letter, which may as well be a variable."""
-    return len(text.strip()) == 1 and text.strip().isalpha()
+    """Whether the text is a unit of one letter, perhaps with a power, which may as well be a variable: `3s^2`."""
+    return re.fullmatch(r"[^\W\d_](?:\^\{?-?\d\}?)?", text.strip()) is not None

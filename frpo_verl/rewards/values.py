@@ -34,7 +34,8 @@ class Formula(NamedTuple):
 
 class Items(NamedTuple):
     r"""Several values. The kind is "list" (bare), "set", "()" (a tuple or an open interval), "open" (an open interval for
-    certain: x > 2), "[]", "[)", "(]", "union", "matrix" (of "row"s), "ratio", "parts" (of one quantity), or "named" (of Assigns)."""
+    certain: x > 2), "[]", "[)", "(]", "union", "matrix" (of "row"s), "ratio", "time", "mod" (a remainder and its
+    modulus), "parts" (of one quantity), or "named" (of Assigns)."""
 
     kind: str
     items: tuple
@@ -77,7 +78,7 @@ def write(value):
         return f"\\frac{{{total}}}{{100}}" if value.percent else total
     if isinstance(value, Formula):
         return value.text
-    if not isinstance(value, Items) or value.kind in ("named", "parts"):
+    if not isinstance(value, Items) or value.kind in ("named", "parts", "mod"):
         return None
     parts = [write(item) for item in value.items]
     if None in parts:
@@ -87,7 +88,7 @@ def write(value):
     opening, closing = {"set": ("\\{", "\\}"), "open": "()"}.get(
         value.kind, value.kind if len(value.kind) == 2 else ("", "")
     )
-    joiner = {"row": "&", "union": "\\cup ", "ratio": ":"}.get(value.kind, ",")
+    joiner = {"row": "&", "union": "\\cup ", "ratio": ":", "time": ":"}.get(value.kind, ",")
     return opening + joiner.join(parts) + closing
 
 

@@ -1,70 +1,63 @@
-"""The processes behind pool.py: a template that has math-verify imported, and the workers it forks. Run by pool.py
-only.
+"""The processes behind pool.py: a template that has math-verify imported, and the workers it forks. Run by pool.py only.
 
-The template is single-threaded and evaluates nothing that a model wrote, so forking it is safe and takes milliseconds
-instead of the second that importing sympy costs; it forks and reaps workers on request and ends with its parent. A
-worker judges one pair of answers at a time. It imports neither torch nor verl, is bounded in address space, and dies
-with the template (on Linux by the kernel's parent-death signal, which also reaches a worker that is stuck inside a C
-call; elsewhere by a thread that watches the parent).
+The template is single-threaded and evaluates nothing that a model wrote, so forking it is safe and takes milliseconds instead of the
+second that importing sympy costs; it forks and reaps workers on request and ends with its parent. A worker judges one pair of answers
+at a time. It imports neither torch nor verl, is bounded in address space, is ended by the kernel when one judgement has used its CPU
+time (SIGPROF), and dies with the template, also while it is stuck inside a C call.
 """
 
-import ctypes
+from __future__ import annotations
+
 import gc
 import json
 import os
 import select
 import signal
 import socket
-import sys
-import threading
-import time
 from functools import lru_cache
+from typing import TypedDict
+
+from frpo_verl.processes import die_with_parent
 
 GOLD_CACHE = 4096  # parsed ground truths kept per worker
 VERDICT_CACHE = 4096  # judged pairs kept per worker: the answers of a group repeat
+GRACE = 2.0  # seconds after the pool's own limit until the kernel ends a worker whose pool is gone
+
+
+class Reply(TypedDict):
+    """What a worker says of a pair; `stop`: it may be damaged and is to be replaced."""
+
+    equal: bool
+    error: str
+    stop: bool
 
 
 # ------------------------------------------------------------------------------------------------------------ judging
 
 
-def judge(gold, pred):
-    """Return {"equal": bool, "error": str} for two answers; runs inside a worker only."""
+def judge(gold: str, pred: str) -> Reply:
+    """The verdict on two answers; runs inside a worker only."""
     from frpo_verl.rewards import symbolic
 
     try:
-        return _judge_cached(gold, pred)
+        return {"equal": _equal(gold, pred), "error": "", "stop": False}
     except (MemoryError, RecursionError) as error:
         return {"equal": False, "error": type(error).__name__, "stop": True}
     except symbolic.GoldError as error:
-        return {"equal": False, "error": str(error)}
+        return {"equal": False, "error": str(error), "stop": False}
 
 
 @lru_cache(maxsize=VERDICT_CACHE)
-def _judge_cached(gold, pred):
+def _equal(gold: str, pred: str) -> bool:
     from frpo_verl.rewards import symbolic
 
-    return {"equal": symbolic.equal(gold, pred), "error": ""}
+    return symbolic.equal(gold, pred)
 
 
 # ------------------------------------------------------------------------------------------------------------- worker
 
 
-def _die_with_parent(parent):
-    """Make this process end when `parent` ends, whatever it is doing."""
-    if sys.platform.startswith("linux"):
-        ctypes.CDLL(None, use_errno=True).prctl(1, signal.SIGKILL, 0, 0, 0)  # PR_SET_PDEATHSIG
-    if os.getppid() != parent:
-        os._exit(1)
-
-    def watch():
-        while os.getppid() == parent:
-            time.sleep(1.0)
-        os._exit(1)
-
-    threading.Thread(target=watch, daemon=True).start()
-
-
-def _limit_memory(memory_bytes):
+def _limit_memory(memory_bytes: int) -> None:
     import resource
 
     for kind, bound in ((resource.RLIMIT_AS, memory_bytes), (resource.RLIMIT_CORE, 0)):
@@ -81,20 +74,25 @@ def _limit_memory(memory_bytes):
         pass
 
 
-def work(connection, parent, memory_bytes):
-    """Serve requests {"gold", "pred", "deadline"}, one line of JSON each, until the other side closes."""
+def work(connection: socket.socket, parent: int, memory_bytes: int) -> None:
+    """Serve requests {"gold", "pred", "deadline", "limit"}, one line of JSON each, until the other side closes.
+
+    `deadline` is in seconds of this process's CPU time, `limit` in seconds on the clock.
+    """
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    signal.signal(signal.SIGALRM, signal.SIG_DFL)
-    _die_with_parent(parent)
+    for number in (signal.SIGALRM, signal.SIGPROF):
+        signal.signal(number, signal.SIG_DFL)
+    die_with_parent(signal.SIGKILL, parent)
     _limit_memory(memory_bytes)
     stream = connection.makefile("rwb")
     for line in stream:
         request = json.loads(line)
-        # the parent kills at the deadline; this is the net below it, set in the kernel
-        signal.setitimer(signal.ITIMER_REAL, request["deadline"] + 2.0)
-        result = judge(request["gold"], request["pred"])
+        signal.setitimer(signal.ITIMER_PROF, request["deadline"])
+        signal.setitimer(signal.ITIMER_REAL, request["limit"] + GRACE)
+        reply = judge(request["gold"], request["pred"])
+        signal.setitimer(signal.ITIMER_PROF, 0)
         signal.setitimer(signal.ITIMER_REAL, 0)
-        stream.write(json.dumps(result).encode() + b"\n")
+        stream.write(json.dumps(reply).encode() + b"\n")
         stream.flush()
     os._exit(0)
 
@@ -102,18 +100,20 @@ def work(connection, parent, memory_bytes):
 # ----------------------------------------------------------------------------------------------------------- template
 
 
-def _kill(pid):
+def _reap(pid: int) -> int:
+    """End a worker; return the number of the signal that had ended it before, SIGKILL for one that was still there."""
     try:
         os.kill(pid, signal.SIGKILL)
-        os.waitpid(pid, 0)
+        status = os.waitpid(pid, 0)[1]
+        return os.WTERMSIG(status) if os.WIFSIGNALED(status) else 0
     except (ProcessLookupError, ChildProcessError):
-        pass
+        return 0
 
 
-def template(control, parent, memory_bytes):
-    """Fork a worker for each b"s" (with the worker's end of a socket attached), kill one for each b"k<pid>"."""
+def template(control: socket.socket, parent: int, memory_bytes: int) -> None:
+    """Fork a worker for each b"s" (with the worker's end of a socket attached), end one for each b"k<pid>"."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    workers = set()
+    workers: set[int] = set()
     try:
         try:
             from frpo_verl.rewards import symbolic
@@ -135,10 +135,9 @@ def template(control, parent, memory_bytes):
                 return
             if message[:1] == b"k":
                 pid = int(message[1:])
-                if pid in workers:
-                    _kill(pid)
-                    workers.discard(pid)
-                control.sendall(b"{}\n")
+                ended_by = _reap(pid) if pid in workers else 0
+                workers.discard(pid)
+                control.sendall(json.dumps({"signal": ended_by}).encode() + b"\n")
                 continue
             pid = os.fork()
             if pid == 0:
@@ -154,10 +153,10 @@ def template(control, parent, memory_bytes):
         pass
     finally:
         for pid in workers:
-            _kill(pid)
+            _reap(pid)
 
 
-def main(argv):
+def main(argv: list[str]) -> None:
     """Entry point of the template process: file descriptor of the control socket, parent pid, memory bound in bytes."""
     fd, parent, memory_bytes = (int(value) for value in argv[:3])
     template(socket.socket(fileno=fd), parent, memory_bytes)

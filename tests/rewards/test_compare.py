@@ -11,7 +11,7 @@ from frpo_verl.rewards.reading import read
 from frpo_verl.rewards.values import Chain, Number
 
 DATA = Path(__file__).parents[1] / "support" / "labelled"
-REFUSED_OF_THE_PROBE = 33
+REFUSED_OF_THE_PROBE = 24
 
 # What must hold, by rule: (ground truth, what is refused, what stays accepted). Each rule in both directions.
 RULES = {
@@ -26,7 +26,11 @@ RULES = {
     ],
     "solved means solved": [
         ("x=5", ["2x=10", "x-5=0", "x^2=25", "y=5", "x"], ["5", "5=x", "x = 5.0", "x=10/2"]),
-        ("y=2x+3", ["y=2x", "y-2x=2", "2x+y+3=0", "x(y-2x-3)=0", "(y-2x-3)^2=0", "0=0", "y=y"], ["2x+3", "2x+3=y", "y-2x=3", "2x-y+3=0"]),
+        (
+            "y=2x+3",
+            ["y=2x", "y-2x=2", "2x+y+3=0", "x(y-2x-3)=0", "0=0", "y=y"],
+            ["2x+3", "2x+3=y", "y-2x=3", "2x-y+3=0", "(y-2x-3)^2=0"],
+        ),
         ("y=x^2", ["y^2=x^4", r"x=\sqrt{y}", "y=0"], ["x^2-y=0", "2y=2x^2"]),
         ("xy=1", ["xy=2", "x^2y^2=1"], ["y=1/x", r"y=\frac1x", "2xy=2"]),
         ("x>2", ["x-2>0", "2x>4", "-x<-2", r"x\ge 2", "y>2"], ["2<x", r"(2,\infty)", r"x\in(2,+\infty)"]),
@@ -71,6 +75,8 @@ RULES = {
         ),
         (r"15\text{ cm}^2", ["15 cm", r"15\text{ cm}^3"], ["15", "15 square centimeters"]),
         ("5m", ["5", "5n"], ["m*5"]),
+        ("3s^2", ["3", "3s", "9s^2"], ["3*s^2"]),
+        ("15", ["15s^2", "15m^2n"], ["15m^2", r"15\text{ m}^2", "15 m²"]),
         (r"\frac{1}{2}m", [r"\frac12", "0.5"], ["m/2"]),
         (
             r"\frac{1}{2}\text{ m}",
@@ -129,16 +135,38 @@ RULES = {
     "a closed vocabulary of things": [
         (
             "5",
-            [f"5 {w}" for w in ("imaginary", "googolplex", "less", "grand", "prime", "radical", "nought", "short", "rational", "zillions")]
+            [
+                f"5 {w}"
+                for w in (
+                    "imaginary",
+                    "googolplex",
+                    "less",
+                    "grand",
+                    "prime",
+                    "radical",
+                    "nought",
+                    "short",
+                    "rational",
+                    "zillions",
+                )
+            ]
             + ["5 imaginary apples", "5 apples or so"],
             ["5 apples", "5 red apples", "5 more", "5 pounds of flour"],
         ),
-        ("3", ["3 bar", "3 barred"], ["3 bars"]),
+        ("3", ["3 bar", "3 barred"], ["3 boxes"]),
     ],
     "conditions": [
-        ("x+1", ["x-1 for all x", r"x+1 \text{ for } x>0", "x+1 if x>0"], [r"x+1 \text{ for all } x", r"x+1\ (x\in\mathbb{R})"]),
+        (
+            "x+1",
+            ["x-1 for all x", r"x+1 \text{ for } x>0", "x+1 if x>0"],
+            [r"x+1 \text{ for all } x", r"x+1\ (x\in\mathbb{R})"],
+        ),
         (r"x+1 \text{ for all } x", ["x-1"], ["x+1", "x+1 for every real x"]),
-        (r"2\pi n, n\in\mathbb{Z}", [r"\pi n, n\in\mathbb{Z}", r"2\pi n, n\in\mathbb{N}"], [r"2\pi n", r"2\pi k, k\in\mathbb{Z}", r"2\pi n \quad (n \in \mathbb Z)"]),
+        (
+            r"2\pi n, n\in\mathbb{Z}",
+            [r"\pi n, n\in\mathbb{Z}", r"2\pi n, n\in\mathbb{N}"],
+            [r"2\pi n", r"2\pi k, k\in\mathbb{Z}", r"2\pi n \quad (n \in \mathbb Z)"],
+        ),
         (r"2k+1 \text{ where } k \text{ is an integer}", ["2k"], ["2k+1", r"2k+1, k\in\mathbb{Z}"]),
         (r"x^2 \text{ for } x<0", [r"x^2 \text{ for } x>0"], ["x^2", r"x^2 \text{ for } x<0"]),
         ("f(x)=cx for some constant c", ["f(x)=c"], ["f(x)=cx"]),
@@ -153,13 +181,17 @@ RULES = {
         ("4.1231056", [r"\sqrt{17}"], []),
     ],
     "python": [
-        ("3*s**2", ["3s", "(3s)^2", "9s^2"], ["3s^2", "3*s^2", "3 s^2"]),
+        ("3*s**2", ["3s", "(3s)^2", "9s^2"], ["3s^2", "3*s^2", r"3 \cdot s^2"]),
         ("2*x**2+3*x", ["2x^2+3"], ["x(2x+3)"]),
         ("5*m", ["5", "5n"], ["5m"]),
     ],
     "identities": [
         ("x", [r"\log_3(2^x)", r"\log_3 x"], [r"\log_3(3^x)", r"\ln(e^x)"]),
-        ("1", [r"(\cos x)^2-(\sin x)^2", r"\cos x+\sin x", "x", "x-x+2"], [r"(\cos x)^2 + (\sin x)^2", r"\sin^2 x+\cos^2 x"]),
+        (
+            "1",
+            [r"(\cos x)^2-(\sin x)^2", r"\cos x+\sin x", "x", "x-x+2"],
+            [r"(\cos x)^2 + (\sin x)^2", r"\sin^2 x+\cos^2 x"],
+        ),
         ("0", [r"\sin x"], [r"\sin x - \sin x"]),
     ],
     "ratios": [
@@ -169,10 +201,19 @@ RULES = {
         ("3:15", ["1:5", "6:30"], ["3:15"]),
     ],
     "congruences": [
-        (r"x\equiv 7 \pmod{12}", [r"7 \pmod{13}", r"x\equiv 8\pmod{12}", r"y\equiv 7\pmod{12}", "5"], [r"7 \pmod{12}", r"x\equiv -5 \pmod{12}", r"19 \bmod 12"]),
+        (
+            r"x\equiv 7 \pmod{12}",
+            [r"7 \pmod{13}", r"x\equiv 8\pmod{12}", r"y\equiv 7\pmod{12}", "5"],
+            [r"7 \pmod{12}", r"x\equiv -5 \pmod{12}", r"x\equiv 7\ (\mathrm{mod}\ 12)"],
+        ),
         (r"7 \pmod{12}", [r"8 \pmod{12}"], [r"7 \pmod{12}", r"x\equiv 7 \pmod{12}"]),
     ],
     "matrices": [
+        (
+            r"\begin{pmatrix}1\\2\end{pmatrix}",
+            ["(2,1)", "1,2", r"\{1,2\}", "[1,2]", r"\begin{pmatrix}1&2\end{pmatrix}"],
+            ["(1,2)", r"\langle 1,2\rangle"],
+        ),
         (
             r"\begin{pmatrix}2&4\\6&8\end{pmatrix}",
             [r"\begin{vmatrix}2&4\\6&8\end{vmatrix}", r"3\begin{pmatrix}1&2\\3&4\end{pmatrix}", "-8", "2,4,6,8"],
@@ -251,7 +292,13 @@ RULES = {
         (
             "E",
             ["D: text of the choice", "E: 5 or D: 6", "(E) is wrong", "E or D", "A: E", "E man"],
-            ["E: text of the choice", "E. text of the choice", "(E) text of the choice", r"\text{(E) }x^2", "E) none of these"],
+            [
+                "E: text of the choice",
+                "E. text of the choice",
+                "(E) text of the choice",
+                r"\text{(E) }x^2",
+                "E) none of these",
+            ],
         ),
         (r"\text{(E)}", ["(D) text"], ["(E) cannot be determined", "E: 24 square units"]),
         ("24", ["E: 25 square units"], ["E: 24"]),
@@ -423,7 +470,7 @@ def test_the_table_is_symmetric_in_types_and_nothing_else_is_equal():
         ("5", "Evelyn"),
         ("(1,2)", "5"),
         ("x>2", "5"),
-        (r"\begin{pmatrix}1\\2\end{pmatrix}", "(1,2)"),
+        (r"\begin{pmatrix}1&2\\3&4\end{pmatrix}", "(1,2,3,4)"),
         ("", ""),
     ):
         assert compare(gold, pred) is False and compare(pred, gold) is False

@@ -81,12 +81,37 @@ def test_damaged_escapes_are_repaired(answer, truth):
     assert compute_score("math", boxed(answer), truth, deadline=60.0)["acc"] == 1.0
 
 
+def test_things_that_the_question_names_may_be_counted(no_pool):
+    asked = {"question": "How many wombats are there?"}
+    assert compute_score("math", boxed(r"42 \text{ wombats}"), "42", asked)["score"] == 1.0
+    assert compute_score("math", boxed(r"42 \text{ wombats}"), "42", {"question": None})["score"] == 0.0
+    assert compute_score("math", boxed(r"42 \text{ quokkas}"), "42", asked)["score"] == 0.0
+
+
 def test_as_verl_calls_it(no_pool):
     result = compute_score(
         data_source="math", solution_str=boxed("7"), ground_truth="7", extra_info={"index": 0},
         reward_router_address="host:1", reward_model_tokenizer=None,
     )  # fmt: skip
     assert result["score"] == 1.0
+
+
+REFUSED_OF_THE_HELD_OUT = 1  # "20 (twenty)"
+
+
+@pytest.mark.slow
+def test_held_out_answers():
+    """Written before the rules that they try: no wrong one is accepted."""
+    path = Path(__file__).parents[1] / "support" / "labelled" / "verifier_heldout.jsonl"
+    rows = [json.loads(line) for line in path.read_text().splitlines()]
+    accepted, refused = [], []
+    for row in rows:
+        text = boxed(row["answer"]) if "answer" in row else row["response"]
+        right = compute_score(row.get("data_source", "math"), text, row["gold"], deadline=60.0)["acc"] == 1.0
+        if right is not row["equal"]:
+            (refused if row["equal"] else accepted).append(row)
+    assert len(rows) == 152 and accepted == []
+    assert len(refused) == REFUSED_OF_THE_HELD_OUT, refused
 
 
 @pytest.mark.timeout(600)

@@ -18,7 +18,7 @@ from frpo_verl.rewards.values import Assign, Formula, Items, unread
         (r"1\le|z|\le 2", "Formula relation"), (r"(2,9)\setminus\{3\}", "Formula set"), ("1, -2", "Items list"),
         ("1;2", "Items list"), ("32, 349", "Items list"), (r"1\pm\sqrt{2}", "Items list"), (r"\{1,2\}", "Items set"),
         (r"\emptyset", "Items set"), ("(1,2)", "Items ()"), (r"\langle 1,2\rangle", "Items ()"), ("(99,503)", "Items ()"),
-        ("[3,4)", "Items [)"), (r"(2,\infty)", "Items ()"), (r"(0,1)\cup(2,3)", "Items union"), ("7:32", "Items ratio"),
+        ("[3,4)", "Items [)"), (r"(2,\infty)", "Items ()"), (r"(0,1)\cup(2,3)", "Items union"), ("7:32", "Items time"), ("7:3", "Items ratio"), ("2:3:4", "Items ratio"), (r"7 \pmod{12}", "Items mod"),
         (r"\mathbb{R}", "Items open"), (r"\begin{pmatrix}1\\2\end{pmatrix}", "Items matrix"), ("x=1, y=2", "Items named"),
         ("x>2", "Assign"), ("x=5", "Assign"), ("5=x", "Assign"), ("f(x)=2x", "Assign"), (r"-2<x\le 7", "Assign"),
         (r"x\in[0,1]", "Assign"), ("2+3=5", "Chain"), (r"1/3\approx 0.33", "Chain"), ("4210_5", "Text word"),

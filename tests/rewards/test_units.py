@@ -1,6 +1,6 @@
 import pytest
 
-from frpo_verl.rewards.units import read_unit
+from frpo_verl.rewards.units import read_unit, without_things
 
 
 @pytest.mark.parametrize(
@@ -28,3 +28,12 @@ def test_not_units(text):
 def test_a_ground_truth_may_name_what_it_counts():
     assert read_unit("foobars", trusted=True) == "" and read_unit("км", trusted=True) == ""
     assert read_unit("tenths", trusted=True) is None and read_unit("xy", trusted=True) is None
+
+
+def test_a_question_may_name_what_is_counted():
+    question = "Ann has 3 wombats and Bob has twice as many dozens of jigsaw puzzles or more. How many?"
+    assert without_things("42 wombats", "42 wombats", question) == "42"
+    assert without_things(r"42\text{ Wombat}", "42 Wombat", question) == "42"
+    assert without_things("42 jigsaw puzzles", "42 jigsaw puzzles", question) == "42"
+    for answer in ("42 quokkas", "42 dozens", "42 or more", "42 wombats or quokkas", "wombats", "42", "43 wombats 42"):
+        assert without_things(answer, answer, question) == answer

@@ -1,5 +1,6 @@
 import json
 import os
+import signal
 import socket
 import subprocess
 import sys
@@ -12,13 +13,13 @@ pytest.importorskip("math_verify")
 
 
 def test_judge_reports_what_went_wrong(monkeypatch):
-    assert worker.judge(r"\sqrt{4}", "2") == {"equal": True, "error": ""}
+    assert worker.judge(r"\sqrt{4}", "2") == {"equal": True, "error": "", "stop": False}
     assert "ground truth" in worker.judge(r"\frac{x}", "2x")["error"]
 
     def out_of_memory(gold, pred):
         raise MemoryError
 
-    monkeypatch.setattr(worker, "_judge_cached", out_of_memory)
+    monkeypatch.setattr(worker, "_equal", out_of_memory)
     assert worker.judge("1", "2") == {"equal": False, "error": "MemoryError", "stop": True}
 
 
@@ -50,10 +51,10 @@ def test_template_protocol_and_end_of_parent():
     socket.send_fds(ours, [b"s"], [b.fileno()])
     b.close()
     child = json.loads(ours.recv(4096))["pid"]
-    a.sendall(json.dumps({"gold": r"\sqrt{8}", "pred": r"2\sqrt{2}", "deadline": 60}).encode() + b"\n")
-    assert json.loads(a.recv(4096)) == {"equal": True, "error": ""}
+    a.sendall(json.dumps({"gold": r"\sqrt{8}", "pred": r"2\sqrt{2}", "deadline": 60, "limit": 600}).encode() + b"\n")
+    assert json.loads(a.recv(4096)) == {"equal": True, "error": "", "stop": False}
     ours.sendall(b"k%d" % child)
-    assert json.loads(ours.recv(4096)) == {}
+    assert json.loads(ours.recv(4096)) == {"signal": signal.SIGKILL}
     assert a.recv(1) == b""  # it is gone
     ours.close()
     assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0
