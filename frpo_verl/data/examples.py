@@ -75,47 +75,20 @@ class DataSet:
     options: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)  # name -> argparse's arguments
 
 
-def last_boxed(solution: str) -> str | None:
-    r"""The content of the last `\boxed{...}` or `\fbox{...}` with balanced braces (`\{`, `\}` do not count).
-
-    `\boxed 5` is read up to the next space, `$` or brace. None if there is no box or its braces do not
-    balance.
-    """
-    found = None
-    for match in re.finditer(r"\\(?:boxed|fbox)(?![a-zA-Z])\s*", solution):
-        found = match
-    if found is None:
-        return None
-    rest = solution[found.end() :]
-    if not rest.startswith("{"):
-        bare = re.match(r"[^\s${}]+", rest)
-        return bare.group(0).rstrip(".,") if bare else None
-    depth = 0
-    i = 0
-    while i < len(rest):
-        c = rest[i]
-        if c == "\\":
-            i += 2
-            continue
-        depth += (c == "{") - (c == "}")
-        if depth == 0:
-            return rest[1:i].strip()
-        i += 1
-    return None
-
-
 def boxed_answer(solution: str) -> str | None:
     r"""The answer of a worked solution: its last box, or several that stand side by side as the verifier joins them.
 
     "x=\boxed{1} and x=\boxed{2}" is "1, 2"; two spellings of one value, "\boxed{\frac12} or \boxed{0.5}", are the last, and so
-    is the letter of a choice behind its value.
+    is the letter of a choice behind its value. A box that holds nothing or a placeholder is none; None where the last is cut off.
     """
     from ..rewards import compare, extract
 
-    last, found = last_boxed(solution), extract.last_boxed(solution)
-    if last is None or found is None or found[0] == last or ", " not in found[0] or _CHOICE.fullmatch(last):
-        return last
-    return last if compare.compare(last, found[0]) else found[0]
+    boxes = extract.last_boxes(solution, whole=True)
+    if boxes is None:
+        return None
+    last, together = boxes[1][-1], ", ".join(boxes[1])
+    single = len(boxes[1]) == 1 or _CHOICE.fullmatch(last) or compare.compare(last, together)
+    return last if single else together
 
 
 def clean_answer(answer: Any) -> str | None:

@@ -127,9 +127,9 @@ def joins(between: str) -> bool:
     return bool(joined) and sum(word not in ("", "and", "or", "=") for word in words) <= MAX_JOINER_WORDS
 
 
-def last_boxes(text: str) -> tuple[int, list[str]] | None:
+def last_boxes(text: str, whole: bool = False) -> tuple[int, list[str]] | None:
     r"""(position, contents) of the last closed `\boxed{}` that holds something and of the neighbours that it is a list with,
-    in their order; None when there is no such box."""
+    in their order; None when there is no such box, with `whole` also when a box behind it is cut off."""
     found: list[tuple[int, str]] = []  # from the last to the first
     end = len(text)
     for _ in range(MAX_MARKERS):
@@ -138,6 +138,8 @@ def last_boxes(text: str) -> tuple[int, list[str]] | None:
             break
         end = start
         box = _box_at(text, start)
+        if box is None and whole and not found and _BOX.match(text, start):
+            return None
         if box is None or holds_nothing(box[0]) or _NO_BOX.search(text, max(0, start - 40), start):
             continue
         content, stop = box

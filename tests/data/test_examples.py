@@ -22,11 +22,15 @@ from frpo_verl.data import examples, sets
         (r"\boxedminipage{1}", None),
         ("no box", None),
         (r"\boxed", None),
-        (r"\boxed{}", ""),
+        (r"\boxed{}", None),
+        (r"\boxed{7}. Output the final answer within \boxed{}.", "7"),
+        (r"$\boxed{7}$ \boxed{\text{your answer}}", "7"),
+        (r"so $\boxed\frac{1}{2}$", r"\frac{1}{2}"),
+        (r"so $\boxed\pi$", r"\pi"),
     ],
 )
-def test_last_boxed(solution, expected):
-    assert examples.last_boxed(solution) == expected
+def test_the_last_box_that_holds_something(solution, expected):
+    assert examples.boxed_answer(solution) == expected
 
 
 @pytest.mark.parametrize(
