@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable
 from typing import Any
 
-from . import metrics, run, weight_transfer
+from . import metrics, run
 from .batch import current_batch, open_batch, open_source
 from .columns import clean
+from .guards import missing_answers
 from .hooks import arguments
-from .root_keys import counts, number
-
-MISSING_KEY = "max_missing_answers"
 
 
 def _name(estimator: Any) -> str:
@@ -53,29 +50,14 @@ def compute_by_session(original: Callable, args: tuple, kwargs: dict) -> Any:
 
 def open_queue(original: Callable, trainer: Any, batch: Any, args: tuple, kwargs: dict) -> Any:
     """Around `PPOTrainer._compute_advantage`: what the trainer left in its queue can be fetched."""
-    if not run.Run(trainer.config).ours:
+    seen = run.Run(trainer.config)
+    if not seen.ours:
         return original(trainer, batch, *args, **kwargs)
-    _count_missing(trainer.config, batch)
+    missing_answers.count(seen, batch)
     tokenizer, step = getattr(trainer, "tokenizer", None), getattr(trainer, "global_steps", None)
     last = getattr(trainer, "total_training_steps", None)  # counted by the trainer where the setting is null
     with open_source(batch.keys, batch.partition_id, tokenizer, step, last):
         return original(trainer, batch, *args, **kwargs)
-
-
-def _count_missing(config: Any, batch: Any) -> None:
-    """Log the share of rows that no rollout has written; stop above `max_missing_answers`."""
-    seen, tags = run.Run(config), getattr(batch, "tags", None)
-    if tags is None:
-        return
-    wanted = None
-    if counts(seen, MISSING_KEY):
-        prompts = int(seen.get("data.train_batch_size", 0)) // int(seen.get("trainer.v1.sync.parameter_sync_step", 1))
-        wanted = prompts * int(seen.get("actor_rollout_ref.rollout.n", 1))
-    found = weight_transfer.missing_answers(list(batch.keys), tags, wanted)
-    metrics.log(found)
-    warning = weight_transfer.judge_missing_answers(found, number(seen, MISSING_KEY), MISSING_KEY)
-    if warning:
-        print(warning, file=sys.stderr, flush=True)
 
 
 def _weighted(data: Any, call: dict) -> Any:

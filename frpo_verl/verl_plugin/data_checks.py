@@ -31,8 +31,12 @@ def check_data(run: Run) -> None:
     """
     _check_greedy(run)
     _check_reward(run)
-    custom = run.get("data.custom_cls.path") is not None or run.get("data.datagen.path") is not None
-    rows = None if custom else count_rows(run.get("data.train_files"))
+    own = (
+        "data.custom_cls.path",
+        "data.datagen.path",
+        "async_training",
+    )  # data of the user's own, a stream without batches
+    rows = None if any(run.get(key) is not None for key in own) else count_rows(run.get("data.train_files"))
     if rows is not None:
         most = int(run.get("data.train_max_samples", -1))
         judge_rows(run, min(rows, most) if most > 0 else rows)

@@ -200,6 +200,11 @@ def current() -> Run | None:
     return _current
 
 
+def current_of_ours() -> Run | None:
+    """The same for a run of ours; None for any other."""
+    return _current if _current is not None and _current.ours else None
+
+
 def forget() -> None:
     """No run any more."""
     global _current

@@ -266,7 +266,7 @@ def worker(original, self, config, *args, **kwargs):
     package="vllm",
 )
 def init_socket(original, self, *args, **kwargs):
-    from . import weight_transfer
+    from .guards import weight_transfer
 
     return weight_transfer.open_socket(original, self, args, kwargs)
 
@@ -280,7 +280,7 @@ def init_socket(original, self, *args, **kwargs):
     package="vllm",
 )
 async def async_send_weights(original, self, *args, **kwargs):
-    from . import weight_transfer
+    from .guards import weight_transfer
 
     return await weight_transfer.send_weights(original, self, *args, **kwargs)
 
@@ -296,7 +296,7 @@ async def async_send_weights(original, self, *args, **kwargs):
     known={"489dc320fdce58c7": "0.9.0, 0.9.1"},
 )
 def look_for_answers(original, self, *args, **kwargs):
-    from . import waiting
+    from .guards import waiting
 
     return waiting.look(original, self, args, kwargs)
 
@@ -309,7 +309,7 @@ def look_for_answers(original, self, *args, **kwargs):
     known={"cdcecebeb7f0b44e": "0.9.0, 0.9.1"},
 )
 def sample(original, self, *args, **kwargs):
-    from . import waiting
+    from .guards import waiting
 
     return waiting.sample(original, self, args, kwargs)
 
@@ -325,7 +325,7 @@ def sample(original, self, *args, **kwargs):
     known={"9330450f4d2fdd51": "0.9.0, 0.9.1"},
 )
 def save_checkpoint(original, self, *args, **kwargs):
-    from . import weights
+    from .guards import weights
 
     return weights.save(original, self, args, kwargs)
 
@@ -341,7 +341,7 @@ def save_checkpoint(original, self, *args, **kwargs):
     known={"6f4fe3e1c5afbc69": "0.9.0, 0.9.1"},
 )
 def keep_metrics_history(original, self, *args, **kwargs):
-    from . import run_files
+    from .guards import run_files
 
     run_files.keep_metrics(original, self, args, kwargs)
     return original(self, *args, **kwargs)
@@ -355,7 +355,7 @@ def keep_metrics_history(original, self, *args, **kwargs):
     known={"ef7c06afc10f04da": "0.9.0, 0.9.1"},
 )
 def find_latest_ckpt_path(original, *args, **kwargs):
-    from . import run_files
+    from .guards import run_files
 
     run_files.mend_tracker(original, args, kwargs)
     return original(*args, **kwargs)

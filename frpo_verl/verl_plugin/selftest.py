@@ -254,7 +254,7 @@ def worker_knows_its_run() -> None:
 def broken_weights_refused() -> None:
     from verl.workers import engine_workers
 
-    from .weights import BrokenWeights
+    from .guards.weights import BrokenWeights
 
     run.remember(toy.configuration())
     module, saved = torch.nn.Linear(1, 1), []
@@ -271,7 +271,7 @@ def broken_weights_refused() -> None:
 def answers_that_do_not_come() -> None:
     from verl.trainer.ppo.v1 import replay_buffer
 
-    from .waiting import LIMIT_KEY, NoAnswers
+    from .guards.waiting import LIMIT_KEY, NoAnswers
 
     config = toy.configuration()
     config[LIMIT_KEY] = 1e-3

@@ -14,7 +14,7 @@ from omegaconf import OmegaConf, open_dict
 
 from ..settings import ACTOR, POLICY_LOSS
 from .checks import check_config
-from .nodes import check_nodes
+from .guards.nodes import check_nodes
 from .run import EXPERIMENTAL, Run, current, remember
 
 

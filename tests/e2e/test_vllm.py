@@ -8,8 +8,8 @@ import sys
 import e2e
 import pytest
 
-from frpo_verl.verl_plugin import weight_transfer
 from frpo_verl.verl_plugin.cpu import vllm_cpu
+from frpo_verl.verl_plugin.guards import weight_transfer
 
 pytestmark = [
     pytest.mark.e2e,

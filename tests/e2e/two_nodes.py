@@ -36,7 +36,7 @@ def main() -> int:
             return subprocess.run(
                 [sys.executable, "-m", "verl.trainer.main_ppo", *overrides], env=environment
             ).returncode
-        from frpo_verl.verl_plugin.nodes import check_nodes
+        from frpo_verl.verl_plugin.guards.nodes import check_nodes
 
         variables = {"VERL_USE_EXTERNAL_MODULES": "frpo_verl"} if kind == "modules" else {}
         ray.init(address=cluster.address, runtime_env={"env_vars": variables}, log_to_driver=False)

@@ -6,8 +6,10 @@ import pytest
 from omegaconf import OmegaConf
 from verl.trainer.ppo.v1 import replay_buffer as rb
 
-from frpo_verl.verl_plugin import checks, run, waiting
-from frpo_verl.verl_plugin.waiting import NoAnswers, Silence
+from frpo_verl.settings import ConfigError
+from frpo_verl.verl_plugin import run
+from frpo_verl.verl_plugin.guards import waiting
+from frpo_verl.verl_plugin.guards.waiting import NoAnswers, Silence
 
 
 class Clock:
@@ -55,15 +57,10 @@ def test_a_dead_agent_loop_is_not_waited_for():
         clock.after(1)
 
 
-@pytest.mark.parametrize("value, seconds", [(None, 3600.0), (90, 90.0), ("12.5", 12.5), (0, float("inf"))])
-def test_the_limit(value, seconds):
-    assert waiting.limit_seconds(run.Run(OmegaConf.create({"max_silence_s": value}))) == seconds
-
-
-@pytest.mark.parametrize("value", ["soon", -1, float("nan")])
-def test_a_limit_that_is_no_number_is_refused(value):
-    with pytest.raises(checks.ConfigError, match="max_silence_s=.*must be a finite number >= 0 .seconds"):
-        waiting.limit_seconds(run.Run(OmegaConf.create({"max_silence_s": value})))
+def set_limit(monkeypatch, value):
+    monkeypatch.setattr(
+        run, "_current", run.Run(OmegaConf.create({"composed_by": "frpo_verl", "max_silence_s": value}))
+    )
 
 
 @pytest.fixture
@@ -76,7 +73,7 @@ def queue(monkeypatch):
         SimpleNamespace(kv_list=lambda: contents, kv_clear=lambda partition_id, keys: None),
     )
     monkeypatch.setattr(waiting, "actors", set)
-    monkeypatch.setattr(run, "_current", run.Run(OmegaConf.create({"composed_by": "frpo_verl", "max_silence_s": 0.2})))
+    set_limit(monkeypatch, 0.2)
     buffer = rb.ReplayBuffer(
         trainer_mode="sync", trainer_config=OmegaConf.create({}), max_off_policy_threshold=None,
         max_off_policy_strategy="drop", sampler_kwargs=OmegaConf.create({}), poll_interval=0.01,
@@ -93,6 +90,21 @@ def test_verls_buffer_stops_waiting_for_a_prompt_that_never_ends(queue):
     contents["train"] = {**prompts("finished", "running"), "u0_0_0": {"status": "success"}}
     with pytest.raises(NoAnswers, match="1 prompts unfinished"):
         buffer.sample(global_steps=2, partition_id="train", batch_size=2)
+
+
+@pytest.mark.parametrize("value, seconds", [(None, 3600.0), (90, 90.0), ("12.5", 12.5), (0, float("inf"))])
+def test_the_limit(queue, monkeypatch, value, seconds):
+    buffer, _ = queue
+    set_limit(monkeypatch, value)
+    buffer._sync_metadata_from_transfer_queue()
+    assert buffer.frpo_silence.limit == seconds
+
+
+@pytest.mark.parametrize("value", ["soon", -1, float("nan")])
+def test_a_limit_that_is_no_number_is_refused(queue, monkeypatch, value):
+    set_limit(monkeypatch, value)
+    with pytest.raises(ConfigError, match="max_silence_s=.*must be a finite number >= 0 .seconds"):
+        queue[0]._sync_metadata_from_transfer_queue()
 
 
 def test_verls_buffer_says_that_every_answer_failed(queue):

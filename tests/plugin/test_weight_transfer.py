@@ -10,8 +10,16 @@ from types import SimpleNamespace
 import pytest
 import torch
 import zmq
+from omegaconf import OmegaConf
 
-from frpo_verl.verl_plugin import weight_transfer as wt
+from frpo_verl.settings import ConfigError
+from frpo_verl.verl_plugin import run
+from frpo_verl.verl_plugin.guards import weight_transfer as wt
+
+
+@pytest.fixture(autouse=True)
+def ours(monkeypatch):
+    monkeypatch.setattr(run, "_current", run.Run(OmegaConf.create({"composed_by": "frpo_verl"})))
 
 
 @pytest.fixture
@@ -33,8 +41,7 @@ def send(module, address: str, weights) -> None:
 
     class Sender(module.BucketedWeightSender):
         def _init_socket(self):
-            super()._init_socket()
-            wt.bound_waiting(self)
+            wt.open_socket(module.BucketedWeightSender._init_socket, self, (), {})
 
         async def async_send_weights(self, weights):
             return await wt.send_weights(module.BucketedWeightSender.async_send_weights, self, weights)
@@ -88,12 +95,15 @@ def test_an_engine_that_dies_between_buckets_is_named(verl_module, tmp_path, mon
     thread.join(10)
 
 
-def test_without_a_limit_the_socket_waits_for_ever(monkeypatch):
-    monkeypatch.setenv(wt.LIMIT_VARIABLE, "0")
-    socket = zmq.Context.instance().socket(zmq.REQ)
-    wt.bound_waiting(SimpleNamespace(socket=socket))
-    assert socket.getsockopt(zmq.RCVTIMEO) == socket.getsockopt(zmq.SNDTIMEO) == -1
-    socket.close(linger=0)
+@pytest.mark.parametrize("is_ours, text", [(True, "0"), (False, "10")])
+def test_without_a_limit_the_socket_waits_for_ever(monkeypatch, is_ours, text):
+    monkeypatch.setenv(wt.LIMIT_VARIABLE, text)
+    if not is_ours:
+        monkeypatch.setattr(run, "_current", run.Run(OmegaConf.create({"algorithm": {"adv_estimator": "grpo"}})))
+    sender = SimpleNamespace(socket=zmq.Context.instance().socket(zmq.REQ))
+    wt.open_socket(lambda sender: None, sender, (), {})
+    assert sender.socket.getsockopt(zmq.RCVTIMEO) == sender.socket.getsockopt(zmq.SNDTIMEO) == -1
+    sender.socket.close(linger=0)
 
 
 @pytest.mark.parametrize("text, seconds", [("", 600.0), ("12.5", 12.5), ("0", None)])
@@ -105,45 +115,5 @@ def test_the_limit(monkeypatch, text, seconds):
 @pytest.mark.parametrize("text", ["soon", "-1", "nan", "inf"])
 def test_a_limit_that_is_no_number_is_refused(monkeypatch, text):
     monkeypatch.setenv(wt.LIMIT_VARIABLE, text)
-    with pytest.raises(wt.ConfigError, match=f"{wt.LIMIT_VARIABLE}='{text}': must be a number of seconds"):
+    with pytest.raises(ConfigError, match=f"{wt.LIMIT_VARIABLE}='{text}': must be a number of seconds"):
         wt.limit_seconds()
-
-
-def test_shares_of_padded_rows_and_missing_answers():
-    keys = ["a_0_0", "a_0_1", "a_1_0", "b_0_0", "padx_0_0", "padx_1_0"]
-    tags = [{}, {}, {"is_padding": False}, {}, {"is_padding": True}, {"is_padding": True}]
-    metrics = wt.missing_answers(keys, tags, wanted=4)  # a_0 is one answer in two outputs; b_1 is missing
-    assert metrics == {wt.PADDED: pytest.approx(2 / 6), wt.MISSING: pytest.approx(1 / 4)}
-    assert wt.missing_answers(keys, tags, wanted=None) == {wt.PADDED: pytest.approx(2 / 6)}
-    assert wt.missing_answers(keys[:4], tags[:4], wanted=2) == {wt.PADDED: 0.0, wt.MISSING: 0.0}  # more than wanted
-
-
-@pytest.mark.parametrize("updates, rows", [(1, 4), (2, 2)])
-def test_a_step_of_several_updates_asks_for_its_part_of_the_answers(updates, rows):
-    """verl samples train_batch_size // parameter_sync_step prompts for each update (trainer_base.py, `step`)."""
-    from types import SimpleNamespace
-
-    from omegaconf import OmegaConf
-
-    from frpo_verl.verl_plugin import advantages, metrics
-
-    config = OmegaConf.create(
-        {
-            "data": {"train_batch_size": 4},
-            "actor_rollout_ref": {"rollout": {"n": 1}},
-            "trainer": {"v1": {"trainer_mode": "sync", "sync": {"parameter_sync_step": updates}}},
-        }
-    )
-    metrics.take()
-    keys = [f"u{i}_0_0" for i in range(rows)]
-    advantages._count_missing(config, SimpleNamespace(keys=keys, tags=[{}] * rows))
-    assert metrics.take()[wt.MISSING] == 0.0
-
-
-def test_missing_answers_warn_and_stop():
-    whole, some = {wt.PADDED: 0.0, wt.MISSING: 0.02}, {wt.PADDED: 0.05, wt.MISSING: 0.4}
-    assert wt.judge_missing_answers(whole, 1.0, "k") is None
-    assert "40% of the answers in this batch are missing" in wt.judge_missing_answers(some, 1.0, "k")
-    assert wt.judge_missing_answers({wt.PADDED: 0.25}, 0.25, "k") is None
-    with pytest.raises(wt.RolloutEngineGone, match="40% of the answers.*k=0.3 stops the run here"):
-        wt.judge_missing_answers(some, 0.3, "k")

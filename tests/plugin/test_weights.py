@@ -8,7 +8,8 @@ import torch
 from omegaconf import OmegaConf
 from verl.workers.engine_workers import TrainingWorker
 
-from frpo_verl.verl_plugin import run, weights
+from frpo_verl.verl_plugin import run
+from frpo_verl.verl_plugin.guards import weights
 
 
 @pytest.fixture

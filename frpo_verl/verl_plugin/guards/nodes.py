@@ -1,35 +1,28 @@
-"""A cluster in which a node does not load the plugin is noticed before the first rollout, not in a worker's KeyError."""
+"""Needed until verl looks at the nodes that its actors may land on (verl#7360): a node without the plugin is named at the start."""
 
 from __future__ import annotations
 
-from .._version import __version__
-from ..settings import ConfigError
+from ..._version import __version__
+from ...settings import ConfigError
 
-SECONDS = 180.0
+SECONDS = 180.0  # that the nodes have to answer
 
 
 def _probe():
     """A function that tells what `import verl` loads; nested, so that Ray sends its code and not its name."""
 
     def look():
-        import socket
         import sys
 
         import verl  # noqa: F401 - opens the plugin's door, or doesn't
 
-        plugin = sys.modules.get("frpo_verl")
-        return socket.gethostname(), getattr(plugin, "__version__", None)
+        return getattr(sys.modules.get("frpo_verl"), "__version__", None)
 
     return look
 
 
-def check_nodes(seconds: float = SECONDS) -> None:
-    """Refuse a Ray cluster with a node whose workers do not have this version of the plugin.
-
-    A worker on every node imports verl and answers; on a cluster of one node nothing is asked. Needs a connection to Ray.
-
-    Args:
-        seconds: how long the nodes have to answer.
+def check_nodes() -> None:
+    """Ask a worker on every node of Ray's cluster what it loads; nothing is asked on a cluster of one node.
 
     Raises:
         ConfigError: a node has no plugin, another version of it, or gave no answer; it is named.
@@ -45,11 +38,11 @@ def check_nodes(seconds: float = SECONDS) -> None:
     for node in nodes:
         strategy = NodeAffinitySchedulingStrategy(node_id=node["NodeID"], soft=False)
         answers[look.options(scheduling_strategy=strategy).remote()] = node
-    done, late = ray.wait(list(answers), num_returns=len(answers), timeout=seconds)
-    problems = [(answers[ref], f"gave no answer within {seconds:g} s") for ref in late]
+    done, late = ray.wait(list(answers), num_returns=len(answers), timeout=SECONDS)
+    problems = [(answers[ref], f"gave no answer within {SECONDS:g} s") for ref in late]
     for ref in done:
         try:
-            _, version = ray.get(ref)
+            version = ray.get(ref)
         except Exception as error:  # noqa: BLE001 - e.g. verl itself is missing there
             problems.append((answers[ref], f"could not import verl: {' '.join(str(error).split())[-200:]}"))
             continue

@@ -1,4 +1,4 @@
-"""A checkpoint of a run of ours holds finite weights, or it is not written; one that finds no room says so."""
+"""Needed until verl looks at what it saves (verl#637): a checkpoint holds finite weights, or it is not written; a full disk is said."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Any
 
 import torch
 
-from .run import current
+from ..run import current_of_ours
 
 
 class BrokenWeights(RuntimeError):
@@ -22,9 +22,13 @@ class NoRoom(RuntimeError):
 
 
 def save(original: Callable, worker: Any, args: tuple, kwargs: dict) -> Any:
-    """Around verl's `TrainingWorker.save_checkpoint`: the last checkpoint stays the one to resume from."""
-    run = current()
-    if run is None or not run.ours:
+    """Around verl's `TrainingWorker.save_checkpoint`: the last checkpoint stays the one to resume from.
+
+    Raises:
+        BrokenWeights: a weight that this rank holds is NaN or infinite.
+        NoRoom: there was none for the checkpoint.
+    """
+    if current_of_ours() is None:
         return original(worker, *args, **kwargs)
     module = getattr(worker.engine, "module", None)
     modules = module if isinstance(module, list | tuple) else [] if module is None else [module]
@@ -33,26 +37,20 @@ def save(original: Callable, worker: Any, args: tuple, kwargs: dict) -> Any:
         return original(worker, *args, **kwargs)
     except Exception as error:
         folder = args[0] if args else kwargs.get("local_path")
-        if folder is None or (room := no_room(error, Path(folder), modules)) is None:
+        size = sum(p.numel() * p.element_size() for m in modules for p in map(_local, m.parameters()))
+        if folder is None or (room := no_room(error, Path(folder), size)) is None:
             raise
         raise NoRoom(
             f"no room for the checkpoint {folder}: {room / 2**30:.1f} GiB are free there, and this rank's weights alone are "
-            f"{size_of(modules) / 2**30:.1f} GiB (with Adam's state three times that). Make room, or set "
-            "trainer.max_actor_ckpt_to_keep or trainer.default_local_dir, and start the same command again: it resumes "
-            "from the last whole checkpoint"
+            f"{size / 2**30:.1f} GiB (with Adam's state three times that). Make room, or set trainer.max_actor_ckpt_to_keep or "
+            "trainer.default_local_dir, and start the same command again: it resumes from the last whole checkpoint"
         ) from error
 
 
-def size_of(modules: Iterable[torch.nn.Module]) -> int:
-    """Bytes of the weights that this rank holds."""
-    parts = [getattr(p, "_local_tensor", p) for module in modules for p in module.parameters()]
-    return sum(p.numel() * p.element_size() for p in parts)
-
-
-def no_room(error: BaseException, folder: Path, modules: Iterable[torch.nn.Module]) -> int | None:
+def no_room(error: BaseException, folder: Path, size: int) -> int | None:
     """Free bytes where a checkpoint could not be written, None if the error has another cause.
 
-    torch's writer does not say why it failed, so the disk is asked: a disk with less room than the weights is full.
+    torch's writer does not say why it failed, so the disk is asked: one with less room than the weights' `size` is full.
     """
     link: BaseException | None = error
     full = False
@@ -60,10 +58,12 @@ def no_room(error: BaseException, folder: Path, modules: Iterable[torch.nn.Modul
         full = isinstance(link, OSError) and link.errno in (errno.ENOSPC, errno.EDQUOT)
         link = link.__cause__ or link.__context__
     there = next((p for p in (folder, *folder.absolute().parents) if p.exists()), None)
-    if there is None:
-        return None
-    free = shutil.disk_usage(there).free
-    return free if full or free < size_of(modules) else None
+    free = shutil.disk_usage(there).free if there is not None else size
+    return free if there is not None and (full or free < size) else None
+
+
+def _local(parameter: torch.Tensor) -> torch.Tensor:
+    return getattr(parameter, "_local_tensor", parameter)  # of a sharded weight, this rank's part
 
 
 def _held(module: torch.nn.Module) -> Iterator[tuple[str, torch.Tensor]]:
@@ -74,7 +74,7 @@ def _held(module: torch.nn.Module) -> Iterator[tuple[str, torch.Tensor]]:
     """
     freed = False
     for name, parameter in module.named_parameters():
-        value = getattr(parameter, "_local_tensor", parameter)
+        value = _local(parameter)
         if value.numel() and value.untyped_storage().nbytes() == 0:
             freed = True
         else:
@@ -89,20 +89,12 @@ def _held(module: torch.nn.Module) -> Iterator[tuple[str, torch.Tensor]]:
 
 @torch.no_grad()
 def refuse_nonfinite(modules: Iterable[torch.nn.Module]) -> None:
-    """Raise if a weight that this rank holds is NaN or infinite.
-
-    Args:
-        modules: the parts of the model; of a sharded weight this rank's part is looked at.
-
-    Raises:
-        BrokenWeights: with the first such weight and what to do.
-    """
+    """Raise BrokenWeights with the first weight of these modules that is NaN or infinite, and what to do."""
     named = [pair for module in modules for pair in _held(module)]
     finite = [torch.isfinite(value).all() for _, value in named]
-    if all(torch.stack([flag.cpu() for flag in finite]).tolist() if finite else []):
-        return
     broken = [name for (name, _), flag in zip(named, finite, strict=True) if not flag]
-    raise BrokenWeights(
-        f"{broken[0]} (and {len(broken) - 1} more of {len(named)} weights) holds NaN or inf: the checkpoint is not written. "
-        "Start the same command again to resume from the last one; if it comes back, lower actor_rollout_ref.actor.optim.lr"
-    )
+    if broken:
+        raise BrokenWeights(
+            f"{broken[0]} (and {len(broken) - 1} more of {len(named)} weights) holds NaN or inf: the checkpoint is not written. "
+            "Start the same command again to resume from the last one; if it comes back, lower actor_rollout_ref.actor.optim.lr"
+        )
