@@ -76,7 +76,7 @@ def test_methods_are_read_off_at_equal_pass_at_1():
     start = {"pass@1": 0.1, "pass@16": 0.9, "kl": 0.0, "entropy": 0.0}
     runs = [run("future", 0.1, 1, 0.3, 1.0), run("future", 0.3, 1, 0.2, 0.5), run("local", 0.1, 1, 0.5, 2.0)]
     found = coverage.read_off(runs, start, by_std=False)
-    assert found[0.25]["future"][1] == pytest.approx({"pass@16": 0.75, "kl": 0.75, "entropy": 1.5})
+    assert found[0.3]["future"][1] == pytest.approx({"pass@16": 0.7, "kl": 1.0, "entropy": 2.0})
     assert set(found[0.35]) == {"local"} and found[0.4]["local"][1]["kl"] == pytest.approx(1.5)
 
 
