@@ -168,7 +168,8 @@ class FrpoSettings(Section):
     divergence: a row of the divergence table, or `some.module:NAME` for one of your own.
     alpha: the order of divergence alpha.
     placement: where the divergence enters: future (FRPO), local, sequence, reward.
-    baseline: none, or position (leave-one-out mean of the KL-to-go at the same position in the group).
+    baseline: none, or position (leave-one-out mean of the KL-to-go at the same position in the group; with placement
+        sequence of the whole answer's KL).
     discount: of the future sum, per response token; 1 is exact, 0 is local; steps have none.
     step: token, length or newline: tokens of a step share the KL-to-go at the step's start.
     step_length: response tokens in a step of step=length.

@@ -139,7 +139,9 @@ def regularized_advantages(
         reg = regularizers.regularizer(tokens, regularizer, step_start)
         kl_to_go = reg if is_kl_to_go else reverse_cumsum(tokens.delta)
         if by_position:
-            reg = reg - position_baseline(reg, tokens.valid, group[rows], unit[rows])
+            reg = reg - position_baseline(
+                reg, tokens.valid, group[rows], unit[rows], whole=regularizer.placement == "sequence"
+            )
         a = outcome[rows].to(dtype)
         in_place = advantages[rows] if isinstance(rows, slice) else None  # an index tensor gives a copy
         advantage = select_(torch.sub(a, reg, alpha=kl_coef, out=in_place), tokens.bits)

@@ -85,11 +85,17 @@ def group_chunks(group: torch.Tensor, columns: int) -> Iterator[torch.Tensor]:
 
 @torch.no_grad()
 def position_baseline(
-    reg: torch.Tensor, valid: torch.Tensor, group: torch.Tensor, unit: torch.Tensor | None = None
+    reg: torch.Tensor,
+    valid: torch.Tensor,
+    group: torch.Tensor,
+    unit: torch.Tensor | None = None,
+    *,
+    whole: bool = False,
 ) -> torch.Tensor:
     """Mean over the group's other responses at the same position, 0 where none of them reaches it.
 
         b_{i,p} = mean { reg_{k,p} : k in the group of i, k not in the unit of i, T_k >= p }
+        whole:    the same without T_k >= p, reg_{k,p} = mean over t of reg_{k,t} behind the end of k
 
     Position p counts response tokens. The baseline depends on other, independent responses only, so subtracting it
     does not change the expected gradient; one that contains the response's own value, or its own length, would bias it.
@@ -99,6 +105,8 @@ def position_baseline(
         valid: (R, T) bool, True on response tokens.
         group: (R,) integers, equal for the responses of one prompt.
         unit: (R,) from `independent_units`; by default each row is alone.
+        whole: for a reg of the whole response (placement `sequence`), which a response has at every position. Then reward
+            and KL are centred over the same responses, and no answer of another policy needs a weight.
 
     Returns:
         (R, T) of the dtype of reg, 0 off `valid`.
@@ -107,6 +115,10 @@ def position_baseline(
     position = (valid.cumsum(-1) - 1).clamp(min=0)
     packed = torch.zeros_like(reg).scatter_add_(1, position, reg)  # masked entries add 0
     present = torch.zeros_like(reg).scatter_add_(1, position, valid.to(reg.dtype))
+    if whole:
+        length = present.sum(-1, keepdim=True)
+        packed = torch.where(present > 0, packed, reg.sum(-1, keepdim=True) / length.clamp(min=1))
+        present = (length > 0).to(reg.dtype).expand_as(present)
 
     def sum_over(ids: torch.Tensor, x: torch.Tensor) -> torch.Tensor:
         ids = torch.unique(ids, return_inverse=True)[1]

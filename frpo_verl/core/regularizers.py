@@ -24,7 +24,8 @@ class Regularizer:
         `sequence_divergence`.)
     discount: of the future sum; 1 is exact, 0 keeps the local part only. It counts response tokens: a masked token in
         the middle of a response neither contributes nor discounts. With steps it counts steps.
-    baseline: none | position: minus the mean over the group's other responses at the same position.
+    baseline: none | position: minus the mean over the group's other responses at the same position; for sequence, whose
+        sum a response has at every position, over all of them.
     """
 
     divergence: Divergence = DIVERGENCES["reverse_kl"]

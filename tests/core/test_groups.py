@@ -56,6 +56,14 @@ def test_position_baseline_literal_numbers():
     assert reg.tolist() == expected
 
 
+def test_position_baseline_of_a_whole_response_is_that_of_all_others():
+    mask = torch.tensor([[1, 1, 0], [1, 0, 1], [1, 0, 0], [1, 1, 1], [0, 0, 0]]).bool()
+    reg = torch.where(mask, torch.tensor([[3.0], [28.0], [5.0], [21.0], [9.0]]), 0.0)
+    group = torch.tensor([5, 5, 5, 2, 5])  # a group of one has no baseline, a pad row counts nowhere
+    baseline = position_baseline(reg, mask, group, whole=True)
+    assert torch.equal(baseline, torch.where(mask, torch.tensor([[33 / 2], [8 / 2], [31 / 2], [0.0], [0.0]]), 0.0))
+
+
 @pytest.mark.parametrize("columns", [3, 2**17])
 def test_position_baseline_against_a_loop_whatever_the_chunks(columns):
     # 2^17 columns make chunks of one row, fewer than a group has
