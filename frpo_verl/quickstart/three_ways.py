@@ -94,9 +94,9 @@ def read_sum(text: str, digits: int, terms: int = TERMS) -> int | None:
 
     What a way copies from the question may be wrong; its form may not.
     """
-    form = "".join("d" if c.isdigit() and c.isascii() else c for c in text)
+    form = "".join("0" if c.isdigit() and c.isascii() else c for c in text)
     blank = Problem((0,) * terms, digits)
-    if text[:1] not in WAYS or not text or form != "".join("d" if c == "0" else c for c in blank.written(text[0])):
+    if not text or text[0] not in WAYS or form != blank.written(text[0]):
         return None
     if text[0] == "C":
         total = "".join(column[-1] for column in text[1:].split(","))

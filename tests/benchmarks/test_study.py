@@ -73,11 +73,10 @@ def test_methods_are_read_off_at_equal_pass_at_1():
         end = {"pass@1": one, "pass@16": 1 - one, "kl": kl, "entropy": 2 * kl}
         return {"method": method, "beta": beta, "seed": seed, "by_std": False, "unsolvable": 0.0, "end": end}
 
-    start = {"pass@1": 0.1, "pass@16": 0.9, "kl": 0.0, "entropy": 0.0}
-    runs = [run("future", 0.1, 1, 0.3, 1.0), run("future", 0.3, 1, 0.2, 0.5), run("local", 0.1, 1, 0.5, 2.0)]
-    found = coverage.read_off(runs, start, by_std=False)
-    assert found[0.3]["future"][1] == pytest.approx({"pass@16": 0.7, "kl": 1.0, "entropy": 2.0})
-    assert set(found[0.35]) == {"local"} and found[0.4]["local"][1]["kl"] == pytest.approx(1.5)
+    runs = [run("future", 0.1, 1, 0.35, 1.0), run("future", 0.3, 1, 0.25, 0.5), run("local", 0.1, 1, 0.5, 2.0)]
+    found = coverage.read_off(runs, by_std=False)
+    assert found[0.3]["future"][1] == pytest.approx({"pass@16": 0.7, "kl": 0.75, "entropy": 1.5})
+    assert set(found[0.35]) == {"future"} and not found[0.4]
 
 
 def test_log_probs_share_the_prompt():

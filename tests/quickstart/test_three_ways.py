@@ -49,6 +49,8 @@ def test_every_way_is_read_back(digits, terms):
         "C4333",
         "B0132,4201",
         "A433x",
+        "Add33",
+        "C044,1d3,303,213",
         "A٤333",
         "C044,123,303",
     ],
