@@ -19,7 +19,8 @@ from three_ways_main_ppo import CURVE
 
 from frpo_verl.files import write_atomically
 from frpo_verl.quickstart.__main__ import plan
-from frpo_verl.report.collect import as_json, load_run, metric_files, read_metrics
+from frpo_verl.report.collect import load_run, metric_files, read_metrics
+from frpo_verl.report.facts import as_json
 from frpo_verl.twin import differences
 from frpo_verl.verl_plugin.upstream import compose_config
 

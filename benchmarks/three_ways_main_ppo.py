@@ -34,7 +34,8 @@ from frpo_verl.files import write_atomically
 from frpo_verl.quickstart import three_ways
 from frpo_verl.quickstart.__main__ import BUILD, MEAN, RUNS, environment
 from frpo_verl.quickstart.ways_model import read_problems, shape_of
-from frpo_verl.report.collect import as_json, load_run, metric_files, read_metrics
+from frpo_verl.report.collect import load_run, metric_files, read_metrics
+from frpo_verl.report.facts import as_json
 
 BETA = 0.3
 METHODS = {

@@ -8,7 +8,7 @@ import sys
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 from .examples import DataSet, InputError, parse_row
 from .selection import rows_of, select
@@ -26,7 +26,7 @@ class OneLineParser(argparse.ArgumentParser):
             prog=name, description=about, allow_abbrev=False, formatter_class=argparse.RawDescriptionHelpFormatter
         )
 
-    def error(self, message):
+    def error(self, message: str) -> NoReturn:
         self.exit(2, f"{self.prog}: error: {message} (--help lists the options)\n")
 
     def option(self, name: str, **kwargs: Any) -> None:

@@ -28,7 +28,7 @@ class Generated:
 
     about: str
     splits: Callable[[argparse.Namespace], Mapping[str, Sequence[Any]]]
-    row: Callable[[Any], Mapping[str, str]]
+    row: Callable[[Any], Mapping[str, Any]]
     card: Callable[[Sequence[Any]], Mapping[str, Any]] = lambda problems: {}
     options: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
 

@@ -27,7 +27,7 @@ from .command import PATH_OPTIONS, OneLineParser, add_output_options, copy_to_hd
 from .examples import DataSet, InputError, Skip
 from .pairs import CHOSEN_FIELDS, PROMPT_FIELDS, REJECTED_FIELDS, Pair, read_pair
 from .selection import draw, refuse_surrogates, watched
-from .sources import Source, open_hub, open_local, read_file
+from .sources import RowSource, open_hub, open_local, read_file
 from .writing import EXTRA_INFO, SCHEMA, make_row, refuse_to_overwrite, sha256, write_files
 
 RECORDED, GENERATED = "recorded_response", "single_turn_agent"  # agent loops: frpo_verl's, verl's
@@ -62,7 +62,7 @@ def length_of(name: str) -> Callable[[str], int]:
     return length
 
 
-def select_pairs(source: Source, options: argparse.Namespace) -> tuple[list[Pair], int, Counter]:
+def select_pairs(source: RowSource, options: argparse.Namespace) -> tuple[list[Pair], int, Counter]:
     """(usable pairs, rows read, count of every skipped row under one reason)."""
     length = length_of(options.tokenizer) if options.tokenizer else None
     pairs: list[Pair] = []

@@ -14,7 +14,7 @@ from typing import Any, TypeVar
 
 from .examples import DataSet, Example, InputError, Skip, parse_row
 from .shapes import Unreadable
-from .sources import Source
+from .sources import RowSource
 from .writing import make_row
 
 T = TypeVar("T")
@@ -55,7 +55,7 @@ class Selection:
     notes: Counter = field(default_factory=Counter)
 
 
-def watched(source: Source, title: str, shown: bool) -> Iterable[Mapping[str, Any]]:
+def watched(source: RowSource, title: str, shown: bool) -> Iterable[Mapping[str, Any]]:
     """The rows of a source, with a bar on a terminal."""
     if not shown or not sys.stderr.isatty():
         return source.rows
@@ -73,7 +73,7 @@ def draw(items: list[T], number: int | None, seed: int | None, dropped: Counter)
     return [items[i] for i in places]
 
 
-def select(source: Source, dataset: DataSet, split: str, max_rows: int | None, seed: int | None) -> Selection:
+def select(source: RowSource, dataset: DataSet, split: str, max_rows: int | None, seed: int | None) -> Selection:
     """Parse, filter and deduplicate the rows of a split; each row is either kept or counted under one reason.
 
     Reasons: `empty_problem`, `no_answer`, `not_selected` (--max_rows), and what the data set's parser raises as Skip. Training
@@ -92,7 +92,7 @@ def select(source: Source, dataset: DataSet, split: str, max_rows: int | None, s
     return result
 
 
-def _usable(source: Source, dataset: DataSet, split: str, result: Selection) -> Iterator[tuple[int, Example]]:
+def _usable(source: RowSource, dataset: DataSet, split: str, result: Selection) -> Iterator[tuple[int, Example]]:
     parse = dataset.parse or parse_row
     for index, row in enumerate(watched(source, f"{dataset.name} {split}", dataset.progress)):
         result.rows_in += 1
@@ -120,7 +120,7 @@ def _distinct(usable: Iterable[tuple[int, Example]], result: Selection) -> list[
         first = kept.setdefault(key, (index, example))
         if first is None:
             result.dropped["conflicting_duplicate"] += 1
-        elif first[0] != index and same_answer(first[1].answer, example.answer):
+        elif first[0] != index and same_answer(first[1].answer or "", example.answer or ""):
             result.dropped["duplicate"] += 1
         elif first[0] != index:
             kept[key] = None
@@ -142,7 +142,7 @@ def rows_of(selection: Selection, dataset: DataSet, split: str, options: argpars
             yield make_row(
                 data_source=e.data_source or dataset.data_source,
                 question=e.question,
-                ground_truth=e.answer,
+                ground_truth=e.answer or "",
                 split=split,
                 index=index,
                 id=e.id or f"{dataset.name}/{split}/{index}",

@@ -121,7 +121,7 @@ def unambiguous(files: list[Path], prefixes: list[str], root: Path, split: str) 
 
 
 @dataclass
-class Source:
+class RowSource:
     """Rows of one split, and what the card says of where they came from."""
 
     description: dict[str, Any]
@@ -129,7 +129,7 @@ class Source:
     total: int | None = None
 
 
-def open_local(dataset: DataSet, path: str, wanted: list[str], explicit: bool) -> dict[str, Source]:
+def open_local(dataset: DataSet, path: str, wanted: list[str], explicit: bool) -> dict[str, RowSource]:
     root = Path(path).expanduser()
     if not root.exists():
         raise InputError(f"--local_dataset_path {path}: no such file or folder")
@@ -151,7 +151,7 @@ def open_local(dataset: DataSet, path: str, wanted: list[str], explicit: bool) -
         for split in missing:
             print(f"{dataset.name}: no file for split '{split}' under {path}, left out", file=sys.stderr)
     return {
-        split: Source(
+        split: RowSource(
             {"kind": "local", "files": [{"name": p.name, "sha256": sha256(p)} for p in found]},
             (row for p in found for row in read_file(p)),
         )
@@ -160,7 +160,7 @@ def open_local(dataset: DataSet, path: str, wanted: list[str], explicit: bool) -
     }
 
 
-def open_hub(dataset: DataSet, wanted: list[str]) -> dict[str, Source]:
+def open_hub(dataset: DataSet, wanted: list[str]) -> dict[str, RowSource]:
     import datasets
 
     sources = {}
@@ -180,5 +180,5 @@ def open_hub(dataset: DataSet, wanted: list[str]) -> dict[str, Source]:
             "split": dataset.splits[split],
             "files": sorted(data.info.download_checksums or {}),  # these name the commit
         }
-        sources[split] = Source(description, data, len(data))
+        sources[split] = RowSource(description, data, len(data))
     return sources

@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
+from functools import partial
 from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -19,6 +20,7 @@ import pyarrow.parquet as pq
 from ..files import Content, write_together
 from .examples import InputError
 
+Rows: TypeAlias = Iterable[Mapping[str, Any]]
 PROMPT_SUFFIX = r"Let's think step by step and output the final answer within \boxed{}."  # arXiv 2601.10201
 EXTRA_INFO = [
     ("split", pa.string()),
@@ -99,9 +101,7 @@ def refuse_to_overwrite(targets: Iterable[Path], sources: Iterable[str | Path | 
             )
 
 
-def write_rows(
-    rows: Iterable[Mapping[str, Any]], path: str | Path, card: Mapping[str, Any], schema: pa.Schema = SCHEMA
-) -> dict[str, Any]:
+def write_rows(rows: Rows, path: str | Path, card: Mapping[str, Any], schema: pa.Schema = SCHEMA) -> dict[str, Any]:
     """Write row dicts to `path` (parquet) and `card`, with `rows_out` and `sha256` added, to `NAME.card.json` beside it.
 
     `schema` may extend SCHEMA by columns; keep the shared ones as they are, for verl concatenates files. Returns the card.
@@ -111,7 +111,7 @@ def write_rows(
 
 
 def write_files(
-    files: list[tuple[Iterable[Mapping[str, Any]], Path, Mapping[str, Any]]], schema: pa.Schema = SCHEMA
+    files: Sequence[tuple[Rows, Path, Mapping[str, Any]]], schema: pa.Schema = SCHEMA
 ) -> list[dict[str, Any]]:
     """`write_rows` for several files: all are written out before the first is renamed into place."""
     cards = []
@@ -120,13 +120,8 @@ def write_files(
         written = {**card, "file": path.name}
         cards.append(written)
 
-        def data(temporary: Path, rows=rows, path=path, written=written) -> None:
-            written |= {"rows_out": write_parquet(rows, temporary, path, schema), "sha256": sha256(temporary)}
-
-        def described(temporary: Path, written=written) -> None:
-            temporary.write_text(json.dumps(written, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
-
-        contents |= {path: data, path.with_suffix(".card.json"): described}
+        contents[path] = partial(_write_data, rows, path, schema, written)
+        contents[path.with_suffix(".card.json")] = partial(_write_card, written)
     try:
         write_together(contents)
     except OSError as error:
@@ -134,7 +129,16 @@ def write_files(
     return cards
 
 
-def write_parquet(rows: Iterable[Mapping[str, Any]], target: Path, name: Path, schema: pa.Schema) -> int:
+def _write_data(rows: Rows, path: Path, schema: pa.Schema, card: dict[str, Any], temporary: Path) -> None:
+    """Write a file and add to its card what is known of it then."""
+    card |= {"rows_out": write_parquet(rows, temporary, path, schema), "sha256": sha256(temporary)}
+
+
+def _write_card(card: Mapping[str, Any], temporary: Path) -> None:
+    temporary.write_text(json.dumps(card, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+
+
+def write_parquet(rows: Rows, target: Path, name: Path, schema: pa.Schema) -> int:
     """Write rows to `target`, 8192 at a time; returns how many. `name` stands for the file in errors."""
     count, left = 0, iter(rows)
     with pq.ParquetWriter(target, schema, compression="zstd") as writer:

@@ -5,7 +5,7 @@ summarize(read_records("validation/100.jsonl"), ks=[1, 16])
 """
 
 from .dumps import DumpError, Record, Sources, read_records
-from .pass_at_k import bootstrap_pass_at_k, confidence_interval, maj_at_k, pass_at_k, simulate_bootstrap
+from .pass_at_k import bootstrap_pass_at_k, bootstrap_score, confidence_interval, maj_at_k, pass_at_k
 from .summary import default_ks, summarize
 
 __all__ = [
@@ -13,11 +13,11 @@ __all__ = [
     "Record",
     "Sources",
     "bootstrap_pass_at_k",
+    "bootstrap_score",
     "confidence_interval",
     "default_ks",
     "maj_at_k",
     "pass_at_k",
     "read_records",
-    "simulate_bootstrap",
     "summarize",
 ]

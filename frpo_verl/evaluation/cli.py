@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import sys
-import tempfile
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from .dumps import DumpError, Sources, find_dumps, read_records
+from ..files import write_atomically
+from .dumps import DumpError, Record, Sources, find_dumps, read_records
+from .figures import interval, percent
 from .summary import summarize
 
 EPILOG = (
@@ -28,76 +28,26 @@ def build_parser() -> argparse.ArgumentParser:
         epilog=EPILOG,
         allow_abbrev=False,
     )
-    add = parser.add_argument
-    add(
-        "files",
-        nargs="+",
-        metavar="FILE",
-        help="a .jsonl file, or a folder of them (trainer.validation_data_dir)",
+    parser.add_argument(
+        "files", nargs="+", metavar="FILE", help="a .jsonl file, or a folder of them (trainer.validation_data_dir)"
     )
-    add(
-        "--k",
-        type=_ks,
-        default=None,
-        metavar="K,K,...",
-        help="default: 1,2,4,... up to the samples of a problem",
-    )
-    add(
-        "--data",
-        nargs="+",
-        default=None,
-        metavar="PARQUET",
-        help="data.val_files, to name the data sources of a dump",
-    )
-    add(
-        "--samples",
-        type=_positive,
-        default=None,
-        metavar="N",
-        help="samples a problem should have: missing ones are wrong",
-    )
-    add(
-        "--merge",
-        action="store_true",
-        help="pool the samples of all files (of one policy); default: a report a file",
-    )
-    add(
-        "--bootstrap",
-        nargs="?",
-        type=_positive,
-        const=1000,
-        default=0,
-        metavar="DRAWS",
-        help="add the with-replacement score",
-    )
-    add(
-        "--correct-key",
-        "--correct_key",
-        default=None,
-        metavar="KEY",
-        help="the grade; default: acc, correct, is_correct, score",
-    )
-    add(
-        "--threshold",
-        type=float,
-        default=None,
-        metavar="T",
-        help="a grade of at least T is correct; default: only 1 is",
-    )
-    add("--confidence", type=_share, default=0.95, help="of the intervals; default: %(default)s")
-    add(
-        "--resamples",
-        type=_positive,
-        default=2000,
-        help="of the problems, for the intervals; default: %(default)s",
-    )
-    add("--seed", type=int, default=0, help="of intervals and bootstrap; default: %(default)s")
-    add(
-        "--json",
-        default=None,
-        metavar="OUT",
-        help="also write everything there ('-': to standard output, no table)",
-    )
+
+    def add(name: str, default: Any, text: str, **kwargs: Any) -> None:
+        parser.add_argument(name, default=default, help=text, **kwargs)
+
+    add("--k", None, "default: 1,2,4,... up to the samples of a problem", type=_ks, metavar="K,K,...")
+    add("--data", None, "data.val_files, to name the data sources of a dump", nargs="+", metavar="PARQUET")
+    add("--samples", None, "samples a problem should have: missing ones are wrong", type=_positive, metavar="N")
+    merge = "pool the samples of all files (of one policy); default: a report a file"
+    add("--merge", False, merge, action="store_true")
+    add("--bootstrap", False, "add the with-replacement score and its standard deviation", action="store_true")
+    add("--correct-key", None, "the grade; default: acc, correct, is_correct, score", metavar="KEY")
+    parser.add_argument("--correct_key", dest="correct_key", help=argparse.SUPPRESS)
+    add("--threshold", None, "a grade of at least T is correct; default: only 1 is", type=float, metavar="T")
+    add("--confidence", 0.95, "of the intervals; default: %(default)s", type=_share)
+    add("--resamples", 2000, "of the problems, for the intervals; default: %(default)s", type=_positive)
+    add("--seed", 0, "of the intervals; default: %(default)s", type=int)
+    add("--json", None, "also write everything there ('-': to standard output, no table)", metavar="OUT")
     return parser
 
 
@@ -123,33 +73,12 @@ def _share(text: str) -> float:
 
 def evaluate(options: argparse.Namespace) -> list[dict[str, Any]]:
     """One report a file (or one in all with --merge); raises DumpError or ValueError."""
-    files = [file for path in options.files for file in find_dumps(path)]
     sources = Sources(options.data) if options.data else None
-    read = [
-        read_records(file, correct_key=options.correct_key, threshold=options.threshold, sources=sources)
-        for file in files
-    ]
-    if options.merge:
-        steps = sorted({r.step for records in read for r in records if r.step is not None})
-        if len(steps) > 1:
-            raise DumpError(
-                f"--merge: the files hold steps {steps}, that is different policies; give those of one step"
-            )
-        groups = [(", ".join(map(str, files)), [record for records in read for record in records])]
-    else:
-        groups = [(str(file), records) for file, records in zip(files, read, strict=True)]
+    names = ("samples", "bootstrap", "confidence", "resamples", "seed")
     reports = []
-    for name, records in groups:
+    for name, records in _groups(options, sources):
         try:
-            results = summarize(
-                records,
-                options.k,
-                samples=options.samples,
-                bootstrap=options.bootstrap,
-                confidence=options.confidence,
-                resamples=options.resamples,
-                seed=options.seed,
-            )
+            results = summarize(records, options.k, **{key: getattr(options, key) for key in names})
         except ValueError as error:
             raise DumpError(f"{name}: {error}") from None
         if sources is not None:
@@ -159,7 +88,21 @@ def evaluate(options: argparse.Namespace) -> list[dict[str, Any]]:
     return reports
 
 
-def add_missing_problems(results: dict, records: Sequence, sources: Sources) -> None:
+def _groups(options: argparse.Namespace, sources: Sources | None) -> Iterator[tuple[str, list[Record]]]:
+    """(name, records) of each report."""
+    files = [file for path in options.files for file in find_dumps(path)]
+    read = {"correct_key": options.correct_key, "threshold": options.threshold, "sources": sources}
+    if not options.merge:
+        yield from ((str(file), read_records(file, **read)) for file in files)
+        return
+    records = [record for file in files for record in read_records(file, **read)]
+    steps = sorted({record.step for record in records if record.step is not None})
+    if len(steps) > 1:
+        raise DumpError(f"--merge: the files hold steps {steps}, that is different policies; give those of one step")
+    yield ", ".join(map(str, files)), records
+
+
+def add_missing_problems(results: dict[str, dict[str, Any]], records: Sequence[Record], sources: Sources) -> None:
     """Note, per data source, how many problems of the --data files have no sample at all."""
     seen: dict[str, set[str]] = {}
     for record in records:
@@ -170,14 +113,14 @@ def add_missing_problems(results: dict, records: Sequence, sources: Sources) -> 
             result["notes"].append(f"{missing} problems of the --data files have no sample and are not counted")
 
 
-def print_tables(reports: Sequence[dict[str, Any]], confidence: float, console=None) -> None:
+def print_tables(reports: Sequence[dict[str, Any]], confidence: float) -> None:
     """One table a data source, in percent, at most 80 columns wide."""
     from rich.console import Console
     from rich.table import Table
     from rich.text import Text
 
-    console = console or Console()
-    interval = f"{100 * confidence:g}%"
+    console = Console()
+    ends = f"{100 * confidence:g}%"
     boot = any("bootstrap" in result for report in reports for result in report["results"].values())
     for report in reports:
         step = "" if report["step"] is None else f" (step {report['step']})"
@@ -185,8 +128,7 @@ def print_tables(reports: Sequence[dict[str, Any]], confidence: float, console=N
         for source, result in report["results"].items():
             console.print(Text(headline(source, result)), soft_wrap=True)
             table = Table()
-            columns = ("k", "pass@k", interval, "maj@k", interval, *(["with repl. (std)"] if boot else []))
-            for column in columns:
+            for column in ("k", "pass@k", ends, "maj@k", ends, *(["with repl. (std)"] if boot else [])):
                 table.add_column(column, justify="right", no_wrap=True)
             for row in table_rows(result, boot):
                 table.add_row(*row)
@@ -202,27 +144,23 @@ def headline(source: str, result: dict[str, Any]) -> str:
     low, high = result["samples"]
     name, mean = next((name, m) for name, m in result["metrics"].items() if name.startswith("mean"))
     count = str(low) if low == high else f"{low} to {high}"
-    value, interval = _percent(mean)
-    return f"{source}: {result['problems']} problems, {count} samples each, {name} {value} {interval} %"
+    value = percent(mean["value"], (mean["low"], mean["high"]))
+    return f"{source}: {result['problems']} problems, {count} samples each, {name} {value}"
 
 
 def table_rows(result: dict[str, Any], boot: bool) -> list[list[str]]:
     metrics = result["metrics"]
+
+    def cells(name: str) -> list[str]:
+        m = metrics.get(name)
+        return ["-", "-"] if m is None else [f"{100 * m['value']:.1f}", interval(m["low"], m["high"])]
+
     rows = []
-    for name in [name for name in metrics if name.startswith("pass@")]:
-        k = name.removeprefix("pass@")
-        row = [k, *_percent(metrics[name]), *_percent(metrics.get(f"maj@{k}"))]
-        if boot:
-            b = result["bootstrap"][name]
-            row.append(f"{100 * b['mean']:.1f} ({100 * b['std']:.1f})")
-        rows.append(row)
+    for k in (name.removeprefix("pass@") for name in metrics if name.startswith("pass@")):
+        score = result["bootstrap"][f"pass@{k}"] if boot else None
+        more = [f"{100 * score['mean']:.1f} ({100 * score['std']:.1f})"] if score else []
+        rows.append([k, *cells(f"pass@{k}"), *cells(f"maj@{k}"), *more])
     return rows
-
-
-def _percent(metric: dict[str, float] | None) -> tuple[str, str]:
-    if metric is None:
-        return "-", "-"
-    return f"{100 * metric['value']:.1f}", f"[{100 * metric['low']:.1f}, {100 * metric['high']:.1f}]"
 
 
 def write_json(reports: Sequence[dict[str, Any]], options: argparse.Namespace) -> None:
@@ -232,19 +170,9 @@ def write_json(reports: Sequence[dict[str, Any]], options: argparse.Namespace) -
         sys.stdout.write(text)
         return
     target = Path(options.json).expanduser()
-    temporary = None
     try:
-        target.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.NamedTemporaryFile(
-            "w", encoding="utf-8", dir=target.parent, prefix=f".{target.name}.", delete=False
-        ) as file:
-            temporary = file.name
-            file.write(text)
-        os.chmod(temporary, 0o644)
-        os.replace(temporary, target)
+        write_atomically(target, text)
     except OSError as error:
-        if temporary is not None:
-            Path(temporary).unlink(missing_ok=True)
         raise DumpError(f"--json {target}: {error.strerror or error}") from None
 
 

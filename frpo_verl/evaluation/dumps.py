@@ -158,60 +158,27 @@ def read_records(
     while no `threshold` is given.
     """
     path = Path(path)
-    rows: list[tuple[int, Mapping[str, Any], str]] = []
-    last: dict[tuple[str, int], int] = {}  # session -> highest output index
-    first_problem: dict[str, str] = {}  # V1 prompt uid -> problem of its first output
-    labels: dict[str, tuple[str, str] | None] = {}
-    kept = ("data_source", "step", "pred", "uid", *CORRECT_KEYS, *([correct_key] if correct_key else []))
-    for number, row in read_lines(path):
-        own = next((row[key] for key in ID_KEYS if row.get(key) is not None), None)
-        if own is not None:
-            problem = str(own)
-        elif "input" in row:
-            problem = _digest(row["input"], row.get("gts"))
-            if sources is not None and problem not in labels:
-                if not isinstance(row["input"], str):
-                    raise DumpError(f"{path}, line {number}: input is no text, so --data cannot find it")
-                labels[problem] = sources.find(row["input"], row.get("gts"))
-        else:
-            raise DumpError(f"{path}, line {number}: no problem: neither 'input' nor one of {', '.join(ID_KEYS)}")
-        uid = split_uid(row.get("uid"))
-        if uid is not None:
-            prompt, session, index = uid
-            last[prompt, session] = max(index, last.get((prompt, session), -1))
-            if index == 0:
-                first_problem.setdefault(prompt, problem)
-        content = {key: row[key] for key in kept if key in row}
-        content["output"] = _digest(row["output"]) if "output" in row else None
-        rows.append((number, content, problem))
-    if not rows:
+    lines = _Lines(path, sources, correct_key)
+    key = correct_key or next((k for k in CORRECT_KEYS if lines.any(k)), None)
+    if not lines.rows:
         raise DumpError(f"{path}: no sample in it")
-    key = correct_key or next((k for k in CORRECT_KEYS if any(row.get(k) is not None for _, row, _ in rows)), None)
-    if key is None or all(row.get(key) is None for _, row, _ in rows):
+    if key is None or not lines.any(key):
         raise DumpError(f"{path}: no grade: no line has {correct_key or ' or '.join(CORRECT_KEYS)}")
-    has_pred = any(row.get("pred") is not None for _, row, _ in rows)
+    has_pred = lines.any("pred")
     records = []
-    for number, row, problem in rows:
-        uid = split_uid(row.get("uid"))
-        if uid is not None:
-            prompt, session, index = uid
-            if index != last[prompt, session]:
-                continue
-            problem = first_problem.get(prompt, problem)
+    for number, row, problem in lines.last_outputs():
         try:
             grade = is_correct(row.get(key), threshold)
         except ValueError:
             hint = "a number" if threshold is not None else "0, 1 or -1; --threshold T counts values >= T as correct"
             raise DumpError(f"{path}, line {number}: {key}={row.get(key)!r}; allowed: {hint}") from None
-        label = labels.get(problem)
-        data_source = row.get("data_source") or (label[0] if label else UNKNOWN)
-        pred = row.get("pred")
-        step = row.get("step")
+        found = lines.labels.get(problem)
+        pred, step = row.get("pred"), row.get("step")
         records.append(
             Record(
-                problem=label[1] if label else problem,
+                problem=found[1] if found else problem,
                 correct=bool(grade),
-                data_source=str(data_source),
+                data_source=str(row.get("data_source") or (found[0] if found else UNKNOWN)),
                 pred=None if not has_pred else "" if pred is None else str(pred),
                 step=int(step) if isinstance(step, (int, float)) and math.isfinite(step) else None,
                 graded=grade is not None,
@@ -219,6 +186,54 @@ def read_records(
             )
         )
     return records
+
+
+class _Lines:
+    """The lines of a dump with what is needed of them, and the problem of each."""
+
+    def __init__(self, path: Path, sources: Sources | None, correct_key: str | None) -> None:
+        self.rows: list[tuple[int, dict[str, Any], str]] = []  # line number, content, problem
+        self.labels: dict[str, tuple[str, str] | None] = {}  # problem -> data source and id, where --data knows it
+        self._last: dict[tuple[str, int], int] = {}  # session -> highest output index
+        self._first: dict[str, str] = {}  # V1 prompt uid -> problem of its first output
+        kept = ("data_source", "step", "pred", "uid", *CORRECT_KEYS, *([correct_key] if correct_key else []))
+        for number, row in read_lines(path):
+            problem = self._problem(f"{path}, line {number}", row, sources)
+            uid = split_uid(row.get("uid"))
+            if uid is not None:
+                prompt, session, index = uid
+                self._last[prompt, session] = max(index, self._last.get((prompt, session), -1))
+                if index == 0:
+                    self._first.setdefault(prompt, problem)
+            content = {key: row[key] for key in kept if key in row}
+            content["output"] = _digest(row["output"]) if "output" in row else None
+            self.rows.append((number, content, problem))
+
+    def _problem(self, where: str, row: Mapping[str, Any], sources: Sources | None) -> str:
+        own = next((row[key] for key in ID_KEYS if row.get(key) is not None), None)
+        if own is not None:
+            return str(own)
+        if "input" not in row:
+            raise DumpError(f"{where}: no problem: neither 'input' nor one of {', '.join(ID_KEYS)}")
+        problem = _digest(row["input"], row.get("gts"))
+        if sources is not None and problem not in self.labels:
+            if not isinstance(row["input"], str):
+                raise DumpError(f"{where}: input is no text, so --data cannot find it")
+            self.labels[problem] = sources.find(row["input"], row.get("gts"))
+        return problem
+
+    def any(self, key: str) -> bool:
+        """Whether a line has a value of this name."""
+        return any(row.get(key) is not None for _, row, _ in self.rows)
+
+    def last_outputs(self) -> Iterator[tuple[int, dict[str, Any], str]]:
+        """Of a session with several outputs the last one, with the problem of the first."""
+        for number, row, problem in self.rows:
+            uid = split_uid(row.get("uid"))
+            if uid is None:
+                yield number, row, problem
+            elif uid[2] == self._last[uid[:2]]:
+                yield number, row, self._first.get(uid[0], problem)
 
 
 def find_dumps(path: str | Path) -> list[Path]:

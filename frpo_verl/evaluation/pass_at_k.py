@@ -1,5 +1,7 @@
 """Estimators of pass@k, maj@k and their uncertainty from n graded samples of each problem."""
 
+from __future__ import annotations
+
 import math
 from collections.abc import Sequence
 
@@ -7,13 +9,11 @@ import numpy as np
 
 
 def pass_at_k(n: int, c: int, k: int) -> float:
-    """Probability that at least one of k samples is correct, estimated without bias from c correct ones among
-    n.
+    """Probability that at least one of k samples is correct, estimated without bias from c correct ones among n.
 
         pass@k = 1 - C(n-c, k) / C(n, k)
 
-    the share of the size-k subsets of the n samples that hold a correct one; computed in integers, rounded
-    once.
+    the share of the size-k subsets of the n samples that hold a correct one; computed in integers, rounded once.
 
     Args:
         n: samples drawn for the problem, at least 1.
@@ -37,28 +37,26 @@ def bootstrap_pass_at_k(n: int, c: int, k: int) -> float:
         1 - (1 - c/n)^k  <=  pass@k
 
     With n = k = 16 and c = 1 it is 0.644 where pass@16 of these samples is 1. The FRPO paper reports this
-    number, from 1000 draws (arXiv 2601.10201); verl's `best@k` metric is the same. Any k >= 1 is
-    allowed.
+    number, from 1000 draws (arXiv 2601.10201); verl's `best@k` metric is the same. Any k >= 1 is allowed.
     """
     if n < 1 or not 0 <= c <= n or k < 1:
         raise ValueError(f"bootstrap_pass_at_k: n={n}, c={c}, k={k}; need n >= 1, 0 <= c <= n and k >= 1")
     return 1.0 - (1.0 - c / n) ** k
 
 
-def simulate_bootstrap(
-    n: Sequence[int], c: Sequence[int], k: int, draws: int = 1000, seed: int = 0
-) -> tuple[float, float]:
-    """Mean and standard deviation, over `draws` repetitions, of the with-replacement score of a set of
-    problems.
+def bootstrap_score(n: Sequence[int], c: Sequence[int], k: int) -> tuple[float, float]:
+    """Mean and standard deviation, over infinitely many draws, of the with-replacement score of N problems.
 
-    In each repetition k of a problem's n[i] samples are drawn with replacement, the problem counts as solved
-    if one of them is correct, and the solved share of the problems is the score. `n`, `c`: one entry a
-    problem.
+        p_i = 1 - (1 - c_i/n_i)^k      mean = sum_i p_i / N      std = sqrt(sum_i p_i (1 - p_i)) / N
+
+    In each draw k of a problem's n_i samples are taken with replacement, the problem counts as solved if one of them is
+    correct, and the solved share of the problems is the score: a sum of independent Bernoulli variables.
+
+    Args:
+        n, c: one entry a problem, as in `pass_at_k`.
     """
-    solved = np.array([bootstrap_pass_at_k(a, b, k) for a, b in zip(n, c, strict=True)])
-    rng = np.random.default_rng(seed)
-    scores = np.array([np.mean(rng.random(len(solved)) < solved) for _ in range(draws)])
-    return float(scores.mean()), float(scores.std())
+    p = np.array([bootstrap_pass_at_k(a, b, k) for a, b in zip(n, c, strict=True)])
+    return float(p.mean()), float(np.sqrt((p * (1.0 - p)).sum()) / len(p))
 
 
 def _thinned(size: int, p: float) -> np.ndarray:
@@ -89,8 +87,7 @@ def _times(table: np.ndarray, kept: np.ndarray, level: int, cap: int | None) -> 
 def maj_at_k(votes: Sequence[int], correct: Sequence[float], k: int, abstain: int = 0) -> float:
     """Probability that the most frequent answer among k of the n samples is correct, over all size-k subsets.
 
-        maj@k = E_S sum_{a in top(S)} correct_a / |top(S)|,   S uniform over the size-k subsets of the n
-        samples
+        maj@k = E_S sum_{a in top(S)} correct_a / |top(S)|,   S uniform over the size-k subsets of the n samples
 
     A tie between most frequent answers is broken uniformly at random; a subset without any answer is wrong.
     Exact: the multivariate hypergeometric law of the answer counts is summed by dynamic programming, not

@@ -15,6 +15,7 @@ import math
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 from frpo_verl.files import write_atomically
 
@@ -103,7 +104,7 @@ def write_answers(folder: str | Path, step: int, answers: Iterable[Answer]) -> P
     return write_atomically(Path(folder) / f"{step}.jsonl", "".join(lines).encode(errors="backslashreplace"))
 
 
-def _answer(row: object, step: int) -> Answer:
+def _answer(row: Any, step: int) -> Answer:
     tokens, ratios = row["tokens"], row["log_ratio"]
     return Answer(
         step=step,

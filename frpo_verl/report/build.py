@@ -5,23 +5,36 @@ from __future__ import annotations
 import json
 import logging
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from frpo_verl.evaluation import DumpError
 from frpo_verl.files import write_atomically
 
-from .collect import Run, RunError, as_json, load_run
+from .collect import RunError, TrainingRun, load_run
 
 logger = logging.getLogger("frpo_verl.report")
 
 PAGE = "report.html"
 
 
+@dataclass(frozen=True)
+class Targets:
+    """The .html, the .png (or another picture) and the .json."""
+
+    page: Path
+    picture: Path
+    figures: Path
+
+    @classmethod
+    def beside(cls, page: Path) -> Targets:
+        """The picture and the figures under the page's name."""
+        return cls(page, page.with_suffix(".png"), page.with_suffix(".json"))
+
+
 def build(
-    runs: Sequence[Run],
-    page: Path,
-    picture: Path,
-    figures: Path,
+    runs: Sequence[TrainingRun],
+    files: Targets,
     *,
     title: str | None = None,
     notes: Sequence[str] = (),
@@ -32,36 +45,36 @@ def build(
     """Write the three files; only the page where there is no run.
 
     Args:
-        page, picture, figures: the .html, the .png and the .json.
         title: heading of page and picture.
         notes: lines on what could not be read.
         grouped: runs of one kind become one line; ``named``: those of one name, where names were given.
         reload: seconds after which the page reloads itself.
     """
+    from .facts import as_json
     from .page import render
     from .plot import draw, save
+    from .rules import find_breaches
     from .subjects import alone, group
     from .verdict import decide
-    from .warnings import find_warnings
 
     subjects = group(runs, named) if grouped else alone(runs)
-    write_atomically(page, render(subjects, title, notes, reload).encode(errors="replace"))  # half a surrogate pair
+    page = render(subjects, title, notes, reload)
+    write_atomically(files.page, page.encode(errors="replace"))  # half a surrogate pair
     if not runs:
         return
-    labels = {id(run): subject.name for subject in subjects for run in subject.runs}
-    save(draw(runs, title, [labels[id(run)] for run in runs]), picture)
-    warnings = find_warnings(runs)
-    verdict = decide(subjects, warnings)
+    save(draw(subjects, title), files.picture)
+    breaches = find_breaches(runs)
+    verdict = decide(subjects, breaches)
     content = {
         "runs": [as_json(run) for run in runs],
         "groups": {subject.name: [run.name for run in subject.runs] for subject in subjects},
         "verdict": [verdict.headline, *verdict.sentences],
         "warnings": [
-            {"run": w.run, "warning": w.rule.key, "number": w.number, "threshold": w.rule.threshold} for w in warnings
+            {"run": b.run, "warning": b.rule.key, "number": b.number, "threshold": b.rule.threshold} for b in breaches
         ],
     }
     text = json.dumps(content, indent=1, ensure_ascii=False) + "\n"
-    write_atomically(figures, text.encode(errors="backslashreplace"))
+    write_atomically(files.figures, text.encode(errors="backslashreplace"))
 
 
 def write_report(folder: str | Path) -> Path | None:
@@ -71,7 +84,7 @@ def write_report(folder: str | Path) -> Path | None:
     """
     page = Path(folder) / PAGE
     try:
-        build([load_run(folder)], page, page.with_suffix(".png"), page.with_suffix(".json"))
+        build([load_run(folder)], Targets.beside(page))
     except (RunError, DumpError) as error:
         logger.warning("no report: %s", error)
         return None

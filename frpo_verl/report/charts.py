@@ -1,48 +1,63 @@
-"""Charts for the page: matplotlib's SVG, made to follow the page's colours and to be read out."""
+"""Charts: what they show, how matplotlib draws them, and their SVG for the page, which follows its colours and is read out."""
 
 from __future__ import annotations
 
-import math
 import re
 import xml.etree.ElementTree as ET
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 
-from .subjects import Curve, last_count, smoothed
+from frpo_verl.evaluation.figures import number
+
+from .subjects import Curve, at_end, smoothed
 
 COLOURS = 6  # of the page's palette; beyond them the dashes change
 DASHES = ("-", (0, (5, 2)), (0, (1.5, 1.5)), (0, (6, 2, 1.5, 2)))
 POINTS = 160  # that a line is drawn with at most
 
+
+@dataclass(frozen=True)
+class Theme:
+    """Colours of lines, of the rest of a bar, and of text."""
+
+    series: tuple[str, ...]
+    rest: str
+    text: str
+
+
 # Colours that stand for a custom property of the page
-_SERIES = [f"#fe000{i}" for i in range(COLOURS)]
-_REST, _TEXT, _GRID = "#fe1001", "#fe1002", "#fe1003"
-_PROPERTIES = {**{c: f"var(--c{i})" for i, c in enumerate(_SERIES)}, _REST: "var(--rest)"}
-_PROPERTIES |= {_TEXT: "var(--muted)", _GRID: "var(--grid)"}
-_STYLE = {
-    "svg.fonttype": "none",
+_PAGE = Theme(tuple(f"#fe000{i}" for i in range(COLOURS)), rest="#fe1001", text="#fe1002")
+_GRID = "#fe1003"
+_PROPERTIES = {**{c: f"var(--c{i})" for i, c in enumerate(_PAGE.series)}, _PAGE.rest: "var(--rest)"}
+_PROPERTIES |= {_PAGE.text: "var(--muted)", _GRID: "var(--grid)"}
+#: of page and picture
+STYLE = {
     "text.parse_math": False,
-    "font.family": "sans-serif",
-    "font.sans-serif": ["DejaVu Sans", "Arial"],
     "font.size": 10,
-    "axes.labelcolor": _TEXT,
-    "axes.edgecolor": _TEXT,
-    "axes.linewidth": 0.6,
     "axes.spines.top": False,
     "axes.spines.right": False,
     "axes.grid": True,
     "axes.axisbelow": True,
+    "lines.solid_capstyle": "round",
+}
+_PAGE_STYLE = STYLE | {
+    "backend": "svg",
+    "svg.fonttype": "none",
+    "font.family": "sans-serif",
+    "font.sans-serif": ["DejaVu Sans", "Arial"],
+    "axes.labelcolor": _PAGE.text,
+    "axes.edgecolor": _PAGE.text,
+    "axes.linewidth": 0.6,
     "grid.color": _GRID,
     "grid.linewidth": 0.7,
-    "xtick.color": _TEXT,
-    "ytick.color": _TEXT,
+    "xtick.color": _PAGE.text,
+    "ytick.color": _PAGE.text,
     "xtick.major.size": 0,
     "ytick.major.size": 0,
     "lines.linewidth": 1.7,
-    "lines.solid_capstyle": "round",
-    "path.simplify": True,
 }
 _SVG = "http://www.w3.org/2000/svg"
 _XLINK = "http://www.w3.org/1999/xlink"
@@ -114,27 +129,13 @@ class Chart:
         out = []
         for line in self.lines:
             v = line.curve.values
-            last = float(np.mean(v[-last_count(len(v)) :])) if self.kind == "steps" and not line.marks else v[-1]
+            last = at_end(line.curve) if self.noisy(line) else v[-1]
             out.append([line.label, *map(number, (v[0], last, min(v), max(v)))])
         return out
 
-
-def number(value: float | None) -> str:
-    """Three figures that can be read."""
-    if value is None or not math.isfinite(value):
-        return "–"
-    size = abs(value)
-    if size >= 1e6:
-        return f"{value:.2e}"
-    if value == int(value):
-        return f"{value:.0f}"
-    if size >= 100:
-        return f"{value:.0f}"
-    if size >= 10:
-        return f"{value:.1f}"
-    if size >= 0.01:
-        return f"{value:.3f}"
-    return f"{value:.1e}" if size < 1e-3 else f"{value:.4f}"
+    def noisy(self, line: Line) -> bool:
+        """Whether a line is a training metric: shown as a running mean, its end the mean of the last steps."""
+        return self.kind == "steps" and not line.marks
 
 
 def thin(c: Curve, points: int = POINTS) -> Curve:
@@ -142,8 +143,8 @@ def thin(c: Curve, points: int = POINTS) -> Curve:
     if len(c) <= points:
         return c
     keep = sorted({round(i * (len(c) - 1) / (points - 1)) for i in range(points)})
-    picked = [[part[i] for i in keep] if part else None for part in (c.steps, c.values, c.low, c.high)]
-    return Curve(*picked, smooth=c.smooth)
+    low, high = ([part[i] for i in keep] if part else None for part in (c.low, c.high))
+    return Curve([c.steps[i] for i in keep], [c.values[i] for i in keep], low, high, c.smooth)
 
 
 def extremes(c: Curve, buckets: int = POINTS) -> Curve:
@@ -157,24 +158,34 @@ def extremes(c: Curve, buckets: int = POINTS) -> Curve:
     return Curve([c.steps[i] for i in sorted(keep)], [c.values[i] for i in sorted(keep)])
 
 
-def _draw_line(axis, line: Line, chart: Chart, raw: bool) -> None:
-    noisy = chart.kind == "steps" and not line.marks
+def draw_on(axis: Any, chart: Chart, theme: Theme) -> None:
+    """Draw a chart on matplotlib's axes."""
+    if chart.bars:
+        _draw_bars(axis, chart, theme)
+    else:
+        for line in chart.lines:
+            _draw_line(axis, line, chart, theme)
+        _limit(axis, chart, theme)
+
+
+def _draw_line(axis: Any, line: Line, chart: Chart, theme: Theme) -> None:
+    noisy = chart.noisy(line)
     c = thin(smoothed(line.curve)) if noisy else line.curve
-    colour, dash = _SERIES[line.colour % COLOURS], DASHES[line.dash % len(DASHES)]
-    if noisy and raw and c.smooth and not line.curve.smooth:
+    colour, dash = theme.series[line.colour % COLOURS], DASHES[line.dash % len(DASHES)]
+    if noisy and len(chart.lines) <= 3 and c.smooth and not line.curve.smooth:
         faint = extremes(line.curve)
         axis.plot(faint.steps, faint.values, color=colour, alpha=0.3, linewidth=0.7)
     if c.low and c.high:
         axis.fill_between(c.steps, c.low, c.high, color=colour, alpha=0.16, linewidth=0)
     marker = "o" if line.marks or len(c) == 1 else None
-    axis.plot(c.steps, c.values, color=colour, linestyle=dash, marker=marker, markersize=3.5)
+    axis.plot(c.steps, c.values, color=colour, linestyle=dash, marker=marker, markersize=3.5, label=line.label)
 
 
-def _draw_bars(axis, chart: Chart) -> None:
+def _draw_bars(axis: Any, chart: Chart, theme: Theme) -> None:
     places = np.arange(len(chart.labels))[::-1]
     left = np.zeros(len(places))
     for i, values in enumerate(chart.bars.values()):
-        colour = _SERIES[i] if i < COLOURS else _REST
+        colour = theme.series[i] if i < COLOURS else theme.rest
         axis.barh(places, values, left=left, height=0.62, color=colour, edgecolor="none")
         left += values
     axis.set_yticks(places, [label if len(label) < 15 else label[:13] + "…" for label in chart.labels])
@@ -184,45 +195,19 @@ def _draw_bars(axis, chart: Chart) -> None:
     axis.set_xlabel(chart.unit)
 
 
-def draw(chart: Chart) -> str:
-    """The chart as an SVG element for a page: colours by custom properties, real text, role and label of an image."""
-    import io
+def _limit(axis: Any, chart: Chart, theme: Theme) -> None:
+    """Ends, ticks and names of the axes."""
+    from matplotlib.ticker import MaxNLocator, NullLocator
 
-    import matplotlib
-    from matplotlib.backends.backend_svg import FigureCanvasSVG
-    from matplotlib.figure import Figure
-    from matplotlib.ticker import MaxNLocator
-
-    style = {**matplotlib.rcParamsDefault, **_STYLE, "backend": "svg", "svg.hashsalt": chart.key}
-    with matplotlib.rc_context(style):
-        tall = 0.34 * max(0, len(chart.labels) - 5)
-        figure = Figure(figsize=(4.9, 2.8 + tall))
-        FigureCanvasSVG(figure)
-        left = 0.27 if chart.bars else 0.135
-        axis = figure.add_axes((left, 0.5 / (2.8 + tall), 0.985 - left, 1 - 0.68 / (2.8 + tall)))
-        if chart.bars:
-            _draw_bars(axis, chart)
-        else:
-            for line in chart.lines:
-                _draw_line(axis, line, chart, raw=len(chart.lines) <= 3)
-            _axes(axis, chart, MaxNLocator)
-        buffer = io.StringIO()
-        figure.savefig(buffer, format="svg", transparent=True, metadata={"Date": None})
-    return _for_page(buffer.getvalue(), chart)
-
-
-def _axes(axis, chart: Chart, locator) -> None:
-    from matplotlib.ticker import NullLocator
-
-    low, high = axis.get_ylim()
+    high = axis.get_ylim()[1]
     values = [v for line in chart.lines for v in line.curve.values]
     if chart.share and min(values) >= 0 and max(values) <= 1:
         axis.set_ylim(0, min(1.02, max(0.05, max([*values, high if high <= 1 else 1.0]))))
     elif chart.zero and min(values) >= 0:
         axis.set_ylim(0, 1.06 * max(high, *values) if any(values) else 1)
     elif chart.zero:
-        axis.axhline(0, color=_TEXT, linewidth=0.6)
-    axis.yaxis.set_major_locator(locator(nbins=5))
+        axis.axhline(0, color=theme.text, linewidth=0.6)
+    axis.yaxis.set_major_locator(MaxNLocator(nbins=5))
     if chart.kind == "position":
         axis.set_xticks([1, 2, 3, 4], ["1st", "2nd", "3rd", "4th"])
         axis.set_xlabel("quarter of the answer")
@@ -234,8 +219,29 @@ def _axes(axis, chart: Chart, locator) -> None:
         axis.xaxis.set_minor_locator(NullLocator())
         axis.set_xlabel("k (answers tried)")
     else:
-        axis.xaxis.set_major_locator(locator(nbins=6, integer=True))
+        axis.xaxis.set_major_locator(MaxNLocator(nbins=6, integer=True))
         axis.set_xlabel("step")
+
+
+def draw(chart: Chart) -> str:
+    """The chart as an SVG element for a page: colours by custom properties, real text, role and label of an image."""
+    import io
+
+    import matplotlib
+    from matplotlib.backends.backend_svg import FigureCanvasSVG
+    from matplotlib.figure import Figure
+
+    style = {**matplotlib.rcParamsDefault, **_PAGE_STYLE, "svg.hashsalt": chart.key}
+    with matplotlib.rc_context(style):
+        tall = 0.34 * max(0, len(chart.labels) - 5)
+        figure = Figure(figsize=(4.9, 2.8 + tall))
+        FigureCanvasSVG(figure)
+        left = 0.27 if chart.bars else 0.135
+        axis = figure.add_axes((left, 0.5 / (2.8 + tall), 0.985 - left, 1 - 0.68 / (2.8 + tall)))
+        draw_on(axis, chart, _PAGE)
+        buffer = io.StringIO()
+        figure.savefig(buffer, format="svg", transparent=True, metadata={"Date": None})
+    return _for_page(buffer.getvalue(), chart)
 
 
 def _for_page(svg: str, chart: Chart) -> str:
@@ -250,10 +256,10 @@ def _for_page(svg: str, chart: Chart) -> str:
         if element.get("id") and element.get("id") not in used:
             del element.attrib["id"]
         if "#fe" in element.get("style", ""):
-            element.set("style", re.sub(r"#fe[01]00[0-9]", lambda m: _PROPERTIES[m.group()], element.get("style")))
-        for name in ("d", "x", "y"):  # hundredths of a point are enough
-            if name in element.attrib:
-                element.set(name, re.sub(r"(\d\.\d\d)\d+", r"\1", element.get(name)))
+            style = element.attrib["style"]
+            element.set("style", re.sub(r"#fe[01]00[0-9]", lambda m: _PROPERTIES[m.group()], style))
+        for name in {"d", "x", "y"} & set(element.attrib):  # hundredths of a point are enough
+            element.set(name, re.sub(r"(\d\.\d\d)\d+", r"\1", element.attrib[name]))
         if element.get("transform", "").startswith("rotate(-0 "):
             del element.attrib["transform"]
     root.attrib.pop("width", None)

@@ -11,8 +11,8 @@ from pathlib import Path
 
 from frpo_verl.evaluation import DumpError
 
-from .build import PAGE, build
-from .collect import LAST_STEPS, Run, RunError, load_run, table
+from .build import PAGE, Targets, build
+from .collect import RunError, TrainingRun, load_run
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -26,36 +26,22 @@ def build_parser() -> argparse.ArgumentParser:
     )
     add = parser.add_argument
     add("runs", nargs="+", metavar="RUN", help="folder of a run")
-    add(
-        "--out",
-        type=Path,
-        default=None,
-        metavar="FILE",
-        help="the page (.html) or the picture (.png); the others go beside it under the same name. Default: in the "
-        "run's folder, or here for several runs",
+    out = (
+        "the page (.html) or the picture (.png); the others go beside it under the same name. Default: in the run's "
+        "folder, or here for several runs"
     )
+    add("--out", type=Path, default=None, metavar="FILE", help=out)
     add("--name", action="append", default=None, metavar="NAME", help="what to call a run; once for each RUN")
     add("--title", default=None, help="heading of page and picture")
-    add(
-        "--data",
-        nargs="+",
-        default=None,
-        metavar="PARQUET",
-        help="data.val_files, to tell several data sources in the dumps apart",
+    data = "data.val_files, to tell several data sources in the dumps apart"
+    add("--data", nargs="+", default=None, metavar="PARQUET", help=data)
+    group = (
+        "runs that differ in their seed only become one line, their mean with its interval: runs of the same --name, else "
+        "of the same settings, else of the same folder name but for a number at its end"
     )
-    add(
-        "--group",
-        action="store_true",
-        help="runs that differ in their seed only become one line, their mean with its interval: runs of the same "
-        "--name, else of the same settings, else of the same folder name but for a number at its end",
-    )
-    add(
-        "--watch",
-        type=_seconds,
-        default=None,
-        metavar="SECONDS",
-        help="write the page again every so many seconds, until Ctrl-C; an open page reloads itself",
-    )
+    add("--group", action="store_true", help=group)
+    watched = "write the page again every so many seconds, until Ctrl-C; an open page reloads itself"
+    add("--watch", type=_seconds, default=None, metavar="SECONDS", help=watched)
     add("--open", action="store_true", help="open the page in a browser")
     return parser
 
@@ -70,111 +56,43 @@ def _seconds(text: str) -> float:
     return int(value) if value == int(value) else value
 
 
-def _number(value: float | None) -> str:
-    if value is None:
-        return "-"
-    magnitude = abs(value)
-    if magnitude >= 100:
-        return f"{value:.0f}"
-    if magnitude >= 10:
-        return f"{value:.1f}"
-    if magnitude >= 0.01 or value == 0:
-        return f"{value:.3f}"
-    return f"{value:.1e}" if magnitude < 1e-4 else f"{value:.5f}"
-
-
-def print_table(runs: Sequence[Run], console) -> None:
-    """One table: a row a quantity; before, after and change for one run, `before -> after` for several."""
-    from rich.table import Table
-    from rich.text import Text
-
-    rows: dict[str, dict[int, dict]] = {}
-    for i, run in enumerate(runs):
-        for row in table(run):
-            rows.setdefault(row["label"], {})[i] = row
-    grid = Table()
-    grid.add_column("")
-    if len(runs) == 1:
-        for column in ("before", "after", "change"):
-            grid.add_column(column, justify="right", no_wrap=True)
-    else:
-        for run in runs:
-            grid.add_column(Text(run.name), justify="right")
-    for label, by_run in rows.items():
-        if len(runs) == 1:
-            before, after = by_run[0]["before"], by_run[0]["after"]
-            change = _number(None if after is None else after - before)
-            cells = [_number(before), _number(after), change if change.startswith("-") else f"+{change}"]
-        else:
-            cells = [
-                f"{_number(by_run[i]['before'])} → {_number(by_run[i]['after'])}" if i in by_run else "-"
-                for i in range(len(runs))
-            ]
-        grid.add_row(Text(label), *cells)
-    steps = ", ".join(str(run.last_step) for run in runs)
-    console.print(Text(f"{', '.join(run.name for run in runs)}: {steps} steps", style="bold"), soft_wrap=True)
-    console.print(grid)
-    console.print(
-        Text(
-            f"held-out: first and last validation; the rest: first step and mean of the last {LAST_STEPS}; "
-            "entropy and KL in nats a token, length in tokens",
-            style="dim",
-        ),
-        soft_wrap=True,
-    )
-    for run in runs:
-        for note in run.notes:
-            console.print(Text(f"{run.name}: {note}"), soft_wrap=True)
-
-
-def targets(runs: Sequence[str], out: Path | None) -> tuple[Path, Path, Path]:
-    """Page, picture and figures: named after --out, else report.* in the run's folder, or here for several."""
+def targets(runs: Sequence[str], out: Path | None) -> Targets:
+    """Named after --out, else report.* in the run's folder, or here for several."""
     if out is None:
         first = Path(runs[0]).expanduser()
-        home = Path() if len(runs) > 1 else first.parent if first.is_file() else first
-        out = home / PAGE
+        out = (Path() if len(runs) > 1 else first.parent if first.is_file() else first) / PAGE
     out = out.expanduser()
     ending = out.suffix if out.suffix not in ("", ".html", ".htm", ".json") else ".png"
     page = out if out.suffix == ".htm" else out.with_suffix(".html")
-    return page, out.with_suffix(ending), out.with_suffix(".json")
+    return Targets(page, out.with_suffix(ending), out.with_suffix(".json"))
 
 
-def load(options: argparse.Namespace, names: Sequence[str | None]) -> tuple[list[Run], list[str]]:
+def load(options: argparse.Namespace, names: Sequence[str | None]) -> tuple[list[TrainingRun], list[str]]:
     """(runs, a line for each that cannot be shown); raises RunError where none can."""
     runs, notes = [], []
     for path, name in zip(options.runs, names, strict=True):
         try:
             runs.append(load_run(path, options.data, name))
         except RunError as error:
-            if len(options.runs) == 1 and not options.watch:
-                raise
             notes.append(str(error))
     if not runs and not options.watch:
         raise RunError("; ".join(notes))
     return runs, notes
 
 
-def write(options: argparse.Namespace, names: Sequence[str | None]) -> tuple[list[Run], list[str]]:
+def write(options: argparse.Namespace, names: Sequence[str | None]) -> tuple[list[TrainingRun], list[str]]:
     """Read the runs and write page, picture and figures once; returns the runs and the notes on what is missing."""
     runs, notes = load(options, names)
     files = targets(options.runs, options.out)
-    if not runs and not files[0].parent.is_dir():
-        return runs, notes  # a run that is watched before it has begun, or a mistyped folder: don't make it
-    build(
-        runs,
-        *files,
-        title=options.title,
-        notes=notes,
-        grouped=options.group,
-        named=bool(options.name),
-        reload=options.watch,
-    )
+    if runs or files.page.parent.is_dir():  # else watched before it has begun, or mistyped: the folder is not made
+        named = bool(options.name)
+        build(runs, files, title=options.title, notes=notes, grouped=options.group, named=named, reload=options.watch)
     return runs, notes
 
 
 def watch(options: argparse.Namespace, names: Sequence[str | None]) -> int:
     """Write again and again until Ctrl-C."""
-    page = targets(options.runs, options.out)[0]
+    page = targets(options.runs, options.out).page
     print(f"report: {page}, written every {options.watch} s; Ctrl-C stops", flush=True)
     opened = False
     try:
@@ -210,19 +128,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     except OSError as error:
         print(f"report: error: cannot read or write {error.filename}: {error.strerror or error}", file=sys.stderr)
         return 2
-    from rich.console import Console
-    from rich.text import Text
+    from .table import show
 
-    console = Console()
-    print_table(runs, console)
-    for note in notes:
-        console.print(Text(note), soft_wrap=True)
-    page, picture, figures = targets(options.runs, options.out)
-    console.print(
-        f"picture: {picture}\nfigures: {figures}\npage:    {page}", highlight=False, soft_wrap=True, markup=False
-    )
-    if options.open and not webbrowser.open(page.resolve().as_uri()):
-        console.print("no browser to open it with", highlight=False)
+    files = targets(options.runs, options.out)
+    show(runs, [*notes, f"picture: {files.picture}", f"figures: {files.figures}", f"page:    {files.page}"])
+    if options.open and not webbrowser.open(files.page.resolve().as_uri()):
+        print("no browser to open it with")
     return 0
 
 

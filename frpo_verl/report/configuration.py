@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -53,7 +53,7 @@ def _load_yaml(file: Path) -> Any:
     return yaml.load(file.read_text(encoding="utf-8", errors="replace"), Loader=loader)
 
 
-def _resolved(tree: Any) -> dict:
+def _resolved(tree: Any) -> Any:
     """Interpolations filled in; as they are written where one of them cannot be."""
     from omegaconf import OmegaConf
 
@@ -149,11 +149,3 @@ def comparable(config: Configuration, seeds: bool = True) -> dict[str, Any]:
             continue
         out[key] = value.replace(home, "RUN") if home and isinstance(value, str) else value
     return out
-
-
-def differing(configs: Iterable[Configuration]) -> dict[str, list[Any]]:
-    """key -> its value in each configuration, for the keys that are not equal in all; None where there is none."""
-    tables = [comparable(config) for config in configs]
-    keys = dict.fromkeys(key for table in tables for key in table)
-    rows = {key: [table.get(key) for table in tables] for key in keys}
-    return {key: values for key, values in rows.items() if any(value != values[0] for value in values[1:])}

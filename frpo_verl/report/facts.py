@@ -1,15 +1,19 @@
-"""What was run: the settings worth a line each, and those in which several runs differ."""
+"""Tables of facts: what was run, in which settings several runs differ, and what came out of a run."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from .collect import Points, TrainingRun
 from .configuration import Configuration, comparable
+from .quantities import IN_TABLE
 from .subjects import Subject
 
 DIFFERENCES = 60  # that are shown at most
+LAST_STEPS = 5  # over which a training metric is averaged for "after"
+NOT_RECORDED = "not recorded"
 
 #: label -> keys of verl's configuration, all shown that are there
 KEYS = {
@@ -27,7 +31,6 @@ KEYS = {
     "Seed": ("data.seed", "actor_rollout_ref.actor.data_loader_seed"),
     "Devices": ("trainer.n_gpus_per_node", "trainer.nnodes"),
 }
-NOT_RECORDED = "not recorded"
 
 
 @dataclass
@@ -55,36 +58,35 @@ def text(value: Any) -> str:
 
 def method(config: Configuration) -> str:
     """The method's recipe, estimator and policy loss, with the settings that belong to them."""
-    loss = config.get("actor_rollout_ref.actor.policy_loss.loss_mode")
+    actor = "actor_rollout_ref.actor"
+    loss = config.get(f"{actor}.policy_loss.loss_mode")
     parts = [text(config.get("algorithm.adv_estimator"))]
     if config.choices.get("method") not in (None, parts[0]):
         parts.insert(0, config.choices["method"] + ":")
+    kind = parts[-1].split("_")[0]
+    sections = {"f": ["algorithm.f_hal."], "frpo": ["algorithm.frpo."]}.get(kind, [])
     if loss not in (None, "vanilla"):
         parts.append(f"with loss {loss}")
-    estimator = str(config.get("algorithm.adv_estimator") or "").split("_")[0]
-    sections = ["algorithm.f_hal."] if estimator == "f" else ["algorithm.frpo."] if estimator == "frpo" else []
-    if loss not in (None, "vanilla"):
-        name = (
-            "rpg" if str(loss).startswith("rpg") else "clip" if loss in ("atr_grpo", "divergence_clip") else str(loss)
-        )
-        sections.append(f"actor_rollout_ref.actor.policy_loss.{name}.")
+        section = "rpg" if str(loss).startswith("rpg") else "clip" if loss in ("atr_grpo", "divergence_clip") else loss
+        sections.append(f"{actor}.policy_loss.{section}.")
     chosen = [
         f"{key[len(section) :]}={text(value)}"
         for section in sections
         for key, value in config.values.items()
         if key.startswith(section) and not isinstance(value, dict)
     ]
-    if config.get("actor_rollout_ref.actor.use_kl_loss"):
-        coefficient, kind = (config.get(f"actor_rollout_ref.actor.kl_loss_{name}") for name in ("coef", "type"))
-        chosen.append(f"KL loss {text(coefficient)} ({text(kind)})")
+    if config.get(f"{actor}.use_kl_loss"):
+        coefficient, kind = (text(config.get(f"{actor}.kl_loss_{name}")) for name in ("coef", "type"))
+        chosen.append(f"KL loss {coefficient} ({kind})")
     if config.get("algorithm.use_kl_in_reward"):
         chosen.append(f"KL in the reward {text(config.get('algorithm.kl_ctrl.kl_coef'))}")
     return " ".join(parts) + (f" ({', '.join(chosen)})" if chosen else "")
 
 
-def _of_run(run) -> dict[str, str]:
+def _of_run(run: TrainingRun) -> dict[str, str]:
     config, environment = run.config, run.environment or {}
     rows: dict[str, str] = {}
+    planned = None
     if config is not None:
         rows["Method"] = method(config)
         rows["Recipe"] = config.choices.get("recipe") or "none: verl's own configuration and overrides"
@@ -93,67 +95,113 @@ def _of_run(run) -> dict[str, str]:
             if values:
                 rows[label] = ", ".join(dict.fromkeys(values)) if label != "Devices" else " × ".join(values)
         planned = config.get("trainer.total_training_steps")
-        rows["Steps"] = f"{run.last_step} of {planned}" if planned else str(run.last_step)
-    else:
-        rows["Steps"] = str(run.last_step)
+    rows["Steps"] = f"{run.last_step} of {planned}" if planned else str(run.last_step)
     rows["Commit"] = str(environment.get("commit") or NOT_RECORDED)
-    versions = environment.get("versions")
-    versions = versions if isinstance(versions, dict) else {}
+    found = environment.get("versions")
+    versions = found if isinstance(found, dict) else {}
     rows["Versions"] = ", ".join(f"{name} {version}" for name, version in versions.items()) or NOT_RECORDED
     if environment.get("device"):
-        rows["Device"] = (
-            f"{environment['device']}, {environment.get('system', '')}, Python {environment.get('python', '')}"
-        )
+        system = f"{environment.get('system', '')}, Python {environment.get('python', '')}"
+        rows["Device"] = f"{environment['device']}, {system}"
     return rows
 
 
-def _of_subject(subject: Subject) -> dict[str, str]:
-    tables = [_of_run(run) for run in subject.runs]
+def _joined(tables: Sequence[Mapping[str, str]], absent: str | None = None) -> dict[str, str]:
+    """One table of several: the different values of a key behind each other; ``absent`` where a table has none."""
     keys = dict.fromkeys(key for table in tables for key in table)
-    return {key: "; ".join(dict.fromkeys(table.get(key, NOT_RECORDED) for table in tables)) for key in keys}
+    cells = {key: [table.get(key, absent) for table in tables] for key in keys}
+    return {key: "; ".join(dict.fromkeys(cell for cell in row if cell is not None)) for key, row in cells.items()}
+
+
+def _compared(tables: Sequence[Mapping[str, str]], absent: str) -> dict[str, list[str]]:
+    """key -> its cell in each table."""
+    keys = dict.fromkeys(key for table in tables for key in table)
+    return {key: [table.get(key, absent) for table in tables] for key in keys}
 
 
 def gather(subjects: Sequence[Subject]) -> Facts:
     """What was run: all of it for one subject; what is common, and what differs, for several."""
     facts = Facts()
-    tables = [_of_subject(subject) for subject in subjects]
-    labels = dict.fromkeys(label for table in tables for label in table)
-    for label in labels:
-        cells = [table.get(label, NOT_RECORDED) for table in tables]
+
+    def differ(label: str, cells: Sequence[str]) -> None:
+        facts.differences.append((label, [(cell, cell != cells[0]) for cell in cells]))
+
+    tables = [_joined([_of_run(run) for run in subject.runs], NOT_RECORDED) for subject in subjects]
+    for label, cells in _compared(tables, NOT_RECORDED).items():
         if len(set(cells)) == 1:
             facts.rows.append((label, cells[0]))
         else:
-            facts.differences.append((label, [(cell, cell != cells[0]) for cell in cells]))
+            differ(label, cells)
+    configs = [[run.config for run in subject.runs if run.config is not None] for subject in subjects]
     runs = [run for subject in subjects for run in subject.runs]
-    for run in runs:
-        if run.config is not None and run.config.overrides:
-            facts.commands.append((run.name, " ".join(run.config.overrides)))
-    if len(runs) == 1 and runs[0].config is not None:
-        facts.settings = [
-            (key, text(value))
-            for key, value in runs[0].config.values.items()
-            if value is not None and not key.endswith("_target_")
-        ]
-    if len(subjects) > 1 and all(run.config is not None for run in runs):
-        _add_settings(facts, subjects)
+    known = [run for run in runs if run.config is not None]
+    facts.commands = [
+        (run.name, " ".join(run.config.overrides)) for run in known if run.config and run.config.overrides
+    ]
+    if len(runs) == len(known) == 1:
+        values = configs[0][0].values.items()
+        facts.settings = [(k, text(v)) for k, v in values if v is not None and not k.endswith("_target_")]
+    if len(subjects) > 1 and len(known) == len(runs):
+        told = {key for keys in KEYS.values() for key in keys}
+        typed = [[{k: text(v) for k, v in comparable(config).items()} for config in each] for each in configs]
+        for key, cells in _compared([_joined(each) for each in typed], "–").items():
+            if key in told or len(set(cells)) == 1:
+                continue
+            if len(facts.differences) < DIFFERENCES:
+                differ(key, cells)
+            else:
+                facts.left_out += 1
     return facts
 
 
-def _add_settings(facts: Facts, subjects: Sequence[Subject]) -> None:
-    """The other settings that differ, by their dotted names."""
-    told = {key for keys in KEYS.values() for key in keys}
-    tables = []
-    for subject in subjects:
-        merged: dict[str, dict[str, None]] = {}
-        for run in subject.runs:
-            for key, value in comparable(run.config).items():
-                merged.setdefault(key, {})[text(value)] = None
-        tables.append({key: "; ".join(values) for key, values in merged.items()})
-    for key in dict.fromkeys(key for table in tables for key in table):
-        cells = [table.get(key, "–") for table in tables]
-        if key in told or len(set(cells)) == 1:
-            continue
-        if len(facts.differences) >= DIFFERENCES:
-            facts.left_out += 1
-        else:
-            facts.differences.append((key, [(cell, cell != cells[0]) for cell in cells]))
+def before_after(points: Points, last: int = 1) -> tuple[float, float | None] | None:
+    """(first value, mean of the last ``last`` values after it); (value, None) for one point, None for none."""
+    if not points:
+        return None
+    tail = [value for _, value in points[1:][-last:]]
+    return points[0][1], sum(tail) / len(tail) if tail else None
+
+
+def results(run: TrainingRun) -> list[dict[str, Any]]:
+    """Rows {"quantity", "label", "before", "after"}, ``after`` None until there is one.
+
+    Held-out figures come from the first and the last validation, training figures from the first step and as the mean
+    of the last LAST_STEPS.
+    """
+    found: list[tuple[str, str, tuple[float, float | None] | None]] = []
+    many = len(run.held_out) > 1
+    for source, points in run.held_out.items():
+        label = "held-out reward" + (f" ({source})" if many else "")
+        found.append((f"held_out_reward/{source}", label, before_after(points)))
+    sources = run.sources()
+    for source in sources:
+        ks = run.ks(source)
+        suffix = f" ({run.label(source)})" if len(sources) > 1 else ""
+        for k in sorted({ks[0], ks[len(ks) // 2], ks[-1]} if ks else ()):
+            values = [(step, metric["value"]) for step, metric in run.validation(source, f"pass@{k}")]
+            found.append((f"pass@{k}/{source}", f"held-out pass@{k}{suffix}", before_after(values)))
+    for quantity in IN_TABLE:
+        found.append((quantity.series, quantity.label, before_after(run.points(*quantity.names), LAST_STEPS)))
+    return [
+        {"quantity": quantity, "label": label, "before": pair[0], "after": pair[1]}
+        for quantity, label, pair in found
+        if pair is not None
+    ]
+
+
+def as_json(run: TrainingRun) -> dict[str, Any]:
+    """All that the table and the picture show, as JSON types."""
+    logged = {quantity.series: run.logged(*quantity.names) for quantity in IN_TABLE}
+    names = {series: name for series, name in logged.items() if name is not None}
+    return {
+        "name": run.name,
+        "folder": str(run.folder),
+        "last_step": run.last_step,
+        "table": results(run),
+        "metric_names": names,
+        "series": {series: [list(p) for p in run.points(name)] for series, name in names.items()},
+        "held_out_reward": {name: [list(p) for p in points] for name, points in run.held_out.items()},
+        "validations": {str(step): result for step, result in run.validations.items()},
+        "notes": run.notes,
+        "environment": run.environment,
+    }

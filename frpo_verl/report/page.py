@@ -9,13 +9,17 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from .charts import DASHES, drawn, number
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+
+from frpo_verl.evaluation.figures import number
+
+from .charts import drawn
 from .facts import gather
-from .panels import looks, sections
-from .samples import SHADES, examples, token_answers
-from .subjects import SMOOTH_FROM, Subject
+from .panels import line_of, sections
+from .rules import by_rule, find_breaches
+from .samples import SHADES, ShadedAnswer, ShownProblem, shown_problems, token_answers
+from .subjects import SMOOTH_FROM, Curve, Subject
 from .verdict import decide
-from .warnings import by_rule, find_warnings
 
 TEMPLATES = Path(__file__).with_name("templates")
 SUBJECTS_WITH_ANSWERS = 6
@@ -36,8 +40,8 @@ setInterval(() => { if (box.checked) location.reload(); }, 1000 * seconds);
 @dataclass
 class _Answers:
     name: str
-    examples: list
-    tokens: list
+    examples: list[ShownProblem]
+    tokens: list[ShadedAnswer]
     notes: list[str] = field(default_factory=list)
 
 
@@ -46,17 +50,17 @@ def _answers(subjects: Sequence[Subject]) -> list[_Answers]:
     one = len(subjects) == 1
     for subject in subjects[:SUBJECTS_WITH_ANSWERS]:
         run = subject.runs[0]
-        found = _Answers(subject.name, examples(run, 4 if one else 1), token_answers(run.answers, 4 if one else 2))
+        found = _Answers(
+            subject.name, shown_problems(run, 4 if one else 1), token_answers(run.answers, 4 if one else 2)
+        )
         found.notes += [] if found.examples else [NO_ANSWERS]
         found.notes += [] if found.tokens else [NO_TOKENS]
         out.append(found)
     return out
 
 
-def environment():
+def environment() -> Environment:
     """Jinja's environment: every text is escaped unless it is Markup, and a name that is not there is an error."""
-    from jinja2 import Environment, FileSystemLoader, StrictUndefined
-
     env = Environment(
         loader=FileSystemLoader(TEMPLATES),
         autoescape=True,
@@ -85,13 +89,13 @@ def render(
     from markupsafe import Markup
 
     runs = [run for subject in subjects for run in subject.runs]
-    warnings = find_warnings(runs)
+    breaches = find_breaches(runs)
     parts = sections(subjects) if subjects else []
     for section in parts:
         for chart in drawn(section.charts):
             chart.svg = Markup(chart.svg)  # matplotlib's, which escapes what it is given
     digest = base64.b64encode(hashlib.sha256(RELOAD.encode()).digest()).decode()
-    keys = [(f"c{looks(i)['colour']} d{looks(i)['dash'] % len(DASHES)}", s.name) for i, s in enumerate(subjects)]
+    keys = [(line_of(i, subject, Curve([], [])).style, subject.name) for i, subject in enumerate(subjects)]
     names = ", ".join(subject.name for subject in subjects)
     return environment().get_template("page.html.j2").render(
         title=title or (names if len(names) < 80 else f"{names[:77]}…") or "waiting for the first step",
@@ -101,8 +105,8 @@ def render(
         keys=keys,
         smooth_from=SMOOTH_FROM,
         facts=gather(subjects),
-        verdict=decide(subjects, warnings) if subjects else None,
-        warnings=by_rule(warnings),
+        verdict=decide(subjects, breaches) if subjects else None,
+        warnings=by_rule(breaches),
         sections=parts,
         answers=_answers(subjects),
         answers_left_out=max(0, len(subjects) - SUBJECTS_WITH_ANSWERS),

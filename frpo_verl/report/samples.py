@@ -4,18 +4,23 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any, TypeAlias
 
 from frpo_verl.evaluation.dumps import CORRECT_KEYS, is_correct
 
 from .answers import Answer
-from .collect import Run
+from .collect import TrainingRun
 
 LETTERS = 1500  # that are shown of a text
 TOKENS = 400
 STRONGEST = 5
+#: (prompt, right answer)
+Problem: TypeAlias = tuple[str, str]
+#: (whether it is right, its text)
+Graded: TypeAlias = tuple[bool, str]
 #: bounds of |log pi/ref| in nats between the shades of a token's colour
 SHADES = (0.05, 0.25, 1.0)
 
@@ -32,7 +37,7 @@ class Shot:
 
 
 @dataclass
-class Example:
+class ShownProblem:
     """A problem with an answer before and one after."""
 
     title: str
@@ -52,7 +57,7 @@ class Shaded:
 
 
 @dataclass
-class Tokens:
+class ShadedAnswer:
     """An answer as shaded tokens, and those that moved most."""
 
     step: int
@@ -70,7 +75,7 @@ def cut(text: object, letters: int = LETTERS) -> str:
     return text if len(text) <= letters else f"{text[:letters]} … ({len(text) - letters} more characters)"
 
 
-def _rows(file: Path) -> Iterator[dict]:
+def _rows(file: Path) -> Iterator[dict[str, Any]]:
     try:
         with open(file, encoding="utf-8", errors="replace") as lines:
             for line in lines:
@@ -84,7 +89,7 @@ def _rows(file: Path) -> Iterator[dict]:
         return
 
 
-def _correct(row: dict) -> bool | None:
+def _correct(row: Mapping[str, Any]) -> bool | None:
     value = next((row[key] for key in CORRECT_KEYS if row.get(key) is not None), None)
     try:
         return is_correct(value, None)
@@ -92,9 +97,9 @@ def _correct(row: dict) -> bool | None:
         return None
 
 
-def _problems(file: Path) -> dict[tuple[str, str], list[tuple[bool, str]]]:
-    """(prompt, truth) -> (correct, answer) of each of its graded answers."""
-    found: dict[tuple[str, str], list[tuple[bool, str]]] = {}
+def _problems(file: Path) -> dict[Problem, list[Graded]]:
+    """The graded answers to each problem of a dump."""
+    found: dict[Problem, list[Graded]] = {}
     for row in _rows(file):
         correct = _correct(row)
         if correct is not None:
@@ -102,49 +107,48 @@ def _problems(file: Path) -> dict[tuple[str, str], list[tuple[bool, str]]]:
     return found
 
 
-def _shot(step: int, answers: list[tuple[bool, str]]) -> Shot:
+def _shot(step: int, answers: list[Graded]) -> Shot:
     right = sum(correct for correct, _ in answers)
     typical = 2 * right >= len(answers)
     text = next(text for correct, text in answers if correct == typical)
     return Shot(step, text, typical, right, len(answers))
 
 
-def examples(run: Run, number: int = 4) -> list[Example]:
+def _share(answers: list[Graded]) -> float:
+    return sum(correct for correct, _ in answers) / len(answers) if answers else 0.0
+
+
+#: title -> rank of a problem with these shares of right answers before and after, None where it is none of the kind
+Kinds: TypeAlias = dict[str, Callable[[float, float], float | None]]
+KINDS: Kinds = {
+    "Learnt": lambda before, after: after - before if after > before else None,
+    "Lost": lambda before, after: before - after if after < before else None,
+    "Still wrong": lambda before, after: -after if after < 0.5 else None,
+    "Right before and after": lambda before, after: after + before if before > 0.5 else None,
+}
+KINDS_OF_ONE: Kinds = {  # at the only validation
+    "Right": lambda before, after: after if after > 0.5 else None,
+    "Wrong": lambda before, after: -after if after < 0.5 else None,
+}
+
+
+def shown_problems(run: TrainingRun, number: int = 4) -> list[ShownProblem]:
     """Problems of the first and the last validation: the one that was learnt most, the one that was lost most, one that
     stays wrong and one that stays right, as far as there are such."""
     if run.dumps is None or not run.validations:
         return []
-    steps = sorted(run.validations)
-    tables = {step: _problems(run.dumps / f"{step}.jsonl") for step in dict.fromkeys((steps[0], steps[-1]))}
+    steps = sorted({min(run.validations), max(run.validations)})
+    tables = {step: _problems(run.dumps / f"{step}.jsonl") for step in steps}
     first, last = tables[steps[0]], tables[steps[-1]]
-    common = [problem for problem in first if problem in last] or list(last)
-
-    def share(table: dict, problem: tuple[str, str]) -> float:
-        answers = table.get(problem, [])
-        return sum(correct for correct, _ in answers) / len(answers) if answers else 0.0
-
-    if len(tables) == 1:
-        wanted = (
-            ("Right", lambda p: share(last, p), lambda p: share(last, p) > 0.5),
-            ("Wrong", lambda p: -share(last, p), lambda p: share(last, p) < 0.5),
-        )
-    else:
-        wanted = (
-            ("Learnt", lambda p: share(last, p) - share(first, p), lambda p: share(last, p) > share(first, p)),
-            ("Lost", lambda p: share(first, p) - share(last, p), lambda p: share(last, p) < share(first, p)),
-            ("Still wrong", lambda p: -share(last, p), lambda p: share(last, p) < 0.5),
-            ("Right before and after", lambda p: share(last, p) + share(first, p), lambda p: share(first, p) > 0.5),
-        )
-    chosen: list[Example] = []
-    taken: set[tuple[str, str]] = set()
-    for title, rank, fits in wanted[:number]:
-        candidates = [p for p in common if p not in taken and fits(p)]
-        if not candidates:
-            continue
-        problem = max(candidates, key=rank)
-        taken.add(problem)
-        shots = [_shot(step, table[problem]) for step, table in tables.items() if problem in table]
-        chosen.append(Example(title, cut(problem[0], LETTERS // 2), cut(problem[1], 200), shots))
+    left = [problem for problem in first if problem in last] or list(last)
+    chosen = []
+    for title, rank in list((KINDS if len(steps) > 1 else KINDS_OF_ONE).items())[:number]:
+        ranks = {p: r for p in left if (r := rank(_share(first.get(p, [])), _share(last.get(p, [])))) is not None}
+        if ranks:
+            problem = max(ranks, key=lambda p: ranks[p])
+            left.remove(problem)
+            shots = [_shot(step, table[problem]) for step, table in tables.items() if problem in table]
+            chosen.append(ShownProblem(title, cut(problem[0], LETTERS // 2), cut(problem[1], 200), shots))
     return chosen
 
 
@@ -156,13 +160,13 @@ def shade(ratio: float) -> int:
     return level if ratio > 0 else -level
 
 
-def shaded(answer: Answer) -> Tokens:
+def shaded(answer: Answer) -> ShadedAnswer:
     """An answer's tokens as they are shown."""
     pairs = list(zip(answer.tokens, answer.log_ratio, strict=True))
     tokens = [Shaded(text, ratio, shade(ratio), "\n" in text) for text, ratio in pairs]
     finite = [(place, t) for place, t in enumerate(tokens, 1) if math.isfinite(t.ratio)]
     strongest = sorted(finite, key=lambda pair: -abs(pair[1].ratio))[:STRONGEST]
-    return Tokens(
+    return ShadedAnswer(
         answer.step,
         answer.score,
         cut(answer.prompt, LETTERS // 2),
@@ -173,7 +177,7 @@ def shaded(answer: Answer) -> Tokens:
     )
 
 
-def token_answers(answers: dict[int, Iterable[Answer]], each: int = 4) -> list[Tokens]:
+def token_answers(answers: Mapping[int, Iterable[Answer]], each: int = 4) -> list[ShadedAnswer]:
     """The best and the worst answers of the first and of the last step that were recorded."""
     out = []
     for step in sorted(answers):

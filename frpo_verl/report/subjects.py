@@ -9,9 +9,8 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from .collect import Run, curve, dump_sources, pass_ks
+from .collect import Points, TrainingRun
 from .configuration import comparable
-from .plot import smooth
 
 CONFIDENCE = 0.95
 SMOOTH_FROM = 20  # steps, from which on a training metric is shown as a running mean
@@ -33,6 +32,26 @@ class Curve:
 
     def __len__(self) -> int:
         return len(self.steps)
+
+    def ends(self, place: int) -> tuple[float, float] | None:
+        """The interval at one of its points."""
+        return (self.low[place], self.high[place]) if self.low and self.high else None
+
+
+def of_points(points: Points) -> Curve:
+    """A curve of [(step, value)]."""
+    return Curve([step for step, _ in points], [value for _, value in points])
+
+
+def smooth(values: Sequence[float], sigma: float) -> list[float]:
+    """Centred Gaussian mean of width ``sigma`` (in points), its weights renormalised at the ends; 0 changes nothing."""
+    if sigma <= 0 or not len(values):
+        return list(values)
+    reach = math.ceil(3 * sigma)
+    weights = np.exp(-0.5 * (np.arange(-reach, reach + 1) / sigma) ** 2)
+    inside = slice(reach, reach + len(values))
+    total = np.convolve(values, weights)[inside]
+    return list(total / np.convolve(np.ones(len(values)), weights)[inside])
 
 
 def smoothed(c: Curve) -> Curve:
@@ -66,16 +85,16 @@ class Subject:
     """One run, or the runs of a group."""
 
     name: str
-    runs: list[Run] = field(default_factory=list)
+    runs: list[TrainingRun] = field(default_factory=list)
 
     @property
     def last_step(self) -> int:
         """The last step that all runs of it have reached."""
         return min(run.last_step for run in self.runs)
 
-    def _pooled(self, of_run: Callable[[Run], Curve | None]) -> Curve | None:
-        found = [c for c in map(of_run, self.runs) if c is not None and len(c)]
-        if not found or len(found) < len(self.runs):
+    def _pooled(self, of_run: Callable[[TrainingRun], Curve]) -> Curve | None:
+        found = [c for c in map(of_run, self.runs) if len(c)]
+        if len(found) < len(self.runs):
             return None  # a mean over other runs than the next one's would be compared with it
         pooled = pool(found)
         return pooled if len(pooled) else None
@@ -87,69 +106,58 @@ class Subject:
         of a step.
         """
 
-        def of_run(run: Run, name: str) -> Curve | None:
-            points = curve(run.steps, name)
-            c = Curve([s for s, _ in points], [v for _, v in points])
+        def of_run(run: TrainingRun, name: str) -> Curve:
+            c = of_points(run.points(name))
             return smoothed(c) if len(self.runs) > 1 else c
 
-        for name in names:
-            pooled = self._pooled(lambda run, name=name: of_run(run, name))
-            if pooled is not None:
-                return pooled
-        return None
+        pooled = (self._pooled(lambda run, name=name: of_run(run, name)) for name in names)  # type: ignore[misc]
+        return next((c for c in pooled if c is not None), None)
+
+    def at_end(self, *names: str) -> float | None:
+        """Mean over the last steps of the first of the metrics that every run of it has logged."""
+        return at_end(self.curve(*names))
 
     def held_out(self, source: str) -> Curve | None:
         """Mean validation reward of a data source, as verl logs it."""
+        return self._pooled(lambda run: of_points(run.held_out.get(source, [])))
 
-        def of_run(run: Run) -> Curve | None:
-            points = run.held_out.get(source)
-            return Curve([s for s, _ in points], [v for _, v in points]) if points else None
-
-        return self._pooled(of_run)
+    def held_out_sources(self) -> list[str]:
+        """Data sources that verl logs a validation reward of."""
+        return sorted({source for run in self.runs for source in run.held_out})
 
     def validation(self, source: str, metric: str) -> Curve | None:
         """One of `summarize`'s metrics over the validations: its interval over problems, of a group over runs."""
 
-        def of_run(run: Run) -> Curve | None:
-            found = [
-                (step, result[source]["metrics"][metric])
-                for step, result in run.validations.items()
-                if metric in result.get(source, {}).get("metrics", {})
-            ]
-            if not found:
-                return None
-            parts = [[m[part] for _, m in found] for part in ("value", "low", "high")]
-            return Curve([step for step, _ in found], *parts)
+        def of_run(run: TrainingRun) -> Curve:
+            found = run.validation(source, metric)
+            value, low, high = ([values[part] for _, values in found] for part in ("value", "low", "high"))
+            return Curve([step for step, _ in found], value, low, high)
 
         return self._pooled(of_run)
 
     def mean_metric(self, source: str) -> str | None:
         """The name of the mean@n of a data source."""
-        for run in self.runs:
-            for result in run.validations.values():
-                for name in result.get(source, {}).get("metrics", {}):
-                    if name.startswith("mean"):
-                        return name
-        return None
+        results = (result.get(source, {}) for run in self.runs for result in run.validations.values())
+        names = (name for result in results for name in result.get("metrics", {}))
+        return next((name for name in names if name.startswith("mean")), None)
 
     def sources(self) -> list[str]:
         """Data sources in the dumps of any of its runs."""
-        return sorted({source for run in self.runs for source in dump_sources(run)})
+        return sorted({source for run in self.runs for source in run.sources()})
 
     def ks(self, source: str) -> list[int]:
         """The k of pass@k that all its runs know at all their validations."""
-        return sorted(set.intersection(*(set(pass_ks(run, source)) for run in self.runs)))
+        return sorted(set.intersection(*(set(run.ks(source)) for run in self.runs)))
 
     def over_k(self, source: str, kind: str, step: int) -> Curve | None:
         """pass@k or maj@k over k at one validation."""
-        points = [(k, self.validation(source, f"{kind}@{k}")) for k in self.ks(source)]
-        points = [(k, c, c.steps.index(step)) for k, c in points if c is not None and step in c.steps]
+        found = [(k, self.validation(source, f"{kind}@{k}")) for k in self.ks(source)]
+        points = [(k, c, c.steps.index(step)) for k, c in found if c is not None and step in c.steps]
         if not points:
             return None
-        values = [c.values[i] for _, c, i in points]
-        low = [c.low[i] for _, c, i in points if c.low]
-        high = [c.high[i] for _, c, i in points if c.high]
-        return Curve([k for k, _, _ in points], values, low or None, high or None)
+        ends = [end for _, c, i in points if (end := c.ends(i))]
+        low, high = [end[0] for end in ends], [end[1] for end in ends]
+        return Curve([k for k, _, _ in points], [c.values[i] for _, c, i in points], low or None, high or None)
 
     def validation_steps(self, source: str) -> list[int]:
         """Steps at which every run of it has validated the source."""
@@ -166,8 +174,7 @@ def at_end(c: Curve | None) -> float | None:
     """Mean of a training metric over the last steps."""
     if c is None or not len(c):
         return None
-    n = last_count(len(c))
-    return float(np.mean(c.values[-n:]))
+    return float(np.mean(c.values[-last_count(len(c)) :]))
 
 
 def stem(name: str) -> str:
@@ -175,7 +182,7 @@ def stem(name: str) -> str:
     return _NUMBERED.sub("", name) or name
 
 
-def group(runs: Sequence[Run], named: bool) -> list[Subject]:
+def group(runs: Sequence[TrainingRun], named: bool) -> list[Subject]:
     """The runs of one kind together, in the order of their first ones.
 
     Of one kind are runs with the same ``--name``, where names were given; else runs whose configurations differ in
@@ -183,20 +190,20 @@ def group(runs: Sequence[Run], named: bool) -> list[Subject]:
     called the same apart from a number at the end.
     """
     by_config = not named and all(run.config is not None for run in runs)
-    groups: dict[object, list[Run]] = {}
+    groups: dict[object, list[TrainingRun]] = {}
     for run in runs:
-        key: object = run.name if named else stem(run.name)
-        if by_config:
+        key = run.name if named else stem(run.name)
+        if by_config and run.config is not None:
             key = repr(sorted(comparable(run.config, seeds=False).items()))
         groups.setdefault(key, []).append(run)
-    subjects = []
+    subjects: list[Subject] = []
     for members in groups.values():
         name = members[0].name if named or len(members) == 1 else stem(members[0].name)
         subjects.append(Subject(unique(name, [s.name for s in subjects]), members))
     return subjects
 
 
-def alone(runs: Sequence[Run]) -> list[Subject]:
+def alone(runs: Sequence[TrainingRun]) -> list[Subject]:
     """Every run for itself; runs of one name are told apart by a number."""
     subjects: list[Subject] = []
     for run in runs:

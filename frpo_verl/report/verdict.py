@@ -5,20 +5,30 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-import numpy as np
+from frpo_verl.evaluation.figures import number, percent
 
-from frpo_verl.evaluation import confidence_interval
-
-from .charts import number
-from .collect import source_label
-from .subjects import Curve, Subject, at_end, pool
-from .warnings import Warning
+from .changes import Change, change_of, common_source, last_gap, main_change
+from .quantities import ENTROPY, KL, LENGTH, REWARD
+from .rules import Breach
+from .subjects import Subject, at_end
 
 GOOD, BAD, OPEN = "good", "bad", "open"
+KL_OF_AN_ANSWER = "frpo/kl_to_go/first_token/mean"
+HEADER = [
+    "",
+    "runs",
+    "steps",
+    "held-out before",
+    "held-out after",
+    "pass@k after",
+    "KL, nats a token",
+    "entropy",
+    "length",
+]
 
 
 @dataclass
-class Verdict:
+class Conclusion:
     """``kind``: good | bad | open; ``headline`` and ``sentences`` are text; ``header`` and ``rows`` compare subjects."""
 
     kind: str
@@ -28,115 +38,33 @@ class Verdict:
     rows: list[list[str]] = field(default_factory=list)
 
 
-@dataclass
-class _Change:
-    """A held-out measure at the first and the last validation with the ends of its interval, and the difference with its
-    own, where there are such."""
-
-    label: str
-    steps: tuple[int, int]
-    before: float
-    after: float
-    ends: tuple[tuple[float, float], tuple[float, float]] | None
-    share: bool  # shown in percent
-    gap: tuple[float, float] | None = None
-    over: str = ""  # what the interval of the difference is over
-
-    def shown(self, after: bool) -> str:
-        """The value with its interval."""
-        value = self.after if after else self.before
-        ends = self.ends[after] if self.ends else None
-        if self.share:
-            return _percent(value, ends)
-        return number(value) + (f" [{number(ends[0])}, {number(ends[1])}]" if ends else "")
-
-    @property
-    def difference(self) -> str:
-        """After minus before."""
-        gap = self.after - self.before
-        return f"{100 * gap:+.1f} points" if self.share else f"{'+' if gap >= 0 else ''}{number(gap)}"
-
-    @property
-    def apart(self) -> bool | None:
-        """Whether the interval of the difference leaves 0 out."""
-        return None if self.gap is None else self.gap[0] > 0 or self.gap[1] < 0
+def decide(subjects: Sequence[Subject], breaches: Sequence[Breach]) -> Conclusion:
+    """The verdict on what the page shows."""
+    found = of_one(subjects[0]) if len(subjects) == 1 else of_several(subjects)
+    titles = list(dict.fromkeys(breach.rule.title for breach in breaches))
+    many = f"{len(titles)} warning{'s' if len(titles) > 1 else ''} below: {'; '.join(titles)}."
+    found.sentences.append(many if titles else "No warning.")
+    return found
 
 
-def paired(first: dict[str, float], second: dict[str, float]) -> tuple[float, float, int] | None:
-    """(low, high, problems): 95 % interval over the problems that both have, of second minus first on the same one."""
-    common = sorted(set(first) & set(second))
-    if len(common) < 2:
-        return None
-    gaps = np.array([[second[p] - first[p]] for p in common])
-    low, high = confidence_interval(gaps)
-    return float(low[0]), float(high[0]), len(common)
-
-
-def _with_gap(change: _Change | None, subject: Subject, source: str) -> _Change | None:
-    """The change with the interval of its difference: over problems for one run, over the runs for a group."""
+def of_one(subject: Subject) -> Conclusion:
+    """The verdict on one run or one group."""
+    change = main_change(subject)
     if change is None:
-        return None
-    first, last = change.steps
-    if len(subject.runs) == 1:
-        shares = subject.runs[0].shares
-        found = paired(*(shares.get(step, {}).get(source, {}) for step in (first, last)))
-        if found:
-            change.gap, change.over = found[:2], f"the same {found[2]} problems"
-        return change
-    gaps = []
-    for run in subject.runs:
-        means = [list(run.shares.get(step, {}).get(source, {}).values()) for step in (first, last)]
-        if all(means):
-            gaps.append(Curve([0], [float(np.mean(means[1]) - np.mean(means[0]))]))
-    if len(gaps) == len(subject.runs):
-        difference = pool(gaps)
-        change.gap, change.over = (difference.low[0], difference.high[0]), f"{len(gaps)} runs"
-    return change
+        kind, headline = OPEN, "Not decided: there are no two validations to compare."
+    elif change.apart is False:
+        kind, headline = OPEN, f"No change that can be told from chance after {subject.last_step} steps."
+    elif change.after > change.before:
+        kind, headline = GOOD, f"The policy got better: {change.difference} on held-out problems."
+    elif change.after < change.before:
+        kind, headline = BAD, f"The policy got worse: {change.difference} on held-out problems."
+    else:
+        kind, headline = OPEN, "Nothing changed on held-out problems."
+    sentences = [_measure_sentence(change)] if change else []
+    return Conclusion(kind, headline, [*sentences, *_pass_sentence(subject), *_training_sentences(subject)])
 
 
-def _change(label: str, c: Curve | None) -> _Change | None:
-    if c is None or len(c) < 2:
-        return None
-    ends = ((c.low[0], c.high[0]), (c.low[-1], c.high[-1])) if c.low and c.high else None
-    share = min(c.values) >= 0 and max(c.values) <= 1
-    return _Change(label, (c.steps[0], c.steps[-1]), c.values[0], c.values[-1], ends, share)
-
-
-def _percent(value: float, ends: tuple[float, float] | None = None) -> str:
-    interval = f" [{100 * ends[0]:.1f}, {100 * ends[1]:.1f}]" if ends else ""
-    return f"{100 * value:.1f}{interval} %"
-
-
-def _main_measure(subject: Subject, only: str | None = None) -> _Change | None:
-    """The first data source's mean@n from the dumps, else verl's held-out reward, else None; of `only` if that is given."""
-    for source in subject.sources() if only is None else [only]:
-        name = subject.mean_metric(source)
-        change = _change(f"{name} on {source_label(subject.runs[0], source)}", subject.validation(source, name or ""))
-        change = _with_gap(change, subject, source)
-        if change is not None:
-            return change
-    for source in _held_out_sources(subject) if only is None else [only]:
-        change = _change(f"held-out reward on {source}", subject.held_out(source))
-        if change is not None:
-            return change
-    return None
-
-
-def _held_out_sources(subject: Subject) -> list[str]:
-    return sorted({s for run in subject.runs for s in run.held_out})
-
-
-def _common_source(subjects: Sequence[Subject]) -> str | None:
-    """The first data source by which all of them can be measured."""
-    ways = [
-        [s for s in subject.sources() if _main_measure(subject, s)]
-        or [s for s in _held_out_sources(subject) if _main_measure(subject, s)]
-        for subject in subjects
-    ]
-    return next((s for s in ways[0] if all(s in other for other in ways)), None)
-
-
-def _measure_sentence(change: _Change) -> str:
+def _measure_sentence(change: Change) -> str:
     text = (
         f"{change.label}: {change.shown(False)} at step {change.steps[0]}, "
         f"{change.shown(True)} at step {change.steps[1]} ({change.difference})."
@@ -148,173 +76,103 @@ def _measure_sentence(change: _Change) -> str:
     return text
 
 
-def _pass_sentence(subject: Subject) -> str | None:
+def _pass_sentence(subject: Subject) -> list[str]:
+    """Of the first data source with several k."""
     for source in subject.sources():
         ks = subject.ks(source)
-        if len(ks) < 2:
-            continue
-        many = _change("", subject.validation(source, f"pass@{ks[-1]}"))
+        many = change_of("", subject.validation(source, f"pass@{ks[-1]}")) if len(ks) > 1 else None
         if many is not None:
-            return (
-                f"pass@{ks[-1]}, what the model can find in {ks[-1]} tries: {_percent(many.before)} before, "
-                f"{_percent(many.after)} after ({many.difference})."
-            )
-    return None
+            values = f"{percent(many.before)} before, {percent(many.after)} after ({many.difference})"
+            return [f"pass@{ks[-1]}, what the model can find in {ks[-1]} tries: {values}."]
+    return []
 
 
 def _training_sentences(subject: Subject) -> list[str]:
     out = []
-    reward = subject.curve("critic/score/mean", "critic/rewards/mean")
+    reward, kl, entropy = (subject.curve(*quantity.names) for quantity in (REWARD, KL, ENTROPY))
     if reward is not None and len(reward) > 1:
         out.append(
             f"Training reward: {number(reward.values[0])} at the first step, {number(at_end(reward))} at the end."
         )
-    kl = subject.curve("frpo/kl_to_ref/k1", "actor/reward_kl_penalty", "actor/kl_loss")
-    go = at_end(subject.curve("frpo/kl_to_go/first_token/mean"))
     if kl is not None:
+        go = subject.at_end(KL_OF_AN_ANSWER)
         whole = f", {number(go)} nats over a whole answer" if go is not None else ""
         out.append(f"Distance from the reference at the end: {number(at_end(kl))} nats a token{whole}.")
-    entropy = subject.curve("actor/entropy", "actor/entropy_loss")
     if entropy is not None and len(entropy) > 1:
-        out.append(
-            f"Entropy: {number(entropy.values[0])} nats a token at the first step, {number(at_end(entropy))} at the end."
-        )
+        ends = f"{number(entropy.values[0])} nats a token at the first step, {number(at_end(entropy))} at the end"
+        out.append(f"Entropy: {ends}.")
     return out
 
 
-def _warned(warnings: Sequence[Warning]) -> str:
-    if not warnings:
-        return "No warning."
-    titles = list(dict.fromkeys(w.rule.title for w in warnings))
-    return f"{len(titles)} warning{'s' if len(titles) > 1 else ''} below: {'; '.join(titles)}."
-
-
-def of_one(subject: Subject, warnings: Sequence[Warning]) -> Verdict:
-    """The verdict on one run or one group."""
-    change = _main_measure(subject)
-    if change is None:
-        headline = "Not decided: there are no two validations to compare."
-        kind = OPEN
-    elif change.apart is False:
-        headline = f"No change that can be told from chance after {subject.last_step} steps."
-        kind = OPEN
-    elif change.after > change.before:
-        headline = f"The policy got better: {change.difference} on held-out problems."
-        kind = GOOD
-    elif change.after < change.before:
-        headline = f"The policy got worse: {change.difference} on held-out problems."
-        kind = BAD
+def of_several(subjects: Sequence[Subject]) -> Conclusion:
+    """Which subject is ahead on the held-out problems, and whether that can be told from chance."""
+    measured = {subject.name: change for subject in subjects if (change := main_change(subject)) is not None}
+    source = common_source([s for s in subjects if s.name in measured]) if len(measured) > 1 else None
+    if source is not None:
+        changes = ((s.name, main_change(s, source)) for s in subjects if s.name in measured)
+        measured = {name: change for name, change in changes if change is not None}
+    if len(measured) < 2:
+        found = Conclusion(OPEN, "Not decided: fewer than two of them have two validations.")
+    elif source is None:
+        each = [f"{name}: {c.label} {c.shown(True)}." for name, c in measured.items()]
+        found = Conclusion(OPEN, "Not comparable: they were validated on different data sets.", each)
     else:
-        headline, kind = "Nothing changed on held-out problems.", OPEN
-    sentences = [_measure_sentence(change)] if change else []
-    sentences += filter(None, [_pass_sentence(subject)])
-    sentences += _training_sentences(subject)
-    return Verdict(kind, headline, [*sentences, _warned(warnings)])
+        found = _ranked(subjects, measured, source)
+    lost = [subject.name for subject in subjects if subject.name not in measured]
+    if lost:
+        found.sentences.append(f"Without two validations: {', '.join(lost)}.")
+    found.header, found.rows = HEADER, [_row(subject, measured.get(subject.name), source) for subject in subjects]
+    return found
 
 
-def _overlap(
-    subjects: Sequence[Subject], ahead: str, behind: str, best: _Change, second: _Change, source: str
-) -> tuple[bool, str | None]:
-    """(whether two subjects cannot be told apart at their last validation, the sentence with the numbers)."""
-    runs = [next(s for s in subjects if s.name == name).runs for name in (behind, ahead)]
-    if all(len(members) == 1 for members in runs):
-        tables = [
-            members[0].shares.get(c.steps[1], {}).get(source, {})
-            for members, c in zip(runs, (second, best), strict=True)
-        ]
-        if all(tables) and not set(tables[0]) & set(tables[1]):
-            return True, "They have no held-out problem in common."
-        found = paired(*tables)
-        if found:
-            low, high, problems = found
-            text = (
-                f"Over the same {problems} problems {ahead} is from {100 * low:+.1f} to {100 * high:+.1f} points above."
-            )
-            return low <= 0, text
-    if best.ends and second.ends:
-        overlap = best.ends[1][0] <= second.ends[1][1]
-        return overlap, f"Their 95 % intervals {'overlap' if overlap else 'have nothing in common'}."
-    return True, "There is no interval to tell them apart by."
+def _ranked(subjects: Sequence[Subject], changes: dict[str, Change], source: str) -> Conclusion:
+    """The verdict on the first two by their last validation on a source."""
+    names = [name for _, name in sorted((c.after, name) for name, c in changes.items())[::-1]]
+    ahead, behind = (next(s for s in subjects if s.name == name) for name in names[:2])
+    best, second = changes[ahead.name], changes[behind.name]
+    overlap, why = last_gap(behind, ahead, (second, best), source)
+    times, price = _price(ahead, behind, best, second)
+    kind = OPEN
+    if best.after == second.after:
+        headline = f"{ahead.name} and {behind.name} are equal on the held-out problems."
+    elif overlap:
+        headline = f"{ahead.name} and {behind.name} cannot be told apart on the held-out problems."
+    elif times is not None and times > 1.1:
+        gap = f"{100 * (best.after - second.after):.1f} points" if best.share else number(best.after - second.after)
+        headline = f"{ahead.name} is ahead by {gap} at {times:.1f} times the KL."
+    else:
+        kind, headline = GOOD, f"{ahead.name} is ahead on the held-out problems."
+    values = f"{ahead.name} {best.shown(True)}; {behind.name} {second.shown(True)}"
+    sentences = [f"Last validation, {best.label}: {values}.", why, *price]
+    if len({c.steps[1] for c in changes.values()}) > 1:
+        sentences.append("Their last validations are at different steps: compare with care.")
+    return Conclusion(kind, headline, sentences)
 
 
-def _price(ahead: Subject, behind: Subject, best: _Change, second: _Change) -> tuple[float | None, list[str]]:
+def _price(ahead: Subject, behind: Subject, best: Change, second: Change) -> tuple[float | None, list[str]]:
     """How many times the KL of the second the first one took, and sentences: both KLs, and the objective of both."""
-    kls = [at_end(subject.curve("frpo/kl_to_go/first_token/mean")) for subject in (ahead, behind)]
-    if kls[0] is None or kls[1] is None:
+    first, other = (subject.at_end(KL_OF_AN_ANSWER) for subject in (ahead, behind))
+    if first is None or other is None:
         return None, []
-    text = [f"KL of an answer to the reference: {ahead.name} {number(kls[0])}, {behind.name} {number(kls[1])} nats."]
+    text = [f"KL of an answer to the reference: {ahead.name} {number(first)}, {behind.name} {number(other)} nats."]
     settings = [run.config for subject in (ahead, behind) for run in subject.runs if run.config]
     betas = {float(beta) for c in settings if (beta := c.get("algorithm.frpo.kl_coef"))}
     if len(betas) == 1:
         (beta,) = betas
-        first, other = (number(c.after - beta * kl) for c, kl in zip((best, second), kls, strict=True))
-        text.append(
-            f"What kl_coef={beta:g} weighs, held-out mean less {beta:g} times the KL: {ahead.name} {first}, "
-            f"{behind.name} {other}."
+        values = (
+            f"{ahead.name} {number(best.after - beta * first)}, {behind.name} {number(second.after - beta * other)}"
         )
-    return kls[0] / kls[1] if kls[1] > 1e-4 else None, text
+        text.append(f"What kl_coef={beta:g} weighs, held-out mean less {beta:g} times the KL: {values}.")
+    return first / other if other > 1e-4 else None, text
 
 
-def of_several(subjects: Sequence[Subject], warnings: Sequence[Warning]) -> Verdict:
-    """Which subject is ahead on the held-out problems, and whether that can be told from chance."""
-    changes = {subject.name: _main_measure(subject) for subject in subjects}
-    measured = [subject for subject in subjects if changes[subject.name] is not None]
-    sentences = []
-    source = _common_source(measured) if len(measured) > 1 else None
-    if source is not None:
-        changes |= {subject.name: _main_measure(subject, source) for subject in measured}
-    ranked = sorted((c.after, name) for name, c in changes.items() if c is not None)[::-1]
-    if len(ranked) < 2:
-        headline, kind = "Not decided: fewer than two of them have two validations.", OPEN
-    elif source is None:
-        headline, kind = "Not comparable: they were validated on different data sets.", OPEN
-        sentences += [f"{name}: {c.label} {c.shown(True)}." for name, c in changes.items() if c is not None]
-    else:
-        best, second = (changes[name] for _, name in ranked[:2])
-        overlap, why = _overlap(subjects, ranked[0][1], ranked[1][1], best, second, source)
-        if best.after == second.after:
-            headline, kind = f"{ranked[0][1]} and {ranked[1][1]} are equal on the held-out problems.", OPEN
-        elif overlap:
-            headline, kind = f"{ranked[0][1]} and {ranked[1][1]} cannot be told apart on the held-out problems.", OPEN
-        else:
-            headline, kind = f"{ranked[0][1]} is ahead on the held-out problems.", GOOD
-        sentences += [why] if why else []
-        found = [next(s for s in subjects if s.name == name) for _, name in ranked[:2]]
-        times, text = _price(*found, best, second)
-        if kind == GOOD and times is not None and times > 1.1:
-            gap = f"{100 * (best.after - second.after):.1f} points" if best.share else number(best.after - second.after)
-            headline, kind = f"{ranked[0][1]} is ahead by {gap} at {times:.1f} times the KL.", OPEN
-        sentences += text
-        sentences.insert(
-            0, f"Last validation, {best.label}: {ranked[0][1]} {best.shown(True)}; {ranked[1][1]} {second.shown(True)}."
-        )
-        if len({c.steps[1] for c in changes.values() if c}) > 1:
-            sentences.append("Their last validations are at different steps: compare with care.")
-    lost = [name for name, c in changes.items() if c is None]
-    if lost:
-        sentences.append(f"Without two validations: {', '.join(lost)}.")
-    header = [
-        "",
-        "runs",
-        "steps",
-        "held-out before",
-        "held-out after",
-        "pass@k after",
-        "KL, nats a token",
-        "entropy",
-        "length",
-    ]
-    rows = [_row(subject, changes[subject.name], source) for subject in subjects]
-    return Verdict(kind, headline, [*sentences, _warned(warnings)], header, rows)
-
-
-def _row(subject: Subject, change: _Change | None, common: str | None) -> list[str]:
+def _row(subject: Subject, change: Change | None, common: str | None) -> list[str]:
     passes = "–"
-    for source in [common] if common in subject.sources() else subject.sources()[:1]:
+    for source in [common] if common in subject.sources() and common else subject.sources()[:1]:
         ks = subject.ks(source)
         c = subject.validation(source, f"pass@{ks[-1]}") if ks else None
         if c is not None:
-            passes = f"pass@{ks[-1]} {_percent(c.values[-1], (c.low[-1], c.high[-1]) if c.low and c.high else None)}"
+            passes = f"pass@{ks[-1]} {percent(c.values[-1], c.ends(-1))}"
     return [
         subject.name,
         str(len(subject.runs)),
@@ -322,12 +180,5 @@ def _row(subject: Subject, change: _Change | None, common: str | None) -> list[s
         change.shown(False) if change else "–",
         change.shown(True) if change else "–",
         passes,
-        number(at_end(subject.curve("frpo/kl_to_ref/k1", "actor/reward_kl_penalty", "actor/kl_loss"))),
-        number(at_end(subject.curve("actor/entropy", "actor/entropy_loss"))),
-        number(at_end(subject.curve("response_length/mean"))),
+        *(number(subject.at_end(*quantity.names)) for quantity in (KL, ENTROPY, LENGTH)),
     ]
-
-
-def decide(subjects: Sequence[Subject], warnings: Sequence[Warning]) -> Verdict:
-    """The verdict on what the page shows."""
-    return of_one(subjects[0], warnings) if len(subjects) == 1 else of_several(subjects, warnings)

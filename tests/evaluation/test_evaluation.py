@@ -16,12 +16,12 @@ from frpo_verl.evaluation import (
     Record,
     Sources,
     bootstrap_pass_at_k,
+    bootstrap_score,
     confidence_interval,
     default_ks,
     maj_at_k,
     pass_at_k,
     read_records,
-    simulate_bootstrap,
     summarize,
 )
 from frpo_verl.evaluation.cli import main
@@ -90,20 +90,16 @@ def test_pass_at_k_refuses(n, c, k):
         pass_at_k(n, c, k)
 
 
-def test_simulated_bootstrap_draws_what_its_expectation_says():
+def test_the_with_replacement_score_is_what_draws_give():
     rng = random.Random(0)
     n = [16] * 40
     c = [rng.choice([0, 0, 1, 2, 8, 16]) for _ in n]
-    chances = [bootstrap_pass_at_k(a, b, 16) for a, b in zip(n, c, strict=True)]
-    mean, std = simulate_bootstrap(n, c, 16, draws=4000, seed=1)
-    spread = math.sqrt(sum(p * (1 - p) for p in chances)) / len(n)
-    assert mean == pytest.approx(np.mean(chances), abs=4 * spread / math.sqrt(4000))
-    assert std == pytest.approx(spread, rel=0.06)
-    assert (mean, std) == simulate_bootstrap(n, c, 16, draws=4000, seed=1)
-    # the shortcut (a Bernoulli draw a problem) against drawing the samples themselves
     draws = np.random.default_rng(2)
-    solved = [[(draws.integers(16, size=16) < b).any() for b in c] for _ in range(2000)]
-    assert mean == pytest.approx(np.mean(solved), abs=6 * spread / math.sqrt(2000))
+    scores = [np.mean([(draws.integers(16, size=16) < b).any() for b in c]) for _ in range(2000)]
+    mean, std = bootstrap_score(n, c, 16)
+    assert mean == pytest.approx(np.mean(scores), abs=5 * std / math.sqrt(2000))
+    assert std == pytest.approx(np.std(scores), rel=0.08)
+    assert bootstrap_score([4], [2], 1) == (0.5, 0.5) and bootstrap_score([4, 4], [0, 4], 3) == (0.5, 0.0)
 
 
 def test_maj_at_k_is_the_expected_majority_over_subsets():
@@ -177,14 +173,14 @@ def test_summary_by_hand():
     records = graded("a", [1, 0, 0, 0], ["1", "2", " 2", "3"], data_source="x")
     records += graded("b", [0, 0, 0, 0], ["", "2", "2", "2"], data_source="x")
     records += graded("c", [1, 1], data_source="y")
-    result = summarize(records, bootstrap=200, seed=5)
+    result = summarize(records, bootstrap=True, seed=5)
     assert list(result) == ["x", "y"]
     x = {name: m["value"] for name, m in result["x"]["metrics"].items()}
     assert list(x) == ["mean@4", "pass@1", "pass@2", "pass@4", "maj@1", "maj@2", "maj@4"]
     assert [x[k] for k in ("mean@4", "pass@1", "pass@2", "pass@4", "maj@4")] == [0.125, 0.125, 0.25, 0.5, 0.0]
     assert x["maj@1"] == pytest.approx(0.125)
     assert result["x"]["problems"] == 2 and result["x"]["samples"] == [4, 4] and result["x"]["notes"] == []
-    assert result["x"]["bootstrap"]["pass@4"]["expected"] == pytest.approx((1 - 0.75**4) / 2)
+    assert result["x"]["bootstrap"]["pass@4"]["mean"] == pytest.approx((1 - 0.75**4) / 2)
     y = result["y"]["metrics"]
     assert list(y) == ["mean@2", "pass@1", "pass@2"]  # no answers recorded: no majority
     assert y["pass@2"] == {"value": 1.0, "low": 1.0, "high": 1.0}
@@ -455,7 +451,7 @@ def test_a_folder_gives_a_report_a_step(tmp_path, capsys):
     assert "33.3 [" in text and "biased low" in text
     content = json.loads(out.read_text())
     assert [r["step"] for r in content["reports"]] == [0, 20, 100]
-    assert content["settings"]["k"] == [1, 2] and content["settings"]["bootstrap"] == 1000
+    assert content["settings"]["k"] == [1, 2] and content["settings"]["bootstrap"] is True
     result = content["reports"][0]["results"][UNKNOWN]
     assert result["metrics"]["pass@2"]["value"] == pytest.approx(2 / 3)
     assert set(result["bootstrap"]) == {"pass@1", "pass@2"}

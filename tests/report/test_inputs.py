@@ -7,7 +7,7 @@ import pytest
 from report_runs import write_dump, write_run
 
 from frpo_verl.report import collect, facts
-from frpo_verl.report.configuration import HIDDEN, differing, find_configuration, flatten, read_configuration
+from frpo_verl.report.configuration import HIDDEN, find_configuration, flatten, read_configuration
 from frpo_verl.report.environment import commit, describe, read_environment, write_environment
 from frpo_verl.report.subjects import alone
 from frpo_verl.report.tensorboard import event_files, read_events
@@ -35,9 +35,9 @@ def test_event_files_stand_in_for_the_metrics_file(tmp_path):
     }
     write_events(tmp_path / "run" / "tensorboard", rows)
     run = collect.load_run(tmp_path / "run")
-    assert run.series["reward"] == [(1, 0.25), (2, 0.5)] and run.series["entropy"] == [(1, 0.5)]
+    assert run.points("critic/score/mean") == [(1, 0.25), (2, 0.5)] and run.points("actor/entropy") == [(1, 0.5)]
     (tmp_path / "run" / "metrics.jsonl").write_text('{"step": 1, "data": {"critic/score/mean": 0.75}}\n')
-    assert collect.load_run(tmp_path / "run").series["reward"] == [(1, 0.75)]
+    assert collect.load_run(tmp_path / "run").points("critic/score/mean") == [(1, 0.75)]
 
 
 def test_event_files_are_found_where_verl_writes_them(tmp_path, monkeypatch):
@@ -49,7 +49,7 @@ def test_event_files_are_found_where_verl_writes_them(tmp_path, monkeypatch):
     config["trainer"] |= {"project_name": "runs/x", "experiment_name": "metrics"}
     place.write_text(json.dumps(config))
     write_events(tmp_path / "tensorboard_log" / "runs" / "x" / "metrics", {1: {"critic/score/mean": 0.25}})
-    assert collect.load_run(run).series["reward"] == [(1, 0.25)]
+    assert collect.load_run(run).points("critic/score/mean") == [(1, 0.25)]
 
 
 def test_an_event_file_that_is_cut_off_is_read_up_to_there(tmp_path):
@@ -140,8 +140,8 @@ def test_dumps_and_answers_are_found_where_the_configuration_says(tmp_path):
 
 def test_differences_leave_out_the_folders(tmp_path):
     runs = [write_run(tmp_path / f"run{seed}", "frpo", seed, steps=2) for seed in (1, 2)]
-    configs = [find_configuration(run)[0] for run in runs]
-    assert differing(configs) == {"data.seed": [1, 2]}
+    found = facts.gather(alone([collect.load_run(run) for run in runs]))
+    assert found.differences == [("Seed", [("1", False), ("2", True)])]
 
 
 @pytest.mark.parametrize(

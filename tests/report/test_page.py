@@ -7,7 +7,9 @@ import pytest
 from report_pages import SCRIPT, Page, hostile, page_of
 from report_runs import write_dump, write_run
 
-from frpo_verl.report import charts, cli, collect, write_report
+from frpo_verl.evaluation.figures import number
+from frpo_verl.report import cli, collect, write_report
+from frpo_verl.report.quantities import KL
 
 SECTIONS = [
     "What was run", "Verdict", "Warnings", "Reward and validation", "Distance from the reference", "Entropy",
@@ -68,11 +70,11 @@ def test_every_chart_has_a_name_and_its_numbers_as_a_table(html, run):
     hidden = [attrs for tag, attrs in page.tags if tag == "svg" and attrs.get("aria-hidden") == "true"]
     assert len(images) + len(hidden) == sum(tag == "svg" for tag, _ in page.tags)
     assert len(images) == html.count("<figure>") >= 20
-    kl = collect.load_run(run).series["kl_to_ref"]
+    kl = collect.load_run(run).points(*KL.names)
     name = next(a["aria-label"] for a in images if a["aria-label"].startswith("KL to the reference, nats"))
-    assert f"from {charts.number(kl[0][1])} at 1 to {charts.number(kl[-1][1])} at 40" in name
+    assert f"from {number(kl[0][1])} at 1 to {number(kl[-1][1])} at 40" in name
     rows = page.of("td")
-    assert charts.number(max(v for _, v in kl)) in rows and charts.number(min(v for _, v in kl)) in rows
+    assert number(max(v for _, v in kl)) in rows and number(min(v for _, v in kl)) in rows
 
 
 def test_tokens_are_shaded_by_their_log_ratio(tmp_path, run):
@@ -247,8 +249,13 @@ def test_where_the_files_go(out, files, monkeypatch, tmp_path):
     from pathlib import Path
 
     found = cli.targets(["RUN"], Path(out) if out else None)
-    assert [str(path) for path in found] == list(files)
-    assert [path.name for path in cli.targets(["R", "S"], None)] == ["report.html", "report.png", "report.json"]
+    assert [str(path) for path in (found.page, found.picture, found.figures)] == list(files)
+    several = cli.targets(["R", "S"], None)
+    assert [path.name for path in (several.page, several.picture, several.figures)] == [
+        "report.html",
+        "report.png",
+        "report.json",
+    ]
 
 
 def test_the_page_opens_in_a_browser_on_request(tmp_path, monkeypatch):

@@ -8,7 +8,9 @@ import pytest
 from small_runs import N_PROBLEMS, N_SAMPLES, line, make_run, write_dump
 
 from frpo_verl.evaluation import pass_at_k
-from frpo_verl.report import cli, collect, plot
+from frpo_verl.report import cli, collect, facts, plot
+from frpo_verl.report.quantities import ENTROPY, KL, REWARD
+from frpo_verl.report.subjects import alone, smooth
 
 
 def test_cut_off_line_and_resumed_steps(tmp_path):
@@ -28,9 +30,9 @@ def test_cut_off_line_and_resumed_steps(tmp_path):
     )
     (tmp_path / "metrics.old.jsonl").write_text(line(1, critic__score__mean=-5.0))
     run = collect.load_run(tmp_path)
-    assert run.series["reward"] == [(1, 0.1), (2, 0.2), (3, 0.35), (5, 0.5)]
-    assert run.series["entropy"] == [(1, 1.0), (2, 0.9), (3, 0.8), (4, 0.7)]
-    assert run.last_step == 5 and "text" not in str(run.series)
+    assert run.points(*REWARD.names) == [(1, 0.1), (2, 0.2), (3, 0.35), (5, 0.5)]
+    assert run.points(*ENTROPY.names) == [(1, 1.0), (2, 0.9), (3, 0.8), (4, 0.7)]
+    assert run.last_step == 5 and "text" not in str(run.steps)
 
 
 def test_a_run_that_was_started_over_is_not_mixed_with_the_one_before(tmp_path):
@@ -41,7 +43,7 @@ def test_a_run_that_was_started_over_is_not_mixed_with_the_one_before(tmp_path):
         (tmp_path / "validation").mkdir(exist_ok=True)
         write_dump(tmp_path / "validation" / f"{step}.jsonl", step, chance, 0)
     run = collect.load_run(tmp_path)
-    assert run.series["reward"] == [(step, 0.1) for step in range(1, 11)] and sorted(run.validations) == [0, 10]
+    assert run.points(*REWARD.names) == [(step, 0.1) for step in range(1, 11)] and sorted(run.validations) == [0, 10]
     assert run.last_step == 10 and run.notes == ["metrics.jsonl starts over: 100 steps of earlier starts are left out"]
 
 
@@ -55,14 +57,15 @@ def test_the_format_is_what_verls_file_logger_writes(tmp_path, monkeypatch):
     logger.finish()
     run = collect.load_run(tmp_path)
     assert run.held_out == {"a/b": [(0, 0.5)]}
-    assert run.series == {"reward": [(1, 0.5)], "kl_to_ref": [(1, 0.125)]}
-    assert run.keys["kl_to_ref"] == "actor/kl_loss"
+    found = facts.as_json(run)
+    assert found["series"] == {"reward": [[1, 0.5]], "kl_to_ref": [[1, 0.125]]}
+    assert found["metric_names"]["kl_to_ref"] == "actor/kl_loss"
 
 
 def test_table_before_and_after(tmp_path):
     run = collect.load_run(make_run(tmp_path / "mine"))
     assert run.name == "mine" and run.last_step == 40 and not run.notes
-    rows = {row["label"]: row for row in collect.table(run)}
+    rows = {row["label"]: row for row in facts.results(run)}
     for name, index in (("before", 0), ("after", -1)):
         step = (0, 40)[index]
         right = write_dump(tmp_path / "again.jsonl", step, (0.2, 0.6)[index])
@@ -70,7 +73,7 @@ def test_table_before_and_after(tmp_path):
             want = sum(pass_at_k(N_SAMPLES, c, k) for c in right.values()) / N_PROBLEMS
             assert rows[f"held-out pass@{k}"][name] == pytest.approx(want, abs=1e-12)
         assert rows["held-out reward"][name] == pytest.approx(rows["held-out pass@1"][name], abs=1e-12)
-    entropy = [value for _, value in run.series["entropy"]]
+    entropy = [value for _, value in run.points(*ENTROPY.names)]
     assert rows["entropy"]["before"] == entropy[0]
     assert rows["entropy"]["after"] == pytest.approx(sum(entropy[-5:]) / 5, abs=1e-12)
     assert rows["response length"] == {
@@ -79,7 +82,7 @@ def test_table_before_and_after(tmp_path):
         "before": 11.5,
         "after": 11.5,
     }
-    assert collect.source_label(run, "(unknown)") == "arithmetic"
+    assert run.label("(unknown)") == "arithmetic"
 
 
 def test_a_run_of_which_no_value_is_finite_is_said_to_be_that(tmp_path, capsys):
@@ -143,21 +146,21 @@ def test_several_runs_in_one_picture(tmp_path, capsys):
 
 def test_picture_shows_the_numbers(tmp_path):
     run = collect.load_run(make_run(tmp_path / "run", steps=8))
-    reward, passes, entropy, kl = plot.draw([run]).axes
-    assert list(reward.lines[0].get_ydata()) == [value for _, value in run.series["reward"]]
+    reward, passes, entropy, kl = plot.draw(alone([run])).axes
+    assert list(reward.lines[0].get_ydata()) == [value for _, value in run.points(*REWARD.names)]
     assert list(reward.lines[1].get_xdata()) == [0, 4, 8]
     metrics = run.validations[8]["(unknown)"]["metrics"]
     assert list(passes.lines[1].get_xdata()) == [1, 2, 4, 8]
     assert list(passes.lines[1].get_ydata()) == [metrics[f"pass@{k}"]["value"] for k in (1, 2, 4, 8)]
     assert list(entropy.lines[0].get_xdata()) == list(range(1, 9))
-    assert list(kl.lines[0].get_ydata()) == [value for _, value in run.series["kl_to_ref"]]
+    assert list(kl.lines[0].get_ydata()) == [value for _, value in run.points(*KL.names)]
 
 
 @pytest.mark.parametrize("data", [{"critic__score__mean": 0.5}, {"actor__entropy": 1.0}, {"actor__kl_loss": 0.1}])
 def test_a_panel_without_data_says_so(tmp_path, data):
     (tmp_path / "metrics.jsonl").write_text(line(1, **data))
     assert cli.main([str(tmp_path)]) == 0
-    figure = plot.draw([collect.load_run(tmp_path)])
+    figure = plot.draw(alone([collect.load_run(tmp_path)]))
     texts = [" ".join(text.get_text() for text in axis.texts) for axis in figure.axes]
     assert sum(bool(text) for text in texts) == 3 and "validation_data_dir" in texts[1]
 
@@ -167,26 +170,24 @@ def test_nothing_to_compare_yet(tmp_path, capsys):
     (tmp_path / "metrics.jsonl").write_text(
         line(0, **{"val-core__gsm8k__acc__mean@4": 0.125}) + line(1, critic__score__mean=0.5)
     )
-    assert [(row["before"], row["after"]) for row in collect.table(collect.load_run(tmp_path))] == [
+    assert [(row["before"], row["after"]) for row in facts.results(collect.load_run(tmp_path))] == [
         (0.125, None),
         (0.5, None),
     ]
     assert cli.main([str(tmp_path)]) == 0
     assert "0.125" in capsys.readouterr().out
-    assert collect.before_after([(1, 1.0), (2, 2.0), (3, 4.0)], last=5) == (1.0, 3.0)
-    assert collect.before_after([]) is None
+    assert facts.before_after([(1, 1.0), (2, 2.0), (3, 4.0)], last=5) == (1.0, 3.0)
+    assert facts.before_after([]) is None
 
 
 def test_smooth():
-    assert plot.smooth([1.0, 5.0, 2.0], 0) == [1.0, 5.0, 2.0]
-    assert plot.smooth([3.0] * 9, 2.0) == pytest.approx([3.0] * 9)
+    assert smooth([1.0, 5.0, 2.0], 0) == [1.0, 5.0, 2.0]
+    assert smooth([3.0] * 9, 2.0) == pytest.approx([3.0] * 9)
     w = math.exp(-0.5)  # neighbours one sigma away; the window reaches three of them
     w2, w3 = math.exp(-2.0), math.exp(-4.5)
-    got = plot.smooth([1.0, 0.0, 0.0, 0.0, 0.0], 1.0)
+    got = smooth([1.0, 0.0, 0.0, 0.0, 0.0], 1.0)
     assert got[0] == pytest.approx(1 / (1 + w + w2 + w3)) and got[4] == 0.0
-    assert plot.smooth([0.0, 1.0, 2.0, 3.0], 1.0)[::-1] == pytest.approx(
-        [3 - v for v in plot.smooth([0.0, 1.0, 2.0, 3.0], 1.0)]
-    )
+    assert smooth([0.0, 1.0, 2.0, 3.0], 1.0)[::-1] == pytest.approx([3 - v for v in smooth([0.0, 1.0, 2.0, 3.0], 1.0)])
 
 
 def test_errors_are_one_line(tmp_path, capsys):

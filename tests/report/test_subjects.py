@@ -35,7 +35,7 @@ def test_what_is_one_group(tmp_path):
     def named(*names):
         runs = []
         for name in names:
-            runs.append(collect.Run(name, tmp_path))
+            runs.append(collect.TrainingRun(name, tmp_path))
         return runs
 
     assert [s.name for s in group(named("a-seed1", "a-seed2", "b_3", "b_4", "7"), named=False)] == ["a", "b", "7"]

@@ -6,8 +6,9 @@ import random
 import pytest
 from report_runs import write_dump
 
-from frpo_verl.report.collect import TRUNCATED, add_truncation, load_run
-from frpo_verl.report.warnings import RULES, by_rule, find_warnings
+from frpo_verl.report.collect import add_truncation, load_run
+from frpo_verl.report.quantities import TRUNCATED
+from frpo_verl.report.rules import RULES, by_rule, find_breaches
 
 
 def write(folder, rows):
@@ -66,8 +67,8 @@ CASES = {
 @pytest.mark.parametrize("key", CASES)
 def test_a_rule_speaks_beyond_its_threshold_only(tmp_path, key):
     fine, wrong, number = CASES[key]
-    assert not find_warnings([load_run(write(tmp_path / "fine", fine))])
-    (warning,) = find_warnings([load_run(write(tmp_path / "wrong", wrong))])
+    assert not find_breaches([load_run(write(tmp_path / "fine", fine))])
+    (warning,) = find_breaches([load_run(write(tmp_path / "wrong", wrong))])
     assert warning.rule.key == key and warning.run == "wrong"
     if number is not None:
         assert warning.number == pytest.approx(number)
@@ -85,19 +86,19 @@ def test_all_rules_are_tried_and_say_what_to_do():
 
 def test_a_kl_that_falls_with_the_reward_is_no_drift(tmp_path):
     rows = course("frpo/kl_to_ref/k3", hill(0.1, 0.0), rising()[::-1])
-    assert not find_warnings([load_run(write(tmp_path / "run", rows))])
+    assert not find_breaches([load_run(write(tmp_path / "run", rows))])
 
 
 def test_a_resumed_log_says_nothing_about_the_first_step(tmp_path):
     rows = {step: {"frpo/kl_to_ref/k3": 0.05} for step in range(50, 60)}
-    assert not find_warnings([load_run(write(tmp_path / "run", rows))])
+    assert not find_breaches([load_run(write(tmp_path / "run", rows))])
 
 
 def test_a_metric_that_is_nan_now_and_then(tmp_path):
     rows = constant("actor/grad_norm", 1.0)
     rows[4]["actor/grad_norm"] = rows[7]["actor/grad_norm"] = None
     rows[5]["training/rollout_probs_diff_mean"] = None  # verl's own way to say that there is nothing to measure
-    (warning,) = find_warnings([load_run(write(tmp_path / "run", rows))])
+    (warning,) = find_breaches([load_run(write(tmp_path / "run", rows))])
     assert warning.number == 2 and "actor/grad_norm" in warning.where
 
 
@@ -113,13 +114,13 @@ def test_pass_at_1_up_and_pass_at_k_down(tmp_path, last, key):
         chance = last[0] and 1.0 if (i // 8) % 2 else last[1]
         row["acc"] = row["score"] = float(rng.random() < chance)
     (folder / "validation" / "9.jsonl").write_text("\n".join(map(json.dumps, lines)) + "\n")
-    found = [w.rule.key for w in find_warnings([load_run(folder)])]
+    found = [w.rule.key for w in find_breaches([load_run(folder)])]
     assert found == ([key] if key else [])
 
 
 def test_warnings_of_several_runs_stand_under_their_rule(tmp_path):
     runs = [load_run(write(tmp_path / name, constant("response_length/clip_ratio", 0.9))) for name in "ab"]
-    ((rule, found),) = by_rule(find_warnings(runs)).items()
+    ((rule, found),) = by_rule(find_breaches(runs)).items()
     assert rule.key == "truncation" and [w.run for w in found] == ["a", "b"]
 
 

@@ -8,8 +8,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from .collect import TRUNCATED, Run, curve, dump_sources, is_finite, pass_ks, source_label, validation_metric
-from .subjects import last_count
+from .collect import TrainingRun, is_finite
+from .quantities import ENTROPY, REWARD, TRUNCATED
+from .subjects import at_end, last_count, of_points
 
 #: a number, and words that say where it was found
 Finding = tuple[float, str]
@@ -25,13 +26,13 @@ class Rule:
     threshold: str
     meaning: str
     cure: str
-    measure: Callable[[Run], Finding | None]
+    measure: Callable[[TrainingRun], Finding | None]
     wrong: Callable[[float], bool]
 
 
 @dataclass(frozen=True)
-class Warning:
-    """A rule that a run breaks."""
+class Breach:
+    """A rule that a run breaks: a warning."""
 
     rule: Rule
     run: str
@@ -39,35 +40,34 @@ class Warning:
     where: str
 
 
-def _end(run: Run, *names: str) -> Finding | None:
+def _end(run: TrainingRun, *names: str) -> Finding | None:
     """Mean of a metric over the last steps."""
-    for name in names:
-        points = curve(run.steps, name)
-        if points:
-            n = last_count(len(points))
-            shown = "response_length/clip_ratio" if name == TRUNCATED else name
-            return float(np.mean([v for _, v in points[-n:]])), f"{shown}, mean of the last {n} steps"
-    return None
+    name = run.logged(*names)
+    c = of_points(run.points(*names))
+    end = at_end(c)
+    if name is None or end is None:
+        return None
+    shown = "response_length/clip_ratio" if name == TRUNCATED else name
+    return end, f"{shown}, mean of the last {last_count(len(c))} steps"
 
 
-def _kl_at_start(run: Run) -> Finding | None:
+def _kl_at_start(run: TrainingRun) -> Finding | None:
     for name in ("frpo/kl_to_ref/k3", "frpo/kl_to_ref/k1"):
-        points = curve(run.steps, name)
+        points = run.points(name)
         if points and points[0][0] <= 1:
             return points[0][1], f"{name} at step {points[0][0]}"
     return None
 
 
-def _not_finite(run: Run) -> Finding | None:
-    dropped = sum(v for _, v in curve(run.steps, "frpo/nonfinite_rows"))
+def _not_finite(run: TrainingRun) -> Finding | None:
+    dropped = sum(value for _, value in run.points("frpo/nonfinite_rows"))
     if dropped:
         return dropped, "frpo/nonfinite_rows, sum over the steps"
     bad: dict[str, int] = {}
-    for data in run.steps.values():
-        for name, value in data.items():
-            # verl itself writes nan for these where there is nothing to measure
-            if not is_finite(value) and not name.startswith(("training/rollout_", "response_length_non_aborted/")):
-                bad[name] = bad.get(name, 0) + 1
+    for name, value in (pair for data in run.steps.values() for pair in data.items()):
+        # verl itself writes nan for these where there is nothing to measure
+        if not is_finite(value) and not name.startswith(("training/rollout_", "response_length_non_aborted/")):
+            bad[name] = bad.get(name, 0) + 1
     if not bad:
         return (0.0, "all numbers that were logged") if run.steps else None
     worst = max(bad, key=lambda name: bad[name])
@@ -75,29 +75,25 @@ def _not_finite(run: Run) -> Finding | None:
     return float(bad[worst]), f"steps at which {worst} is nan or inf{others}"
 
 
-def _mismatch(run: Run) -> Finding | None:
-    for name in ("rollout_corr/k3_kl", "training/rollout_probs_diff_mean"):
-        found = _end(run, name)
-        if found is not None:
-            return abs(found[0]), found[1]
-    return None
+def _mismatch(run: TrainingRun) -> Finding | None:
+    found = _end(run, "rollout_corr/k3_kl", "training/rollout_probs_diff_mean")
+    return (abs(found[0]), found[1]) if found else None
 
 
-def _verifier(run: Run) -> Finding | None:
-    worst: Finding | None = None
-    names = {n for data in run.steps.values() for n in data if "/verify_" in n and "/mean@" in n}
-    for source in sorted({n.split("/verify_")[0] for n in names}):
-        parts = [curve(run.steps, n) for n in names if n.startswith(f"{source}/verify_")]
-        value = sum(points[-1][1] for points in parts if points)
-        if worst is None or value > worst[0]:
-            worst = value, f"verify_timeout + verify_error of {source.split('/', 1)[-1]}, last validation"
-    return worst
+def _verifier(run: TrainingRun) -> Finding | None:
+    last: dict[str, float] = {}  # source -> share of its answers at the last validation
+    for name in sorted({n for data in run.steps.values() for n in data if "/verify_" in n and "/mean@" in n}):
+        source = name.split("/verify_")[0]
+        last[source] = last.get(source, 0.0) + (run.points(name) or [(0, 0.0)])[-1][1]
+    if not last:
+        return None
+    worst = max(last, key=lambda source: last[source])
+    return last[worst], f"verify_timeout + verify_error of {worst.split('/', 1)[-1]}, last validation"
 
 
-def _drift(run: Run) -> Finding | None:
+def _drift(run: TrainingRun) -> Finding | None:
     """KL of the last fifth over the largest KL of an earlier fifth, where the reward has risen since that fifth."""
-    kl = curve(run.steps, "frpo/kl_to_ref/k3") or curve(run.steps, "frpo/kl_to_ref/k1")
-    reward = run.series.get("reward", [])
+    kl, reward = run.points("frpo/kl_to_ref/k3", "frpo/kl_to_ref/k1"), run.points(*REWARD.names)
     if len(kl) < 20 or len(reward) < 20:
         return None
     fifths = [float(np.mean(part)) for part in np.array_split([v for _, v in kl], 5)]
@@ -106,38 +102,34 @@ def _drift(run: Run) -> Finding | None:
     if top == 4 or fifths[top] < 1e-4:
         return 1.0, "KL of the last fifth of the steps over its highest fifth"
     noise = math.hypot(*(float(r.std()) / math.sqrt(len(r)) for r in (rewards[top], rewards[4])))
-    if rewards[4].mean() <= rewards[top].mean() + 2 * noise:
-        return 1.0, "KL falls, and the reward with it"
     rise = float(rewards[4].mean() - rewards[top].mean())
-    return fifths[4] / fifths[
-        top
-    ], f"KL of the last fifth of the steps over its highest fifth; reward {rise:+.3f} since"
+    if rise <= 2 * noise:
+        return 1.0, "KL falls, and the reward with it"
+    where = f"KL of the last fifth of the steps over its highest fifth; reward {rise:+.3f} since"
+    return fifths[4] / fifths[top], where
 
 
-def _entropy(run: Run) -> Finding | None:
-    points = run.series.get("entropy", [])
-    if len(points) < 10 or points[0][1] <= 0:
+def _entropy(run: TrainingRun) -> Finding | None:
+    c = of_points(run.points(*ENTROPY.names))
+    end = at_end(c)
+    if end is None or len(c) < 10 or c.values[0] <= 0:
         return None
-    n = last_count(len(points))
-    end = float(np.mean([v for _, v in points[-n:]]))
-    return end / points[0][1], f"entropy of the last {n} steps over that of the first: {end:.3g} of {points[0][1]:.3g}"
+    where = f"entropy of the last {last_count(len(c))} steps over that of the first: {end:.3g} of {c.values[0]:.3g}"
+    return end / c.values[0], where
 
 
-def _diversity(run: Run) -> Finding | None:
+def _diversity(run: TrainingRun) -> Finding | None:
     """The fall of pass@k where pass@1 rises, both in points of a hundred; the lowest over the data sources."""
     worst: Finding | None = None
-    for source in dump_sources(run):
-        ks = pass_ks(run, source)
-        if len(ks) < 2:
+    for source in run.sources():
+        ks = run.ks(source)
+        one, many = run.validation(source, "pass@1"), run.validation(source, f"pass@{ks[-1]}" if ks else "")
+        if len(ks) < 2 or len(one) < 2:
             continue
-        one, many = validation_metric(run, source, "pass@1"), validation_metric(run, source, f"pass@{ks[-1]}")
-        if len(one) < 2:
-            continue
-        rise, fall = 100 * (one[-1][1] - one[0][1]), 100 * (many[-1][1] - many[0][1])
-        label = source_label(run, source)
+        rise, fall = (100 * (found[-1][1]["value"] - found[0][1]["value"]) for found in (one, many))
         number = fall if rise >= 1 else max(fall, 0.0)
         if worst is None or number < worst[0]:
-            worst = number, f"pass@{ks[-1]} of {label}, in points, while pass@1 changed by {rise:+.1f}"
+            worst = number, f"pass@{ks[-1]} of {run.label(source)}, in points, while pass@1 changed by {rise:+.1f}"
     return worst
 
 
@@ -245,20 +237,20 @@ RULES = (
 )
 
 
-def find_warnings(runs: Sequence[Run]) -> list[Warning]:
+def find_breaches(runs: Sequence[TrainingRun]) -> list[Breach]:
     """The rules that the runs break, in the order of RULES, then of the runs."""
     found = []
     for rule in RULES:
         for run in runs:
             finding = rule.measure(run)
             if finding is not None and rule.wrong(finding[0]):
-                found.append(Warning(rule, run.name, *finding))
+                found.append(Breach(rule, run.name, *finding))
     return found
 
 
-def by_rule(warnings: Sequence[Warning]) -> dict[Rule, list[Warning]]:
-    """The warnings of each rule that has any."""
-    groups: dict[Rule, list[Warning]] = {}
-    for warning in warnings:
-        groups.setdefault(warning.rule, []).append(warning)
+def by_rule(breaches: Sequence[Breach]) -> dict[Rule, list[Breach]]:
+    """The breaches of each rule that has any."""
+    groups: dict[Rule, list[Breach]] = {}
+    for breach in breaches:
+        groups.setdefault(breach.rule, []).append(breach)
     return groups
