@@ -17,9 +17,9 @@ ID_FIELDS = ("unique_id", "id", "ID", "problem_id", "question_id", "uuid", "idx"
 SUBJECT_FIELDS = ("subject", "type", "subfield", "source")
 LEVEL_FIELDS = ("level", "difficulty")
 _CHOICE = re.compile(r"\(?[A-Z]\)?|\\text(?:bf|rm)?\{\s*\(?[A-Z]\)?\s*\}")
-#: what data sets write where there is no answer, in any case and with a full stop
+#: words for "there is no answer", in any case and with a full stop
 NO_ANSWER = re.compile(
-    r"(?:nan|n/a|none|null|unknown|proof|no answer|not[ _-]?found|see (?:the )?solution|[-–—?.…*_\s]*)\.?", re.I
+    r"(?:nan|n/a|none|null|unknown|proof|no answer|not[ _-]?found|see (?:the )?solution|[-–—_]+)\.?", re.I
 )
 #: instructions that published files put around their problems: DAPO's, and those of verl's own scripts
 WRAPPINGS = (
@@ -92,13 +92,16 @@ def boxed_answer(solution: str) -> str | None:
 
 
 def clean_answer(answer: Any) -> str | None:
-    """The answer as text, or None where it is empty or one of the words data sets use for "there is none"."""
+    """The answer as text, or None where it holds nothing or one of the words data sets use for "there is none"."""
+    from ..rewards.phrase import holds_nothing
+
     answer = text(answer)
     if answer is None:
         return None
     answer = strip_math_delimiters(answer)
     word = re.fullmatch(r"\\(?:text|textbf|mathrm|boxed)\{([^{}]*)\}", answer)
-    return None if NO_ANSWER.fullmatch(word[1] if word else answer) else answer
+    content = word[1].strip() if word else answer
+    return None if holds_nothing(content) or NO_ANSWER.fullmatch(content) else answer
 
 
 def read(name: str, value: Any, reader: Callable[[Any], Any] = text) -> Any:

@@ -57,7 +57,7 @@ def test_several_boxes_side_by_side_are_one_answer(solution, expected):
     "value,expected",
     [
         ("$5$", "5"), ("$$5$$", "5"), (r"\(5\)", "5"), (r"\[5\]", "5"), ("$1$ & $2$", "$1$ & $2$"),
-        (r"\(a\) or \(b\)", r"\(a\) or \(b\)"), ("$", "$"), ("", None), ("$$", None), ("  ", None),
+        (r"\(a\) or \(b\)", r"\(a\) or \(b\)"), ("$", None), ("", None), ("$$", None), ("  ", None),
         ("NaN", None),
         (float("nan"), None), ("proof", None), (None, None), ([], None), (["$1$", "2"], "1, 2"), (27.0, "27"),
         (0.5, "0.5"), (0, "0"), (-3, "-3"), (1e300, str(int(1e300))), (float("inf"), "inf"),
@@ -138,7 +138,7 @@ def test_what_only_describes_a_row_stops_nothing():
 @pytest.mark.parametrize(
     "answer",
     ["not_found", "Not-Found", "unknown", "Unknown.", "None", "null", "?", "??", "...", "see solution",
-     "See the solution.", "N/A", "no answer", r"$?$", r"\text{None}", r"\boxed{?}", r"see above: \boxed{}"],
+     "See the solution.", "N/A", "no answer", r"$?$", r"\text{None}", r"\boxed{?}", "your answer", r"\boxed{answer}", "$Answer", r"see above: \boxed{}"],
 )  # fmt: skip
 def test_words_for_no_answer_are_no_ground_truth(answer):
     assert examples.parse_row({"problem": "p", "answer": answer}).answer is None
