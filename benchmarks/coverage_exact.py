@@ -1,6 +1,6 @@
 """Coverage without sampling: where each method's expected gradient ends, and what it keeps there, at equal pass@1.
 
-    python benchmarks/coverage_exact.py                  # a minute; a table of docs/results/coverage.md
+    python benchmarks/coverage_exact.py                  # half a minute; a table of docs/results/coverage.md
 
 The task is that of coverage.py as an automaton: the first token chooses a way, each further token of 17 is right or spoils
 the answer, with the shares and the success of the quickstart's model at its start; the accepted way is hidden. A right
@@ -58,19 +58,18 @@ def settled(beta: float, method: str, by_std: bool) -> tuple[np.ndarray, float]:
 def main() -> None:
     betas = np.geomspace(0.01, 3, 60)
     print(
-        "| advantages | pass@1 | method | beta | pass@16 | KL | right in way A / B / C |\n|---|---|---|---|---|---|---|"
+        "| advantages | method | pass@1 | beta | pass@16 | KL | right in way A / B / C |\n|---|---|---|---|---|---|---|"
     )
     for by_std in (False, True):
-        for at in (0.2, 0.3, 0.35, 0.4):
-            for method in METHODS:
-                rows = [settled(beta, method, by_std) for beta in betas]
-                ones = np.array([pass_at(c[None], SHARES, 1) for c, _ in rows])
-                many = [pass_at(c[None], SHARES, 16) for c, _ in rows]
-                beta, p16, kl = (
-                    float(np.interp(-at, -ones, values)) for values in (betas, many, [kl for _, kl in rows])
+        for method in METHODS:
+            chances, kls = zip(*(settled(beta, method, by_std) for beta in betas), strict=True)
+            one, many = ([pass_at(c[None], SHARES, k) for c in chances] for k in (1, 16))
+            for at in (0.2, 0.3, 0.35, 0.4):
+                beta, p16, kl, *ways = (
+                    float(np.interp(-at, -np.array(one), values))
+                    for values in (betas, many, kls, *np.transpose(chances))
                 )
-                ways = [np.interp(-at, -ones, [c[w] for c, _ in rows]) for w in range(3)]
-                print(f"| {'std' if by_std else 'mean'} | {at:g} | {method} | {beta:.3f} | {p16:.3f} | {kl:.2f} | "
+                print(f"| {'std' if by_std else 'mean'} | {method} | {at:g} | {beta:.3f} | {p16:.3f} | {kl:.2f} | "
                       f"{' / '.join(f'{w:.2f}' for w in ways)} |", flush=True)  # fmt: skip
 
 
