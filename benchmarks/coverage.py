@@ -125,6 +125,12 @@ class Coverage(study.Study):
 # ------------------------------------------------------------------------------------------------------ reporting
 
 
+def brief(result: dict) -> dict:
+    """A run as it is published: four digits, every tenth step of its curve."""
+    curve = [{"step": i + 1, **row} for i, row in enumerate(result["curve"]) if i % 10 in (0, 9)]
+    return json.loads(json.dumps({**result, "curve": curve}), parse_float=lambda x: float(f"{float(x):.4g}"))
+
+
 def optimum(start: np.ndarray, beta: float) -> dict:
     """The figures of the policy that maximises pass@1 - beta KL."""
     chances = coverage.optimum(start, coverage.SHARES, beta)
@@ -132,10 +138,10 @@ def optimum(start: np.ndarray, beta: float) -> dict:
     return {**passes, "kl": coverage.divergence(chances, start)}
 
 
-def best_at_kl(start: np.ndarray, k: int = 16) -> list[tuple[float, float]]:
-    """(KL, best pass@k at that KL)."""
-    rows = [coverage.best_at_kl(start, coverage.SHARES, k, price) for price in np.geomspace(0.02, 60, 25)]
-    return [(coverage.divergence(p, start), coverage.pass_at(p, coverage.SHARES, k)) for p in rows]
+def best_at_kl(start: np.ndarray, k: int = 16) -> tuple[list[float], list[float]]:
+    """KL, rising, and the best pass@k at each."""
+    rows = [coverage.best_at_kl(start, coverage.SHARES, k, price) for price in np.geomspace(60, 0.01, 25)]
+    return [coverage.divergence(p, start) for p in rows], [coverage.pass_at(p, coverage.SHARES, k) for p in rows]
 
 
 def grouped(results: list[dict]) -> dict[tuple, list[dict]]:
@@ -153,22 +159,24 @@ def shown(values: list[float]) -> str:
 
 def table(results: list[dict], start: dict) -> str:
     columns = ("pass@1", "pass@16", "kl", "entropy")
-    text = ["| unsolvable | normalised | beta | method | seeds | pass@1 | pass@16 | KL | entropy | shares A / B / C | J |",
-            "|---|---|---|---|---|---|---|---|---|---|---|"]  # fmt: skip
+    text = ["| unsolvable | advantages | beta | method | seeds | pass@1 | pass@16 | KL | entropy | best pass@16 at this KL | "
+            "shares A / B / C | J |", "|---|---|---|---|---|---|---|---|---|---|---|---|"]  # fmt: skip
     rows = [("*at the start*", start)]
     chances = np.array(start["chances"])
+    bounds = best_at_kl(chances)
     rows += [(f"*optimum at beta {beta:g}*", optimum(chances, beta)) for beta in sorted(BETAS)]
     for name, figures in rows:
         cells = " | ".join(f"{figures[c]:.3f}" if c in figures else "" for c in columns)
         shares = " / ".join(f"{x:.2f}" for x in figures.get("shares", []))
-        text.append(f"| | | | {name} | | {cells} | {shares} | |")
+        text.append(f"| | | | {name} | | {cells} | {np.interp(figures['kl'], *bounds):.3f} | {shares} | |")
     for (unsolvable, by_std, beta, method), runs in grouped(results).items():
         ends = [r["end"] for r in runs]
         objective = shown([e["pass@1"] - beta * e["kl"] for e in ends]) if beta else ""
         shares = " / ".join(f"{x:.2f}" for x in np.mean([e["shares"] for e in ends], 0))
         text.append(
             f"| {unsolvable or ''} | {'std' if by_std else 'mean'} | {f'{beta:g}' if beta else ''} | {method} | {len(runs)} | "
-            f"{' | '.join(shown([e[c] for e in ends]) for c in columns)} | {shares} | {objective} |"
+            f"{' | '.join(shown([e[c] for e in ends]) for c in columns)} | "
+            f"{np.interp(statistics.mean(e['kl'] for e in ends), *bounds):.3f} | {shares} | {objective} |"
         )
     return "\n".join(text) + "\n"
 
@@ -192,7 +200,7 @@ def read_off(results: list[dict], by_std: bool) -> dict[float, dict[str, dict[in
 
 def comparison(results: list[dict]) -> str:
     """Figures at equal pass@1, and their difference from the k3 loss seed by seed."""
-    text = ["| normalised | at pass@1 | method | seeds | pass@16 | KL | entropy | pass@16 less the k3 loss's | KL less its |",
+    text = ["| advantages | at pass@1 | method | seeds | pass@16 | KL | entropy | pass@16 less the k3 loss's | KL less its |",
             "|---|---|---|---|---|---|---|---|---|"]  # fmt: skip
     for by_std in (False, True):
         for at, methods in read_off(results, by_std).items():
@@ -236,7 +244,7 @@ def pictures(results: list[dict], start: dict, folder: Path) -> None:
 
     chances = np.array(start["chances"])
     path = [optimum(chances, beta) for beta in np.geomspace(0.02, 3, 40)]
-    kl, best = zip(*best_at_kl(chances), strict=True)
+    kl, best = best_at_kl(chances)
     for by_std in (False, True):
         mine = [r for r in results if r["by_std"] == by_std and not r["unsolvable"]]
         if not mine:
@@ -304,6 +312,9 @@ def main() -> None:
     results = [
         json.loads((folder / f"{c.key}.json").read_text()) for c in cells() if (folder / f"{c.key}.json").exists()
     ]
+    write_atomically(
+        args.out / "coverage.json", json.dumps({"start": start, "runs": [brief(r) for r in results]}) + "\n"
+    )
     text = table(results, start) + "\n" + comparison(results)
     write_atomically(args.out / "coverage_tables.md", text)
     pictures(results, start, args.out)
