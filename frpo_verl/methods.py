@@ -67,6 +67,7 @@ NEEDS = {
     ),
     "groups": Need("several answers to a prompt, all of them in one batch"),
     "centred": Need("rewards less a mean: several answers to a prompt wherever the estimator compares them"),
+    "one_row": Need("answers of one row: a session of several stops the run, a worker sees one of them"),
     "one_value": Need("one advantage for each response, the same on all its tokens"),
     "v1": Need("verl's V1 trainer"),
     "recorded": Need(
@@ -315,7 +316,7 @@ def _rows() -> Iterator[Method]:
         test="core/test_f_grpo.py::test_f_hal_ends_and_mixture",
         adapter="frpo_verl.verl_plugin.estimators:f_hal",
         section=FHalSettings,
-        needs=frozenset({"groups", "v1", "recorded"}),
+        needs=frozenset({"groups", "v1", "recorded", "one_row"}),
         obeys=_NORM,
         with_loss="f_grpo",
     )
@@ -339,7 +340,7 @@ def _rows() -> Iterator[Method]:
         recipe=("method=f_grpo",),
         test="core/test_f_grpo.py::test_loss_and_gradient_against_the_equation",
         section=FGrpoSettings,
-        needs=frozenset({"reference", "old", "centred", "one_value"}),
+        needs=frozenset({"reference", "old", "centred", "one_row", "one_value"}),
     )
     yield Method(
         "frpo",

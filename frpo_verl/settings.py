@@ -235,7 +235,7 @@ class RpgSettings(Section):
     @property
     def needs(self) -> frozenset[str]:
         found = {"reference"} if self.reference == "ref" else set()
-        return frozenset(found | ({"one_value"} if self.level == "sequence" else set()))
+        return frozenset(found | ({"one_row", "one_value"} if self.level == "sequence" else set()))
 
 
 @dataclass(frozen=True)
@@ -300,7 +300,7 @@ class FrpoLossSettings(Section):
 
     @property
     def needs(self) -> frozenset[str]:
-        return frozenset({"reference"}) if self.kl_coef > 0 else frozenset()
+        return frozenset({"one_row", "reference"}) if self.kl_coef > 0 else frozenset()
 
     def keywords(self) -> dict[str, Any]:
         """The divergence as the row itself, its order included."""

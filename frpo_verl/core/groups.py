@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-from bisect import bisect_right
-from collections.abc import Iterator
 from typing import Any
 
 import torch
 
-from frpo_verl.core.tokens import chunk_elements, dense_ids, keep
+from frpo_verl.core.tokens import dense_ids, keep
 
-__all__ = ["group_advantages", "group_chunks", "independent_units", "position_baseline"]
+__all__ = ["group_advantages", "position_baseline"]
 
 
 @torch.no_grad()
@@ -50,68 +48,29 @@ def group_advantages(
     return centered.to(torch.float64 if scores.dtype == torch.float64 else torch.float32)
 
 
-def independent_units(group: torch.Tensor, session_ids: Any = None) -> torch.Tensor:
-    """What a baseline leaves out together: the row alone, or all rows of its session within the group.
-
-    Args:
-        group: (B,) dense group ids.
-        session_ids: (B,) ids of any kind or None; rows that share one are outputs of one conversation.
-
-    Returns:
-        (B,) int64 ids.
-    """
-    rows = group.shape[0]
-    if session_ids is None:
-        return torch.arange(rows, device=group.device)
-    return group * rows + dense_ids(session_ids, rows, "session_ids").to(group.device)
-
-
-def group_chunks(group: torch.Tensor, columns: int) -> Iterator[torch.Tensor]:
-    """Row indices of whole groups, as many as make a chunk, at least one.
-
-    Args:
-        group: (B,) dense group ids.
-        columns: width of the tensor that is worked through.
-    """
-    order = torch.argsort(group, stable=True)
-    ends = torch.bincount(group).cumsum(0).tolist()  # of the groups, in that order
-    budget = max(1, chunk_elements(group.device) // max(1, columns))
-    start = 0
-    while start < len(order):
-        stop = ends[max(bisect_right(ends, start), bisect_right(ends, start + budget) - 1)]
-        yield order[start:stop]
-        start = stop
-
-
 @torch.no_grad()
 def position_baseline(
-    reg: torch.Tensor,
-    valid: torch.Tensor,
-    group: torch.Tensor,
-    unit: torch.Tensor | None = None,
-    *,
-    whole: bool = False,
+    reg: torch.Tensor, valid: torch.Tensor, group: torch.Tensor, *, whole: bool = False
 ) -> torch.Tensor:
     """Mean over the group's other responses at the same position, 0 where none of them reaches it.
 
-        b_{i,p} = mean { reg_{k,p} : k in the group of i, k not in the unit of i, T_k >= p }
+        b_{i,p} = mean { reg_{k,p} : k in the group of i, k != i, T_k >= p }
         whole:    the same without T_k >= p, reg_{k,p} = mean over t of reg_{k,t} behind the end of k
 
-    Position p counts response tokens. The baseline depends on other, independent responses only, so subtracting it
-    does not change the expected gradient; one that contains the response's own value, or its own length, would bias it.
+    Position p counts response tokens, through all rows of a session. The baseline depends on other, independent
+    responses only, so subtracting it does not change the expected gradient; one that contains the response's own value,
+    or its own length, would bias it.
 
     Args:
         reg: (R, T) floating, 0 off `valid`; whole groups.
         valid: (R, T) bool, True on response tokens.
         group: (R,) integers, equal for the responses of one prompt.
-        unit: (R,) from `independent_units`; by default each row is alone.
         whole: for a reg of the whole response (placement `sequence`), which a response has at every position. Then reward
             and KL are centred over the same responses, and no answer of another policy needs a weight.
 
     Returns:
         (R, T) of the dtype of reg, 0 off `valid`.
     """
-    unit = independent_units(group) if unit is None else unit
     position = (valid.cumsum(-1) - 1).clamp(min=0)
     packed = torch.zeros_like(reg).scatter_add_(1, position, reg)  # masked entries add 0
     present = torch.zeros_like(reg).scatter_add_(1, position, valid.to(reg.dtype))
@@ -120,10 +79,11 @@ def position_baseline(
         packed = torch.where(present > 0, packed, reg.sum(-1, keepdim=True) / length.clamp(min=1))
         present = (length > 0).to(reg.dtype).expand_as(present)
 
-    def sum_over(ids: torch.Tensor, x: torch.Tensor) -> torch.Tensor:
-        ids = torch.unique(ids, return_inverse=True)[1]
-        return x.new_zeros(int(ids.max()) + 1, x.shape[1]).index_add_(0, ids, x)[ids]
+    group = torch.unique(group, return_inverse=True)[1]
 
-    count = sum_over(group, present) - sum_over(unit, present)
-    mean = (sum_over(group, packed) - sum_over(unit, packed)) / count.clamp(min=1)
+    def of_others(x: torch.Tensor) -> torch.Tensor:
+        return x.new_zeros(len(x), x.shape[1]).index_add_(0, group, x)[group] - x
+
+    count = of_others(present)
+    mean = of_others(packed) / count.clamp(min=1)
     return keep(keep(mean, count).gather(1, position), valid)

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable
 from typing import Any
 
+from .. import methods
 from . import metrics, run
-from .batch import current_batch, open_batch, open_source
+from .batch import Batch, current_batch, open_batch, open_source
 from .columns import clean
 from .guards import missing_answers
 from .hooks import arguments
@@ -42,6 +44,7 @@ def compute_by_session(original: Callable, args: tuple, kwargs: dict) -> Any:
         if not view.run.ours:
             return original(*args, **kwargs)
         _check_once(view.run)
+        _refuse_sessions(view)
         with clean(view):
             data = original(*args, **kwargs)
         metrics.after_advantage(view)
@@ -69,6 +72,20 @@ def _weighted(data: Any, call: dict) -> Any:
 
             apply_softmax_weights(data)
     return data
+
+
+def _refuse_sessions(view: Batch) -> None:
+    """A loss that reads the whole answer stops at an answer of several rows: a worker sees one row of it."""
+    if not view.sessions:
+        return
+    for method, settings in view.run.chosen:
+        if "one_row" in method.all_needs(settings):
+            session = Counter(view.sessions["session_ids"]).most_common(1)[0]
+            raise RuntimeError(
+                f"{methods.KINDS[method.kind]}={method.name} reads whole answers, and session {session[0]} has {session[1]} "
+                "rows, of which a worker sees one at a time: use algorithm.adv_estimator=frpo with a loss by token, or an "
+                "agent loop that returns one output"
+            )
 
 
 def _check_once(seen: run.Run) -> None:

@@ -114,11 +114,13 @@ class Batch:
         return None if uid is None else dense_ids(uid, len(self.mask))
 
     @property
-    def sessions(self) -> torch.Tensor | None:
-        """(B,) integers, equal for the outputs of one session; None where each row is a session."""
-        if self.row_keys is None:
-            return None
-        return dense_ids([key.rsplit("_", 1)[0] for key in self.row_keys], len(self.row_keys))
+    def sessions(self) -> dict[str, Any]:
+        """`session_ids` and `session_index` of the rows; empty where each row is an answer."""
+        parts = [key.rsplit("_", 1) for key in self.row_keys or ()]
+        if len({session for session, _ in parts}) == len(parts):
+            return {}
+        index = torch.tensor([int(index) for _, index in parts])
+        return {"session_ids": [session for session, _ in parts], "session_index": index}
 
     def uid(self, row: int) -> str:
         """The prompt's id of a row, for messages."""

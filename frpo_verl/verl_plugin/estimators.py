@@ -21,6 +21,7 @@ from verl.trainer.ppo import core_algos
 
 from .. import methods
 from ..core.advantages import reference_metrics, regularized_advantages, sequence_divergence
+from ..core.chunks import last_rows, rows_of_answers, write_rows
 from ..core.groups import group_advantages
 from ..core.losses.f_grpo import signed_weights, softmax_weights
 from ..core.losses.rpg import baseline_advantage
@@ -91,8 +92,8 @@ def outcome_rows(view: Batch, scores: torch.Tensor, norm_by_std: bool) -> torch.
 
     Where sessions have several outputs, verl's rule for them on a batch that is one token wide.
     """
-    groups, sessions = view.groups, view.sessions
-    if groups is not None and (sessions is None or int(sessions.max()) + 1 == len(sessions)):
+    groups = view.groups
+    if groups is not None and not view.sessions:
         return group_advantages(scores, groups, norm_by_std=norm_by_std)
     ones = torch.ones(len(scores), 1, dtype=torch.int64, device=scores.device)
     return outcome(view, scores.unsqueeze(-1), ones, norm_by_std).squeeze(-1)
@@ -136,11 +137,11 @@ def frpo(view: Batch, rewards: torch.Tensor, mask: torch.Tensor, s: FrpoSettings
         ),
         steps=step_rule(view, s),
         group_ids=view.groups,
-        session_ids=view.sessions,
         log_ratio_clip=s.log_ratio_clip,
         entropy=_entropy(view, mask),
         scores=_raw_scores(view, scores),
         other_log_prob=view.optional("rollout_log_probs"),  # the engine's mismatch: bypass mode would add it up
+        **view.sessions,
     )
     view.metrics.update(result.metrics)
     return result.advantages.to(rewards.dtype)
@@ -157,7 +158,9 @@ def _in_the_reward(
 ) -> torch.Tensor:
     """`placement: reward`: the outcome advantage of r - beta * D, see `sequence_divergence`; (B, T)."""
     divergence = load_divergence(s.divergence, s.alpha)
-    cost, _ = sequence_divergence(old, ref, mask, divergence=divergence, log_ratio_clip=s.log_ratio_clip)
+    cost, _ = sequence_divergence(
+        old, ref, mask, divergence=divergence, log_ratio_clip=s.log_ratio_clip, **view.sessions
+    )
     scores = rewards.sum(dim=-1)
     rows = outcome_rows(view, scores - s.kl_coef * cost.to(scores.dtype), norm)
     view.metrics.update(
@@ -170,6 +173,7 @@ def _in_the_reward(
             scores=_raw_scores(view, scores),
             entropy=_entropy(view, mask),
             other_log_prob=view.optional("rollout_log_probs"),
+            **view.sessions,
         )
     )
     view.metrics.update(outcome_shift(outcome_rows(view, scores, norm), rows, mask))
@@ -229,7 +233,11 @@ def rpg_batch_mean(view: Batch, rewards: torch.Tensor, mask: torch.Tensor, _: No
 
     The group mean of the authors' scripts is verl's `grpo` with `norm_adv_by_std_in_grpo=false`.
     """
-    rows = baseline_advantage(rewards.sum(dim=-1), None, "batch_mean", valid=mask.bool().any(dim=-1))
+    scores, valid = rewards.sum(dim=-1), mask.bool().any(dim=-1)
+    answers = rows_of_answers(len(scores), **view.sessions)
+    last = last_rows(answers)  # an answer counts once, with the score of its last row, as in verl's rule
+    rows = torch.empty_like(scores)
+    write_rows(baseline_advantage(scores[last], None, "batch_mean", valid=valid[last]), answers, rows)
     return _spread(rows, mask).to(rewards.dtype)
 
 

@@ -92,4 +92,5 @@ def reference(view: Batch) -> dict[str, float]:
         mask,
         scores=None if scores is None else scores.sum(dim=-1),
         group_ids=None if scores is None else groups,
+        **view.sessions,
     )

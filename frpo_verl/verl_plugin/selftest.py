@@ -1,6 +1,6 @@
 """Does the plugin still reach every place of verl that it touches, and do the right numbers come out there?
 
-Six toy answers go through verl's own functions in verl's own order, verl naming the columns; the results are compared with
+Six toy rows go through verl's own functions in verl's own order, verl naming the columns; the results are compared with
 loops over Python floats. A version of verl whose sources are unknown is judged by this, not by a hash. Not covered:
 real engines and sharding, the real TransferQueue, Ray workers without the plugin, the asynchronous trainers.
 """
@@ -32,13 +32,13 @@ _running = False
 # ------------------------------------------------------------------------------------------- the driver's chain
 
 
-def _chain(config) -> tuple[toy.Columns, dict]:
+def _chain(config, keys=toy.KEYS) -> tuple[toy.Columns, dict]:
     """The columns and metrics after log-probs, reference, advantage and metrics of the V1 trainer."""
     from verl.protocol import DataProto
     from verl.trainer.ppo.v1 import trainer_base
 
     run.remember(config)
-    columns, base = toy.Columns(), trainer_base.PPOTrainer
+    columns, base = toy.Columns(keys), trainer_base.PPOTrainer
     metrics: dict = {}
     with columns.in_place_of_the_queue():
         trainer = columns.trainer(config)
@@ -83,7 +83,7 @@ def v1_lines() -> None:
 
 def other_estimators() -> None:
     loss = {"loss_mode": "f_grpo", "f_grpo": {"divergence": "js", "beta": 0.1, "weights": "softmax"}}
-    columns, metrics = _chain(toy.configuration("grpo", policy_loss=loss))
+    columns, metrics = _chain(toy.configuration("grpo", policy_loss=loss), toy.ALONE)
     expect("advantages of grpo with f_grpo.weights=softmax", toy.softmax_weighted(), columns.rows("advantages"))
     _distance(metrics)
 
@@ -95,7 +95,7 @@ def advantage_of_other_trainers() -> None:
     run.remember(config)
     data = utils.compute_advantage(toy_data(), adv_estimator="frpo", num_repeat=1, config=config.algorithm)
     came = [row[: len(mask)].tolist() for row, mask in zip(data.batch["advantages"], toy.MASKS, strict=True)]
-    expect("advantages of adv_estimator=frpo", toy.frpo(outcomes=toy.single_output_outcome()), came)
+    expect("advantages of adv_estimator=frpo", toy.frpo(keys=toy.ALONE), came)
 
 
 def hands_batch_over() -> bool:
@@ -220,7 +220,7 @@ def _loss(policy_loss: dict, advantages: list[list[float]], columns: dict | None
 def loss_with_reference() -> None:
     outcomes = toy.spread(toy.outcome())
     loss, _ = _loss({"loss_mode": "frpo", "frpo": {"kl_coef": toy.BETA}}, outcomes)
-    regularizer = toy.to_go(toy.log_ratio(toy.NEW, toy.REF))
+    regularizer = toy.to_go(toy.log_ratio(toy.NEW, toy.REF), keys=toy.ALONE)
     advantages = [
         [a - toy.BETA * r for a, r in zip(x, y, strict=True)] for x, y in zip(outcomes, regularizer, strict=True)
     ]

@@ -1,4 +1,4 @@
-"""Six toy answers of five sessions for `selftest.py`, a trainer without Ray to pass them through, and the right numbers.
+"""Six rows of five toy answers for `selftest.py`, a trainer without Ray to pass them through, and the right numbers.
 
 The numbers are written as loops over Python floats, from the equations, so that they share no code with what they test.
 """
@@ -16,7 +16,8 @@ from omegaconf import OmegaConf
 
 BETA = 0.25
 NEWLINE = 7  # the token that ends a line
-KEYS = ["a_0_0", "a_1_0", "a_1_1", "a_2_0", "b_0_0", "b_1_0"]  # {uid}_{session}_{output}: a_1 has two outputs
+KEYS = ["a_0_0", "a_1_1", "a_1_0", "a_2_0", "b_0_0", "b_1_0"]  # {uid}_{session}_{index}: a_1 is one answer of two rows
+ALONE = [f"{key[0]}_{i}_0" for i, key in enumerate(KEYS)]  # each row an answer
 UIDS = [key[0] for key in KEYS]
 PROMPTS = [[3, 4], [3, 4], [3, 4, 5], [3, 4], [6], [6]]
 RESPONSES = [[2, NEWLINE, 5], [4, 2], [5, 4, NEWLINE, 3, 2], [2], [3, NEWLINE, 4, 2], [5, 2, 2]]
@@ -82,27 +83,31 @@ def place_of(error: Exception) -> str:
 # ------------------------------------------------------------------------------------------- what is right
 
 
-def to_go(weights: list[list[float]], newline: bool = False) -> list[list[float]]:
-    """sum_{j>=t} of the response tokens' values; of t's line start, with `newline`. 0 off the mask."""
-    sums = [[sum(v * m for v, m in zip(w[t:], mask[t:], strict=True)) for t in range(len(w))] for w, mask in zip(weights, MASKS, strict=True)]  # fmt: skip
-    if newline:
-        for i in ROWS:
-            start = 0
-            for t in range(len(sums[i])):
-                start = t if t and RESPONSES[i][t - 1] == NEWLINE and MASKS[i][t - 1] else start
-                sums[i][t] = sums[i][start]
-    return [[s * m for s, m in zip(row, mask, strict=True)] for row, mask in zip(sums, MASKS, strict=True)]
+def to_go(weights: list[list[float]], newline: bool = False, keys: list[str] = KEYS) -> list[list[float]]:
+    """sum_{j>=t} of the answer's response tokens, its later rows included; of t's line start, with `newline`."""
+    result = []
+    for i in ROWS:
+        session, index = keys[i].rsplit("_", 1)
+        later = [j for j in ROWS if keys[j].rsplit("_", 1)[0] == session and keys[j].rsplit("_", 1)[1] > index]
+        rest = sum(v * m for j in later for v, m in zip(weights[j], MASKS[j], strict=True))
+        sums, start = [], 0
+        for t in range(len(weights[i])):
+            start = t if not newline or (t and RESPONSES[i][t - 1] == NEWLINE and MASKS[i][t - 1]) else start
+            here = sum(v * m for v, m in zip(weights[i][start:], MASKS[i][start:], strict=True))
+            sums.append((here + rest) * MASKS[i][t])
+        result.append(sums)
+    return result
 
 
 def log_ratio(above=OLD, below=REF) -> list[list[float]]:
     return [[a - b for a, b in zip(x, y, strict=True)] for x, y in zip(above, below, strict=True)]
 
 
-def outcome() -> list[float]:
-    """GRPO's advantage of each row: group statistics over each session's last output, shared by its outputs."""
-    last = {key.rsplit("_", 1)[0]: SCORES[i] for i, key in enumerate(KEYS)}
+def outcome(keys: list[str] = KEYS) -> list[float]:
+    """GRPO's advantage of each row: group statistics over each session's last row, shared by its rows."""
+    last = {key.rsplit("_", 1)[0]: SCORES[i] for key, i in sorted(zip(keys, ROWS, strict=True))}
     result = []
-    for key in KEYS:
+    for key in keys:
         session = key.rsplit("_", 1)[0]
         group = [value for name, value in last.items() if name[0] == key[0]]
         mean = sum(group) / len(group)
@@ -115,36 +120,21 @@ def spread(rows: list[float]) -> list[list[float]]:
     return [[value * m for m in mask] for value, mask in zip(rows, MASKS, strict=True)]
 
 
-def frpo(newline: bool = False, outcomes: list[float] | None = None) -> list[list[float]]:
+def frpo(newline: bool = False, keys: list[str] = KEYS) -> list[list[float]]:
     """A - beta * sum_{j>=t} log pi_old/pi_ref."""
-    regularizer, base = to_go(log_ratio(), newline), spread(outcome() if outcomes is None else outcomes)
+    regularizer, base = to_go(log_ratio(), newline, keys), spread(outcome(keys))
     return [[a - BETA * r for a, r in zip(x, y, strict=True)] for x, y in zip(base, regularizer, strict=True)]
 
 
-def single_output_outcome() -> list[float]:
-    """GRPO's advantage where every row is an answer of its own, as the trainers before V1 have it."""
-    result = []
-    for i in ROWS:
-        group = [SCORES[j] for j in ROWS if UIDS[j] == UIDS[i]]
-        mean = sum(group) / len(group)
-        result.append((SCORES[i] - mean) / (math.sqrt(sum((v - mean) ** 2 for v in group) / (len(group) - 1)) + 1e-6))
-    return result
-
-
 def softmax_weighted() -> list[list[float]]:
-    """f-GRPO's `weights: softmax`: n softmax(+-score - log old) within the good and the other answers of a group.
-
-    A session's answer is its last output, and its other outputs share the result.
-    """
-    rows, result = outcome(), []
-    last = {key.rsplit("_", 1)[0]: i for i, key in enumerate(KEYS)}
-    for key in KEYS:
-        mine = last[key.rsplit("_", 1)[0]]
-        side = [j for j in last.values() if UIDS[j] == UIDS[mine] and (rows[j] > 0) == (rows[mine] > 0)]
-        sign = 1 if rows[mine] > 0 else -1
+    """f-GRPO's `weights: softmax`: n softmax(+-score - log old) within the good and the other answers of a group."""
+    rows, result = outcome(ALONE), []
+    for i in ROWS:
+        side = [j for j in ROWS if UIDS[j] == UIDS[i] and (rows[j] > 0) == (rows[i] > 0)]
+        sign = 1 if rows[i] > 0 else -1
         log_old = {j: sum(v * m for v, m in zip(OLD[j], MASKS[j], strict=True)) for j in side}
         weight = {j: math.exp(sign * SCORES[j] - log_old[j]) for j in side}
-        result.append(rows[mine] * len(side) * weight[mine] / sum(weight.values()))
+        result.append(rows[i] * len(side) * weight[i] / sum(weight.values()))
     return spread(result)
 
 
@@ -219,7 +209,8 @@ def queue_of_one_prompt(status: str):
 class Columns:
     """A dict in the place of TransferQueue: columns of the six rows by the names that verl gives them."""
 
-    def __init__(self):
+    def __init__(self, keys: list[str] = KEYS):
+        self.keys = keys
         self.fields: dict[str, Any] = {
             "uid": list(UIDS),
             "prompts": nested(PROMPTS),
@@ -242,7 +233,7 @@ class Columns:
     def batch(self):
         from transfer_queue import KVBatchMeta
 
-        return KVBatchMeta(keys=list(KEYS), tags=[{} for _ in KEYS], partition_id="selftest")
+        return KVBatchMeta(keys=list(self.keys), tags=[{} for _ in KEYS], partition_id="selftest")
 
     @contextmanager
     def in_place_of_the_queue(self):

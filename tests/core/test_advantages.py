@@ -168,23 +168,6 @@ def test_position_baseline_on_triples_and_the_biased_ways_to_do_it():
     assert relative_error(grouped_gradient(toy, rows, own_length, p, 3), truth) > 0.01
 
 
-def test_position_baseline_leaves_out_the_whole_session():
-    # one conversation = two outputs of one token; the second is produced in the light of the first
-    toy = Toy(3, 2, eos=False)
-    n, size = toy.all.count, 2
-    rows, _, p = grouped(toy, size)
-    sessions = torch.arange(rows.shape[0])
-    delta = toy.delta[rows].reshape(-1, 1)  # outputs become rows: (group, session, output)
-    mask = torch.ones_like(delta)
-    group = torch.arange(n * n).repeat_interleave(2 * size)
-    kind = {"baseline": "position", "group_ids": group}
-    by_session = regularize(delta, mask, session_ids=sessions.repeat_interleave(2), **kind).reshape(-1, 2)
-    by_row = regularize(delta, mask, **kind).reshape(-1, 2)
-    truth = toy.estimate(toy.delta)  # each output carries its own divergence
-    assert relative_error(grouped_gradient(toy, rows, by_session, p, size), truth) < 1e-10
-    assert relative_error(grouped_gradient(toy, rows, by_row, p, size), truth) > 0.01
-
-
 # -- agreement with what other frameworks compute --------------------
 
 
@@ -401,6 +384,7 @@ def _tensors(tree):
         {"baseline": "position"},
         {"steps": True},
         {"everything": True},
+        {"sessions": True},
         *({"divergence": name, "alpha": order} for name, order in ROWS),
     ],
     ids=lambda x: "-".join(str(v) for v in x.values() if v) or "default",
@@ -411,6 +395,8 @@ def test_at_most_half_a_tensor_beside_the_advantage(what):
     mask = torch.ones(rows, columns, dtype=torch.int64)
     steps = (lambda rows, valid: step_starts_by_length(valid, 7)) if what.pop("steps", False) else None
     more = {"entropy": lp, "other_log_prob": lr} if what.pop("everything", False) else {}
+    if what.pop("sessions", False):
+        more = {"session_ids": torch.arange(rows) // 2}
     row = get_divergence(what.pop("divergence", "reverse_kl"), what.pop("alpha", None))
     groups = torch.arange(rows) // 8
     with PeakMemory() as memory:

@@ -3,7 +3,8 @@ import math
 import pytest
 import torch
 
-from frpo_verl.core.groups import group_advantages, group_chunks, independent_units, position_baseline
+from frpo_verl.core.chunks import answer_chunks
+from frpo_verl.core.groups import group_advantages, position_baseline
 from frpo_verl.core.tokens import dense_ids
 
 
@@ -72,7 +73,6 @@ def test_position_baseline_against_a_loop_whatever_the_chunks(columns):
     mask = torch.zeros(rows, columns, dtype=torch.bool)
     mask[:, -3:] = torch.rand(rows, 3, generator=generator) < 0.7
     groups = torch.tensor([3, 1, 1, 3, 2, 3, 1, 9, 3])
-    sessions = torch.tensor([0, 1, 1, 0, 2, 5, 6, 7, 8])
     values = torch.where(mask, torch.rand(rows, columns, generator=generator, dtype=torch.float64), 0.0)
     expected = values.clone()
     position = mask.cumsum(-1)
@@ -80,14 +80,14 @@ def test_position_baseline_against_a_loop_whatever_the_chunks(columns):
         others = [
             values[k, u].item()
             for k, u in mask.nonzero().tolist()
-            if groups[k] == groups[i] and sessions[k] != sessions[i] and position[k, u] == position[i, t]
+            if groups[k] == groups[i] and k != i and position[k, u] == position[i, t]
         ]
         expected[i, t] -= sum(others) / len(others) if others else 0.0
     group = dense_ids(groups, rows)
-    unit = independent_units(group, sessions)
     seen = []
-    for chunk in group_chunks(group, columns):
-        values[chunk] -= position_baseline(values[chunk], mask[chunk], group[chunk], unit[chunk])
+    for answers in answer_chunks(slice(0, rows), columns, values.device, group):
+        chunk = answers[:, 0]
+        values[chunk] -= position_baseline(values[chunk], mask[chunk], group[chunk])
         seen += chunk.tolist()
         assert all(set(chunk.tolist()) >= set((group == g).nonzero().flatten().tolist()) for g in group[chunk])
     torch.testing.assert_close(values, expected)
@@ -102,5 +102,3 @@ def test_any_kind_of_id_and_shapes_are_asserted():
         group_advantages(torch.zeros(2, 3), [0, 0])
     with pytest.raises(ValueError, match="group_ids"):
         group_advantages(torch.zeros(2), torch.zeros(3, dtype=torch.int64))
-    with pytest.raises(ValueError, match="session_ids"):
-        independent_units(torch.zeros(2, dtype=torch.int64), [1])

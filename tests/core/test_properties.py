@@ -33,8 +33,9 @@ def batches(draw):
         "tokens": torch.randint(0, 4, (rows, columns), generator=generator),
         "outcome": rand(rows) - 0.5,
         "group": torch.randint(0, 3, (rows,), generator=generator),
-        "session": torch.randint(0, 4, (rows,), generator=generator),
     }
+    batch["session"] = 4 * batch["group"] + torch.randint(0, 4, (rows,), generator=generator)
+    batch["place"] = torch.randperm(rows, generator=generator)
     name = draw(st.sampled_from(sorted(DIVERGENCES)))
     placement = draw(st.sampled_from(["future", "future", "local", "sequence"]))
     kind = {
@@ -57,11 +58,12 @@ def run(batch, kind, more):
         steps = lambda rows, valid: step_starts_by_length(valid, 3)  # noqa: E731
     if more["step"] == "newline":
         steps = lambda rows, valid: step_starts_by_newline(batch["tokens"][rows], valid, DECODE)  # noqa: E731
+    sessions = {"session_ids": batch["session"], "session_index": batch["place"]} if more["sessions"] else {}
     adv, metrics, bad_rows = regularized_advantages(
         batch["outcome"], lp, lr, mask, kl_coef=0.3, regularizer=Regularizer(**kind), steps=steps,
-        group_ids=batch["group"], session_ids=batch["session"] if more["sessions"] else None,
+        group_ids=batch["group"], **sessions,
     )  # fmt: skip
-    cost, _ = sequence_divergence(lp, lr, mask, divergence=kind["divergence"])
+    cost, _ = sequence_divergence(lp, lr, mask, divergence=kind["divergence"], **sessions)
     assert bad_rows is None
     assert torch.isfinite(adv).all() and (adv[~mask.bool()] == 0).all()
     assert all(math.isfinite(v) for v in metrics.values())
@@ -121,7 +123,7 @@ def test_permuted_rows_permute_the_result(case, random):
 def test_relabelled_groups_and_sessions_change_nothing(case, labels):
     batch, kind, more = case
     labels = torch.tensor(labels)
-    renamed = {**batch, "group": labels[batch["group"]], "session": labels[batch["session"]]}
+    renamed = {**batch, "group": labels[batch["group"]], "session": labels[batch["session"] % 4] + 100 * batch["group"]}
     for a, b in zip(run(renamed, kind, more)[:2], run(*case)[:2], strict=True):
         same(a, b)
 
@@ -142,6 +144,7 @@ def test_added_pad_rows_change_nothing(case, pads, known_group):
         "outcome": torch.full((pads,), 5.0, dtype=torch.float64),
         "group": label.expand(pads),
         "session": torch.arange(100, 100 + pads),
+        "place": torch.zeros(pads, dtype=torch.int64),
     }
     padded_adv, padded_cost, padded_metrics = run({k: torch.cat([x, new[k]]) for k, x in batch.items()}, kind, more)
     same(padded_adv[:-pads], adv)

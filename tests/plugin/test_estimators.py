@@ -1,10 +1,10 @@
-"""adv_estimator=frpo through verl's own entry points: compute_advantage and the V1 trainer's session rule."""
+"""adv_estimator=frpo through verl's own entry point, compute_advantage; sessions: test_sessions.py."""
 
 import numpy as np
 import pytest
 import torch
 import toys
-from batches import advantages, algorithm, batch, by_session, random_batch, session_batch
+from batches import advantages, algorithm, batch, random_batch
 from verl.trainer.ppo.ray_trainer import compute_advantage
 
 import frpo_verl
@@ -136,23 +136,6 @@ def test_equal_rewards_leave_only_the_kl():
     ours = advantages(batch(rewards, mask, old, ref, uid), kl_coef=0.2)
     torch.testing.assert_close(ours, -0.2 * reverse_cumsum((old - ref) * mask) * mask, rtol=0, atol=1e-12)
     assert metrics.take()["frpo/zero_variance_groups"] == 1.0
-
-
-# ---------------------------------------------------------------------------------------- sessions with several outputs
-
-
-def test_sessions_follow_verls_rule_bit_for_bit():
-    data, keys, *_ = session_batch(torch.float32)
-    theirs = by_session(session_batch(torch.float32)[0], keys, "grpo")
-    assert torch.equal(by_session(data, keys, "frpo", kl_coef=0.0), theirs)
-
-
-def test_sessions_share_the_outcome_and_keep_their_own_kl():
-    data, keys, old, ref, mask = session_batch()
-    theirs = by_session(session_batch()[0], keys, "grpo")
-    ours = by_session(data, keys, "frpo", kl_coef=0.1)
-    expected = theirs - 0.1 * reverse_cumsum((old - ref) * mask) * mask
-    torch.testing.assert_close(ours, expected, rtol=0, atol=1e-12)
 
 
 # ---------------------------------------------------------------------------------------- masks and broken values

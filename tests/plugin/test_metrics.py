@@ -2,10 +2,9 @@
 
 import pytest
 import torch
-from batches import batch, random_batch, session_batch
+from batches import batch, random_batch
 from omegaconf import OmegaConf
 from verl.trainer.ppo.ray_trainer import compute_advantage
-from verl.trainer.ppo.v1.utils import compute_advantage_for_multi_trajectories
 
 from frpo_verl.verl_plugin import metrics
 
@@ -60,15 +59,6 @@ def test_without_a_usable_reference_nothing_is_logged_and_nothing_stops(what):
             tensors["ref_log_prob"][0, 0] = torch.nan
 
     assert metrics_of("grpo", change) == {}
-
-
-def test_every_output_of_a_session_counts():
-    data, keys, old, ref, mask = session_batch()
-    metrics.take()
-    config = algorithm_of_a_run("grpo", OURS)
-    compute_advantage_for_multi_trajectories(data, batch_keys=keys, adv_estimator="grpo", config=config)
-    found = metrics.take()
-    assert found["frpo/kl_to_ref/k1"] == pytest.approx(float(((old - ref) * mask).sum() / mask.sum()), rel=1e-12)
 
 
 @pytest.mark.parametrize("placement", ["future", "reward"])

@@ -6,7 +6,6 @@ from omegaconf import OmegaConf
 from tensordict import TensorDict
 from verl import DataProto
 from verl.trainer.ppo.ray_trainer import compute_advantage
-from verl.trainer.ppo.v1.utils import compute_advantage_for_multi_trajectories
 
 from frpo_verl.verl_plugin import metrics
 
@@ -48,24 +47,4 @@ def advantages(data, estimator="frpo", **frpo):
     metrics.take()  # those of earlier advantages
     return compute_advantage(
         data, adv_estimator=estimator, norm_adv_by_std_in_grpo=norm, config=algorithm(estimator, **frpo)
-    ).batch["advantages"]
-
-
-def session_batch(dtype=torch.float64):
-    """Two prompts, two sessions each; session 1 of prompt a has three outputs, and rows are shuffled."""
-    keys = ["a_0_0", "a_1_0", "a_1_1", "a_1_2", "b_0_0", "b_1_0"]
-    order = [3, 0, 4, 1, 5, 2]
-    rewards, mask, old, ref, _ = random_batch(rows=6, dtype=dtype)
-    rewards = torch.zeros_like(rewards)
-    last = mask.sum(-1) - 1
-    for i, score in enumerate([0.0, 1.0, 1.0, 1.0, 1.0, 0.0]):
-        rewards[i, last[i]] = score
-    uid = [k.split("_")[0] for k in keys]
-    data = batch(rewards[order], mask[order], old[order], ref[order], [uid[i] for i in order])
-    return data, [keys[i] for i in order], old[order], ref[order], mask[order]
-
-
-def by_session(data, keys, estimator, **frpo):
-    return compute_advantage_for_multi_trajectories(
-        data, batch_keys=keys, adv_estimator=estimator, config=algorithm(**frpo)
     ).batch["advantages"]

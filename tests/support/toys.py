@@ -31,6 +31,7 @@ def regularize(
     step_start: torch.Tensor | None = None,
     group_ids=None,
     session_ids=None,
+    session_index=None,
     log_ratio_clip: float = 20.0,
     **kind,
 ) -> torch.Tensor:
@@ -45,6 +46,7 @@ def regularize(
         steps=None if step_start is None else lambda rows, valid: step_start[rows],
         group_ids=group_ids,
         session_ids=session_ids,
+        session_index=session_index,
         log_ratio_clip=log_ratio_clip,
     )
     return -result.advantages

@@ -1,0 +1,191 @@
+"""Sessions of several rows through verl's own session rule: one trajectory, one outcome, one KL-to-go."""
+
+import pytest
+import torch
+import toys
+from batches import algorithm, batch
+from omegaconf import OmegaConf
+from verl.trainer.ppo.ray_trainer import compute_advantage
+from verl.trainer.ppo.v1.utils import compute_advantage_for_multi_trajectories
+
+from frpo_verl import names
+from frpo_verl.core import enumeration as exact
+from frpo_verl.core.divergences import get_divergence
+from frpo_verl.verl_plugin import metrics
+
+WIDTH = 4
+# prompt p: sessions of 1, 3 and 2 rows, index 1 of the last one missing; q: two sessions of one row; a pad row
+KEYS = ["p_0_0", "p_1_0", "p_1_1", "p_1_10", "p_2_0", "p_2_2", "q_0_0", "q_1_0", "pad_0_0"]
+ANSWERS = [[0], [1, 2, 3], [4, 5], [6], [7], [8]]
+SCORES = [0.0, 1.0, 1.0, 1.0, 0.5, 0.5, 1.0, 0.0, 0.0]
+MASKS = [[1, 1, 1, 0], [1, 0, 1, 1], [1, 1, 0, 0], [1, 1, 1, 1], [1, 0, 0, 0], [0, 1, 1, 1], [1] * 4, [1, 1, 0, 0], [0] * 4]  # fmt: skip
+
+
+def session_batch(seed=0, dtype=torch.float64):
+    """verl's batch of KEYS in a random order, its keys, and the place of each key in it."""
+    g = torch.Generator().manual_seed(seed)
+    order = torch.randperm(len(KEYS), generator=g).tolist()
+    mask = torch.tensor(MASKS)
+    old, ref = (torch.where(mask > 0, -torch.rand(mask.shape, generator=g, dtype=dtype), torch.nan) for _ in range(2))
+    rewards = torch.zeros(mask.shape, dtype=dtype)
+    for i, score in enumerate(SCORES):
+        rewards[i, int(mask[i].nonzero().max()) if mask[i].any() else 0] = score
+    data = batch(rewards[order], mask[order], old[order], ref[order], [KEYS[i].split("_")[0] for i in order])
+    place = [order.index(i) for i in range(len(KEYS))]
+    return data, [KEYS[i] for i in order], place
+
+
+def whole(x, place, fill=0.0):
+    """(rows, WIDTH) of the batch -> (answers, 3 WIDTH), the rows of a session end to end."""
+    out = torch.full((len(ANSWERS), 3 * WIDTH), fill, dtype=x.dtype)
+    for i, rows in enumerate(ANSWERS):
+        for k, row in enumerate(rows):
+            out[i, k * WIDTH : (k + 1) * WIDTH] = x[place[row]]
+    return out
+
+
+def as_one_row(data, place):
+    """The same answers, each in one row."""
+    columns = {name: whole(data.batch[name], place) for name in ("response_mask", "old_log_probs", "ref_log_prob")}
+    rewards = torch.zeros_like(columns["old_log_probs"])
+    rewards[:, 0] = torch.tensor([SCORES[rows[-1]] for rows in ANSWERS])
+    uid = [KEYS[rows[0]].split("_")[0] for rows in ANSWERS]
+    return batch(rewards, columns["response_mask"], columns["old_log_probs"], columns["ref_log_prob"], uid)
+
+
+def by_session(data, keys, estimator="frpo", config=None, **frpo):
+    metrics.take()
+    return compute_advantage_for_multi_trajectories(
+        data,
+        batch_keys=keys,
+        adv_estimator=estimator,
+        config=algorithm(estimator, **frpo) if config is None else config,
+    ).batch["advantages"]
+
+
+def test_kl_coef_zero_is_verls_rule_bit_for_bit():
+    ours, theirs = (session_batch(dtype=torch.float32) for _ in range(2))
+    assert torch.equal(by_session(*ours[:2], kl_coef=0.0), by_session(*theirs[:2], "grpo"))
+
+
+@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize(
+    "frpo",
+    [
+        {},
+        {"placement": "sequence"},
+        {"placement": "local"},
+        {"placement": "reward"},
+        {"divergence": "js"},
+        {"divergence": "js", "placement": "reward"},
+        {"discount": 0.9},
+        {"baseline": "position"},
+        {"baseline": "position", "placement": "sequence", "divergence": "forward_kl"},
+    ],
+    ids=lambda x: "-".join(x.values() if all(isinstance(v, str) for v in x.values()) else x) or "plain",
+)
+def test_a_session_is_the_answer_that_it_would_be_in_one_row(frpo, seed):
+    data, keys, place = session_batch(seed)
+    expected = compute_advantage(
+        as_one_row(data, place), adv_estimator="frpo", config=algorithm(kl_coef=0.3, **frpo)
+    ).batch["advantages"]
+    found = metrics.take()
+    got = by_session(data, keys, kl_coef=0.3, **frpo)
+    torch.testing.assert_close(whole(got, place), expected, rtol=0, atol=1e-12)
+    assert metrics.take() == pytest.approx(found)
+
+
+@pytest.mark.parametrize("estimator", ["grpo", "rpg_batch_mean"])
+def test_other_estimators_see_one_answer_too(estimator):
+    data, keys, place = session_batch()
+    section = {"adv_estimator": estimator, "norm_adv_by_std_in_grpo": True}
+    config = OmegaConf.create({"algorithm": section, "actor_rollout_ref": {"actor": {}}, "composed_by": "frpo_verl"})
+    data.batch["old_log_probs"], data.batch["ref_log_prob"] = (
+        data.batch[name].nan_to_num(0.0) for name in ("old_log_probs", "ref_log_prob")
+    )
+    one = compute_advantage(as_one_row(data, place), adv_estimator=estimator, config=config.algorithm)
+    found = metrics.take()
+    got = by_session(data, keys, estimator, config=config.algorithm)
+    torch.testing.assert_close(whole(got, place), one.batch["advantages"].double(), rtol=0, atol=1e-6)
+    assert metrics.take() == pytest.approx(found) and "frpo/kl_to_go/first_token/max" in found
+
+
+def test_the_kl_of_the_last_row_reaches_the_first():
+    first, last = KEYS.index("p_1_0"), KEYS.index("p_1_10")
+    for placement, change in (("future", -20.0), ("sequence", -20.0), ("local", 0.0)):
+        data, keys, place = session_batch()
+        before = by_session(data, keys, kl_coef=1.0, placement=placement)[place[first]]
+        data, keys, place = session_batch()
+        data.batch["old_log_probs"][place[last]] += 5.0  # on each of its four tokens
+        after = by_session(data, keys, kl_coef=1.0, placement=placement)[place[first]]
+        torch.testing.assert_close(after - before, change * torch.tensor(MASKS[first], dtype=torch.float64))
+
+
+def test_the_kl_of_a_row_before_the_last_counts_in_the_reward():
+    for row in ("p_1_0", "p_1_10"):
+        data, keys, place = session_batch()
+        data.batch["old_log_probs"][place[KEYS.index(row)], 0] += 5.0
+        got = by_session(data, keys, kl_coef=1.0, placement="reward")
+        session = [got[place[KEYS.index(key)]] for key in ("p_1_0", "p_1_1", "p_1_10")]
+        assert all((x[torch.tensor(MASKS[0]) > 0] < 0)[0] for x in session)  # the best score, and the worst KL
+
+
+def toy_gradient(placement, divergence, **frpo):
+    """Expected gradient of the regulariser over every trajectory, each cut in two rows, and the truth."""
+    toy = exact.enumerate_trajectories(vocabulary=3, horizon=4)
+    logits, ref_logits = exact.random_logits(toy, 0).requires_grad_(), exact.random_logits(toy, 1)
+    old, ref = exact.log_prob(toy, logits).detach(), exact.log_prob(toy, ref_logits)
+    order = torch.randperm(2 * toy.count, generator=torch.Generator().manual_seed(2))
+    columns = [toys.garbage(toy, x).reshape(-1, 2)[order] for x in (old, ref)]
+    mask = toy.mask.long().reshape(-1, 2)[order]
+    uid = [f"u{i // 2}" for i in order.tolist()]  # groups of one session: A = 0
+    keys = [f"u{i // 2}_0_{i % 2}" for i in order.tolist()]
+    weight = by_session(
+        batch(torch.zeros_like(columns[0]), mask, *columns, uid), keys, kl_coef=0.3, placement=placement,
+        divergence=divergence, **frpo,
+    )  # fmt: skip
+    rows = torch.empty_like(weight)
+    rows[order] = weight
+    f = get_divergence(divergence, frpo.get("alpha")).value
+    target = toys.local_objective if placement == "local" else exact.objective
+    truth = exact.gradient(-0.3 * target(toy, logits, ref_logits, f), logits)
+    return exact.relative_error(exact.policy_gradient(toy, logits, rows.reshape(toy.count, 4)), truth)
+
+
+@pytest.mark.parametrize("placement", ["future", "sequence", "local"])
+@pytest.mark.parametrize("divergence", names.DIVERGENCES)
+def test_expected_gradient_of_sessions_is_exact(divergence, placement):
+    assert toy_gradient(placement, divergence, **({"alpha": 0.5} if divergence == "alpha" else {})) < 1e-10
+
+
+def test_steps_by_length_end_with_the_row():
+    assert toy_gradient("future", "reverse_kl", step="length", step_length=3) < 1e-10
+
+
+@pytest.mark.parametrize(
+    "estimator, loss, says",
+    [
+        ("frpo", {"loss_mode": "frpo", "frpo": {"kl_coef": 0.1}}, "loss_mode=frpo"),
+        ("grpo", {"loss_mode": "f_grpo"}, "loss_mode=f_grpo"),
+        ("grpo", {"loss_mode": "rpg_rkl", "rpg": {"level": "sequence"}}, "loss_mode=rpg_rkl"),
+        ("f_hal", {"loss_mode": "f_grpo"}, "adv_estimator=f_hal"),
+    ],
+)
+def test_losses_of_whole_answers_refuse_sessions(estimator, loss, says):
+    section = {"adv_estimator": estimator, "norm_adv_by_std_in_grpo": True}
+    section |= {"frpo": {"kl_coef": 0.0}} if estimator == "frpo" else {}
+    run = OmegaConf.create({"algorithm": section, "actor_rollout_ref": {"actor": {"policy_loss": loss}}})
+    data, keys, _ = session_batch()
+    with pytest.raises(RuntimeError) as error:
+        by_session(data, keys, estimator, config=run.algorithm)
+    text = str(error.value)
+    assert says in text and "session p_1 has 3 rows" in text and "\n" not in text
+
+
+@pytest.mark.parametrize("loss", ["rpg_urkl", "atr_grpo", "vanilla"])
+def test_losses_by_token_take_them(loss):
+    section = {"adv_estimator": "grpo", "norm_adv_by_std_in_grpo": True}
+    run = {"algorithm": section, "actor_rollout_ref": {"actor": {"policy_loss": {"loss_mode": loss}}}}
+    data, keys, place = session_batch()
+    theirs = by_session(session_batch()[0], keys, "grpo")
+    assert torch.equal(by_session(data, keys, "grpo", config=OmegaConf.create(run).algorithm), theirs)
