@@ -109,7 +109,7 @@ def test_one_line_names_seam_expectation_and_what_came(monkeypatch):
     monkeypatch.setattr(engine_workers, "ppo_loss", lambda **_: (torch.tensor(3.0), {}))
     failures = selftest.run_selftest(selftest.WORKER)
     assert len(failures) == 3
-    assert failures[0].startswith("workers.utils.losses.ppo_loss: loss_mode=frpo: expected -0.1")
+    assert failures[0].startswith("workers.utils.losses.ppo_loss: loss_mode=frpo: expected -0.020758, came 3")
     assert failures[0].endswith("came 3") and all("\n" not in line for line in failures)
 
 
