@@ -78,7 +78,9 @@ def answer_chunks(
     unit = torch.arange(len(table)) if group is None else group.cpu()[table[:, 0]]
     groups = int(unit.max()) + 1 if len(unit) else 0
     longest = torch.zeros(groups + 1, dtype=size.dtype).scatter_reduce_(0, unit, size, "amax")[unit]
-    order = torch.argsort(longest * (groups + 1) + unit, stable=True)  # answers of alike size together: little is padded
+    order = torch.argsort(
+        longest * (groups + 1) + unit, stable=True
+    )  # answers of alike size together: little is padded
     _, count = torch.unique_consecutive(unit[order], return_counts=True)
     ends = count.cumsum(0).tolist()
     start, budget = 0, chunk_elements(device) // max(1, columns)

@@ -183,7 +183,7 @@ run.remember(config)
 data = selftest.toy_data()
 data = utils.compute_advantage.__wrapped__(data, "frpo", num_repeat=1, config=config.algorithm)
 came = [row[: len(mask)].tolist() for row, mask in zip(data.batch["advantages"], toy.MASKS, strict=True)]
-toy.expect("advantages", toy.frpo(outcomes=toy.single_output_outcome()), came)
+toy.expect("advantages", toy.frpo(keys=toy.ALONE), came)
 print("the same")
 """
 
