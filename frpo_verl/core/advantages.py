@@ -133,8 +133,9 @@ def regularized_advantages(
     is_kl_to_go = is_kl_to_go and regularizer.discount == 1.0 and steps is None
 
     for rows in answer_chunks(answers, mask.shape[1], device, group if by_position else None):
-        lp, lr, valid = (answers_of(x, rows) for x in (log_prob, ref_log_prob, mask))
-        tokens = read_rows(lp, lr, valid, log_ratio_clip, dtype)
+        tokens = read_rows(
+            answers_of(log_prob, rows), answers_of(ref_log_prob, rows), answers_of(mask, rows), log_ratio_clip, dtype
+        )
         step_start = None if steps is None else _steps_of(steps, rows, tokens.valid)
         reg = regularizers.regularizer(tokens, regularizer, step_start)
         kl_to_go = reg if is_kl_to_go else reverse_cumsum(tokens.delta)
@@ -209,8 +210,9 @@ def sequence_divergence(
     bad_rows = torch.zeros(mask.shape[0], dtype=torch.bool, device=device)
     answers = rows_of_answers(mask.shape[0], session_ids, session_index)
     for rows in answer_chunks(answers, mask.shape[1], device):
-        lp, lr, valid = (answers_of(x, rows) for x in (log_prob, ref_log_prob, mask))
-        tokens = read_rows(lp, lr, valid, log_ratio_clip, dtype)
+        tokens = read_rows(
+            answers_of(log_prob, rows), answers_of(ref_log_prob, rows), answers_of(mask, rows), log_ratio_clip, dtype
+        )
         write_rows(divergence.cost(tokens.delta).sum(-1), rows, cost)
         if tokens.bad_rows is not None:
             write_rows(tokens.bad_rows, rows, bad_rows)
@@ -254,8 +256,9 @@ def reference_metrics(
     sums, dtype = MetricSums(mask.shape[0], log_prob.device), float_dtype(log_prob, ref_log_prob)
     answers = rows_of_answers(mask.shape[0], session_ids, session_index)
     for rows in answer_chunks(answers, mask.shape[1], log_prob.device):
-        lp, lr, valid = (answers_of(x, rows) for x in (log_prob, ref_log_prob, mask))
-        tokens = read_rows(lp, lr, valid, log_ratio_clip, dtype)
+        tokens = read_rows(
+            answers_of(log_prob, rows), answers_of(ref_log_prob, rows), answers_of(mask, rows), log_ratio_clip, dtype
+        )
         difference = None
         if other_log_prob is not None:
             difference = answers_of(log_prob, rows).to(dtype) - answers_of(other_log_prob, rows).to(dtype)

@@ -3,36 +3,20 @@
 import pytest
 import torch
 import toys
-from batches import algorithm, batch
+from batches import SESSION_KEYS as KEYS
+from batches import SESSION_MASKS as MASKS
+from batches import SESSION_SCORES as SCORES
+from batches import SESSIONS as ANSWERS
+from batches import algorithm, batch, by_session, session_batch
 from omegaconf import OmegaConf
 from verl.trainer.ppo.ray_trainer import compute_advantage
-from verl.trainer.ppo.v1.utils import compute_advantage_for_multi_trajectories
 
 from frpo_verl import names
 from frpo_verl.core import enumeration as exact
 from frpo_verl.core.divergences import get_divergence
 from frpo_verl.verl_plugin import metrics
 
-WIDTH = 4
-# prompt p: sessions of 1, 3 and 2 rows, index 1 of the last one missing; q: two sessions of one row; a pad row
-KEYS = ["p_0_0", "p_1_0", "p_1_1", "p_1_10", "p_2_0", "p_2_2", "q_0_0", "q_1_0", "pad_0_0"]
-ANSWERS = [[0], [1, 2, 3], [4, 5], [6], [7], [8]]
-SCORES = [0.0, 1.0, 1.0, 1.0, 0.5, 0.5, 1.0, 0.0, 0.0]
-MASKS = [[1, 1, 1, 0], [1, 0, 1, 1], [1, 1, 0, 0], [1, 1, 1, 1], [1, 0, 0, 0], [0, 1, 1, 1], [1] * 4, [1, 1, 0, 0], [0] * 4]  # fmt: skip
-
-
-def session_batch(seed=0, dtype=torch.float64):
-    """verl's batch of KEYS in a random order, its keys, and the place of each key in it."""
-    g = torch.Generator().manual_seed(seed)
-    order = torch.randperm(len(KEYS), generator=g).tolist()
-    mask = torch.tensor(MASKS)
-    old, ref = (torch.where(mask > 0, -torch.rand(mask.shape, generator=g, dtype=dtype), torch.nan) for _ in range(2))
-    rewards = torch.zeros(mask.shape, dtype=dtype)
-    for i, score in enumerate(SCORES):
-        rewards[i, int(mask[i].nonzero().max()) if mask[i].any() else 0] = score
-    data = batch(rewards[order], mask[order], old[order], ref[order], [KEYS[i].split("_")[0] for i in order])
-    place = [order.index(i) for i in range(len(KEYS))]
-    return data, [KEYS[i] for i in order], place
+WIDTH = 4  # columns of a row
 
 
 def whole(x, place, fill=0.0):
@@ -51,16 +35,6 @@ def as_one_row(data, place):
     rewards[:, 0] = torch.tensor([SCORES[rows[-1]] for rows in ANSWERS])
     uid = [KEYS[rows[0]].split("_")[0] for rows in ANSWERS]
     return batch(rewards, columns["response_mask"], columns["old_log_probs"], columns["ref_log_prob"], uid)
-
-
-def by_session(data, keys, estimator="frpo", config=None, **frpo):
-    metrics.take()
-    return compute_advantage_for_multi_trajectories(
-        data,
-        batch_keys=keys,
-        adv_estimator=estimator,
-        config=algorithm(estimator, **frpo) if config is None else config,
-    ).batch["advantages"]
 
 
 def test_kl_coef_zero_is_verls_rule_bit_for_bit():

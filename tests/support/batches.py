@@ -6,6 +6,7 @@ from omegaconf import OmegaConf
 from tensordict import TensorDict
 from verl import DataProto
 from verl.trainer.ppo.ray_trainer import compute_advantage
+from verl.trainer.ppo.v1.utils import compute_advantage_for_multi_trajectories
 
 from frpo_verl.verl_plugin import metrics
 
@@ -47,4 +48,35 @@ def advantages(data, estimator="frpo", **frpo):
     metrics.take()  # those of earlier advantages
     return compute_advantage(
         data, adv_estimator=estimator, norm_adv_by_std_in_grpo=norm, config=algorithm(estimator, **frpo)
+    ).batch["advantages"]
+
+
+# prompt p: sessions of 1, 3 and 2 rows, index 1 of the last one missing; q: two sessions of one row; a pad row
+SESSION_KEYS = ["p_0_0", "p_1_0", "p_1_1", "p_1_10", "p_2_0", "p_2_2", "q_0_0", "q_1_0", "pad_0_0"]
+SESSIONS = [[0], [1, 2, 3], [4, 5], [6], [7], [8]]
+SESSION_SCORES = [0.0, 1.0, 1.0, 1.0, 0.5, 0.5, 1.0, 0.0, 0.0]
+SESSION_MASKS = [[1, 1, 1, 0], [1, 0, 1, 1], [1, 1, 0, 0], [1, 1, 1, 1], [1, 0, 0, 0], [0, 1, 1, 1], [1] * 4, [1, 1, 0, 0], [0] * 4]  # fmt: skip
+
+
+def session_batch(seed=0, dtype=torch.float64):
+    """verl's batch of SESSION_KEYS in a random order, its keys, and the place of each key in it."""
+    g = torch.Generator().manual_seed(seed)
+    order = torch.randperm(len(SESSION_KEYS), generator=g).tolist()
+    mask = torch.tensor(SESSION_MASKS)
+    old, ref = (torch.where(mask > 0, -torch.rand(mask.shape, generator=g, dtype=dtype), torch.nan) for _ in range(2))
+    rewards = torch.zeros(mask.shape, dtype=dtype)
+    for i, score in enumerate(SESSION_SCORES):
+        rewards[i, int(mask[i].nonzero().max()) if mask[i].any() else 0] = score
+    data = batch(rewards[order], mask[order], old[order], ref[order], [SESSION_KEYS[i].split("_")[0] for i in order])
+    place = [order.index(i) for i in range(len(SESSION_KEYS))]
+    return data, [SESSION_KEYS[i] for i in order], place
+
+
+def by_session(data, keys, estimator="frpo", config=None, **frpo):
+    metrics.take()
+    return compute_advantage_for_multi_trajectories(
+        data,
+        batch_keys=keys,
+        adv_estimator=estimator,
+        config=algorithm(estimator, **frpo) if config is None else config,
     ).batch["advantages"]
