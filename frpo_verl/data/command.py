@@ -5,15 +5,17 @@ from __future__ import annotations
 import argparse
 import functools
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, NoReturn
 
-from .examples import DataSet, InputError, parse_row
+import pyarrow as pa
+
+from .examples import TRAIN_SPLITS, DataSet, InputError, parse_row
 from .selection import rows_of, select
-from .sources import open_hub, open_local
-from .writing import PROMPT_SUFFIX, refuse_to_overwrite, write_files
+from .sources import open_source
+from .writing import PROMPT_SUFFIX, SCHEMA, Rows, refuse_to_overwrite, write_files
 
 PATH_OPTIONS = {"local_dataset_path", "local_save_dir", "local_dir", "hdfs_dir", "split"}
 
@@ -63,7 +65,7 @@ def make_parser(dataset: DataSet, doc: str | None) -> OneLineParser:
     parser.option("seed", type=int, default=None, help="with --max_rows: draw them at random; default: the first ones")
     if len(dataset.splits) > 1:
         parser.option("split", choices=list(dataset.splits), default=None, help="only this one; default: all there are")
-    if set(dataset.splits) - set(dataset.train_splits):
+    if set(dataset.splits) - set(TRAIN_SPLITS):
         parser.option("repeat", type=positive_int, default=1, help="write each evaluation problem this many times")
     for name, arguments in dataset.options.items():
         parser.option(name, **arguments)
@@ -76,15 +78,41 @@ def save_dir_of(options: argparse.Namespace) -> Path:
     return Path(options.local_dir if options.local_dir is not None else options.local_save_dir).expanduser()
 
 
-def copy_to_hdfs(folder: Path, hdfs_dir: str | None) -> None:
-    if hdfs_dir is None:
-        return
+def copy_to_hdfs(folder: Path, hdfs_dir: str) -> None:
     from ..verl_plugin import upstream
 
     try:
         upstream.copy_to_hdfs(folder, hdfs_dir)
     except ImportError as error:
         raise InputError(f"--hdfs_dir {hdfs_dir}: needs verl, which cannot be imported ({error})") from None
+
+
+def finish(
+    name: str,
+    options: argparse.Namespace,
+    prepare: Callable[[Path], Sequence[tuple[Rows, Path, Mapping[str, Any]]]],
+    said: Callable[[Mapping[str, Any], Path], str],
+    schema: pa.Schema = SCHEMA,
+) -> int:
+    """Prepare and write the files of a set, and say a line of each; returns the exit code, 2 after one line on what is wrong.
+
+    Args:
+        prepare: folder -> what `write_files` is to write; raises InputError before anything is written.
+        said: (card, path) -> the line.
+    """
+    typed = vars(options)
+    try:
+        folder = save_dir_of(options)
+        files = prepare(folder)
+        refuse_to_overwrite([path for _, path, _ in files], [typed.get("local_dataset_path"), typed.get("mix")])
+        for card in write_files(files, schema):
+            print(said(card, folder / card["file"]))
+        if typed.get("hdfs_dir") is not None:
+            copy_to_hdfs(folder, typed["hdfs_dir"])
+    except InputError as error:
+        print(f"{name}: error: {error}", file=sys.stderr)
+        return 2
+    return 0
 
 
 def report(card: Mapping[str, Any], path: Path) -> str:
@@ -102,31 +130,18 @@ def run(dataset: DataSet, argv: list[str] | None = None, doc: str | None = None)
     options = make_parser(dataset, doc).parse_args(argv)
     chosen = {name: getattr(options, name) for name in dataset.options}
     dataset = replace(dataset, parse=functools.partial(dataset.parse or parse_row, **chosen))
-    try:
-        files, folder = prepare(dataset, options)
-        refuse_to_overwrite([path for _, path, _ in files], [options.local_dataset_path])
-        for card in write_files(files):
-            print(report(card, folder / card["file"]))
-        copy_to_hdfs(folder, options.hdfs_dir)
-    except InputError as error:
-        print(f"{dataset.name}: error: {error}", file=sys.stderr)
-        return 2
-    return 0
+    return finish(dataset.name, options, functools.partial(prepare, dataset, options), report)
 
 
-def prepare(dataset: DataSet, options: argparse.Namespace) -> tuple[list, Path]:
-    """What `write_files` is to write, and the folder; raises InputError before anything is written."""
+def prepare(dataset: DataSet, options: argparse.Namespace, folder: Path) -> list[tuple[Rows, Path, dict[str, Any]]]:
+    """What `write_files` is to write; raises InputError before anything is written."""
     if options.seed is not None and options.max_rows is None:
         raise InputError("--seed is only used to draw --max_rows problems: give both or neither")
     explicit = getattr(options, "split", None) is not None
     wanted = [options.split] if explicit else list(dataset.splits)
-    if options.local_dataset_path is not None:
-        sources = open_local(dataset, options.local_dataset_path, wanted, explicit)
-    else:
-        sources = open_hub(dataset, wanted)
-    folder = save_dir_of(options)
+    sources = open_source(dataset, options.local_dataset_path, wanted, explicit)
     settings = {name: value for name, value in vars(options).items() if name not in PATH_OPTIONS}
-    files = []
+    files: list[tuple[Rows, Path, dict[str, Any]]] = []
     for split, source in sources.items():
         selection = select(source, dataset, split, options.max_rows, options.seed)
         if not selection.examples:
@@ -144,4 +159,4 @@ def prepare(dataset: DataSet, options: argparse.Namespace) -> tuple[list, Path]:
             "problems": len(selection.examples),
         }
         files.append((rows_of(selection, dataset, split, options), folder / f"{split}.parquet", card))
-    return files, folder
+    return files

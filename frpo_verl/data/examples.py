@@ -13,6 +13,7 @@ CHAT_FIELDS = ("conversations", "conversation", "messages")
 QUESTION_FIELDS = ("problem", "question", "Problem", "Question", "prompt", "query", "source_prompt", *CHAT_FIELDS)
 ANSWER_FIELDS = ("answer", "final_answer", "Answer", "expected_answer", "ground_truth")
 SOLUTION_FIELDS = ("solution", "Solution")
+TRAIN_SPLITS = ("train",)  # duplicates are dropped there; --repeat leaves them alone
 ID_FIELDS = ("unique_id", "id", "ID", "problem_id", "question_id", "uuid", "idx")
 SUBJECT_FIELDS = ("subject", "type", "subfield", "source")
 LEVEL_FIELDS = ("level", "difficulty")
@@ -68,9 +69,7 @@ class DataSet:
     splits: Mapping[str, str]  # the name we write -> the name on the hub
     parse: Callable[..., Example] | None = None  # of a row, and `options` by their names; default: parse_row
     hub_config: str | None = None
-    train_splits: tuple[str, ...] = ("train",)  # duplicates are dropped there; --repeat leaves them alone
     keep_solution: bool = True
-    progress: bool = False
     about: str = ""  # for --help
     options: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)  # name -> argparse's arguments
 

@@ -14,21 +14,21 @@ from __future__ import annotations
 
 import argparse
 import random
-import sys
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from fractions import Fraction
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
 
-from .command import PATH_OPTIONS, OneLineParser, add_output_options, copy_to_hdfs, positive_int, save_dir_of
+from .command import PATH_OPTIONS, OneLineParser, add_output_options, finish, positive_int
 from .examples import DataSet, InputError, Skip
 from .pairs import CHOSEN_FIELDS, PROMPT_FIELDS, REJECTED_FIELDS, Pair, read_pair
 from .selection import draw, refuse_surrogates, watched
-from .sources import RowSource, open_hub, open_local, read_file
-from .writing import EXTRA_INFO, SCHEMA, make_row, refuse_to_overwrite, sha256, write_files
+from .sources import RowSource, open_source, read_file
+from .writing import EXTRA_INFO, SCHEMA, Rows, make_row, sha256
 
 RECORDED, GENERATED = "recorded_response", "single_turn_agent"  # agent loops: frpo_verl's, verl's
 DATA_SOURCE = "preference"
@@ -69,7 +69,7 @@ def select_pairs(source: RowSource, options: argparse.Namespace) -> tuple[list[P
     seen: set[tuple] = set()
     dropped: Counter = Counter()
     rows_in = 0
-    for index, row in enumerate(watched(source, "preference", length is not None)):
+    for index, row in enumerate(watched(source, "preference")):
         rows_in += 1
         try:
             pair = read_pair(row, index)
@@ -202,17 +202,11 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     return options
 
 
-def prepare(options: argparse.Namespace) -> tuple[list[dict], dict[str, Any]]:
+def prepare(options: argparse.Namespace, folder: Path) -> list[tuple[Rows, Path, dict[str, Any]]]:
     """The rows to write and their card; raises InputError before anything is written."""
-    wanted = DataSet(
-        name=DATA_SOURCE, data_source=DATA_SOURCE, hub=options.hub_name, hub_config=options.hub_config,
-        splits={options.split: options.split},
-    )  # fmt: skip
-    if options.local_dataset_path is not None:
-        sources = open_local(wanted, options.local_dataset_path, [options.split], True)
-    else:
-        sources = open_hub(wanted, [options.split])
-    source = sources[options.split]
+    splits = {options.split: options.split}
+    wanted = DataSet(DATA_SOURCE, DATA_SOURCE, options.hub_name or "", splits, hub_config=options.hub_config)
+    source = open_source(wanted, options.local_dataset_path, [options.split], True)[options.split]
     others = read_mix(options.mix) if options.mix is not None else []
     pairs, rows_in, dropped = select_pairs(source, options)
     mixed = None
@@ -252,7 +246,7 @@ def prepare(options: argparse.Namespace) -> tuple[list[dict], dict[str, Any]]:
         "share_of_pairs": len(pairs) / (len(pairs) + len(others)),
     }
     rows = [pair_row(p, options.prompt_suffix, options.system_prompt) for p in pairs]
-    return list(interleave(rows, others)), card
+    return [(interleave(rows, others), folder / "train.parquet", card)]
 
 
 def report(card: Mapping[str, Any], path: Path) -> str:
@@ -268,16 +262,6 @@ def report(card: Mapping[str, Any], path: Path) -> str:
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Write the set's parquet files; returns the exit code."""
+    """Write the set's parquet file; returns the exit code."""
     options = parse_args(argv)
-    folder = save_dir_of(options)
-    try:
-        refuse_to_overwrite([folder / "train.parquet"], [options.local_dataset_path, options.mix])
-        rows, card = prepare(options)
-        for written in write_files([(rows, folder / "train.parquet", card)], PAIR_SCHEMA):
-            print(report(written, folder / written["file"]))
-        copy_to_hdfs(folder, options.hdfs_dir)
-    except InputError as error:
-        print(f"preference: error: {error}", file=sys.stderr)
-        return 2
-    return 0
+    return finish(DATA_SOURCE, options, partial(prepare, options), report, PAIR_SCHEMA)

@@ -12,7 +12,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, TypeVar
 
-from .examples import DataSet, Example, InputError, Skip, parse_row
+from .examples import TRAIN_SPLITS, DataSet, Example, InputError, Skip, parse_row
 from .shapes import Unreadable
 from .sources import RowSource
 from .writing import make_row
@@ -55,9 +55,9 @@ class Selection:
     notes: Counter = field(default_factory=Counter)
 
 
-def watched(source: RowSource, title: str, shown: bool) -> Iterable[Mapping[str, Any]]:
+def watched(source: RowSource, title: str) -> Iterable[Mapping[str, Any]]:
     """The rows of a source, with a bar on a terminal."""
-    if not shown or not sys.stderr.isatty():
+    if not sys.stderr.isatty():
         return source.rows
     from tqdm import tqdm
 
@@ -83,7 +83,7 @@ def select(source: RowSource, dataset: DataSet, split: str, max_rows: int | None
     """
     result = Selection()
     usable = _usable(source, dataset, split, result)
-    chosen = _distinct(usable, result) if split in dataset.train_splits else _noted(list(usable), result)
+    chosen = _distinct(usable, result) if split in TRAIN_SPLITS else _noted(list(usable), result)
     result.examples = draw(chosen, max_rows, seed, result.dropped)
     for _, example in result.examples:
         result.notes.update(example.notes)
@@ -94,7 +94,7 @@ def select(source: RowSource, dataset: DataSet, split: str, max_rows: int | None
 
 def _usable(source: RowSource, dataset: DataSet, split: str, result: Selection) -> Iterator[tuple[int, Example]]:
     parse = dataset.parse or parse_row
-    for index, row in enumerate(watched(source, f"{dataset.name} {split}", dataset.progress)):
+    for index, row in enumerate(watched(source, f"{dataset.name} {split}")):
         result.rows_in += 1
         where = f"split '{split}', row {index}"
         try:
@@ -136,7 +136,7 @@ def _noted(usable: list[tuple[int, Example]], result: Selection) -> list[tuple[i
 
 def rows_of(selection: Selection, dataset: DataSet, split: str, options: argparse.Namespace) -> Iterator[dict]:
     """The rows of a split: `options` are --prompt_suffix, --system_prompt and, for evaluation, --repeat."""
-    repeat = 1 if split in dataset.train_splits else getattr(options, "repeat", 1)
+    repeat = 1 if split in TRAIN_SPLITS else getattr(options, "repeat", 1)
     for index, e in selection.examples:
         for copy in range(repeat):
             yield make_row(

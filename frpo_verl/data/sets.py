@@ -100,13 +100,13 @@ SETS = {
         about="MATH500: 500 problems of MATH's test split, for evaluation.",
     ),
     "dapo_math_17k": DataSet(
-        "dapo_math_17k", "math_dapo", "BytedTsinghua-SIA/DAPO-Math-17k", _TRAIN, dapo, progress=True,
+        "dapo_math_17k", "math_dapo", "BytedTsinghua-SIA/DAPO-Math-17k", _TRAIN, dapo,
         about="DAPO-Math-17k (arXiv 2503.14476): training problems with integer answers. The published file repeats each problem "
         "about a hundred times, wrapped in instructions of its own: one copy without them is kept.",
         options={"english": {"action": "store_true", "help": "drop problems in other languages; default: keep them"}},
     ),
     "numina_math_cot": DataSet(
-        "numina_math_cot", "AI-MO/NuminaMath-CoT", "AI-MO/NuminaMath-CoT", _BOTH, numina, keep_solution=False, progress=True,
+        "numina_math_cot", "AI-MO/NuminaMath-CoT", "AI-MO/NuminaMath-CoT", _BOTH, numina, keep_solution=False,
         about="NuminaMath-CoT: about 860,000 training problems with worked solutions, and 100 test problems. Proofs and other "
         "solutions without a box are dropped; a letter as ground truth (multiple choice) is kept and counted.",
         options={"sources": {"nargs": "+", "default": None, "help": "keep only these values of `source`; default: all"}},

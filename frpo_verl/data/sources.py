@@ -129,6 +129,11 @@ class RowSource:
     total: int | None = None
 
 
+def open_source(dataset: DataSet, path: str | None, wanted: list[str], explicit: bool) -> dict[str, RowSource]:
+    """The splits that are `wanted`, from a copy on disk or from the hub; `explicit`: each of them was asked for."""
+    return open_hub(dataset, wanted) if path is None else open_local(dataset, path, wanted, explicit)
+
+
 def open_local(dataset: DataSet, path: str, wanted: list[str], explicit: bool) -> dict[str, RowSource]:
     root = Path(path).expanduser()
     if not root.exists():

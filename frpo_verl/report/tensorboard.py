@@ -46,44 +46,47 @@ def records(data: bytes, checksum: Callable[[bytes], int]) -> Iterator[tuple[int
 def read_events(files: list[Path]) -> tuple[dict[int, dict[str, float]], list[str]]:
     """(step -> its numbers, notes); a later file or record of a step wins. Needs the package `tensorboard`."""
     steps: dict[int, dict[str, float]] = {}
-    if not files:
-        return steps, []
-    try:
-        from google.protobuf.message import DecodeError
-        from tensorboard.compat.proto.event_pb2 import Event
-        from tensorboard.compat.tensorflow_stub.pywrap_tensorflow import masked_crc32c
-        from tensorboard.util import tensor_util
-    except ImportError:
-        return steps, [f"{len(files)} TensorBoard event files not read: pip install tensorboard"]
     notes = []
     for file in files:
-        found, damaged = 0, []
         try:
-            content = file.read_bytes()
+            found, damaged = _read_file(file, steps)
+        except ImportError:
+            return {}, [f"{len(files)} TensorBoard event files not read: pip install tensorboard"]
         except OSError as error:
             notes.append(f"left out {file.name}: {error.strerror or error}")
             continue
-        for place, record in records(content, masked_crc32c):
-            try:
-                event = Event.FromString(record) if record is not None else None
-            except DecodeError:
-                event = None
-            if event is None:
-                damaged.append(place)
-                continue
-            for value in event.summary.value:
-                kind = value.WhichOneof("value")
-                if kind == "simple_value":
-                    number = value.simple_value
-                elif kind == "tensor" and not value.tensor.tensor_shape.dim:
-                    number = float(tensor_util.make_ndarray(value.tensor))
-                else:
-                    continue
-                steps.setdefault(int(event.step), {})[value.tag] = float(number)
-                found += 1
         if not found:
             notes.append(f"{file.name}: no number could be read from it")
         elif damaged:
             many = "a damaged record" if len(damaged) == 1 else f"{len(damaged)} damaged records, the first"
             notes.append(f"{file.name}: {many} at byte {damaged[0]} left out, what follows is read")
     return dict(sorted(steps.items())), notes
+
+
+def _read_file(file: Path, steps: dict[int, dict[str, float]]) -> tuple[int, list[int]]:
+    """Add a file's numbers to `steps`; (how many, the places of damaged records)."""
+    from google.protobuf.message import DecodeError
+    from tensorboard.compat.proto.event_pb2 import Event
+    from tensorboard.compat.tensorflow_stub.pywrap_tensorflow import masked_crc32c
+    from tensorboard.util import tensor_util
+
+    found, damaged = 0, []
+    for place, record in records(file.read_bytes(), masked_crc32c):
+        try:
+            event = None if record is None else Event.FromString(record)
+        except DecodeError:
+            event = None
+        if event is None:
+            damaged.append(place)
+            continue
+        for value in event.summary.value:
+            kind = value.WhichOneof("value")
+            if kind == "tensor" and not value.tensor.tensor_shape.dim:
+                number = float(tensor_util.make_ndarray(value.tensor))
+            elif kind == "simple_value":
+                number = float(value.simple_value)
+            else:
+                continue
+            steps.setdefault(int(event.step), {})[value.tag] = number
+            found += 1
+    return found, damaged
