@@ -17,7 +17,9 @@ of J = E r - beta KL(pi || ref) from the reference; after 32 updates g_s is comp
 the mean over 20 random problems.
 
 Training: the problem "commit" of benchmarks/horizon.py, 24 tokens, beta 0.3, mean baseline, through verl's
-`compute_advantage`; the sampler lags s updates behind. Regret is exact; the best of two step sizes is shown.
+`compute_advantage`; the sampler lags s updates behind, or stays the reference for the whole run. Regret is exact; the best
+of two step sizes is shown. `sequence, position` and `reward` are trained without weights: with a mean baseline their only
+fixed point is the optimum, whoever writes the answers (tests/core/test_foreign_sampler.py).
 """
 
 from __future__ import annotations
@@ -50,6 +52,8 @@ WEIGHTS = {  # name -> (rollout_is, rollout_is_threshold)
 UPDATES, AGES, PROBLEMS = 32, (0, 1, 2, 4, 8, 16, 32), 20
 STEP = 0.5
 TOKENS, TRAINED_AGES, ITERATIONS = 24, (0, 1, 4, 16, 64), 1000
+BESIDE = 400  # where the figure puts answers of the reference
+UNWEIGHTED = ("sequence, position", "reward")  # names of `horizon.METHODS`
 
 
 def correction(log_ratio: torch.Tensor, mask: torch.Tensor, name: str) -> torch.Tensor:
@@ -145,13 +149,13 @@ def bias() -> list[dict]:
 # ------------------------------------------------------------------------------------------------ training
 
 
-def train(age: int, weights: str, iterations: int) -> dict:
-    """Every seed and step size side by side, the sampler `age` updates behind; the regret of the mean of the last tenth's
-    logits, of the policies on the way, and the drift between sampler and trainer.
+def train(age: int, weights: str, iterations: int, method: str = "future") -> dict:
+    """Every seed and step size side by side, the sampler `age` updates behind (`iterations`: it stays the reference); the
+    regret of the mean of the last tenth's logits, of the policies on the way, and the drift between sampler and trainer.
     """
     torch.set_num_threads(1)
     began, sizes, groups = time.process_time(), horizon.STEP_SIZES, horizon.GROUPS * horizon.GROUP
-    cell = horizon.Cell("commit", False, BETA, TOKENS, "future", iterations)
+    cell = horizon.Cell("commit", False, BETA, TOKENS, method, iterations)
     automaton = horizon.commit(TOKENS)
     states, actions = automaton.reference.shape
     runs = horizon.SEEDS * len(sizes)
@@ -208,7 +212,7 @@ def train(age: int, weights: str, iterations: int) -> dict:
         }
         for i in range(runs)
     ]
-    return {"age": age, "weights": weights, "iterations": iterations, "runs": found,
+    return {"age": age, "weights": weights, "method": method, "iterations": iterations, "runs": found,
             "cpu_seconds": round(time.process_time() - began, 1)}  # fmt: skip
 
 
@@ -243,13 +247,15 @@ def tables(saved: dict) -> str:
         text.append(f"| {row['age']} | " + " | ".join(f"{x:.3f}" for x in parts) + " |")
     sizes = horizon.STEP_SIZES
     heads = [f"{what}, step {size:g}" for size in sizes for what in ("regret", "on the way", "KL a token")]
-    text += ["", f"| age | weights | {' | '.join(heads)} |", "|---" * (2 + len(heads)) + "|"]
+    text += ["", f"| age | placement | weights | {' | '.join(heads)} |", "|---" * (3 + len(heads)) + "|"]
     for result in saved["training"].values():
         of = summary(result)["by_size"]
         cells = [
             f"{of[s]['regret']:.4f} ({of[s]['se']:.4f}) | {of[s]['on_the_way']:.3f} | {of[s]['kl']:.5f}" for s in sizes
         ]
-        text.append(f"| {result['age']} | {result['weights']} | {' | '.join(cells)} |")
+        age = "reference" if result["age"] == result["iterations"] else result["age"]
+        method = result.get("method", "future")
+        text.append(f"| {age} | {method} | {result['weights']} | {' | '.join(cells)} |")
     return "\n".join(text) + "\n"
 
 
@@ -266,27 +272,35 @@ def picture(saved: dict, path: Path) -> None:
         "sequence, no bound": "#66a182",
         "bypass": "#6b4e9b",
     }
+    placements = dict(zip(UNWEIGHTED, ("#1b1b1b", "#8a8a8a"), strict=True))
     figure, (left, right) = plt.subplots(1, 2, figsize=(10.4, 3.8), layout="constrained")
     for name, color in style.items():
         rows = [row for row in saved["bias"] if row["age"]]
         left.plot([r["age"] for r in rows], [max(r["error"][name], 1e-4) for r in rows], color=color, marker="o",
                   markersize=4, label=name)  # fmt: skip
-        trained = [r for r in saved["training"].values() if r["weights"] == name or (r["age"] == 0 and name in WEIGHTS)]
-        if trained:
-            done = [(r["age"], summary(r)) for r in trained]
+    for name, color in {**style, **placements}.items():
+        trained = [
+            r
+            for r in saved["training"].values()
+            if (r.get("method", "future") == name or (name in WEIGHTS and r.get("method", "future") == "future"))
+            and (name in placements or r["weights"] == name or r["age"] == 0)
+        ]
+        done = [(min(r["age"], BESIDE), summary(r)) for r in sorted(trained, key=lambda r: r["age"])]
+        if done:
             right.errorbar([a + 0.5 for a, _ in done], [s["regret"] for _, s in done], [s["se"] for _, s in done], color=color,
-                           marker="o", markersize=4, capsize=2)  # fmt: skip
+                           marker="o", markersize=4, capsize=2, label=name if name in placements else None)  # fmt: skip
     left.set(xscale="log", yscale="log", xlabel="age of the answers, updates", ylabel="relative error of the gradient")
     left.set_xticks(AGES[1:], [str(a) for a in AGES[1:]])
     left.set_ylim(1e-3, None)
     left.set_title("toy, by enumeration", fontsize=10)
     right.set(xscale="log", yscale="log", xlabel="age of the answers, updates", ylabel="regret J* - J")
-    right.set_xticks([a + 0.5 for a in TRAINED_AGES], [str(a) for a in TRAINED_AGES])
+    right.set_xticks([a + 0.5 for a in (*TRAINED_AGES, BESIDE)], [*map(str, TRAINED_AGES), "reference"])
     right.set_title(f"commit, {TOKENS} tokens, {ITERATIONS} updates", fontsize=10)
     for axes in (left, right):
         axes.minorticks_off()
         axes.grid(alpha=0.3)
-    left.legend(fontsize=8, frameon=False)
+    for axes in (left, right):
+        axes.legend(fontsize=8, frameon=False)
     figure.savefig(path, dpi=160)
     plt.close(figure)
 
@@ -307,11 +321,13 @@ def main() -> None:
     if not args.table:
         saved["bias"] = bias()
         save()
-        plan = [(0, "none"), *((age, name) for age in TRAINED_AGES[1:] for name in WEIGHTS)]
-        for age, name in plan:
-            key = f"{age}/{name}/{args.iterations}"
+        plan = [(0, "none", "future"), *((age, name, "future") for age in TRAINED_AGES[1:] for name in WEIGHTS)]
+        plan += [(args.iterations, name, "future") for name in ("none", "token")]
+        plan += [(age, "none", method) for method in UNWEIGHTED for age in (*TRAINED_AGES, args.iterations)]
+        for age, name, method in plan:
+            key = f"{age}/{name if method == 'future' else method}/{args.iterations}"
             if key not in saved["training"]:
-                saved["training"][key] = train(age, name, args.iterations)
+                saved["training"][key] = train(age, name, args.iterations, method)
                 print(key, summary(saved["training"][key]), saved["training"][key]["cpu_seconds"], "s", flush=True)
                 save()
     text = tables(saved)

@@ -56,6 +56,17 @@ def test_the_drift_is_what_the_metric_says(toy):
     assert float(found["chi2_seq"]) == pytest.approx(toy.drift(16)["chi2_seq"], rel=0.01)
 
 
+def test_whoever_writes_the_answers_the_unweighted_placements_come_close_and_future_does_not(monkeypatch):
+    """Four hundred updates on answers of the reference, from the same random numbers."""
+    from verl.trainer.ppo import core_algos
+
+    monkeypatch.setattr(core_algos, "compute_grpo_outcome_advantage", core_algos.compute_grpo_outcome_advantage)
+    monkeypatch.setattr(staleness.horizon, "SEEDS", 2)
+    found = {m: staleness.train(400, "none", 400, m) for m in ("future", *staleness.UNWEIGHTED)}
+    regret = {m: staleness.summary(result)["regret"] for m, result in found.items()}
+    assert max(regret[m] for m in staleness.UNWEIGHTED) < regret["future"], regret
+
+
 def test_training_without_age_is_the_horizon_study(monkeypatch):
     """The same random numbers through both loops end at the same policy."""
     from verl.trainer.ppo import core_algos
