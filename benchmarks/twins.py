@@ -26,11 +26,10 @@ from frpo_verl import twin
 from frpo_verl.data import cli as data
 from frpo_verl.files import write_atomically
 from frpo_verl.quickstart import __main__ as quickstart
-from frpo_verl.quickstart import arithmetic, tiny_model
+from frpo_verl.quickstart import three_ways, ways_model
 from frpo_verl.report.collect import metric_files, read_metrics
 
 RESULTS = Path("docs/results")
-MODEL = Path("build/arithmetic/model")
 DAPO_FORM = (
     "Solve the following math problem step by step. The last line of your response should be of the form Answer: $Answer "
     "(without quotes) where $Answer is the answer to the problem.\n\n{}\n\n"
@@ -75,10 +74,10 @@ CASES: list[tuple[str, list[str], tuple[str, ...]]] = [
 ]
 
 
-def sums(count: int, name: str) -> list[arithmetic.Problem]:
+def sums(count: int, name: str) -> list[three_ways.Problem]:
     """Each set has its own: a dump tells sets apart by their problems."""
     seed = sum(name.encode()) if name in EVALUATION_SETS else 7
-    return list(islice(arithmetic.stream(seed, arithmetic.DEFAULT_LEVELS), count))
+    return list(islice(three_ways.stream(seed), count))
 
 
 def published_form(name: str, raw: Path | None, folder: Path) -> Path:
@@ -86,6 +85,10 @@ def published_form(name: str, raw: Path | None, folder: Path) -> Path:
     known = {"gsm8k": "gsm8k", "math500": "eval", "aime24": "eval", "amc23": "eval"}
     if raw is not None and name in known and (raw / known[name]).is_dir():
         return raw / known[name]
+
+    def solution(p: three_ways.Problem) -> str:
+        return f"{p.written('C')}\n#### {p.answer}"
+
     makers = {
         "dapo_math_17k": lambda p: {
             "prompt": [{"role": "user", "content": DAPO_FORM.format(p.question)}],
@@ -93,15 +96,15 @@ def published_form(name: str, raw: Path | None, folder: Path) -> Path:
         },
         "numina_math_cot": lambda p: {"problem": p.question, "answer": p.answer},
         "limr": lambda p: {"prompt": p.question, "answer": p.answer},
-        "open_rs": lambda p: {"problem": p.question, "solution": p.solution, "answer": p.answer, "level": "Easy"},
-        "gsm8k": lambda p: {"question": p.question, "answer": p.solution},
-        "math500": lambda p: {"problem": p.question, "answer": p.answer, "solution": p.solution},
-        "aime24": lambda p: {"problem": p.question, "answer": p.answer, "id": p.level},
+        "open_rs": lambda p: {"problem": p.question, "solution": solution(p), "answer": p.answer, "level": "Easy"},
+        "gsm8k": lambda p: {"question": p.question, "answer": solution(p)},
+        "math500": lambda p: {"problem": p.question, "answer": p.answer, "solution": solution(p)},
+        "aime24": lambda p: {"problem": p.question, "answer": p.answer, "id": 1},
         "aime25": lambda p: {"problem": p.question, "answer": p.answer},
         "amc23": lambda p: {"problem": p.question, "answer": float(p.answer)},
         "olympiad_bench": lambda p: {"question": p.question, "final_answer": [p.answer], "subject": "Math"},
         "minerva_math": lambda p: {"question": p.question, "answer": p.answer},
-        "preference": lambda p: {"prompt": p.question, "chosen": p.solution, "rejected": f"#### {int(p.answer) + 1}"},
+        "preference": lambda p: {"prompt": p.question, "chosen": solution(p), "rejected": f"#### {int(p.answer) + 1}"},
     }
     folder.mkdir(parents=True, exist_ok=True)
     splits = ("train", "test") if name == "gsm8k" else ("train",) if name in TRAIN_SETS else ("test",)
@@ -187,7 +190,7 @@ def evaluate() -> int:
     if not untrained.exists():
         untrained.mkdir(parents=True)
         write_tokenizer(untrained)
-        make_model(tiny_model.Settings(), load_tokenizer(untrained)).save_pretrained(untrained)
+        make_model(ways_model.Settings(), load_tokenizer(untrained)).save_pretrained(untrained)
     models = {
         "untrained": [f"actor_rollout_ref.model.path={untrained}"],
         "quickstart": [],
@@ -258,7 +261,7 @@ def main() -> int:
     parser.add_argument("--evaluation", action="store_true", help="eval_math for three models")
     parser.add_argument("--only", nargs="+", default=None, help="these recipes alone; the others' results are kept")
     args = parser.parse_args()
-    tiny_model.build(MODEL, tiny_model.data_beside(MODEL))
+    ways_model.build(twin.MODEL, settings=ways_model.Settings(marked=True))
     make_files(args.raw)
     RESULTS.mkdir(parents=True, exist_ok=True)
     if args.evaluation:

@@ -1,15 +1,16 @@
-"""Files appear whole or not at all: written under temporary names, then renamed."""
+"""Files and folders appear whole or not at all: written under temporary names, then renamed."""
 
 from __future__ import annotations
 
 import os
+import shutil
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TypeAlias
 
 __all__ = ["write_atomically", "write_together"]
 
-#: text (UTF-8), bytes, or a function that writes to the path it is given
+#: text (UTF-8), bytes, or a function that writes a file, or makes a folder, at the path it is given
 Content: TypeAlias = str | bytes | Callable[[Path], object]
 
 
@@ -18,7 +19,7 @@ def write_atomically(path: str | Path, content: Content) -> Path:
 
     Args:
         path: where the file shall stand; missing folders are made.
-        content: text, bytes, or a function that writes to the path it is given.
+        content: text, bytes, or a function that writes a file, or makes a folder, at the path it is given.
 
     Returns:
         the path. What was there before stays until the new file is complete; a failure leaves no temporary file.
@@ -41,8 +42,15 @@ def write_together(contents: Mapping[str | Path, Content]) -> list[Path]:
             else:
                 temporary.write_bytes(content.encode() if isinstance(content, str) else content)
         for temporary, path in renames.items():
+            if temporary.is_dir() and path.is_dir():  # no folder is renamed onto another
+                os.replace(path, _aside(temporary))
             os.replace(temporary, path)
     finally:
         for temporary in renames:
-            temporary.unlink(missing_ok=True)
+            for left in (temporary, _aside(temporary)):
+                shutil.rmtree(left) if left.is_dir() else left.unlink(missing_ok=True)
     return list(renames.values())
+
+
+def _aside(temporary: Path) -> Path:
+    return temporary.with_name(f"{temporary.name}.old")

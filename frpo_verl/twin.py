@@ -1,7 +1,7 @@
 """`python -m frpo_verl twin RECIPE [method=NAME ...]`: a recipe's twin, two steps of the same run on a processor.
 
-It writes small data files, prints the command of main_ppo and lists every setting that the twin does not keep. A tiny
-model that knows sums answers: the problems of training rows become its sums (so that some answers are right and group
+It writes small data files, prints the command of main_ppo and lists every setting that the twin does not keep. The
+quickstart's tiny model answers: the problems of training rows become its sums (so that some answers are right and group
 filters have something to keep), in the rows' own columns; validation rows stay as they are.
 """
 
@@ -22,6 +22,7 @@ TRAIN_ROWS = 64
 VAL_ROWS = 4
 VAL_ANSWERS = 4
 FOLDER = Path("build/twin")
+MODEL = FOLDER / "model"  # as recipes/check/twin.yaml
 NOT_SET = "not set"
 LAYOUTS = ("layout=cpu", "layout=cpu_vllm")
 
@@ -127,17 +128,16 @@ def _small(source: Path, folder: Path, count: int, limit: int, sums: bool) -> st
 
 def _as_sums(rows: list[dict]) -> list[dict]:
     """The same rows about the tiny model's sums: problem, ground truth and recorded answers are replaced, nothing else."""
-    from .quickstart import arithmetic
-    from .quickstart.tiny_model import with_slip
+    from .quickstart.three_ways import marked, stream
 
     rng = random.Random(0)
-    for row, problem in zip(rows, islice(arithmetic.stream(0, arithmetic.DEFAULT_LEVELS), len(rows)), strict=True):
+    for row, problem in zip(rows, islice(stream(0), len(rows)), strict=True):
         row["prompt"] = [{**row["prompt"][-1], "content": problem.question}]
         if row["reward_model"]["ground_truth"]:
-            row["reward_model"]["ground_truth"] = problem.answer
+            row["reward_model"]["ground_truth"] = problem.sum_digits  # as the model writes it, units first
         extra = row.get("extra_info") or {}
         if extra.get("chosen"):
-            extra |= {"chosen": problem.solution, "rejected": with_slip(problem, rng, 1.0)}
+            extra |= {"chosen": marked(problem.written("C")), "rejected": marked(problem.with_slips("C", rng, 1.0))}
     return rows
 
 
@@ -193,9 +193,8 @@ def main(argv: list[str] | None = None) -> int:
     print("not kept (the recipe's value -> the twin's):")
     for key, (before, after) in twin.changed.items():
         print(f"  {key}: {before} -> {after}")
-    model = Path("build/arithmetic/model")
-    if not model.is_dir():
-        print(f"{model} is not there yet: `python -m frpo_verl.quickstart.tiny_model --out {model}` makes it")
+    if not MODEL.is_dir():
+        print(f"{MODEL} is not there yet: `python -m frpo_verl.quickstart.ways_model --marked --out {MODEL}` makes it")
     print(f"run it (its folder is {twin.run_dir}):")
     print(f"  VERL_PLATFORM=cpu python {' '.join(_quoted(word) for word in twin.command)}")
     return 0

@@ -1,1 +1,1 @@
-"""What the quickstart needs: generated arithmetic problems and a tiny Qwen-architecture model warmed up on them."""
+"""What the quickstart needs: generated sums, and a tiny Qwen-architecture model warmed up on them."""

@@ -89,6 +89,16 @@ def longest_answer(digits: int = DIGITS, terms: int = TERMS) -> int:
     return len(Problem((0,) * terms, digits).written("C")) + 1
 
 
+def total_of(text: str) -> str:
+    """The digits of the sum in an answer of any way, units first."""
+    return "".join(column[-1] for column in text[1:].split(",")) if text[0] == "C" else text[1:].split(",")[-1]
+
+
+def marked(text: str) -> str:
+    """An answer with its sum again behind GSM8K's mark, for a reward that looks for one."""
+    return f"{text}\n#### {total_of(text)}"
+
+
 def read_sum(text: str, digits: int, terms: int = TERMS) -> int | None:
     """The sum that an answer states, None if it is written in none of the three ways.
 
@@ -98,11 +108,7 @@ def read_sum(text: str, digits: int, terms: int = TERMS) -> int | None:
     blank = Problem((0,) * terms, digits)
     if not text or text[0] not in WAYS or form != blank.written(text[0]):
         return None
-    if text[0] == "C":
-        total = "".join(column[-1] for column in text[1:].split(","))
-    else:
-        total = text[1:].split(",")[-1]
-    return int(total[::-1])
+    return int(total_of(text)[::-1])
 
 
 def is_right(text: str, problem: Problem) -> bool:

@@ -1,10 +1,8 @@
-"""What the two tiny models share: the network, supervised learning on written answers, and sampled answers."""
+"""How the tiny model is made and learns: the network, the loss on written answers, one step of supervised learning."""
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 
@@ -115,51 +113,3 @@ class Learner:
         torch.nn.utils.clip_grad_norm_(self.model.parameters(), 1.0)
         self.optimizer.step()
         self.loss = loss.item()
-
-
-def progress_bar(shown: bool) -> Any:
-    """A bar without a total: a warm-up stops at a success, not at a number of steps."""
-    from tqdm import tqdm
-
-    return tqdm(desc="warm-up", unit=" steps", leave=False, mininterval=1.0, dynamic_ncols=True, disable=not shown)
-
-
-def sample_answers(
-    model: Any, tokenizer: Any, problems: Sequence, max_new_tokens: int, samples: int = 1, seed: int = 0
-) -> list[list[str]]:
-    """``samples`` answers to each problem from ``generate`` at temperature 1."""
-    import torch
-
-    before, between, _ = template_parts(tokenizer)
-    prompts = tokenizer([before + p.question + between for p in problems], add_special_tokens=False)["input_ids"]
-    width = max(len(row) for row in prompts)
-    ids = torch.tensor([[tokenizer.pad_token_id] * (width - len(row)) + row for row in prompts])
-    mask = torch.tensor([[0] * (width - len(row)) + [1] * len(row) for row in prompts])
-    with torch.random.fork_rng(devices=[]), torch.no_grad():
-        torch.manual_seed(seed)
-        out = model.generate(
-            input_ids=ids.repeat_interleave(samples, 0).to(model.device),
-            attention_mask=mask.repeat_interleave(samples, 0).to(model.device),
-            do_sample=True,
-            temperature=1.0,
-            top_k=0,
-            top_p=1.0,
-            max_new_tokens=max_new_tokens,
-            pad_token_id=tokenizer.pad_token_id,
-        )
-    texts = tokenizer.batch_decode(out[:, width:], skip_special_tokens=True)
-    return [texts[i : i + samples] for i in range(0, len(texts), samples)]
-
-
-def read_rows(path: str | os.PathLike, name: str) -> list[dict]:
-    """What one parquet file of the generated set ``name`` says of its problems.
-
-    Raises:
-        FileNotFoundError: with the command that writes the file.
-    """
-    import pyarrow.parquet as pq
-
-    path = Path(path)
-    if not path.is_file():
-        raise FileNotFoundError(f"{path}: no such file; write it with `python -m frpo_verl data {name}`")
-    return pq.read_table(path, columns=["extra_info"]).column("extra_info").to_pylist()

@@ -1,4 +1,4 @@
-"""The quickstart's model: a quarter of a million parameters that write sums in three ways, most of them wrongly.
+"""The tiny model: a quarter of a million parameters that write sums in three ways, most of them wrongly.
 
 ``build(out, data)`` makes the tokenizer and the model, trains it by supervised learning on fresh problems (never a test
 problem): first all three ways without a mistake, until each succeeds, then the habits of `three_ways.Habits`.
@@ -11,18 +11,23 @@ The folder is an ordinary one: AutoModelForCausalLM / AutoTokenizer ``.from_pret
 from __future__ import annotations
 
 import argparse
+import hashlib
+import json
 import os
 import random
 import time
+from collections.abc import Callable
 from dataclasses import asdict, dataclass, field, fields
 from itertools import islice
 from pathlib import Path
 
-from . import three_ways, warm_start
-from .model_folder import digest_of, finished_folder
-from .warm_start import Learner, answer_nll, make_model, progress_bar, read_rows
+from ..files import write_atomically
+from . import three_ways
+from .tokenizer import load_tokenizer, write_tokenizer
+from .warm_start import Learner, answer_nll, make_model
 
 FORMAT = 1  # raise it when the same settings would give another model
+STAMP = "tiny_model.json"
 
 
 @dataclass(frozen=True)
@@ -42,6 +47,7 @@ class Settings:
     max_steps: int = 800  # of the first part
     habit_steps: int = 80
     habits: three_ways.Habits = field(default_factory=three_ways.Habits)
+    marked: bool = False  # each answer ends with its sum behind GSM8K's mark: what the recipes' rewards read
     batch_size: int = 96
     learning_rate: float = 3e-3
     warmup_steps: int = 40
@@ -55,8 +61,13 @@ class Settings:
         if self.max_steps < 1 or self.habit_steps < 1:
             raise ValueError(f"max_steps={self.max_steps}, habit_steps={self.habit_steps}: give numbers >= 1")
 
+    @property
+    def finish(self) -> Callable[[str], str]:
+        """What is done with an answer that is written in one of the ways."""
+        return three_ways.marked if self.marked else str
 
-def success_by_way(model, tokenizer, problems) -> dict[str, tuple[float, float]]:
+
+def success_by_way(model, tokenizer, problems, finish: Callable[[str], str] = str) -> dict[str, tuple[float, float]]:
     """way -> (probability that an answer begins with it, chance that it then is exactly right), means over problems.
 
     From the model's own probabilities at temperature 1, without sampling.
@@ -66,23 +77,11 @@ def success_by_way(model, tokenizer, problems) -> dict[str, tuple[float, float]]
     found = {}
     for way in three_ways.WAYS:
         with torch.no_grad():
-            nll, mask = answer_nll(model, tokenizer, problems, [p.written(way) for p in problems])
+            nll, mask = answer_nll(model, tokenizer, problems, [finish(p.written(way)) for p in problems])
         nll = nll.double()
         first = nll.gather(1, mask.int().argmax(1, keepdim=True))[:, 0]
         found[way] = (first.neg().exp().mean().item(), (first - nll.sum(-1)).exp().mean().item())
     return found
-
-
-def sample_answers(model, tokenizer, problems, samples: int = 1, seed: int = 0) -> list[list[str]]:
-    """``samples`` answers to each problem at temperature 1, long enough for every way."""
-    longest = max(three_ways.longest_answer(p.digits, len(p.terms)) for p in problems)
-    return warm_start.sample_answers(model, tokenizer, problems, longest, samples, seed)
-
-
-def count_right(model, tokenizer, problems, samples: int = 1, seed: int = 0) -> list[int]:
-    """Right answers to each problem among ``samples`` of them."""
-    answers = sample_answers(model, tokenizer, problems, samples, seed)
-    return [sum(three_ways.is_right(text, p) for text in texts) for p, texts in zip(problems, answers, strict=True)]
 
 
 def warm_up(model, tokenizer, settings: Settings, exclude, shape: tuple[int, int], progress: bool = True) -> dict:
@@ -92,6 +91,8 @@ def warm_up(model, tokenizer, settings: Settings, exclude, shape: tuple[int, int
     terms. Validation problems are drawn here, apart from both. Returns what was measured. Raises RuntimeError when
     ``max_steps`` ends the first part below half the target.
     """
+    from tqdm import tqdm
+
     validation = three_ways.sample_distinct("validation", settings.validation_size, settings.seed, exclude, *shape)
     problems = three_ways.stream(settings.seed, set(exclude) | {p.key for p in validation}, *shape)
     rng = random.Random(f"ways/{settings.seed}")
@@ -101,17 +102,22 @@ def warm_up(model, tokenizer, settings: Settings, exclude, shape: tuple[int, int
         batch = list(islice(problems, settings.batch_size))
         ways = rng.choices(three_ways.WAYS, habits and habits.shares, k=len(batch))
         slips = {way: habits.slip(way, shape[0]) if habits else 0.0 for way in three_ways.WAYS}
-        learner.step(batch, [p.with_slips(way, rng, slips[way]) for p, way in zip(batch, ways, strict=True)], share)
+        texts = [settings.finish(p.with_slips(way, rng, slips[way])) for p, way in zip(batch, ways, strict=True)]
+        learner.step(batch, texts, share)
+        bar.update()
 
     began = time.monotonic()
     worst = 0.0
     model.train()
-    with progress_bar(progress) as bar:
+    # no total: the first part stops at a success, not at a number of steps
+    with tqdm(
+        desc="warm-up", unit=" steps", leave=False, mininterval=1.0, dynamic_ncols=True, disable=not progress
+    ) as bar:
         for step in range(1, settings.max_steps + 1):
             learn(None)
-            bar.update()
             if step % settings.check_every == 0 or step == settings.max_steps:
-                worst = min(right for _, right in success_by_way(model, tokenizer, validation).values())
+                ways = success_by_way(model, tokenizer, validation, settings.finish)
+                worst = min(right for _, right in ways.values())
                 bar.set_postfix_str(f"loss {learner.loss:.3f}, hardest way right {worst:.2f} of {settings.target:g}")
                 if worst >= settings.target:
                     break
@@ -122,10 +128,9 @@ def warm_up(model, tokenizer, settings: Settings, exclude, shape: tuple[int, int
             )
         for i in range(settings.habit_steps):
             learn(settings.habits, 1 - 0.95 * i / settings.habit_steps)
-            bar.update()
             bar.set_postfix_str(f"loss {learner.loss:.3f}, habits")
     model.eval()
-    ways = success_by_way(model, tokenizer, validation)
+    ways = success_by_way(model, tokenizer, validation, settings.finish)
     return {
         "steps": learner.steps,
         "seconds": round(time.monotonic() - began, 1),
@@ -136,18 +141,24 @@ def warm_up(model, tokenizer, settings: Settings, exclude, shape: tuple[int, int
 
 
 def read_problems(path: str | os.PathLike) -> list[three_ways.Problem]:
-    """The problems of one parquet file that `python -m frpo_verl data three_ways` wrote."""
-    return [three_ways.from_question(row["question"]) for row in read_rows(path, "three_ways")]
+    """The problems of one parquet file that `python -m frpo_verl data three_ways` wrote.
+
+    Raises:
+        FileNotFoundError: with the command that writes the file.
+    """
+    import pyarrow.parquet as pq
+
+    if not Path(path).is_file():
+        raise FileNotFoundError(f"{path}: no such file; write it with `python -m frpo_verl data three_ways`")
+    rows = pq.read_table(path, columns=["extra_info"]).column("extra_info").to_pylist()
+    return [three_ways.from_question(row["question"]) for row in rows]
 
 
 def settings_hash(settings: Settings, train: list, test: list) -> str:
     """Digest of all that decides the result: the settings, the problems' shape and those that are held out."""
-    return digest_of(
-        format=FORMAT,
-        settings=asdict(settings),
-        shape=shape_of(train + test),
-        held_out=sorted(p.key for p in test),
-    )
+    held_out = sorted(p.key for p in test)
+    decides = {"format": FORMAT, "settings": asdict(settings), "shape": shape_of(train + test), "held_out": held_out}
+    return hashlib.sha256(json.dumps(decides, sort_keys=True).encode()).hexdigest()[:16]
 
 
 def shape_of(problems: list[three_ways.Problem]) -> tuple[int, int]:
@@ -160,27 +171,53 @@ def shape_of(problems: list[three_ways.Problem]) -> tuple[int, int]:
 
 def build(
     out: str | os.PathLike,
-    data: str | os.PathLike,
+    data: str | os.PathLike | None = None,
     settings: Settings | None = None,
     force: bool = False,
     progress: bool = True,
     device: str = "cpu",
 ) -> dict:
-    """Make the model folder ``out`` for ``data`` (a folder with train.parquet and test.parquet); return its stamp.
+    """Make the model folder ``out`` for ``data``, a folder with train.parquet and test.parquet (default: the default
+    problems, without files); return its stamp.
 
     The folder appears complete or not at all. It is reused when it was made with the same settings for the same data,
-    on whatever ``device``, unless ``force``. The stamp holds the settings and what was measured; ``reused`` says
-    whether the work was skipped.
+    on whatever ``device``, unless ``force``. The stamp, also written to ``tiny_model.json``, holds the settings and what
+    was measured; ``reused`` says whether the work was skipped.
     """
-    settings = settings or Settings()
-    train, test = read_problems(Path(data) / "train.parquet"), read_problems(Path(data) / "test.parquet")
+    out, settings = Path(out), settings or Settings()
+    made = {} if data is not None else three_ways.make_splits()
+    train, test = (made.get(name) or read_problems(Path(str(data)) / f"{name}.parquet") for name in ("train", "test"))
+    digest = settings_hash(settings, train, test)
+    if not force and (stamp := _stamp(out)).get("hash") == digest and (out / "model.safetensors").is_file():
+        return {**stamp, "reused": True}
 
-    def make(tokenizer):
+    def fill(folder: Path) -> None:
+        import torch
+        from transformers.utils import logging
+
+        cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 2
+        torch.set_num_threads(min(torch.get_num_threads(), max(1, min(4, cores // 2))))  # small matrices gain no more
+        folder.mkdir(exist_ok=True)
+        write_tokenizer(folder)
+        tokenizer = load_tokenizer(folder)
         model = make_model(settings, tokenizer).to(device)
         measured = warm_up(model, tokenizer, settings, {p.key for p in test}, shape_of(train + test), progress)
-        return model, {"settings": asdict(settings), **measured}
+        logging.disable_progress_bar()  # transformers 5 shows one for the one file
+        model.save_pretrained(folder)
+        parameters = sum(p.numel() for p in model.parameters())
+        stamp = {"hash": digest, "parameters": parameters, "settings": asdict(settings), **measured}
+        (folder / STAMP).write_text(json.dumps(stamp, indent=2) + "\n", encoding="utf-8")
 
-    return finished_folder(Path(out), settings_hash(settings, train, test), make, force)
+    write_atomically(out, fill)
+    return {**_stamp(out), "reused": False}
+
+
+def _stamp(folder: Path) -> dict:
+    """What a finished folder says of itself, nothing for any other."""
+    try:
+        return json.loads((folder / STAMP).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -188,9 +225,11 @@ def main(argv: list[str] | None = None) -> int:
         prog="python -m frpo_verl.quickstart.ways_model", description="Make and warm up the tiny quickstart model."
     )
     parser.add_argument("--out", required=True, help="folder of the model")
-    parser.add_argument("--data", required=True, help="folder with train.parquet and test.parquet")
+    parser.add_argument("--data", help="folder with train.parquet and test.parquet (the default problems)")
     for f in fields(Settings):
-        if f.name != "habits":
+        if f.name == "marked":
+            parser.add_argument("--marked", action="store_true", help="answers end with `#### SUM`, as twins want it")
+        elif f.name != "habits":
             parser.add_argument(f"--{f.name}", type=type(f.default), default=f.default, help=f"({f.default})")
     parser.add_argument("--device", default="cpu", help="where it is trained (cpu)")
     parser.add_argument("--force", action="store_true", help="make it again even if it is up to date")

@@ -238,7 +238,7 @@ def test_the_command_is_the_script(tmp_path, capsys):
     assert (
         {p.stem for p in SCRIPTS.glob("[!_]*.py")}
         == set(cli.set_names())
-        == {*NAMES, "arithmetic", "coverage", "preference", "three_ways"}
+        == {*NAMES, "coverage", "preference", "three_ways"}
     )
     capsys.readouterr()
     assert cli.main(["gms8k"]) == 2 and "did you mean 'gsm8k'" in capsys.readouterr().err

@@ -16,8 +16,7 @@ from data_files import card_of, main, rlhf_dataset, rows_of, write_jsonl
 from verl.experimental.agent_loop.agent_loop import AgentLoopBase, AgentLoopOutput
 
 from frpo_verl.data import preference
-from frpo_verl.quickstart import arithmetic
-from frpo_verl.quickstart.tiny_model import with_slip
+from frpo_verl.quickstart.three_ways import marked, stream
 from frpo_verl.quickstart.tokenizer import load_tokenizer, write_tokenizer
 from frpo_verl.rewards import math as math_reward
 from frpo_verl.verl_plugin.agent_loops import RecordedResponse
@@ -26,9 +25,11 @@ from frpo_verl.verl_plugin.agent_loops import RecordedResponse
 def made_pairs(count, seed=0):
     """Sums with the right answer written out (chosen) and one with a wrong digit (rejected)."""
     rng = random.Random(seed)
-    problems = islice(arithmetic.stream(seed, arithmetic.DEFAULT_LEVELS), 4 * count)
-    distinct = list({p.question: p for p in problems}.values())[:count]
-    return [{"prompt": p.question, "chosen": p.solution, "rejected": with_slip(p, rng, 1.0)} for p in distinct]
+    distinct = list({p.question: p for p in islice(stream(seed), 4 * count)}.values())[:count]
+    return [
+        {"prompt": p.question, "chosen": marked(p.written("C")), "rejected": marked(p.with_slips("C", rng, 1.0))}
+        for p in distinct
+    ]
 
 
 def run(tmp_path, rows, *argv, out="out"):
@@ -46,8 +47,8 @@ def tokenizer_folder(tmp_path_factory):
 
 @pytest.fixture
 def math_file(tmp_path):
-    """30 rows as arithmetic.py writes them."""
-    assert main("arithmetic", "--train_size", 30, "--test_size", 2, "--local_save_dir", tmp_path / "math") == 0
+    """30 rows as three_ways.py writes them."""
+    assert main("three_ways", "--train_size", 30, "--test_size", 2, "--local_save_dir", tmp_path / "math") == 0
     return tmp_path / "math" / "train.parquet"
 
 

@@ -10,6 +10,7 @@ import pytest
 from verl_config import compose_ppo
 
 from frpo_verl import twin
+from frpo_verl.quickstart.three_ways import from_question
 from frpo_verl.report.collect import metric_files, read_metrics
 
 
@@ -58,7 +59,7 @@ def test_files_keep_form_and_columns_and_one_row_for_the_filter(workplace):
     assert len(long["prompt"][-1]["content"]) > 700  # data.max_prompt_length of the twin
     for row in sums:
         assert [m["role"] for m in row["prompt"]] == ["user"] and row["data_source"] == "math_dapo"
-        assert eval(row["prompt"][-1]["content"].rstrip("=")) == int(row["reward_model"]["ground_truth"])
+        assert from_question(row["prompt"][-1]["content"]).sum_digits == row["reward_model"]["ground_truth"]
     assert [r["prompt"][-1]["content"] for r in val.to_pylist()][:3] == ["problem 0", "problem 1", "problem 2"]
     assert (
         f"data.val_files=[{','.join(f'build/twin/rpg_qwen3_4b/{n}_test.parquet' for n in ('aime24', 'aime25', 'amc23'))}]"
@@ -90,7 +91,7 @@ def test_what_is_not_kept_is_listed_and_nothing_else_changes(workplace):
     changed = twin.differences(whole, small)
     assert changed["actor_rollout_ref.rollout.name"] == ("vllm", "hf")
     assert changed["data.max_response_length"] == ("8192", "32")
-    assert changed["actor_rollout_ref.model.path"] == ("Qwen/Qwen3-4B", "build/arithmetic/model")
+    assert changed["actor_rollout_ref.model.path"] == ("Qwen/Qwen3-4B", "build/twin/model")
     kept = ["algorithm", "reward.custom_reward_function", "reward.reward_manager", "actor_rollout_ref.actor.policy_loss",
             "actor_rollout_ref.actor.optim", "actor_rollout_ref.model.lora", "data.shuffle", "method", "recipe"]  # fmt: skip
     assert not [key for key in changed if any(key == k or key.startswith(f"{k}.") for k in kept)]

@@ -26,6 +26,17 @@ def test_a_sum_in_three_ways():
     assert [three.written(way) for way in WAYS] == ["A512", "B210,300,002,512", "C2305,1001,0022"]
 
 
+def test_a_marked_answer_is_read_by_the_recipes_reward():
+    from frpo_verl.rewards.math import compute_score
+
+    problem = Problem((2310, 1024))
+    for way in WAYS:
+        text = three_ways.marked(problem.written(way))
+        assert text == f"{problem.written(way)}\n#### 4333"
+        assert compute_score("math_dapo", text, problem.sum_digits)["acc"] == 1.0
+        assert compute_score("math_dapo", three_ways.marked(problem.written(way, "4334")), "4333")["acc"] == 0.0
+
+
 @pytest.mark.parametrize("digits, terms", [(4, 2), (2, 3), (6, 3), (1, 9)])
 def test_every_way_is_read_back(digits, terms):
     for problem in islice(three_ways.stream(3, digits=digits, terms=terms), 200):

@@ -1,17 +1,16 @@
-"""What the tiny models share: the loss is on the answer, one step is one step of AdamW, answers are sampled as asked."""
+"""How the tiny model learns: the loss is on the answer, one step is one step of AdamW."""
 
 from dataclasses import replace
-from types import SimpleNamespace
 
 import pytest
 import torch
 
-from frpo_verl.quickstart import arithmetic, warm_start
-from frpo_verl.quickstart.tiny_model import Settings
+from frpo_verl.quickstart import three_ways, warm_start
 from frpo_verl.quickstart.tokenizer import load_tokenizer, write_tokenizer
+from frpo_verl.quickstart.ways_model import Settings
 
 SMALL = Settings(hidden_size=32, n_layers=1, n_heads=1, n_kv_heads=1, head_dim=32, intermediate_size=32)
-PROBLEMS = [arithmetic.Problem((1, 2), 1), arithmetic.Problem((10, 20), 1)]
+PROBLEMS = [three_ways.Problem((1, 2), 1), three_ways.Problem((10, 20), 2)]
 
 
 @pytest.fixture(scope="module")
@@ -45,7 +44,7 @@ def test_a_step_is_adamw_at_the_warm_ups_rate(tokenizer):
     settings = replace(SMALL, weight_decay=0.5)
     model, start = (warm_start.make_model(settings, tokenizer) for _ in range(2))
     learner = warm_start.Learner(model, tokenizer, settings)
-    learner.step(PROBLEMS, [p.solution for p in PROBLEMS])
+    learner.step(PROBLEMS, [p.written("B") for p in PROBLEMS])
     rate = settings.learning_rate / settings.warmup_steps
     assert learner.steps == 1 and learner.loss > 0
     assert learner.optimizer.param_groups[0]["lr"] == rate
@@ -53,30 +52,5 @@ def test_a_step_is_adamw_at_the_warm_ups_rate(tokenizer):
         kept = old * (1 - rate * 0.5) if old.ndim > 1 else old
         moved = (new - kept)[new.grad.abs() > 1e-5].abs()
         assert moved.numel() and torch.allclose(moved, torch.full_like(moved, rate), rtol=1e-2), name
-    learner.step(PROBLEMS, [p.solution for p in PROBLEMS], share=0.25)
+    learner.step(PROBLEMS, [p.written("B") for p in PROBLEMS], share=0.25)
     assert learner.optimizer.param_groups[1]["lr"] == settings.learning_rate * 0.25
-
-
-def test_answers_are_sampled_at_temperature_1(tokenizer):
-    """With a stand-in for the model, which is shown each prompt twice."""
-    texts = ["3<|im_end|>", "4<|im_end|>", "30<|im_end|>", "31 and more"]
-    seen = {}
-
-    def generate(input_ids, attention_mask, **options):
-        seen.update(options, prompts=tokenizer.batch_decode(input_ids), mask=attention_mask)
-        rows = [tokenizer.encode(t, add_special_tokens=False) for t in texts]
-        width = max(map(len, rows))
-        answers = [row + [tokenizer.pad_token_id] * (width - len(row)) for row in rows]
-        return torch.cat([input_ids, torch.tensor(answers)], 1)
-
-    model = SimpleNamespace(generate=generate, device="cpu")
-    found = warm_start.sample_answers(model, tokenizer, PROBLEMS, max_new_tokens=9, samples=2)
-    assert found == [["3", "4"], ["30", "31 and more"]]
-    assert seen["temperature"] == 1.0 and seen["do_sample"] and seen["top_k"] == 0 and seen["top_p"] == 1.0
-    assert seen["prompts"][2] == "<|user|>10+20=<|im_end|>\n<|assistant|>" and seen["max_new_tokens"] == 9
-    assert seen["mask"][:, 0].tolist() == [0, 0, 1, 1]
-
-
-def test_a_missing_file_names_its_command(tmp_path):
-    with pytest.raises(FileNotFoundError, match="no such file; write it with `python -m frpo_verl data arithmetic`"):
-        warm_start.read_rows(tmp_path / "train.parquet", "arithmetic")

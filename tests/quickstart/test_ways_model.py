@@ -1,14 +1,15 @@
 """The model that writes sums in three ways: the figures its warm-up stops by, and the folder it leaves behind."""
 
+import json
 import math
 from dataclasses import replace
-from types import SimpleNamespace
 
 import pytest
 import torch
 
 from frpo_verl.quickstart import three_ways, warm_start, ways_model
 from frpo_verl.quickstart.tokenizer import load_tokenizer, write_tokenizer
+from frpo_verl.quickstart.ways_model import STAMP
 
 pa = pytest.importorskip("pyarrow")
 pq = pytest.importorskip("pyarrow.parquet")
@@ -75,20 +76,23 @@ def test_success_by_way_is_the_probability_of_the_answer(tokenizer):
         assert share == pytest.approx(sum(shares) / 4, rel=1e-9) and right == pytest.approx(sum(rights) / 4, rel=1e-9)
 
 
-def test_sampled_answers_are_counted(tokenizer):
-    """With a stand-in for the model: two ways right, one wrong, one in no way at all."""
-    problems = [three_ways.Problem(t) for t in ((2310, 1024), (1111, 2222))]
-    texts = ["A4333<|im_end|>", "B0132,4201,4333<|im_end|>", "A4333<|im_end|>", "3333<|im_end|>"]
+def test_a_marked_model_learns_the_mark(tokenizer):
+    """The answers that it is shown end with their sum, right or wrong, behind GSM8K's mark."""
+    seen = []
 
-    def generate(input_ids, attention_mask, **options):
-        assert options["max_new_tokens"] == 17
-        rows = [tokenizer.encode(t, add_special_tokens=False) for t in texts]
-        width = max(map(len, rows))
-        answers = [row + [tokenizer.pad_token_id] * (width - len(row)) for row in rows]
-        return torch.cat([input_ids, torch.tensor(answers)], 1)
+    class Shown(warm_start.Learner):
+        def step(self, problems, answers, share=None):
+            seen.extend(answers)
+            super().step(problems, answers, share)
 
-    model = SimpleNamespace(generate=generate, device="cpu")
-    assert ways_model.count_right(model, tokenizer, problems, samples=2) == [2, 0]
+    settings = replace(SMALL, marked=True, max_steps=1)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(ways_model, "Learner", Shown)
+        ways_model.warm_up(ways_model.make_model(settings, tokenizer), tokenizer, settings, set(), (4, 2), False)
+    assert len(seen) == 11 * 8
+    for text in seen:
+        answer, _, total = text.partition("\n#### ")
+        assert three_ways.read_sum(answer, 4) == int(total[::-1])
 
 
 # ---- the folder
@@ -99,6 +103,7 @@ def test_build_then_reuse(data, tmp_path, monkeypatch):
 
     out = tmp_path / "deep" / "model"
     stamp = ways_model.build(out, data, SMALL, progress=False)
+    assert [p.name for p in out.parent.iterdir()] == ["model"]  # and no folder of the work
     assert not stamp["reused"] and set(stamp["ways"]) == {"A", "B", "C"} and stamp["steps"] == 30
     model = AutoModelForCausalLM.from_pretrained(out)
     assert model.dtype == torch.float32 and AutoTokenizer.from_pretrained(out).eos_token == "<|im_end|>"
@@ -111,6 +116,27 @@ def test_build_then_reuse(data, tmp_path, monkeypatch):
             ways_model.build(out, data, change, progress=False)
     with pytest.raises(pytest.fail.Exception, match="trained again"):
         ways_model.build(out, data, SMALL, force=True, progress=False)
+    assert json.loads((out / STAMP).read_text()) == {k: v for k, v in stamp.items() if k != "reused"}  # left as it was
+
+
+@pytest.mark.parametrize("broken", [STAMP, "model.safetensors"])
+def test_a_folder_that_is_not_whole_is_made_again(tmp_path, broken, monkeypatch):
+    out = tmp_path / "model"
+    stamp = ways_model.build(out, None, SMALL, progress=False)  # the default problems
+    (out / broken).write_text('{"hash": ') if broken == STAMP else (out / broken).unlink()
+    again = ways_model.build(out, None, SMALL, progress=False)
+    assert not again["reused"] and again["ways"] == stamp["ways"] and (out / broken).stat().st_size > 10
+    assert [p.name for p in tmp_path.iterdir()] == ["model"]
+
+
+def test_the_default_problems_are_those_of_the_data_set(tmp_path, monkeypatch):
+    from frpo_verl.data import cli
+
+    assert cli.main(["three_ways", "--local_save_dir", str(tmp_path / "data")]) == 0
+    stamps = [
+        ways_model.build(tmp_path / str(i), d, SMALL, progress=False) for i, d in enumerate([None, tmp_path / "data"])
+    ]
+    assert stamps[0]["hash"] == stamps[1]["hash"]
 
 
 def test_other_held_out_problems_another_model(data):
@@ -169,8 +195,8 @@ def test_the_command_knows_every_setting(tmp_path, monkeypatch):
     seen = []
     stamp = {"parameters": 1, "steps": 1, "seconds": 0.0, "validation_pass_at_1": 0.0, "reused": False}
     monkeypatch.setattr(ways_model, "build", lambda *args, **kwargs: seen.append((args, kwargs)) or stamp)
-    words = "--hidden_size 384 --n_layers 8 --init_std 0.04 --target 0.8 --device cuda --force".split()
+    words = "--hidden_size 384 --n_layers 8 --init_std 0.04 --target 0.8 --marked --device cuda --force".split()
     assert ways_model.main(["--out", "m", "--data", "d", *words]) == 0
     ((_, _, settings), options) = seen[0]
-    assert settings == ways_model.Settings(hidden_size=384, n_layers=8, init_std=0.04, target=0.8)
+    assert settings == ways_model.Settings(hidden_size=384, n_layers=8, init_std=0.04, target=0.8, marked=True)
     assert options == {"force": True, "device": "cuda"}
