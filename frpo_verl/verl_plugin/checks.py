@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import glob
 import os
 import sys
 from collections.abc import Iterator
@@ -377,7 +378,8 @@ def _check_files(run: Run) -> None:
     for key in () if own else ("data.train_files", "data.val_files"):
         value = run.get(key)
         for path in [value] if isinstance(value, str) else list(value or []):
-            if "://" not in str(path) and not os.path.exists(os.path.expanduser(str(path))):
+            local = os.path.expanduser(str(path))
+            if "://" not in local and not os.path.exists(local) and not glob.glob(local):  # verl reads patterns too
                 raise ConfigError(
                     f"{key}={path}: no such file; write it with `python -m frpo_verl data NAME` or correct it"
                 )

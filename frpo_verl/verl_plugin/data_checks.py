@@ -79,10 +79,11 @@ def check_loaded_rows(trainer: Any) -> None:
 
 
 def count_rows(files: Any) -> int | None:
-    """How many rows local parquet files have together; None if one cannot be read here."""
+    """How many rows local parquet files have together; None if there is none, or one cannot be read here."""
+    paths = [files] if isinstance(files, str) else list(files or [])
     try:
-        paths = [files] if isinstance(files, str) else list(files or [])
-        return sum(pq.read_metadata(os.path.expanduser(str(path))).num_rows for path in paths)
+        rows = [pq.read_metadata(os.path.expanduser(str(path))).num_rows for path in paths]
+        return sum(rows) if rows else None
     except (OSError, ValueError):
         return None
 

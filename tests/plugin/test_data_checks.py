@@ -58,6 +58,7 @@ def test_steps_that_the_epochs_do_not_hold_are_refused_with_the_epochs_that_do(f
     "accepted",
     [
         ["data.train_max_samples=-1"],
+        ["data.train_files=[]", "data.train_batch_size=64"],
         ["trainer.val_only=true", "data.train_batch_size=64"],
         ["data.custom_cls.path=pkg://somebody.elses", "data.train_batch_size=64"],
         ["++data.datagen.path=pkg://somebody.elses", "data.train_batch_size=64"],
@@ -70,6 +71,11 @@ def test_what_cannot_be_counted_or_is_not_needed_is_not_refused(files, accepted)
 def test_a_file_of_lines_is_left_to_the_trainers_own_count(files, tmp_path):
     (tmp_path / "rows.jsonl").write_text('{"prompt": "1+1="}\n' * 4)
     check(files, f"data.train_files={tmp_path}/rows.jsonl")
+
+
+def test_a_pattern_of_names_is_accepted_where_it_names_a_file(files, tmp_path):
+    check(files, f"data.train_files='{tmp_path}/*.parquet'")
+    assert "no such file" in stopped(files, f"data.train_files='{tmp_path}/*.jsonl'")
 
 
 def trainer(*overrides: str, rows: int):
