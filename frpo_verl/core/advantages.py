@@ -101,7 +101,7 @@ def regularized_advantages(
 
     Source: arXiv 2601.10201v2, Eq. 5.1.
 
-    Example:
+    Examples:
         >>> log_prob, ref_log_prob = torch.tensor([[-1.0, -2.0, -0.5]]), torch.tensor([[-1.5, -2.0, -1.0]])
         >>> mask = torch.tensor([[1, 1, 0]])
         >>> result = regularized_advantages(torch.tensor([1.0]), log_prob, ref_log_prob, mask, kl_coef=0.1)

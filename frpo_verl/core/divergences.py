@@ -223,7 +223,7 @@ def get_divergence(name: str, alpha: float | None = None) -> Divergence:
     Raises:
         ValueError: unknown name (the nearest known one is named), or alpha missing, not needed or out of range.
 
-    Example:
+    Examples:
         >>> get_divergence("js").cost(torch.tensor([-1.0, 0.0, 1.0]))
         tensor([0.4125, 0.0000, 0.1518])
         >>> get_divergence("alpha", 2.0).formula

@@ -18,7 +18,6 @@ NOT_RECORDED = "not recorded"
 #: label -> keys of verl's configuration, all shown that are there
 KEYS = {
     "Model": ("actor_rollout_ref.model.path",),
-    "Reference": ("actor_rollout_ref.ref.model.path",),
     "Training data": ("data.train_files",),
     "Held-out data": ("data.val_files",),
     "Reward": ("reward.custom_reward_function.path", "reward.custom_reward_function.name"),
@@ -28,7 +27,7 @@ KEYS = {
     "Learning rate": ("actor_rollout_ref.actor.optim.lr",),
     "Longest answer": ("data.max_response_length",),
     "Engine": ("actor_rollout_ref.rollout.name", "actor_rollout_ref.actor.strategy"),
-    "Seed": ("data.seed", "actor_rollout_ref.actor.data_loader_seed"),
+    "Seed": ("data.seed", "actor_rollout_ref.rollout.seed"),
     "Devices": ("trainer.n_gpus_per_node", "trainer.nnodes"),
 }
 

@@ -71,7 +71,9 @@ def commands(page: Path) -> list[list[str]]:
     text = re.sub(r"\\\n\s*", " ", page.read_text())
     found = []
     for line in re.findall(r"^ {4}.*verl\.trainer\.main_ppo(.*)$", text, flags=re.MULTILINE):
-        line = re.sub(r"(?<= )\[[^\]]*\]|\.\.\.", "", line.split("  #")[0])  # [your verl config], ...
+        line = re.sub(
+            r"(?<= )\[[^\]]*\]|\.\.\.|--cfg .*", "", line.split("  #")[0]
+        )  # [your verl config], ..., Hydra's own
         found.append([word for word in shlex.split(line) if "NAME" not in word and not word.startswith("--")])
     return found
 

@@ -46,7 +46,7 @@ def kl3_bounds(delta: float) -> tuple[float, float]:
 
     Source: arXiv 2602.05494.
 
-    Example:
+    Examples:
         >>> [round(bound, 4) for bound in kl3_bounds(0.0231)]
         [0.8002, 1.2306]
     """

@@ -124,7 +124,7 @@ def f_grpo_loss(
     suppressed bad answer up again for v < -2) and in bounding exponents at 20, so that v in the hundreds stays finite
     in float32.
 
-    Example:
+    Examples:
         >>> from frpo_verl.core.losses.terms import read_loss_inputs
         >>> log_prob = torch.tensor([[-1.0, -2.0], [-1.0, -2.0]], requires_grad=True)
         >>> fixed, mask = log_prob.detach(), torch.tensor([[1, 1], [1, 0]])

@@ -74,7 +74,7 @@ def rpg_loss(
     the public code in having no clamp on K and in the sign that the clip looks at. The log-ratio is bounded at 20
     inside exp only.
 
-    Example:
+    Examples:
         >>> from frpo_verl.core.losses.terms import read_loss_inputs
         >>> log_prob = torch.tensor([[-1.0, -2.0]], requires_grad=True)
         >>> old = torch.tensor([[-1.1, -3.0]])
