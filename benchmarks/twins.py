@@ -241,17 +241,16 @@ def markdown(results: list[dict]) -> str:
         "sums: the numbers show that everything runs and is logged, not that anything is learnt. Commands, all numbers and every setting",
         "that a twin does not keep are in `twins.json`; `python benchmarks/twins.py` runs them all again.",
         "",
-        "| typed | validated sets | at step 2: score | KL to reference (k1) | gradient norm |",
-        "|---|---|---|---|---|",
+        "| typed | at step 2: score | KL to reference (k1) | gradient norm |",
+        "|---|---|---|---|",
     ]
     for r in results:
-        first, last = r["metrics"].get("0", {}), r["metrics"].get("2", {})
-        sets = sorted({name.split("/")[1] for name in first if name.startswith("val-core/")})
+        last = r["metrics"].get("2", {})
         cells = [
             f"{last[k]:.4g}" if k in last else "" for k in ("critic/score/mean", "frpo/kl_to_ref/k1", "actor/grad_norm")
         ]
         trouble = f" {r['trouble']}" if r["trouble"] else ""
-        lines.append(f"| `{r['typed']}`{trouble} | {len(sets)} | {' | '.join(cells)} |")
+        lines.append(f"| `{r['typed']}`{trouble} | {' | '.join(cells)} |")
     return "\n".join(lines) + "\n"
 
 
