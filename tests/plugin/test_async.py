@@ -7,6 +7,7 @@ import pytest
 import torch
 import transfer_queue
 from omegaconf import OmegaConf
+from queues import Queue
 from transfer_queue import KVBatchMeta
 from verl.experimental.fully_async_policy.detach_utils import RolloutSample, assemble_batch_from_rollout_samples
 from verl.experimental.one_step_off_policy.ray_trainer import OneStepOffRayTrainer
@@ -16,7 +17,6 @@ from verl.protocol import DataProto
 from verl.trainer.ppo.utils import Role
 from verl.trainer.ppo.v1 import trainer_base
 from verl.trainer.ppo.v1.trainer_separate_async import PPOTrainerSeparateAsync
-from verl.utils import tensordict_utils as tu
 from verl_config import compose_ppo
 
 from frpo_verl.settings import ConfigError
@@ -58,28 +58,6 @@ def rows_of(prompts, seed=0):
 
 
 # ------------------------------------------------------------------------------ separate_async: several updates a sync
-
-
-class Queue:
-    """A dict of rows in the place of TransferQueue."""
-
-    def __init__(self):
-        self.rows = {}
-
-    def get(self, keys, partition_id, select_fields=None):
-        first = self.rows[keys[0]]
-        fields = {}
-        for name in [n for n in select_fields or first if n in first]:
-            column = [self.rows[key][name] for key in keys]
-            tensors = isinstance(column[0], torch.Tensor)
-            fields[name] = torch.nested.as_nested_tensor(column, layout=torch.jagged) if tensors else column
-        return tu.get_tensordict(fields)
-
-    def put(self, keys, partition_id, fields=None, tags=None):
-        for name, column in dict(fields.items()).items():
-            for key, value in zip(keys, column.unbind(), strict=True):
-                self.rows[key][name] = value.clone()
-        return KVBatchMeta(keys=list(keys), tags=[{} for _ in keys], partition_id=partition_id)
 
 
 class Actor:
