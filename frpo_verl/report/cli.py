@@ -6,13 +6,16 @@ import argparse
 import sys
 import time
 import webbrowser
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
 from frpo_verl.evaluation import DumpError
 
 from .build import PAGE, Targets, build
 from .collect import RunError, TrainingRun, load_run
+from .index import Index, find_runs
+
+WATCH = 30  # seconds
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -25,7 +28,12 @@ def build_parser() -> argparse.ArgumentParser:
         allow_abbrev=False,
     )
     add = parser.add_argument
-    add("runs", nargs="+", metavar="RUN", help="folder of a run")
+    add(
+        "runs",
+        nargs="+",
+        metavar="RUN",
+        help="folder of a run; one folder of runs: an index page and a page of each run",
+    )
     out = (
         "the page (.html) or the picture (.png); the others go beside it under the same name. Default: in the run's "
         "folder, or here for several runs"
@@ -40,8 +48,8 @@ def build_parser() -> argparse.ArgumentParser:
         "of the same settings, else of the same folder name but for a number at its end"
     )
     add("--group", action="store_true", help=group)
-    watched = "write the page again every so many seconds, until Ctrl-C; an open page reloads itself"
-    add("--watch", type=_seconds, default=None, metavar="SECONDS", help=watched)
+    watched = f"write again every so many seconds (default: {WATCH}), until Ctrl-C; an open page reloads itself"
+    add("--watch", type=_seconds, nargs="?", const=WATCH, default=None, metavar="SECONDS", help=watched)
     add("--open", action="store_true", help="open the page in a browser")
     return parser
 
@@ -90,48 +98,67 @@ def write(options: argparse.Namespace, names: Sequence[str | None]) -> tuple[lis
     return runs, notes
 
 
-def watch(options: argparse.Namespace, names: Sequence[str | None]) -> int:
-    """Write again and again until Ctrl-C."""
-    page = targets(options.runs, options.out).page
-    print(f"report: {page}, written every {options.watch} s; Ctrl-C stops", flush=True)
+def watch(page: Path, seconds: float, again: Callable[[], str], show: bool) -> int:
+    """Write again and again until Ctrl-C; `again` returns what is said of it."""
+    print(f"report: {page}, written every {seconds} s; Ctrl-C stops", flush=True)
     opened = False
     try:
         while True:
             started = time.monotonic()
             try:
-                runs, notes = write(options, names)
-                said = ", ".join(f"{run.name} {run.last_step}" for run in runs) or "; ".join(notes)
+                said = again()
             except OSError as error:  # a file that vanished, a full disk: the next time it may be well
                 said = f"cannot read or write {error.filename}: {error.strerror or error}"
-            if options.open and not opened and page.exists():
+            if show and not opened and page.exists():
                 opened = webbrowser.open(page.resolve().as_uri())
             print(f"{time.strftime('%H:%M:%S')}  {said}", flush=True)
-            time.sleep(max(0.0, options.watch - (time.monotonic() - started)))
+            time.sleep(max(0.0, seconds - (time.monotonic() - started)))
     except KeyboardInterrupt:
         return 0
+
+
+def _steps(pairs: Iterable[tuple[str, int]]) -> str:
+    return ", ".join(f"{name} {step}" for name, step in pairs)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command; returns 0, or 2 after one line on standard error."""
     parser = build_parser()
     options = parser.parse_args(argv)
+    files = targets(options.runs, options.out)
+    folder = Path(options.runs[0]).expanduser()
+    several = len(options.runs) == 1 and bool(find_runs(folder))
+    if several and (options.name or options.group):
+        given = "--name" if options.name else "--group"
+        parser.error(f"{given} does nothing for {options.runs[0]}, a folder of runs: give the runs themselves")
     names = options.name or [None] * len(options.runs)
     if len(names) != len(options.runs):
         parser.error(f"--name was given {len(names)} times for {len(options.runs)} runs: give it once for each RUN")
+    index = Index(folder, files.page, options.title, options.data, options.watch)
+
+    def again() -> str:
+        if several or (len(options.runs) == 1 and find_runs(folder)):  # a watched folder may be empty at first
+            return _steps(index.write())
+        runs, notes = write(options, names)
+        return _steps((run.name, run.last_step) for run in runs) or "; ".join(notes)
+
     try:
         if options.watch:
-            return watch(options, names)
-        runs, notes = write(options, names)
+            return watch(files.page, options.watch, again, options.open)
+        if several:
+            print(f"runs:    {_steps(index.write())}\npage:    {files.page}")
+        else:
+            runs, notes = write(options, names)
     except (RunError, DumpError) as error:
         print(f"report: error: {error}", file=sys.stderr)
         return 2
     except OSError as error:
         print(f"report: error: cannot read or write {error.filename}: {error.strerror or error}", file=sys.stderr)
         return 2
-    from .table import show
+    if not several:
+        from .table import show
 
-    files = targets(options.runs, options.out)
-    show(runs, [*notes, f"picture: {files.picture}", f"figures: {files.figures}", f"page:    {files.page}"])
+        show(runs, [*notes, f"picture: {files.picture}", f"figures: {files.figures}", f"page:    {files.page}"])
     if options.open and not webbrowser.open(files.page.resolve().as_uri()):
         print("no browser to open it with")
     return 0

@@ -82,10 +82,15 @@ def method(config: Configuration) -> str:
     return " ".join(parts) + (f" ({', '.join(chosen)})" if chosen else "")
 
 
+def steps_of(run: TrainingRun) -> str:
+    """The last step, of how many where that is known."""
+    planned = run.config.get("trainer.total_training_steps") if run.config else None
+    return f"{run.last_step} of {planned}" if planned else str(run.last_step)
+
+
 def _of_run(run: TrainingRun) -> dict[str, str]:
     config, environment = run.config, run.environment or {}
     rows: dict[str, str] = {}
-    planned = None
     if config is not None:
         rows["Method"] = method(config)
         rows["Recipe"] = config.choices.get("recipe") or "none: verl's own configuration and overrides"
@@ -93,8 +98,7 @@ def _of_run(run: TrainingRun) -> dict[str, str]:
             values = [text(config.values[key]) for key in keys if config.values.get(key) is not None]
             if values:
                 rows[label] = ", ".join(dict.fromkeys(values)) if label != "Devices" else " × ".join(values)
-        planned = config.get("trainer.total_training_steps")
-    rows["Steps"] = f"{run.last_step} of {planned}" if planned else str(run.last_step)
+    rows["Steps"] = steps_of(run)
     rows["Commit"] = str(environment.get("commit") or NOT_RECORDED)
     found = environment.get("versions")
     versions = found if isinstance(found, dict) else {}

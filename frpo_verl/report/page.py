@@ -8,8 +8,10 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from markupsafe import Markup
 
 from frpo_verl.evaluation.figures import number
 
@@ -20,6 +22,9 @@ from .rules import by_rule, find_breaches
 from .samples import SHADES, ShadedAnswer, ShownProblem, shown_problems, token_answers
 from .subjects import SMOOTH_FROM, Curve, Subject
 from .verdict import decide
+
+if TYPE_CHECKING:
+    from .index import Entry
 
 TEMPLATES = Path(__file__).with_name("templates")
 SUBJECTS_WITH_ANSWERS = 6
@@ -86,19 +91,18 @@ def render(
         notes: lines on what could not be read.
         reload: seconds after which the page reloads itself.
     """
-    from markupsafe import Markup
-
     runs = [run for subject in subjects for run in subject.runs]
     breaches = find_breaches(runs)
     parts = sections(subjects) if subjects else []
     for section in parts:
         for chart in drawn(section.charts):
             chart.svg = Markup(chart.svg)  # matplotlib's, which escapes what it is given
-    digest = base64.b64encode(hashlib.sha256(RELOAD.encode()).digest()).decode()
     keys = [(line_of(i, subject, Curve([], [])).style, subject.name) for i, subject in enumerate(subjects)]
     names = ", ".join(subject.name for subject in subjects)
-    return environment().get_template("page.html.j2").render(
-        title=title or (names if len(names) < 80 else f"{names[:77]}…") or "waiting for the first step",
+    return _page(
+        "page.html.j2",
+        title or (names if len(names) < 80 else f"{names[:77]}…") or "waiting for the first step",
+        reload,
         several=len(subjects) > 1,
         steps=" to ".join(map(str, sorted({f(s.last_step for s in subjects) for f in (min, max)}))) if subjects else "",
         subjects=[(subject, style) for subject, (style, _) in zip(subjects, keys, strict=True)],
@@ -112,9 +116,22 @@ def render(
         answers_left_out=max(0, len(subjects) - SUBJECTS_WITH_ANSWERS),
         shades=SHADES,
         notes=[*notes, *(f"{run.name}: {note}" for run in runs for note in [*run.notes, *run.remarks])],
+    )  # fmt: skip
+
+
+def render_index(title: str, header: Sequence[str], entries: Sequence[Entry], reload: float | None = None) -> str:
+    """The page of a folder of runs."""
+    return _page("index.html.j2", title, reload, header=header, entries=entries)
+
+
+def _page(template: str, title: str, reload: float | None, **content: object) -> str:
+    """A page with what all pages have."""
+    return environment().get_template(template).render(
+        title=title,
         made=time.strftime("%Y-%m-%d %H:%M"),
         reload=reload,
         script=Markup(RELOAD),
-        script_hash=digest,
+        script_hash=base64.b64encode(hashlib.sha256(RELOAD.encode()).digest()).decode(),
         style=Markup((TEMPLATES / "style.css").read_text(encoding="utf-8")),
+        **content,
     )  # fmt: skip

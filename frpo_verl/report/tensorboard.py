@@ -10,7 +10,8 @@ import struct
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-PLACES = ("events.out.tfevents.*", "*/events.out.tfevents.*", "*/*/events.out.tfevents.*")
+EVENTS = "events.out.tfevents.*"
+PLACES = (EVENTS, f"*/{EVENTS}", f"*/*/{EVENTS}")
 SEARCHED = 1 << 20  # bytes behind a damaged length in which the next record is looked for
 
 
