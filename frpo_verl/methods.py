@@ -19,6 +19,7 @@ from .settings import (
     POLICY_LOSS,
     ClipSettings,
     ConfigError,
+    CorpoSettings,
     FGrpoSettings,
     FHalSettings,
     FrpoLossSettings,
@@ -140,9 +141,9 @@ class Method:
         """What it needs with these settings."""
         return self.needs | (settings.needs if settings is not None else frozenset())
 
-    def keywords(self, settings: Section | None) -> dict[str, Any]:
-        """Keyword arguments of its function: the settings and what its name decides."""
-        return {**(settings.keywords() if settings is not None else {}), **self.fixes}
+    def keywords(self, settings: Section | None, step: int | None = None) -> dict[str, Any]:
+        """Keyword arguments of its function: the settings (at a training step) and what its name decides."""
+        return {**(settings.keywords(step) if settings is not None else {}), **self.fixes}
 
     def load(self) -> Callable:
         """Its function."""
@@ -181,8 +182,26 @@ def _frpo_rows() -> Iterator[Method]:
             adapter="frpo_verl.verl_plugin.estimators:frpo",
             section=FrpoSettings,
             fixes={"divergence": divergence} if divergence else {},
-            needs=frozenset({"groups"}),
             obeys=_NORM,
+        )
+
+
+def _outcome_rows() -> Iterator[Method]:
+    for name, section, test in (
+        ("corpo", CorpoSettings, "test_corpo_never_pushes_below_the_threshold_and_never_sums_above_zero"),
+        ("maxrl", None, "test_maxrl_is_the_gradient_of_log_p_in_a_large_group"),
+    ):
+        yield Method(
+            name,
+            "estimator",
+            f"frpo_verl.core.outcomes:{name}_advantages",
+            page="outcomes.md",
+            recipe=(f"method={name}",),
+            test=f"core/test_outcomes.py::{test}",
+            adapter=f"frpo_verl.verl_plugin.estimators:{name}",
+            section=section,
+            needs=frozenset({"groups"}),
+            obeys=_NORM,  # false is what they do: they never divide by it
         )
 
 
@@ -331,6 +350,7 @@ def _rows() -> Iterator[Method]:
         adapter="frpo_verl.verl_plugin.estimators:rpg_batch_mean",
         obeys=_NORM,  # false is what it does: it never divides
     )
+    yield from _outcome_rows()
     yield from _rpg_rows()
     yield from _clip_rows()
     yield Method(

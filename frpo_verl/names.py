@@ -22,6 +22,18 @@ PLACEMENTS = ("future", "local", "sequence", "reward")
 BASELINES = ("none", "position")
 STEPS = ("token", "length", "newline")
 ON_NONFINITE = ("raise", "zero_row")
+COEF_SHAPES = ("linear", "cosine")
+OUTCOMES_BY_TOKEN = ("gae", "reinforce_plus_plus", "optimal_token_baseline", "tir_optimal_token_baseline")  # verl's
+OUTCOMES_ALONE = ("none", "gae", "reinforce_plus_plus")  # compare no answers of a prompt
+OUTCOMES_OF_OURS = ("corpo", "maxrl")
+OUTCOME_KEYS = {  # outcome -> the keys of `algorithm` that it reads; an estimator of somebody else's may read any
+    **dict.fromkeys(("none", "rloo", "rloo_vectorized", "grpo_vectorized", "opo", "gpg"), ()),
+    **dict.fromkeys(("reinforce_plus_plus_baseline", *OUTCOMES_BY_TOKEN[2:]), ()),
+    **dict.fromkeys(("grpo", "grpo_passk", *OUTCOMES_OF_OURS), ("norm_adv_by_std_in_grpo",)),
+    "gae": ("gamma", "lam"),
+    "reinforce_plus_plus": ("gamma",),
+    "gdpo": ("gdpo_reward_keys", "gdpo_reward_weights"),
+}
 
 RPG_VARIANTS = ("fkl", "ufkl", "rkl", "urkl")
 RPG_REFERENCES = ("old", "ref")

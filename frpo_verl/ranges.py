@@ -54,6 +54,10 @@ class Range:
 
 
 KL_COEF = Range(low=0)
+SCHEDULE_STEPS = Range(low=1, whole=True)
+KL_TARGET = Range(low=0, low_open=True)  # nats of a response
+KL_HORIZON = Range(low=1)  # steps
+THRESHOLD = Range()  # of a reward
 ALPHA = Range(-2, 4, but_not=(0, 1))  # beyond, w^alpha at |log w| = 20 leaves float32's range in a long sum
 DISCOUNT = Range(0, 1)
 STEP_LENGTH = Range(low=1, whole=True)

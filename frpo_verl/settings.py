@@ -19,12 +19,14 @@ __all__ = [
     "ACTOR",
     "ConfigError",
     "ClipSettings",
+    "CorpoSettings",
     "FGrpoSettings",
     "FHalSettings",
     "FrpoLossSettings",
     "FrpoSettings",
     "POLICY_LOSS",
     "RpgSettings",
+    "Scheduled",
     "Section",
 ]
 
@@ -53,6 +55,19 @@ def _divergence() -> Any:
         default="reverse_kl",
         metadata={"choices": (*names.DIVERGENCES, "package.module:NAME"), "or_import": True, "only_with": _KL},
     )
+
+
+def _end() -> Any:
+    """The coefficient at the end of a schedule; it asks for `kl_coef_steps` beside it."""
+    return _number(None, ranges.KL_COEF, optional=True, only_with=_KL)
+
+
+def _steps() -> Any:
+    return _number(None, ranges.SCHEDULE_STEPS, optional=True, only_with={"kl_coef_end": ranges.KL_COEF})
+
+
+def _shape() -> Any:
+    return _choice("linear", names.COEF_SHAPES, only_with={"kl_coef_end": ranges.KL_COEF})
 
 
 def _alpha() -> Any:
@@ -155,16 +170,65 @@ class Section:
         """What these settings need beyond what the method always needs (see `methods.NEEDS`)."""
         return frozenset()
 
-    def keywords(self) -> dict[str, Any]:
-        """The settings as keyword arguments of the method's function."""
+    def obeys(self, row: frozenset[str]) -> frozenset[str]:
+        """verl's keys that are read with these settings, of those that its row of the table names."""
+        return row
+
+    def keywords(self, step: int | None = None) -> dict[str, Any]:
+        """The settings as keyword arguments of the method's function, at a training step if they change with it."""
         return {f.name: getattr(self, f.name) for f in dataclasses.fields(self)}
 
 
 @dataclass(frozen=True)
-class FrpoSettings(Section):
+class Scheduled(Section):
+    """A section whose `kl_coef` may change with the training step.
+
+    kl_coef_end, kl_coef_steps: over so many steps beta goes from kl_coef to kl_coef_end. kl_coef_shape: linear or cosine.
+    """
+
+    kl_coef: float = _number(0.01, ranges.KL_COEF)
+    kl_coef_end: float | None = _end()
+    kl_coef_steps: int | None = _steps()
+    kl_coef_shape: str = _shape()
+
+    def _relations(self) -> None:
+        if self.kl_coef_end is not None and self.kl_coef_steps is None:
+            raise ConfigError(
+                f"{self.KEY}.kl_coef_end={self.kl_coef_end!r}: needs {self.KEY}.kl_coef_steps, over how many steps to reach it"
+            )
+
+    @property
+    def changes(self) -> bool:
+        """Whether beta is another one at another step."""
+        return self.kl_coef_end is not None
+
+    def kl_coef_at(self, step: int) -> float:
+        """Beta of a training step, counted from 1."""
+        from .core.coefficient import scheduled
+
+        if self.kl_coef_end is None or self.kl_coef_steps is None:
+            return self.kl_coef
+        return scheduled(step, self.kl_coef, self.kl_coef_end, int(self.kl_coef_steps), self.kl_coef_shape)
+
+    @property
+    def needs(self) -> frozenset[str]:
+        return frozenset({"v1"}) if self.changes else frozenset()  # no other trainer says which step it is
+
+    def keywords(self, step: int | None = None) -> dict[str, Any]:
+        """With beta of this step in the place of its schedule."""
+        own = {k: v for k, v in super().keywords().items() if not k.startswith("kl_coef")}
+        return {**own, "kl_coef": self.kl_coef if step is None else self.kl_coef_at(step)}
+
+
+@dataclass(frozen=True)
+class FrpoSettings(Scheduled):
     """`algorithm.frpo`: the regulariser of the advantage.
 
-    kl_coef: beta; 0 gives verl's `grpo`, bit for bit, and loads no reference model.
+    kl_coef: beta; 0 gives the outcome alone (verl's `grpo`, bit for bit), and loads no reference model.
+    kl_coef_end, kl_coef_steps, kl_coef_shape: its schedule.
+    kl_target: nats of a response to which beta is steered from kl_coef on. kl_horizon: a step changes beta by at most
+        0.2 / kl_horizon of itself.
+    outcome: the reward's part: an estimator of verl's registry, corpo, maxrl, or none (0).
     divergence: a row of the divergence table, or `some.module:NAME` for one of your own.
     alpha: the order of divergence alpha.
     placement: where the divergence enters: future (FRPO), local, sequence, reward.
@@ -180,7 +244,9 @@ class FrpoSettings(Section):
 
     KEY: ClassVar[str] = "algorithm.frpo"
 
-    kl_coef: float = _number(0.01, ranges.KL_COEF)
+    kl_target: float | None = _number(None, ranges.KL_TARGET, optional=True, only_with=_KL)
+    kl_horizon: float = _number(100, ranges.KL_HORIZON, only_with={"kl_target": ranges.KL_TARGET})
+    outcome: str = "grpo"
     divergence: str = _divergence()
     alpha: float | None = _alpha()
     placement: str = _choice("future", names.PLACEMENTS, only_with=_KL)
@@ -193,17 +259,39 @@ class FrpoSettings(Section):
     allow_multiple_kl: bool = dataclasses.field(default=False, metadata={"only_with": _KL})
 
     def _relations(self) -> None:
+        super()._relations()
         self._need_alpha()
+        if self.kl_target is not None and self.kl_coef_end is not None:
+            raise ConfigError(
+                f"{self.KEY}.kl_target={self.kl_target!r}: beta is steered by it, or scheduled by kl_coef_end; remove one of them"
+            )
+        if self.placement == "reward" and self.outcome in ("none", *names.OUTCOMES_BY_TOKEN):
+            raise ConfigError(
+                f"{self.KEY}.outcome={self.outcome}: placement=reward puts the KL into one reward for each response, which this "
+                "outcome does not read; set placement=future"
+            )
+
+    @property
+    def changes(self) -> bool:
+        return super().changes or self.kl_target is not None
 
     @property
     def needs(self) -> frozenset[str]:
-        return frozenset({"reference", "old"}) if self.kl_coef > 0 else frozenset()
+        groups = (
+            frozenset() if self.outcome in names.OUTCOMES_ALONE and self.baseline == "none" else frozenset({"groups"})
+        )
+        return super().needs | groups | (frozenset({"reference", "old"}) if self.kl_coef > 0 else frozenset())
+
+    def obeys(self, row: frozenset[str]) -> frozenset[str]:
+        """The keys that its outcome reads; an estimator of somebody else's may read any."""
+        return frozenset(names.OUTCOME_KEYS.get(self.outcome, ("*",)))
 
     @property
     def one_value(self) -> bool:
         """Whether the advantage is the same number on every token of a response."""
         whole = self.placement == "sequence" and self.divergence == "reverse_kl" and self.baseline == "none"
-        return self.kl_coef == 0 or self.placement == "reward" or whole
+        whole = self.kl_coef == 0 or self.placement == "reward" or whole
+        return whole and self.outcome not in names.OUTCOMES_BY_TOKEN
 
 
 @dataclass(frozen=True)
@@ -216,10 +304,19 @@ class FHalSettings(Section):
 
 
 @dataclass(frozen=True)
-class RpgSettings(Section):
+class CorpoSettings(Section):
+    """`algorithm.corpo`: threshold is the reward from which a response counts as good, in the units of the reward."""
+
+    KEY: ClassVar[str] = "algorithm.corpo"
+
+    threshold: float = _number(0.5, ranges.THRESHOLD)
+
+
+@dataclass(frozen=True)
+class RpgSettings(Scheduled):
     """`policy_loss.rpg`: arXiv 2505.17508.
 
-    kl_coef: beta. reference: old (the paper) or ref. level: token or sequence.
+    kl_coef: beta; kl_coef_end, kl_coef_steps, kl_coef_shape: its schedule. reference: old (the paper) or ref. level: token or sequence.
     clip_low, clip_high: PPO's interval [1 - low, 1 + high]. dual_clip_c: ceiling of the ratio for A < 0. Null: off.
     """
 
@@ -235,7 +332,7 @@ class RpgSettings(Section):
     @property
     def needs(self) -> frozenset[str]:
         found = {"reference"} if self.reference == "ref" else set()
-        return frozenset(found | ({"one_row", "one_value"} if self.level == "sequence" else set()))
+        return super().needs | frozenset(found | ({"one_row", "one_value"} if self.level == "sequence" else set()))
 
 
 @dataclass(frozen=True)
@@ -279,32 +376,33 @@ class FGrpoSettings(Section):
     def needs(self) -> frozenset[str]:
         return frozenset({"old", "groups"}) if self.weights == "softmax" else frozenset()
 
-    def keywords(self) -> dict[str, Any]:
+    def keywords(self, step: int | None = None) -> dict[str, Any]:
         """Without `weights`: they compare the answers of a group, so the driver puts them into the advantages."""
         return {key: value for key, value in super().keywords().items() if key != "weights"}
 
 
 @dataclass(frozen=True)
-class FrpoLossSettings(Section):
+class FrpoLossSettings(Scheduled):
     """`policy_loss.frpo`: FRPO with the KL-to-go of the current policy in every update; fields as in `algorithm.frpo`."""
 
     KEY: ClassVar[str] = f"{POLICY_LOSS}.frpo"
 
-    kl_coef: float = _number(0.01, ranges.KL_COEF)
     divergence: str = _divergence()
     alpha: float | None = _alpha()
     log_ratio_clip: float = _number(20.0, ranges.LOG_RATIO_CLIP, only_with=_KL)
 
     def _relations(self) -> None:
+        super()._relations()
         self._need_alpha()
 
     @property
     def needs(self) -> frozenset[str]:
-        return frozenset({"one_row", "reference"}) if self.kl_coef > 0 else frozenset()
+        return super().needs | (frozenset({"one_row", "reference"}) if self.kl_coef > 0 else frozenset())
 
-    def keywords(self) -> dict[str, Any]:
+    def keywords(self, step: int | None = None) -> dict[str, Any]:
         """The divergence as the row itself, its order included."""
         from .custom import load_divergence
 
         row = load_divergence(self.divergence, self.alpha)
-        return {"kl_coef": self.kl_coef, "divergence": row, "log_ratio_clip": self.log_ratio_clip}
+        kl_coef = super().keywords(step)["kl_coef"]
+        return {"kl_coef": kl_coef, "divergence": row, "log_ratio_clip": self.log_ratio_clip}

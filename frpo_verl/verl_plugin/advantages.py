@@ -8,7 +8,7 @@ from typing import Any
 
 from .. import methods
 from . import metrics, run
-from .batch import Batch, current_batch, open_batch, open_source
+from .batch import STEP, Batch, current_batch, open_batch, open_source
 from .columns import clean
 from .guards import missing_answers
 from .hooks import arguments
@@ -60,7 +60,10 @@ def open_queue(original: Callable, trainer: Any, batch: Any, args: tuple, kwargs
     tokenizer, step = getattr(trainer, "tokenizer", None), getattr(trainer, "global_steps", None)
     last = getattr(trainer, "total_training_steps", None)  # counted by the trainer where the setting is null
     with open_source(batch.keys, batch.partition_id, tokenizer, step, last):
-        return original(trainer, batch, *args, **kwargs)
+        result = original(trainer, batch, *args, **kwargs)
+    if step is not None and getattr(seen.loss_settings, "changes", False):
+        result.extra_info[STEP] = int(step)
+    return result
 
 
 def _weighted(data: Any, call: dict) -> Any:

@@ -19,6 +19,7 @@ from tensordict import TensorDict
 from ..core.tokens import dense_ids
 from .run import Run, current
 
+STEP = "frpo_verl_step"  # in the extra_info of a batch
 MISSING = {
     "old_log_probs": "recompute them (algorithm.rollout_correction.bypass_mode=false)",
     "ref_log_prob": "the reference model is not running: the plugin must be loaded where the trainer starts",
@@ -64,7 +65,7 @@ class Batch:
     data: verl's DataProto. run: the run it belongs to. source: the V1 trainer's queue behind it.
     row_keys: `{uid}_{session}_{index}` of each row, in the V1 trainer; session_rule: verl's function that gives the
     outputs of one session one outcome. policy_rows: (B,) bool, rows that the policy sampled (None: all). from_trainer: False
-    where an estimator was called with rewards and mask alone.
+    where an estimator was called with rewards and mask alone. returns: (B, T) what a critic learns, from outcome `gae`.
     """
 
     data: Any
@@ -74,6 +75,7 @@ class Batch:
     session_rule: Callable | None = None
     policy_rows: torch.Tensor | None = None
     from_trainer: bool = True
+    returns: torch.Tensor | None = None
     metrics: dict[str, float] = field(default_factory=dict)
 
     def __contains__(self, column: str) -> bool:
@@ -149,6 +151,21 @@ class MicroBatch:
                 "and where the trainer starts (run `python -m frpo_verl doctor`)"
             )
         return self.data.select(name).to_padded_tensor()[name]
+
+    def step(self, reader: str) -> int:
+        """The training step, which the driver sends with the batch (`STEP`).
+
+        Raises:
+            RuntimeError: it did not come along, with what to do.
+        """
+        if STEP not in self:
+            raise RuntimeError(
+                f"{reader}: kl_coef_end needs the training step and the micro-batch has none: use verl's V1 trainer, with "
+                "the plugin loaded where it starts"
+            )
+        from verl.utils import tensordict_utils as tu
+
+        return int(tu.get_non_tensor_data(self.data, STEP, None))
 
 
 # ------------------------------------------------------------------------------------------------ what is open now

@@ -64,6 +64,7 @@ def check_config(config: Any) -> None:
         _check_needs(run, method, settings)
         _check_obeyed(run, method, settings)
         _check_divergence(method, settings)
+    _check_outcome(run)
     _check_one_value(run)
     _check_rejection(run)
     _check_left_out(run)
@@ -201,14 +202,15 @@ def _check_obeyed(run: Run, method: Method, settings: Section | None) -> None:
         value = run.get(f"{ACTOR}.{short}", None)
         if value is not None and value not in limit:
             raise ConfigError(f"{ACTOR}.{short}={value}: must be {limit} for {_typed(method)}")
-    obeyed = method.obeys | set(method.from_verl.values())
+    row = method.obeys if settings is None else settings.obeys(method.obeys)
+    obeyed = row | set(method.from_verl.values())
     for key, default in _verl_defaults(method.kind):
         short, value = key.rsplit(".", 1)[1], run.get(key, default)
         allowed = [default]
         if method.kind == "policy_loss" and "one_value" in method.all_needs(settings):
             obeyed = obeyed - {"loss_agg_mode", "loss_scale_factor"}  # a mean over responses, whatever these say
             allowed += ["seq-mean-token-sum"] if short == "loss_agg_mode" else []
-        if short not in obeyed and not any(value == a or str(value) == str(a) for a in allowed):
+        if short not in obeyed and "*" not in obeyed and not any(value == a or str(value) == str(a) for a in allowed):
             own = f" (its own settings are {method.section.KEY}.*)" if method.section is not None else ""
             raise ConfigError(f"{key}={value}: {_typed(method)} does not read it{own}; leave it at {default}")
 
@@ -228,6 +230,36 @@ def _verl_defaults(kind: str) -> Iterator[tuple[str, Any]]:
     for f in dataclasses.fields(VerlPolicyLoss):
         if f.name not in ("loss_mode", "rollout_correction") and not f.name.startswith("_"):
             yield f"{POLICY_LOSS}.{f.name}", f.default
+
+
+def _check_outcome(run: Run) -> None:
+    """The estimator of the reward's part exists, and this run has what it reads."""
+    from verl.trainer.ppo.core_algos import ADV_ESTIMATOR_REGISTRY
+
+    settings = run.estimator_settings
+    if not isinstance(settings, FrpoSettings):
+        return
+    name, key = settings.outcome, "algorithm.frpo.outcome"
+    own = [other for other in methods.of_kind("estimator") if other not in names.OUTCOMES_OF_OURS]
+    allowed = sorted({"none", *ADV_ESTIMATOR_REGISTRY} - set(own))
+    if name not in allowed:
+        raise ConfigError(f"{key}={name!r}: not one of {', '.join(allowed)}{names.nearest(name, allowed)}")
+    legacy = run.trainer == "legacy"
+    if name == "gae" and run.get("critic.enable") is not True:
+        raise ConfigError(f"{key}=gae reads a critic's values and verl starts none for frpo; set critic.enable=true")
+    if name == "remax":
+        raise ConfigError(f"{key}=remax: verl makes its greedy answers for adv_estimator=remax only; set outcome=rloo")
+    if name in ("optimal_token_baseline", "tir_optimal_token_baseline"):
+        if not legacy or not run.get(f"{ACTOR}.calculate_sum_pi_squared", False):
+            raise ConfigError(
+                f"{key}={name} reads sum_pi_squared, which verl's legacy trainer alone computes; set trainer.use_v1=false and "
+                f"{ACTOR}.calculate_sum_pi_squared=true"
+            )
+    if name == "gdpo" and (not legacy or not run.get("algorithm.gdpo_reward_keys")):
+        raise ConfigError(
+            f"{key}=gdpo reads the parts of the reward, which verl's legacy trainer alone hands it; set trainer.use_v1=false "
+            "and algorithm.gdpo_reward_keys"
+        )
 
 
 def _check_one_value(run: Run) -> None:

@@ -15,25 +15,24 @@ from types import SimpleNamespace
 from typing import Any
 
 import torch
-from tensordict import TensorDict
-from verl import DataProto
-from verl.trainer.ppo import core_algos
 
 from .. import methods
 from ..core.advantages import reference_metrics, regularized_advantages, sequence_divergence
 from ..core.chunks import last_rows, rows_of_answers, write_rows
-from ..core.groups import group_advantages
 from ..core.losses.f_grpo import signed_weights, softmax_weights
 from ..core.losses.rpg import baseline_advantage
 from ..core.losses.terms import row_value
 from ..core.metrics import outcome_shift
+from ..core.outcomes import corpo_advantages, maxrl_advantages
 from ..core.regularizers import Regularizer
 from ..core.tokens import float_dtype, keep, masked_sum
 from ..custom import load_divergence
-from ..settings import FGrpoSettings, FHalSettings, FrpoSettings
+from ..settings import CorpoSettings, FGrpoSettings, FHalSettings, FrpoSettings
+from . import coefficient
 from .batch import Batch, current_batch
 from .columns import clean
 from .health import require
+from .outcomes import grpo_rows, grpo_tokens, of_groups, outcome_of
 from .run import Run, plain
 from .steps import step_rule
 
@@ -66,37 +65,7 @@ def estimate(
     with nullcontext() if judged else clean(view):
         mask = response_mask if judged else view.mask
         advantages = method.load_adapter()(view, rewards, mask, settings, norm)
-    return advantages, advantages
-
-
-def outcome(view: Batch, rewards: torch.Tensor, mask: torch.Tensor, norm_by_std: bool) -> torch.Tensor:
-    """verl's `grpo` advantage of token rewards, its rule for sessions included; (B, width of the rewards)."""
-    uid = view.data.non_tensor_batch.get("uid")
-    if view.session_rule is None:
-        return core_algos.compute_grpo_outcome_advantage(
-            token_level_rewards=rewards, response_mask=mask, index=uid, norm_adv_by_std_in_grpo=norm_by_std
-        )[0]
-    columns = TensorDict({"token_level_rewards": rewards, "response_mask": mask}, batch_size=len(mask))
-    data = DataProto(batch=columns, non_tensor_batch={"uid": uid})
-    return view.session_rule(
-        data,
-        batch_keys=view.row_keys,
-        adv_estimator=core_algos.AdvantageEstimator.GRPO,
-        norm_adv_by_std_in_grpo=norm_by_std,
-        config=None,
-    ).batch["advantages"]
-
-
-def outcome_rows(view: Batch, scores: torch.Tensor, norm_by_std: bool) -> torch.Tensor:
-    """The same for one score a response, (B,), in float64 and without verl's loop over the rows.
-
-    Where sessions have several outputs, verl's rule for them on a batch that is one token wide.
-    """
-    groups = view.groups
-    if groups is not None and not view.sessions:
-        return group_advantages(scores, groups, norm_by_std=norm_by_std)
-    ones = torch.ones(len(scores), 1, dtype=torch.int64, device=scores.device)
-    return outcome(view, scores.unsqueeze(-1), ones, norm_by_std).squeeze(-1)
+    return advantages, advantages if view.returns is None else view.returns
 
 
 def _spread(rows: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
@@ -112,23 +81,24 @@ def _say_once(line: str) -> None:
 
 
 def frpo(view: Batch, rewards: torch.Tensor, mask: torch.Tensor, s: FrpoSettings, norm: bool) -> torch.Tensor:
-    """`adv_estimator=frpo*`: A - beta * reg_t, see `frpo_verl.core.advantages`; (B, T).
+    """`adv_estimator=frpo*`: A - beta * reg_t, see `frpo_verl.core.advantages`; A by `outcome`; (B, T).
 
     Source: arXiv 2601.10201v2, Theorem 4.1 and Eq. 5.1. Raises RuntimeError for a batch without log-probs; that these
     are finite is the business of `columns.clean`.
     """
     if s.kl_coef == 0:
-        return outcome(view, rewards, mask, norm)
+        return _alone(view, rewards, mask, s, norm)
+    kl_coef = coefficient.of_step(view, s)
     old, ref = view.column("old_log_probs"), view.column("ref_log_prob")
     if s.placement == "reward":
-        return _in_the_reward(view, old, ref, rewards, mask, s, norm)
+        return _in_the_reward(view, old, ref, rewards, mask, s, norm, kl_coef)
     scores = rewards.sum(dim=-1)
     result = regularized_advantages(
-        outcome_rows(view, scores, norm),
+        outcome_of(view, rewards, mask, s.outcome, norm),
         old,
         ref,
         mask,
-        kl_coef=s.kl_coef,
+        kl_coef=kl_coef,
         regularizer=Regularizer(
             divergence=load_divergence(s.divergence, s.alpha),
             placement=s.placement,
@@ -143,8 +113,17 @@ def frpo(view: Batch, rewards: torch.Tensor, mask: torch.Tensor, s: FrpoSettings
         other_log_prob=view.optional("rollout_log_probs"),  # the engine's mismatch: bypass mode would add it up
         **view.sessions,
     )
-    view.metrics.update(result.metrics)
+    view.metrics.update(result.metrics, **{coefficient.METRIC: kl_coef})
+    coefficient.observe(view, s)
     return result.advantages.to(rewards.dtype)
+
+
+def _alone(view: Batch, rewards: torch.Tensor, mask: torch.Tensor, s: FrpoSettings, norm: bool) -> torch.Tensor:
+    """The outcome without a KL; (B, T). verl's `grpo` bit for bit."""
+    if s.outcome == "grpo":
+        return grpo_tokens(view, rewards, mask, norm)
+    outcome = outcome_of(view, rewards, mask, s.outcome, norm)
+    return keep(outcome, mask) if outcome.dim() == 2 else _spread(outcome, mask)
 
 
 def _in_the_reward(
@@ -155,6 +134,7 @@ def _in_the_reward(
     mask: torch.Tensor,
     s: FrpoSettings,
     norm: bool,
+    kl_coef: float,
 ) -> torch.Tensor:
     """`placement: reward`: the outcome advantage of r - beta * D, see `sequence_divergence`; (B, T)."""
     divergence = load_divergence(s.divergence, s.alpha)
@@ -162,7 +142,8 @@ def _in_the_reward(
         old, ref, mask, divergence=divergence, log_ratio_clip=s.log_ratio_clip, **view.sessions
     )
     scores = rewards.sum(dim=-1)
-    rows = outcome_rows(view, scores - s.kl_coef * cost.to(scores.dtype), norm)
+    fused = _rewards_of(view, scores - kl_coef * cost.to(scores.dtype), mask)
+    before, after = (_rows_of(view, x, mask, s.outcome, norm) for x in (_rewards_of(view, scores, mask), fused))
     view.metrics.update(
         reference_metrics(
             old,
@@ -176,8 +157,21 @@ def _in_the_reward(
             **view.sessions,
         )
     )
-    view.metrics.update(outcome_shift(outcome_rows(view, scores, norm), rows, mask))
-    return _spread(rows, mask)
+    view.metrics.update(outcome_shift(before, after, mask), **{coefficient.METRIC: kl_coef})
+    coefficient.observe(view, s)
+    return _spread(after, mask)
+
+
+def _rewards_of(view: Batch, scores: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
+    """(B, T) one score for each row, on its last response token."""
+    last = torch.where(mask.bool(), torch.arange(mask.shape[1], device=mask.device), 0).amax(dim=-1, keepdim=True)
+    return scores.new_zeros(mask.shape).scatter(-1, last, scores.unsqueeze(-1))
+
+
+def _rows_of(view: Batch, rewards: torch.Tensor, mask: torch.Tensor, name: str, norm: bool) -> torch.Tensor:
+    """(B,) the outcome of each response."""
+    outcome = outcome_of(view, rewards, mask, name, norm)
+    return outcome if outcome.dim() == 1 else row_value(outcome, mask.bool(), "advantages")
 
 
 def _raw_scores(view: Batch, scores: torch.Tensor) -> torch.Tensor:
@@ -210,7 +204,7 @@ def f_hal(view: Batch, rewards: torch.Tensor, mask: torch.Tensor, s: FHalSetting
     sign = torch.tensor([int((f or {}).get("preference", 0) or 0) for f in fields])
     # pad rows have no token and a group of their own; a pad row copies a real row's fields, its mask tells
     valid = mask.bool().any(dim=-1)
-    rows = keep(outcome_rows(view, rewards.sum(dim=-1), norm), valid)
+    rows = keep(grpo_rows(view, rewards.sum(dim=-1), norm), valid)
     loss = view.run.loss_settings
     if view.run.softmax_weights:
         rows = rows * _softmax(view, rewards, rows, mask)
@@ -226,6 +220,22 @@ def f_hal(view: Batch, rewards: torch.Tensor, mask: torch.Tensor, s: FHalSetting
         )
     view.policy_rows = sign == 0  # recorded answers say nothing of the policy
     return _spread(weights, mask).to(rewards.dtype)
+
+
+def corpo(view: Batch, rewards: torch.Tensor, mask: torch.Tensor, s: CorpoSettings, norm: bool) -> torch.Tensor:
+    """`adv_estimator=corpo`: r - max(threshold, group mean), see `corpo_advantages`; (B, T)."""
+    scores = rewards.sum(dim=-1)
+    if bool(((scores == 0) | (scores == 1)).all()) and not 0 < s.threshold < 1:
+        what = "no right answer is pushed up" if s.threshold >= 1 else "it is the plain mean baseline"
+        _say_once(
+            f"frpo_verl: algorithm.corpo.threshold={s.threshold:g} with rewards of 0 and 1: {what}; set one between them"
+        )
+    return of_groups(view, rewards, mask, functools.partial(corpo_advantages, threshold=s.threshold))
+
+
+def maxrl(view: Batch, rewards: torch.Tensor, mask: torch.Tensor, _: None, norm: bool) -> torch.Tensor:
+    """`adv_estimator=maxrl`: (r - group mean) / group mean, see `maxrl_advantages`; (B, T)."""
+    return of_groups(view, rewards, mask, maxrl_advantages)
 
 
 def rpg_batch_mean(view: Batch, rewards: torch.Tensor, mask: torch.Tensor, _: None, norm: bool) -> torch.Tensor:
@@ -260,4 +270,4 @@ def apply_softmax_weights(data: Any) -> None:
     data.batch["advantages"] = _spread(rows * weights, mask).to(data.batch["advantages"].dtype)
 
 
-__all__ = ["estimate", "f_hal", "frpo", "rpg_batch_mean"]
+__all__ = ["corpo", "estimate", "f_hal", "frpo", "maxrl", "rpg_batch_mean"]

@@ -45,12 +45,14 @@ def policy_loss(
     inputs = read_loss_inputs(
         log_prob=log_prob, old_log_prob=old_log_prob, advantages=advantages, mask=response_mask, ref_log_prob=ref
     )
-    keywords = method.keywords(settings)
+    step = _micro_batch().step(f"loss_mode={method.name}") if getattr(settings, "changes", False) else None
+    keywords = method.keywords(settings, step)
+    scheduled = {} if step is None else {"frpo/kl_coef": keywords["kl_coef"]}
     keywords |= {name: config.get(key) for name, key in method.from_verl.items()}
     if method.then is None:
         terms = method.load()(inputs, **keywords)
         loss = _aggregate(terms, response_mask, loss_agg_mode, config, rollout_is_weights)
-        return loss, {name: float(value) for name, value in terms.metrics.items()}
+        return loss, {**scheduled, **{name: float(value) for name, value in terms.metrics.items()}}
     metrics: dict[str, Any] = {}
     advantages = inputs.advantages
     if ref is not None:
@@ -65,7 +67,7 @@ def policy_loss(
         rollout_is_weights=rollout_is_weights,
     )
     fractions = clip_fractions(inputs.log_prob, inputs.old_log_prob, advantages, response_mask, config)
-    return loss, {**verls, **fractions, **{name: float(value) for name, value in metrics.items()}}
+    return loss, {**verls, **fractions, **scheduled, **{name: float(value) for name, value in metrics.items()}}
 
 
 def _micro_batch() -> MicroBatch:

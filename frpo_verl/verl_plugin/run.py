@@ -98,6 +98,9 @@ class Run:
     def chosen(self) -> list[tuple[Method, Section | None]]:
         """The rows that this run uses, with their settings."""
         rows = [(self.estimator, self.estimator_settings), (self.loss, self.loss_settings)]
+        if isinstance(self.estimator_settings, FrpoSettings):
+            outcome = methods.find("estimator", self.estimator_settings.outcome)
+            rows.insert(1, (outcome, self._settings(outcome)))
         return [(m, s) for m, s in rows if m is not None] + [(m, None) for m in self.local_kls.values()]
 
     # -------------------------------------------------------------------------------------------- settings

@@ -411,6 +411,20 @@ def unpin_offload(module):
     module.CPUOffloadPolicy = lambda pin_memory=False: policy(pin_memory=False)
 
 
+@seam(
+    "verl.utils.model",
+    "load_valuehead_model",
+    upstream="utils/model.py:641",
+    reason="asks for flash attention, which needs an accelerator: a critic for outcome=gae and for verl's gae",
+    known={"2371ca280654b53b": "0.9.1", "a8eb0107bc1ae283": "0.9.0"},
+    only_cpu=True,
+)
+def load_value_model(original, *args, **kwargs):
+    from .cpu import engine
+
+    return engine.load_value_model(*args, **kwargs)
+
+
 @step(
     "vllm.model_executor.layers.utils",
     upstream="vllm 0.31.0, model_executor/layers/linear.py:216 remove_weight=True",

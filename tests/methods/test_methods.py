@@ -12,7 +12,10 @@ from frpo_verl.methods import METHODS, Method
 
 ROOT = Path(__file__).resolve().parents[2]
 FROZEN = {
-    "estimator": ["frpo", *(f"frpo_{name}" for name in names.DIVERGENCES), "f_hal", "rpg_batch_mean"],
+    "estimator": [
+        *("frpo", *(f"frpo_{name}" for name in names.DIVERGENCES)),
+        *("f_hal", "rpg_batch_mean", "corpo", "maxrl"),
+    ],
     "policy_loss": (
         "rpg_fkl rpg_ufkl rpg_rkl rpg_urkl rpg_rf_fkl rpg_rf_ufkl rpg_rf_rkl rpg_rf_urkl divergence_clip atr_grpo f_grpo frpo"
     ).split(),

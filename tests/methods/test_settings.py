@@ -57,7 +57,7 @@ def test_the_documented_defaults_can_be_typed_in_full():
 
 
 def test_a_divergence_that_the_name_fixes_may_have_the_coefficient_0():
-    assert FrpoSettings.parse({"kl_coef": 0}, divergence="alpha").needs == frozenset()
+    assert FrpoSettings.parse({"kl_coef": 0}, divergence="alpha").needs == {"groups"}
 
 
 def test_what_the_name_fixes_cannot_be_typed_otherwise():

@@ -16,3 +16,16 @@ def register_engines(transformer_impl) -> None:
     ):
         if "cpu" not in registry._engines.get(model_type, {}).get("fsdp2", {}):
             registry.register(model_type=model_type, backend=["fsdp2"], device=["cpu"])(engine)
+
+
+def load_value_model(local_path, torch_dtype, model_config, trust_remote_code):
+    """verl's value model without flash attention, which it asks for by name and which needs an accelerator."""
+    from transformers import AutoModelForTokenClassification
+
+    return AutoModelForTokenClassification.from_pretrained(
+        local_path,
+        dtype=torch_dtype,
+        config=model_config,
+        attn_implementation="sdpa",
+        trust_remote_code=trust_remote_code,
+    )

@@ -1,0 +1,100 @@
+"""Beta of this step: by a schedule, a function of the trainer's step, or steered to a target by the steps before.
+
+A steered beta depends on the whole run, so every step's is kept beside the checkpoints (`FILE` in
+trainer.default_local_dir, written whole). A run that resumes takes up the beta of its step.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from ..core.coefficient import steered
+from ..files import write_atomically
+from ..settings import FrpoSettings
+from .batch import Batch
+
+FILE = "frpo_kl_coef.json"
+METRIC = "frpo/kl_coef"
+OBSERVED = "frpo/kl_to_go/first_token/mean"  # the KL of a response
+
+
+@dataclass
+class Steering:
+    """The betas of a run by step, and the KLs seen in the newest one (a step may hold several batches)."""
+
+    file: Path
+    settings: FrpoSettings
+    betas: dict[int, float]
+    step: int = 0
+    kls: list[float] = field(default_factory=list)
+
+    def at(self, step: int) -> float:
+        """Beta of a step."""
+        if step != self.step:
+            self.step, self.kls = step, []
+            self.betas = {k: beta for k, beta in self.betas.items() if k <= step}
+        return self.betas.setdefault(step, self.settings.kl_coef)
+
+    def observe(self, kl: float) -> None:
+        """The KL of a batch of this step: it decides the next step's beta, which is kept."""
+        self.kls.append(kl)
+        mean, target = sum(self.kls) / len(self.kls), self.settings.kl_target
+        assert target is not None, "a run without a target is not steered"
+        self.betas[self.step + 1] = steered(self.betas[self.step], mean, target, self.settings.kl_horizon)
+        write_atomically(self.file, json.dumps({str(step): beta for step, beta in self.betas.items()}))
+
+
+_steering: Steering | None = None
+
+
+def of_step(view: Batch, settings: FrpoSettings) -> float:
+    """Beta of the step whose advantages are computed."""
+    if not settings.changes:
+        return settings.kl_coef
+    step = view.source.step if view.source is not None else None
+    if step is None:
+        key = "kl_target" if settings.kl_target is not None else "kl_coef_end"
+        raise RuntimeError(f"algorithm.frpo.{key}: this trainer does not say which step it is; use verl's V1 trainer")
+    return settings.kl_coef_at(step) if settings.kl_target is None else _steering_of(view, settings, step).at(step)
+
+
+def observe(view: Batch, settings: FrpoSettings) -> None:
+    """Let the batch's KL steer the next step's beta, where there is a target."""
+    if settings.kl_target is not None and _steering is not None:
+        _steering.observe(view.metrics[OBSERVED])
+
+
+def _steering_of(view: Batch, settings: FrpoSettings, step: int) -> Steering:
+    """The steering of this run; read from beside the checkpoints where a process takes a run up."""
+    global _steering
+    file = Path(view.run.get("trainer.default_local_dir", "checkpoints"), FILE)
+    known = _steering
+    if known is not None and (known.file, known.settings) == (file, settings) and known.step in (step, step - 1):
+        return known
+    _steering = Steering(file, settings, _kept(view, file, step) if step > 1 else {})
+    return _steering
+
+
+def _kept(view: Batch, file: Path, step: int) -> dict[int, float]:
+    from_path = (
+        view.run.get("trainer.resume_from_path") if view.run.get("trainer.resume_mode") == "resume_path" else None
+    )
+    place = file if from_path is None else Path(from_path).parent / FILE
+    try:
+        betas = {int(k): float(beta) for k, beta in json.loads(place.read_text()).items()}
+    except FileNotFoundError:
+        betas = {}
+    if step not in betas:
+        print(
+            f"frpo_verl: algorithm.frpo.kl_target: {place} has no beta for step {step}; it starts at kl_coef="
+            f"{view.run.get('algorithm.frpo.kl_coef', 0.01)}",
+            file=sys.stderr,
+            flush=True,
+        )
+    return betas
+
+
+__all__ = ["FILE", "METRIC", "observe", "of_step"]

@@ -1,0 +1,128 @@
+"""Beta over the steps of a run: the schedule, the target, a process that takes the run up again."""
+
+import json
+import math
+
+import pytest
+import torch
+from batches import batch, random_batch
+from omegaconf import OmegaConf
+from verl.trainer.ppo.ray_trainer import compute_advantage
+
+from frpo_verl.core.coefficient import scheduled, steered
+from frpo_verl.settings import ConfigError, FrpoLossSettings, FrpoSettings, RpgSettings
+from frpo_verl.verl_plugin import coefficient, metrics, run
+from frpo_verl.verl_plugin.batch import open_source
+
+
+@pytest.fixture(autouse=True)
+def no_run_before(monkeypatch):
+    monkeypatch.setattr(coefficient, "_steering", None)
+    metrics.take()
+    yield
+    run.forget()
+
+
+def step(number, folder, seed=0, **frpo):
+    """One training step's advantages, the metrics, and the KL of an answer."""
+    rewards, mask, old, ref, uid = random_batch(seed=seed, dtype=torch.float64)
+    config = OmegaConf.create(
+        {"algorithm": {"adv_estimator": "frpo", "frpo": frpo}, "trainer": {"default_local_dir": str(folder)},
+         "actor_rollout_ref": {"model": {"path": None}}}
+    )  # fmt: skip
+    run.remember(config)  # as the trainer's construction does, which checks it too
+    data = batch(rewards, mask, old, ref, uid)
+    data.batch["entropy"] = torch.ones_like(old)  # else it is looked for in the trainer's queue
+    with open_source([], "train", None, step=number):
+        advantages = compute_advantage(data, adv_estimator="frpo", config=config.algorithm).batch["advantages"]
+    found = metrics.take()
+    return advantages, found
+
+
+def test_a_schedule_is_a_function_of_the_step_alone(tmp_path):
+    settings = {"kl_coef": 0.4, "kl_coef_end": 0.1, "kl_coef_steps": 3}
+    for number in (4, 1, 2, 9, 3):
+        beta = scheduled(number, 0.4, 0.1, 3)
+        advantages, found = step(number, tmp_path, **settings)
+        assert found["frpo/kl_coef"] == beta
+        torch.testing.assert_close(advantages, step(1, tmp_path, kl_coef=beta)[0], rtol=0, atol=0)
+
+
+def test_a_target_steers_and_is_kept_beside_the_checkpoints(tmp_path):
+    settings = {"kl_coef": 0.1, "kl_target": 0.2, "kl_horizon": 2}
+    beta, betas = 0.1, []
+    for number in (1, 2, 3, 4):
+        _, found = step(number, tmp_path, seed=number, **settings)
+        assert found["frpo/kl_coef"] == pytest.approx(beta, rel=1e-15)
+        betas.append(found["frpo/kl_coef"])
+        beta = steered(beta, found["frpo/kl_to_go/first_token/mean"], 0.2, 2)
+    assert len(set(betas)) == 4
+    kept = json.loads((tmp_path / coefficient.FILE).read_text())
+    assert [kept[str(k)] for k in (1, 2, 3, 4)] == betas and kept["5"] == pytest.approx(beta, rel=1e-15)
+
+
+def test_a_killed_run_takes_up_the_beta_of_its_step_exactly(tmp_path, monkeypatch, capsys):
+    settings = {"kl_coef": 0.1, "kl_target": 0.2, "kl_horizon": 2}
+    whole = [step(k, tmp_path, seed=k, **settings)[1]["frpo/kl_coef"] for k in range(1, 7)]
+    monkeypatch.setattr(coefficient, "_steering", None)  # killed in step 6, its last checkpoint is of step 3
+    again = [step(k, tmp_path, seed=k, **settings)[1]["frpo/kl_coef"] for k in range(4, 7)]
+    assert again == whole[3:] and "has no beta" not in capsys.readouterr().err
+
+
+def test_a_run_that_gets_a_target_late_says_where_beta_starts(tmp_path, capsys):
+    _, found = step(7, tmp_path, kl_coef=0.1, kl_target=0.2)
+    assert found["frpo/kl_coef"] == 0.1
+    assert "has no beta for step 7; it starts at kl_coef=0.1" in capsys.readouterr().err
+
+
+def test_several_batches_of_a_step_share_its_beta(tmp_path):
+    settings = {"kl_coef": 0.1, "kl_target": 0.2, "kl_horizon": 2}
+    kls = []
+    for seed in (1, 2):
+        _, found = step(1, tmp_path, seed=seed, **settings)
+        assert found["frpo/kl_coef"] == 0.1
+        kls.append(found["frpo/kl_to_go/first_token/mean"])
+    _, found = step(2, tmp_path, seed=3, **settings)
+    assert found["frpo/kl_coef"] == pytest.approx(steered(0.1, sum(kls) / 2, 0.2, 2), rel=1e-15)
+
+
+def test_a_kl_that_is_not_finite_leaves_beta(tmp_path):
+    steering = coefficient.Steering(tmp_path / "f.json", FrpoSettings(kl_target=1.0), {})
+    assert steering.at(1) == 0.01
+    steering.observe(math.nan)
+    assert steering.at(2) == 0.01
+
+
+def test_a_trainer_without_steps_is_refused():
+    rewards, mask, old, ref, uid = random_batch()
+    config = OmegaConf.create({"adv_estimator": "frpo", "frpo": {"kl_coef_end": 0.0, "kl_coef_steps": 5}})
+    with pytest.raises(RuntimeError, match="kl_coef_end: this trainer does not say which step"):
+        compute_advantage(batch(rewards, mask, old, ref, uid), adv_estimator="frpo", config=config)
+
+
+@pytest.mark.parametrize(
+    "values, named",
+    [
+        ({"kl_coef_end": 0.0}, "needs algorithm.frpo.kl_coef_steps"),
+        ({"kl_coef_steps": 5}, "kl_coef_steps=5: only read where kl_coef_end"),
+        ({"kl_coef_shape": "cosine"}, "kl_coef_shape='cosine': only read where kl_coef_end"),
+        ({"kl_horizon": 5}, "kl_horizon=5: only read where kl_target"),
+        ({"kl_coef": 0, "kl_target": 1.0}, "kl_target=1.0: only read where kl_coef"),
+        ({"kl_coef": 0, "kl_coef_end": 0.1, "kl_coef_steps": 5}, "only read where kl_coef is"),
+        ({"kl_target": 1.0, "kl_coef_end": 0.0, "kl_coef_steps": 5}, "steered by it, or scheduled"),
+        ({"kl_target": 0.0}, "kl_target=0.0: must be"),
+    ],
+)
+def test_settings_that_nothing_reads_are_refused(values, named):
+    with pytest.raises(ConfigError, match=named):
+        FrpoSettings.parse(values)
+
+
+@pytest.mark.parametrize("section", [RpgSettings, FrpoLossSettings])
+def test_losses_have_the_schedule_too(section):
+    settings = section.parse({"kl_coef": 0.4, "kl_coef_end": 0.0, "kl_coef_steps": 4})
+    assert "v1" in settings.needs
+    assert [settings.keywords(k)["kl_coef"] for k in (1, 3, 9)] == pytest.approx([0.4, 0.2, 0.0])
+    assert "kl_coef_end" not in settings.keywords(1)
+    with pytest.raises(ConfigError, match="unknown key"):
+        section.parse({"kl_target": 1.0})

@@ -1,0 +1,167 @@
+"""algorithm.frpo.outcome: any estimator of verl's beside FRPO's KL, through verl's own entry points."""
+
+import numpy as np
+import pytest
+import torch
+from batches import batch, random_batch
+from omegaconf import OmegaConf
+from verl.trainer.ppo import core_algos
+from verl.trainer.ppo.ray_trainer import compute_advantage
+from verl.trainer.ppo.v1.utils import compute_advantage_for_multi_trajectories
+
+from frpo_verl import names
+from frpo_verl.core import enumeration as exact
+from frpo_verl.verl_plugin import metrics
+
+BY_RESPONSE = [
+    "grpo", "grpo_vectorized", "grpo_passk", "rloo", "rloo_vectorized", "opo", "gpg", "reinforce_plus_plus_baseline",
+    "corpo", "maxrl",
+]  # fmt: skip
+ALONE = {"reward_baselines", "values", "sum_pi_squared"}
+
+
+@pytest.fixture(autouse=True)
+def no_metrics_of_other_tests():
+    metrics.take()
+
+
+def algorithm(estimator, **sections):
+    return OmegaConf.create(
+        {"adv_estimator": estimator, "gamma": 1.0, "lam": 0.9, "norm_adv_by_std_in_grpo": True, **sections}
+    )
+
+
+def rows(seed=0):
+    rewards, mask, old, ref, uid = random_batch(seed=seed, dtype=torch.float64)
+    last = mask.sum(-1) - 1
+    rewards[torch.arange(len(mask)), last] = torch.rand(
+        len(mask), generator=torch.Generator().manual_seed(seed), dtype=torch.float64
+    )
+    return rewards, mask, old, ref, uid
+
+
+def ask(data, estimator, **sections):
+    return compute_advantage(data, adv_estimator=estimator, gamma=1.0, lam=0.9, config=algorithm(estimator, **sections))
+
+
+def to_go(old, ref, mask):
+    d = (old - ref) * mask
+    return d.flip(-1).cumsum(-1).flip(-1)
+
+
+def opo_columns(data, mask):
+    """opo weighs by the length of an answer, which it takes from the mask; gae by the values of a critic."""
+    data.batch["values"] = torch.linspace(0, 1, mask.numel(), dtype=torch.float64).reshape(mask.shape)
+    return data
+
+
+@pytest.mark.parametrize("name", [*BY_RESPONSE, "reinforce_plus_plus", "gae"])
+def test_the_advantage_is_the_outcome_minus_the_kl_to_go(name):
+    rewards, mask, old, ref, uid = rows()
+    theirs = ask(opo_columns(batch(rewards, mask, old, ref, uid), mask), name).batch["advantages"]
+    data = ask(opo_columns(batch(rewards, mask, old, ref, uid), mask), "frpo", frpo={"outcome": name, "kl_coef": 0.3})
+    expected = torch.where(mask.bool(), theirs - 0.3 * to_go(old, ref, mask), 0.0)
+    torch.testing.assert_close(data.batch["advantages"], expected, rtol=0, atol=1e-6)
+    assert torch.equal(data.batch["token_level_rewards"], rewards)  # verl's function works on a copy
+
+
+@pytest.mark.parametrize("name", [*BY_RESPONSE, "gae"])
+def test_without_a_kl_it_is_the_estimator_itself(name):
+    rewards, mask, old, ref, uid = rows()
+    theirs = ask(opo_columns(batch(rewards, mask, old, ref, uid), mask), name).batch
+    ours = ask(
+        opo_columns(batch(rewards, mask, old, ref, uid), mask), "frpo", frpo={"outcome": name, "kl_coef": 0.0}
+    ).batch
+    torch.testing.assert_close(ours["advantages"], torch.where(mask.bool(), theirs["advantages"], 0.0), rtol=0, atol=0)
+    if name == "gae":
+        assert torch.equal(ours["returns"], theirs["returns"])
+
+
+def test_gae_leaves_the_critic_its_returns():
+    rewards, mask, old, ref, uid = rows()
+    theirs = ask(opo_columns(batch(rewards, mask, old, ref, uid), mask), "gae").batch["returns"]
+    data = ask(opo_columns(batch(rewards, mask, old, ref, uid), mask), "frpo", frpo={"outcome": "gae", "kl_coef": 0.3})
+    assert torch.equal(data.batch["returns"], theirs) and not torch.equal(data.batch["advantages"], theirs)
+
+
+def test_none_is_the_kl_alone():
+    rewards, mask, old, ref, uid = rows()
+    data = ask(batch(rewards, mask, old, ref, uid), "frpo", frpo={"outcome": "none", "kl_coef": 0.3})
+    torch.testing.assert_close(data.batch["advantages"], -0.3 * to_go(old, ref, mask) * mask, rtol=0, atol=1e-12)
+
+
+@pytest.mark.parametrize("name", BY_RESPONSE)
+@pytest.mark.parametrize("placement", ["future", "local", "sequence"])
+def test_the_regularisers_expected_gradient_is_exact_beside_each_outcome(name, placement):
+    """Every trajectory of a small language as one group of equal rewards: the outcome adds a baseline, no more."""
+    toy = exact.enumerate_trajectories(vocabulary=3, horizon=3)
+    logits = exact.random_logits(toy, 0).requires_grad_()
+    ref_logits = exact.random_logits(toy, 1)
+    old, ref = exact.log_prob(toy, logits).detach(), exact.log_prob(toy, ref_logits)
+    rewards = torch.zeros_like(old)
+    data = batch(rewards, toy.mask.long(), old, ref, ["one"] * toy.count)
+    weight = ask(data, "frpo", frpo={"outcome": name, "kl_coef": 0.3, "placement": placement}).batch["advantages"]
+    plain = ask(batch(rewards, toy.mask.long(), old, ref, ["one"] * toy.count), "frpo",
+                frpo={"outcome": "none", "kl_coef": 0.3, "placement": placement}).batch["advantages"]  # fmt: skip
+    found, truth = (exact.policy_gradient(toy, logits, w) for w in (weight, plain))
+    torch.testing.assert_close(found, truth, rtol=0, atol=1e-10)
+
+
+@pytest.mark.parametrize("name", ["rloo", "corpo", "maxrl", "grpo_passk"])
+def test_in_the_reward_the_outcome_is_that_of_the_fused_reward(name):
+    rewards, mask, old, ref, uid = rows()
+    rewards = rewards + torch.where(rewards > 0, 5.0, 0.0)  # MaxRL's rewards are positive, less the KL too
+    cost = ((old - ref) * mask).sum(-1)
+    fused = rewards.clone()
+    fused[torch.arange(len(mask)), mask.sum(-1) - 1] -= 0.3 * cost
+    theirs = ask(batch(fused, mask, old, ref, uid), name).batch["advantages"]
+    ours = ask(
+        batch(rewards, mask, old, ref, uid), "frpo", frpo={"outcome": name, "kl_coef": 0.3, "placement": "reward"}
+    )
+    torch.testing.assert_close(ours.batch["advantages"], torch.where(mask.bool(), theirs, 0.0), rtol=0, atol=1e-6)
+
+
+def sessions():
+    """Two prompts with two sessions each; one session has three rows, and only its last one has the score."""
+    keys = ["a_0_0", "a_1_0", "a_1_1", "a_1_2", "b_0_0", "b_1_0"]
+    rewards, mask, old, ref, _ = random_batch(rows=6, dtype=torch.float64)
+    rewards = torch.zeros_like(rewards)
+    for i, score in enumerate([0.2, 0.0, 0.0, 0.9, 1.0, 0.4]):
+        rewards[i, mask[i].sum() - 1] = score
+    return keys, rewards, mask, old, ref, [k[0] for k in keys]
+
+
+@pytest.mark.parametrize("name", ["rloo", "corpo", "maxrl", "opo"])
+def test_the_rows_of_a_session_share_the_outcome_of_its_last(name):
+    keys, rewards, mask, old, ref, uid = sessions()
+    last = [0, 3, 4, 5]
+    theirs = ask(batch(rewards[last], mask[last], old[last], ref[last], [uid[i] for i in last]), name).batch[
+        "advantages"
+    ]
+    data = compute_advantage_for_multi_trajectories(
+        batch(rewards, mask, old, ref, uid), batch_keys=keys, adv_estimator="frpo",
+        config=algorithm("frpo", frpo={"outcome": name, "kl_coef": 0.0}),
+    )  # fmt: skip
+    first = data.batch["advantages"][:, 0]
+    torch.testing.assert_close(first, theirs[:, 0][torch.tensor([0, 1, 1, 1, 2, 3])], rtol=0, atol=1e-6)
+
+
+def test_an_outcome_by_token_and_sessions_of_several_rows_stop():
+    keys, rewards, mask, old, ref, uid = sessions()
+    data = opo_columns(batch(rewards, mask, old, ref, uid), mask)
+    with pytest.raises(RuntimeError, match="outcome=gae gives each token an advantage of its own"):
+        compute_advantage_for_multi_trajectories(
+            data, batch_keys=keys, adv_estimator="frpo", config=algorithm("frpo", frpo={"outcome": "gae"})
+        )
+
+
+def test_the_trap_of_corpo_is_said(capsys):
+    rewards, mask, old, ref, uid = random_batch()
+    ask(batch(rewards, mask, old, ref, uid), "corpo", corpo={"threshold": 1.0})
+    assert "threshold=1 with rewards of 0 and 1: no right answer is pushed up" in capsys.readouterr().err
+
+
+def test_the_table_knows_every_outcome_of_verl():
+    theirs = {name.value if hasattr(name, "value") else name for name in core_algos.AdvantageEstimator}
+    assert theirs - {"remax"} <= set(names.OUTCOME_KEYS)
+    assert np.all([core_algos.get_adv_estimator_fn(name) for name in theirs])
