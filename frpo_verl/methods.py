@@ -399,7 +399,7 @@ def markdown(rows: Iterable[Method] | None = None) -> str:
         )
         alike.setdefault(facts, []).append(method)
     lines = [
-        "| typed | beside a recipe | settings | always needs | by default also | obeys | page |",
+        "| typed | with a recipe | settings | always needs | by default also | obeys | page |",
         "|---|---|---|---|---|---|---|",
     ]
     for (key, recipe, *cells), same in alike.items():
