@@ -5,7 +5,7 @@
     python benchmarks/engines.py --no-main-ppo   # the gradients alone
     python benchmarks/engines.py --table         # prints what the JSON holds
 
-On a processor, in float32, with megatron-core's local layers and mbridge; a layout is tensor x pipeline parallel. See
+On a CPU, in float32, with megatron-core's local layers and mbridge; a layout is tensor x pipeline parallel. See
 tests/support/engines/ for what makes Megatron run there and how a gradient is read from the weights that verl exports.
 """
 
@@ -108,7 +108,7 @@ def page(result: dict) -> str:
     lines = [
         "# Engines: gradients and training, FSDP2 beside Megatron",
         "",
-        "Written by `python benchmarks/engines.py`. On a processor, float32, verl's Megatron engine with megatron-core's local",
+        "Written by `python benchmarks/engines.py`. On a CPU, float32, verl's Megatron engine with megatron-core's local",
         "layers and mbridge; a layout is tensor x pipeline parallel, packed means `use_remove_padding` with micro-batches by",
         "token count. Transformer Engine, Megatron-Bridge, bfloat16, context and expert parallelism were not executed.",
         "",

@@ -3,7 +3,7 @@
     python benchmarks/faults.py                                   # every fault that docs/results/faults.json does not hold yet
     python benchmarks/faults.py --only "a reward that raises"     # these, again
 
-A tiny model on a processor, `main_ppo` with `adv_estimator=frpo` and a checkpoint after every step. One run suffers one
+A tiny model on a CPU, `main_ppo` with `adv_estimator=frpo` and a checkpoint after every step. One run suffers one
 fault after the other: each start resumes, trains a step, meets its fault in the next one and, if it survives, trains one
 more. So each start is also what the table calls the next start of the fault before it. `tests/support/faults_inside.py` brings the
 fault about; for a kill it holds the run in the phase while this script sends SIGKILL. A start that is still there `--limit`
@@ -182,7 +182,7 @@ def page(outcomes: list[Outcome]) -> str:
     lines = [
         "# Faults: what a run does when something in it dies or lies",
         "",
-        "Written by `python benchmarks/faults.py`: a tiny model on a processor (2 cores, other programs beside it), the rollout",
+        "Written by `python benchmarks/faults.py`: a tiny model on a CPU (2 cores, other programs beside it), the rollout",
         f"`hf`, `adv_estimator=frpo`, one worker of each kind, a checkpoint after every step, `max_silence_s={SILENCE}`. {versions}.",
         "",
         "Seconds count from the fault to the end of the command. *Saved* is the step that the checkpoints' tracker names then. *Left*",

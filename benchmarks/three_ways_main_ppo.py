@@ -1,7 +1,7 @@
 """Three ways through verl's main_ppo: the placements of the KL beside each other, several seeds.
 
     make quickstart                                              # its data and model are used
-    python benchmarks/three_ways_main_ppo.py --seeds 1 2 3 4 5   # 25 runs on a processor
+    python benchmarks/three_ways_main_ppo.py --seeds 1 2 3 4 5   # 25 runs on a CPU
     python benchmarks/three_ways_main_ppo.py --table             # train nothing; what is there
     python benchmarks/three_ways_main_ppo.py --table --out docs/results    # the recorded runs
 
@@ -63,7 +63,7 @@ def task(folder: Path, gpu: bool) -> list[str]:
     words = [f"data.train_files={folder}/data/train.parquet", f"data.val_files={folder}/data/test.parquet",
              f"actor_rollout_ref.model.path={folder}/model", f"data.max_response_length={longest}",
              f"data.max_prompt_length={(digits + 1) * terms + 6}"]  # fmt: skip
-    if gpu:  # float32, as on a processor
+    if gpu:  # float32, as on a CPU
         words += [
             "layout=hf",
             "actor_rollout_ref.rollout.dtype=float32",

@@ -1,4 +1,4 @@
-"""Two steps and a validation of every recipe on a processor: its twin, through verl's main_ppo.
+"""Two steps and a validation of every recipe on a CPU: its twin, through verl's main_ppo.
 
     python benchmarks/twins.py --raw FOLDER           # FOLDER/gsm8k, FOLDER/eval: data sets as they are published
     python benchmarks/twins.py --only rpg_qwen3_4b    # one of them

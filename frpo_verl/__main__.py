@@ -18,7 +18,7 @@ COMMANDS = {
     "data": ("frpo_verl.data.cli", "a data set as parquet files for verl: data gsm8k --local_save_dir build/gsm8k"),
     "twin": (
         "frpo_verl.twin",
-        "a recipe on a processor: the command, small data, and what is not kept: twin NAME method=...",
+        "a recipe on a CPU: the command, small data, and what is not kept: twin NAME method=...",
     ),
     "report": ("frpo_verl.report.cli", "a table and a picture of one run, or of several beside each other"),
     "passk": ("frpo_verl.evaluation.cli", "mean@k, pass@k and maj@k from validation dumps or jsonl"),

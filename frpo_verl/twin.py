@@ -1,4 +1,4 @@
-"""`python -m frpo_verl twin RECIPE [method=NAME ...]`: a recipe's twin, two steps of the same run on a processor.
+"""`python -m frpo_verl twin RECIPE [method=NAME ...]`: a recipe's twin, two steps of the same run on a CPU.
 
 It writes small data files, prints the command of main_ppo and lists every setting that the twin does not keep. The
 quickstart's tiny model answers: the problems of training rows become its sums (so that some answers are right and group
@@ -59,13 +59,13 @@ def plan(recipe: str, overrides: list[str], folder: Path = FOLDER) -> Twin:
         folder: where the small data files go.
 
     Raises:
-        TwinError: the recipe does not compose, a layout is not a processor's, or a file that it names is not there.
+        TwinError: the recipe does not compose, a layout is not a CPU's, or a file that it names is not there.
     """
     from omegaconf import OmegaConf
 
     for word in overrides:
         if word.startswith("layout=") and word not in LAYOUTS:
-            raise TwinError(f"{word}: a twin runs on a processor; leave it out, or set {' or '.join(LAYOUTS)}")
+            raise TwinError(f"{word}: a twin runs on a CPU; leave it out, or set {' or '.join(LAYOUTS)}")
     typed = [f"+recipe={recipe}", *overrides]
     whole = compose(*typed)
     small = [*typed, "+check=twin", *_counts(whole), *_files(whole, folder / recipe)]

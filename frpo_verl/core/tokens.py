@@ -71,7 +71,7 @@ def keep(x: torch.Tensor, mask: torch.Tensor, fill: float = 0.0) -> torch.Tensor
 
 
 def select_(x: torch.Tensor, bits: torch.Tensor) -> torch.Tensor:
-    """In place: `x` where all bits are set, 0 where none is; `keep` at a fifth of its cost on a processor.
+    """In place: `x` where all bits are set, 0 where none is; `keep` at a fifth of its cost on a CPU.
 
     Args:
         x: (R, T) contiguous float32 or float64, without gradient.
@@ -159,7 +159,7 @@ def dense_ids(ids: Any, rows: int, name: str = "group_ids") -> torch.Tensor:
         name: what the error message calls them.
 
     Returns:
-        (rows,) int64, on the device of `ids` if that is a tensor, else on the processor.
+        (rows,) int64, on the device of `ids` if that is a tensor, else on the CPU.
 
     Raises:
         ValueError: not one id for each response.

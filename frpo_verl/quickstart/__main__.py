@@ -32,7 +32,7 @@ RAY_PATH_LIMIT = 44  # Ray puts unix sockets 62 characters below its folder, and
 
 
 def environment(sockets: Path) -> dict[str, str]:
-    """The variables of the training process: verl on a processor, every cache inside the clone."""
+    """The variables of the training process: verl on a CPU, every cache inside the clone."""
     cache = (BUILD / "cache").absolute()
     cache.mkdir(parents=True, exist_ok=True)
     defaults = {

@@ -44,7 +44,7 @@ def describe(folder: str | Path = ".") -> dict[str, Any]:
         except importlib.metadata.PackageNotFoundError:
             continue
     torch = sys.modules.get("torch")  # not worth an import of seconds
-    device = torch.cuda.get_device_name() if torch is not None and torch.cuda.is_available() else "processor"
+    device = torch.cuda.get_device_name() if torch is not None and torch.cuda.is_available() else "CPU"
     return {
         "python": platform.python_version(),
         "system": f"{platform.system()} {platform.machine()}",

@@ -97,7 +97,7 @@ MEMORY = (
     Quantity(
         "memory_device", "Memory of the device", "GB allocated, highest",
         ("actor/perf/max_memory_allocated_gb", "perf/max_memory_allocated_gb"), "Of the actor, by torch's allocator.",
-        "no device memory in the metrics: the run was on a processor, or verl did not log it", zero=True,
+        "no device memory in the metrics: the run was on a CPU, or verl did not log it", zero=True,
     ),
     Quantity(
         "memory_host", "Memory of the machine", "GB in use", ("actor/perf/cpu_memory_used_gb", "perf/cpu_memory_used_gb"),

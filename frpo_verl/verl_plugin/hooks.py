@@ -76,7 +76,7 @@ def arguments(original: Callable, args: tuple, kwargs: dict, *needed: str) -> di
 
 
 def cpu_mode() -> bool:
-    """Whether the user chose verl's trainer on a processor."""
+    """Whether the user chose verl's trainer on a CPU."""
     return os.getenv("VERL_PLATFORM", "").strip().lower() == "cpu"
 
 

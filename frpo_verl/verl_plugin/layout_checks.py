@@ -57,7 +57,7 @@ def _select(config, key: str, default=None):
 
 
 def check_cpu(config) -> None:
-    """VERL_PLATFORM=cpu, a platform of ours: refuse what a processor cannot run.
+    """VERL_PLATFORM=cpu, a platform of ours: refuse what a CPU cannot run.
 
     Raises:
         ConfigError: on the first thing that is wrong.
@@ -76,7 +76,7 @@ def check_cpu(config) -> None:
     if rollout == "vllm" and not vllm_cpu.installed():
         raise ConfigError(
             "actor_rollout_ref.rollout.name=vllm with VERL_PLATFORM=cpu: vLLM is not installed; install its build for "
-            "processors (docs/engines.md), or set layout=cpu"
+            "CPUs (docs/engines.md), or set layout=cpu"
         )
     _check_visible_devices(config)
     mode = _select(config, "trainer.v1.trainer_mode", "sync")
@@ -107,7 +107,7 @@ def _check_visible_devices(config) -> None:
 
 
 def _registered_on_cpu(strategy: object) -> bool:
-    """Whether somebody has registered an engine of this kind for processors before the run."""
+    """Whether somebody has registered an engine of this kind for CPUs before the run."""
     module = sys.modules.get("verl.workers.engine.base")
     engines = getattr(getattr(module, "EngineRegistry", None), "_engines", {})
     return "cpu" in engines.get("language_model", {}).get(strategy, {})

@@ -1,4 +1,4 @@
-"""verl's own main_ppo on a processor: it trains, it is killed and resumes to the same numbers, it stops when wrong."""
+"""verl's own main_ppo on a CPU: it trains, it is killed and resumes to the same numbers, it stops when wrong."""
 
 import os
 import subprocess

@@ -114,7 +114,7 @@ def test_the_command_prints_it_all_and_errors_are_one_line(workplace, capsys):
     for argv, line in (
         (["prl_qwen2.5_math_7b"], "build/numina_math/train.parquet: no such file"),
         (["no_such_recipe"], "no_such_recipe"),
-        (["smoke", "layout=megatron"], "layout=megatron: a twin runs on a processor; leave it out, or set layout=cpu"),
+        (["smoke", "layout=megatron"], "layout=megatron: a twin runs on a CPU; leave it out, or set layout=cpu"),
     ):
         assert twin.main(argv) == 2
         error = capsys.readouterr().err

@@ -1,4 +1,4 @@
-"""verl's own vLLM rollout in main_ppo on a processor; needs vLLM's build for processors (`make test-vllm`)."""
+"""verl's own vLLM rollout in main_ppo on a CPU; needs vLLM's build for CPUs (`make test-vllm`)."""
 
 import json
 import os

@@ -1,4 +1,4 @@
-"""What lets verl's vLLM rollout use vLLM's build for processors; none of it needs vLLM."""
+"""What lets verl's vLLM rollout use vLLM's build for CPUs; none of it needs vLLM."""
 
 import sys
 from importlib import metadata

@@ -1,4 +1,4 @@
-"""Runs of verl's main_ppo on a processor, small enough for a test."""
+"""Runs of verl's main_ppo on a CPU, small enough for a test."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Loaded by VERL_USE_EXTERNAL_MODULES: the plugin's wraps stay out, its names and verl's trainer on a processor stay in."""
+"""Loaded by VERL_USE_EXTERNAL_MODULES: the plugin's wraps stay out, its names and verl's trainer on a CPU stay in."""
 
 from frpo_verl.verl_plugin import hooks
 

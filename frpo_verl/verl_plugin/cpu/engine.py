@@ -1,6 +1,6 @@
 """verl's FSDP2 engine under the device name `cpu`.
 
-verl registers `FSDPEngineWithLMHead` for cuda and npu only. On gloo the same class trains on a processor; two lines of
+verl registers `FSDPEngineWithLMHead` for cuda and npu only. On gloo the same class trains on a CPU; two lines of
 it need an answer, both around `torch.distributed.fsdp` and both given in `seams.py`.
 """
 

@@ -63,7 +63,7 @@ def _build_device_module() -> types.ModuleType:
 
 @PlatformRegistry.register(platform="cpu")
 class PlatformCPU(PlatformBase):
-    """verl on the host processor: gloo collectives, no device memory, one logical accelerator slot per rank in Ray."""
+    """verl on the host CPU: gloo collectives, no device memory, one logical accelerator slot per rank in Ray."""
 
     _device_module = _build_device_module()
 

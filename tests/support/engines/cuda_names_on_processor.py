@@ -1,4 +1,4 @@
-"""Code that says `device="cuda"` runs on a processor: torch's own functions, changed for this process.
+"""Code that says `device="cuda"` runs on a CPU: torch's own functions, changed for this process.
 
 Megatron-Core names CUDA in some four hundred places; nearly all of them reach the device through the functions below.
 The change cannot be taken back, so it belongs into a process of its own.

@@ -1,4 +1,4 @@
-"""verl's overrides and variables for an engine on a processor, in float32."""
+"""verl's overrides and variables for an engine on a CPU, in float32."""
 
 from __future__ import annotations
 

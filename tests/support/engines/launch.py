@@ -32,7 +32,7 @@ def missing_packages() -> list[str]:
 
 
 def environment() -> dict[str, str]:
-    """Variables of a process that runs an engine on a processor."""
+    """Variables of a process that runs an engine on a CPU."""
     path = [str(HERE), str(HERE.parents[1]), os.environ.get("PYTHONPATH", "")]
     return {**os.environ, **VARIABLES, **MEGATRON_VARIABLES, "PYTHONPATH": os.pathsep.join(path)}
 
