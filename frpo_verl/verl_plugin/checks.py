@@ -410,8 +410,8 @@ def _check_files(run: Run) -> None:
     for key in () if own else ("data.train_files", "data.val_files"):
         value = run.get(key)
         for path in [value] if isinstance(value, str) else list(value or []):
-            local = os.path.expanduser(str(path))
-            if "://" not in local and not os.path.exists(local) and not glob.glob(local):  # verl reads patterns too
+            file = os.path.expanduser(str(path))
+            if "://" not in file and not os.path.exists(file) and not glob.glob(file):  # verl reads patterns too
                 raise ConfigError(
                     f"{key}={path}: no such file; write it with `python -m frpo_verl data NAME` or correct it"
                 )

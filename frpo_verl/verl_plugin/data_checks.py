@@ -21,6 +21,10 @@ from .run import Run, current
 
 REWARD, VALIDATION = "reward.custom_reward_function", "actor_rollout_ref.rollout.val_kwargs"
 OURS = "pkg://frpo_verl."
+ADDED: dict[str, tuple[str, ...]] = {
+    "naive": (),
+    "dapo": ("overlong_reward", "overlong"),
+}  # what verl's reward managers put beside a function's keys
 
 
 def check_data(run: Run) -> None:
@@ -117,13 +121,11 @@ def _check_reward(run: Run) -> None:
             )
     groups = "algorithm.filter_groups"
     metric, returned = run.get(f"{groups}.metric"), _returned(function)
-    standard = run.get("reward.reward_manager.name", "naive") == "naive"
-    mine = (
-        run.get("trainer.v1.sampler.custom_sampler.path") is not None
-    )  # a buffer of the user's own filters as it likes
-    if not run.get(f"{groups}.enable", False) or metric == "reward" or returned is None or not standard or mine:
+    added = ADDED.get(str(run.get("reward.reward_manager.name", "naive")))
+    own = run.get("trainer.v1.sampler.custom_sampler.path")  # a buffer of the user's own filters as it likes
+    if not run.get(f"{groups}.enable", False) or metric is None or returned is None or added is None or own is not None:
         return
-    if metric is not None and metric not in returned:
+    if metric not in ("reward", *returned, *added):
         raise ConfigError(
             f"{groups}.metric={metric}: {function.name} does not return it{nearest(metric, returned)}; set it to reward or to one "
             f"of {', '.join(returned)}"

@@ -129,6 +129,9 @@ def test_a_metric_that_the_reward_does_not_return_is_refused(files, tmp_path):
     assert line.startswith(
         "algorithm.filter_groups.metric=accuracy: compute_score does not return it (did you mean 'acc'?)"
     )
+    dapo = [*math, "reward.reward_manager.name=dapo"]
+    assert "does not return it" in stopped(files, *dapo, "++algorithm.filter_groups.metric=accuracy")
+    check(files, *dapo, "++algorithm.filter_groups.metric=overlong_reward")
     for metric in ("acc", "score", "reward"):
         check(files, *math, f"++algorithm.filter_groups.metric={metric}")
     own = tmp_path / "own.py"
