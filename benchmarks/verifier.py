@@ -214,7 +214,7 @@ def sets(data):
     from hostile_answers import HOSTILE
 
     from frpo_verl.rewards.compare import compare
-    from frpo_verl.rewards.numbers import read_number
+    from frpo_verl.rewards.exact import read_number
     from frpo_verl.rewards.spelling import normalize
 
     def rational(text):

@@ -1,17 +1,21 @@
 """Brackets: what stands inside them and where a text can be cut outside all of them."""
 
+from __future__ import annotations
+
 import re
 
 MAX_ELEMENTS = 1_000
-_TOKEN = re.compile(
+_TOKEN = re.compile(  # an opening bracket, a closing one, or any other character or command
     r"([(\[{]|\\\{|\\begin(?=\{)|\\langle(?![A-Za-z]))|([)\]}]|\\\}|\\end(?=\{)|\\rangle(?![A-Za-z]))|\\?.", re.DOTALL
 )
 
 
-def groups(s):
-    """Return {position of an opening bracket: that of its closing one} and how deep they nest; brackets without a
-    partner are left out."""
-    closing, open_, depth = {}, [], 0
+def groups(s: str) -> tuple[dict[int, int], int]:
+    """({position of an opening bracket: that of its closing one}, how deep they nest); brackets without a partner are
+    left out."""
+    closing: dict[int, int] = {}
+    open_: list[int] = []
+    depth = 0
     for match in _TOKEN.finditer(s):
         if match[1]:
             open_.append(match.start())
@@ -21,8 +25,8 @@ def groups(s):
     return closing, depth
 
 
-def mask(s):
-    """Return the text with everything inside brackets blanked, or None when the brackets do not match."""
+def mask(s: str) -> str | None:
+    """The text with everything inside brackets blanked, or None when the brackets do not match."""
     out, depth = [], 0
     for match in _TOKEN.finditer(s):
         depth -= bool(match[2])
@@ -33,18 +37,17 @@ def mask(s):
     return "".join(out) if depth == 0 else None
 
 
-def cut(pattern, s):
-    """Return (parts, what was between them) of a text, cut at a pattern outside all brackets; None when the brackets do
-    not match."""
+def cut(pattern: re.Pattern[str], s: str) -> tuple[list[str], list[str]]:
+    """(parts, what was between them) of a text, cut at a pattern outside all brackets; ([], []) when the brackets do not
+    match."""
     blanked = mask(s)
     found = [] if blanked is None else list(pattern.finditer(blanked))
     if blanked is None or len(found) > MAX_ELEMENTS:
-        return None
+        return [], []
     starts, ends = [0, *(match.end() for match in found)], [*(match.start() for match in found), len(s)]
     return [s[i:j].strip() for i, j in zip(starts, ends, strict=True)], [match.group().strip() for match in found]
 
 
-def split(s, separator=","):
-    """Split at a separator outside all brackets; None when the brackets do not match."""
-    found = cut(re.compile(separator), s)
-    return found and found[0]
+def split(s: str, separator: str = ",") -> list[str]:
+    """The parts of a text between separators outside all brackets; [] when the brackets do not match."""
+    return cut(re.compile(separator), s)[0]

@@ -1,60 +1,62 @@
 r"""Compare two answers by a table of their types; no pair of types outside the table is ever equal.
 
-A verdict is True or False where it is certain and None where algebra is needed. `compare` with `ask=unknown` is what a
-reward worker runs itself; a verification process runs the same function with algebra behind `ask` (symbolic.py), which
-sees single formulas, relations and sets only: what is a list, a tuple, a name or a unit is decided here.
+Both texts are read (reading.py), without conditions that need not be said (conditions.py), and the rule for their types decides.
+A verdict is True or False where it is certain and None where algebra is needed. `compare` with `ask=unknown` is what a reward
+worker runs itself; a verification process runs the same function with algebra behind `ask` (symbolic.py), which sees single
+formulas, relations and sets only: what is a list, a tuple, a name or a unit is decided here.
 """
 
-import re
+from __future__ import annotations
 
-from frpo_verl.rewards.conditions import without_conditions
-from frpo_verl.rewards.numbers import _ONE, FLOAT_DIGITS, ROUNDED_DIGITS, approximate, read_number, same_number
+import re
+from collections.abc import Callable, Iterable, Sequence
+from typing import TypeAlias
+
+from frpo_verl.rewards.conditions import renamed, without_conditions
+from frpo_verl.rewards.exact import FLOAT_DIGITS, ONE, ROUNDED_DIGITS, approximate, read_number, same_number
 from frpo_verl.rewards.reading import letters_of, read
 from frpo_verl.rewards.spelling import normalize
-from frpo_verl.rewards.values import INFINITY, Assign, Chain, Formula, Items, Number, Text, write
+from frpo_verl.rewards.values import INFINITY, Assign, Chain, Formula, Items, Number, Text, Value, write
 
-_DECIMAL_COMMA = re.compile(r"^[+-]?\d+,\d+$")
-_FUNCTION = re.compile(r"(.+)\(([a-z](?:,[a-z])*)\)$")
-# VI, HTH, A1: letters whose order counts, and a word of letters that was set as text
-_CODE = re.compile(r"[A-Z]{2,}|[A-Z]+\d[A-Z\d]*")
-_LETTERED = re.compile(r"[A-Z\d]*[A-Z]\d[A-Z\d]*")
-_TEXT_WORD = re.compile(r"\$?\\(?:text|textbf|textit|textrm|mathrm|mbox)\{\s*[A-Za-z]{2,}\s*\}\$?")
-_OPEN = {"()", "open"}
-_LABELLED = re.compile(r"(?:\(([A-J])\)|([A-J])[.:)]) ?(?!\(?[A-Ja-j]\)?$)(?=\S)")  # E: text of the choice
-_OTHER_LABEL = re.compile(r"(?<![A-Za-z])\(?[A-J][).:]|\b(?:or|and) \(?[A-J]\b|^(?:is|are|isn't)\b")
-_TRANSCENDENTAL = re.compile(r"\\(?:sin|cos|tan|cot|sec|csc|sinh|cosh|tanh|log|ln|exp)(?![A-Za-z])|e\^")
-TABLE = {}
+Verdict: TypeAlias = "bool | None"
+Ask: TypeAlias = "Callable[[str, str, str], Verdict]"  # gold, answer, "value" | "decimal" | "relation" | "set"
+Rule: TypeAlias = "Callable[..., Verdict]"  # (value of the ground truth, value of the answer, ask)
+
+TABLE: dict[tuple[type, type], Rule] = {}
 
 
-def _rule(*pairs):
-    """Enter a function (gold, pred, ask) -> verdict into the table for pairs of types, in both orders."""
+def _rule(*pairs: tuple[type, type]) -> Callable[[Rule], Rule]:
+    """Enter a rule into the table for pairs of types, in both orders."""
 
-    def enter(function):
+    def enter(rule: Rule) -> Rule:
         for a, b in pairs:
-            TABLE[a, b] = TABLE[b, a] = function
-        return function
+            TABLE[a, b] = TABLE[b, a] = rule
+        return rule
 
     return enter
 
 
-def unknown(gold, pred, kind):
+def unknown(gold: str, pred: str, kind: str) -> Verdict:
     """The algebra of a process that has none: always None."""
     return None
 
 
-def same(g, p, ask):
+def same(g: Value, p: Value, ask: Ask) -> Verdict:
     """Whether two values are equal: True or False where certain, None where `ask` does not know.
 
     Args:
-      g: the value of the ground truth.
-      p: the value of the answer.
-      ask: (gold text, answer text, "value" | "decimal" | "relation" | "set") -> True, False or None.
+        g: the value of the ground truth.
+        p: the value of the answer.
+        ask: (gold text, answer text, "value" | "decimal" | "relation" | "set") -> True, False or None.
     """
     rule = TABLE.get((type(g), type(p)))
     return False if rule is None else rule(g, p, ask)
 
 
-def _all(verdicts):
+# --------------------------------------------------------------------------------------------------------- several values
+
+
+def _all(verdicts: Iterable[Verdict]) -> Verdict:
     """Three-valued "and"; stops at the first False."""
     certain = True
     for verdict in verdicts:
@@ -64,11 +66,11 @@ def _all(verdicts):
     return True if certain else None
 
 
-def _ordered(gold, pred, ask):
+def _ordered(gold: Sequence[Value], pred: Sequence[Value], ask: Ask) -> Verdict:
     return len(gold) == len(pred) and _all(same(g, p, ask) for g, p in zip(gold, pred, strict=True))
 
 
-def _matched(gold, pred, ask):
+def _matched(gold: Sequence[Value], pred: Sequence[Value], ask: Ask) -> Verdict:
     """Whether each element of one side has its own equal on the other, in any order."""
     if len(gold) != len(pred):
         return False
@@ -94,33 +96,41 @@ def _matched(gold, pred, ask):
     return True
 
 
-def _distinct(items):
-    out = []
+def _distinct(items: Iterable[Value]) -> list[Value]:
+    out: list[Value] = []
     for item in items:
         if not any(same(item, other, unknown) for other in out):
             out.append(item)
     return out
 
 
-def _written(g, p, ask, kind):
+def _written(g: Value, p: Value, ask: Ask, kind: str) -> Verdict:
     gold, pred = write(g), write(p)
     return ask(gold, pred, kind) if gold and pred else False
 
 
+# ------------------------------------------------------------------------------------------- numbers, formulas, words
+
+
 @_rule((Number, Number))
-def _numbers(g, p, ask):
+def _numbers(g: Number, p: Number, ask: Ask) -> Verdict:
     return same_number(g, p)
 
 
 @_rule((Text, Text))
-def _texts(g, p, ask):
+def _texts(g: Text, p: Text, ask: Ask) -> Verdict:
     if "choice" in (g.kind, p.kind):
         return g.text.lower() == p.text.lower()
     return bool(g.text) and g == p
 
 
+# VI, HTH, A1: letters whose order counts
+_CODE = re.compile(r"[A-Z]{2,}|[A-Z]+\d[A-Z\d]*")
+_LETTERED = re.compile(r"[A-Z\d]*[A-Z]\d[A-Z\d]*")
+
+
 @_rule((Formula, Formula))
-def _formulas(g, p, ask):
+def _formulas(g: Formula, p: Formula, ask: Ask) -> Verdict:
     if g.kind != p.kind or g.unit and p.unit and g.unit != p.unit:
         return False
     if g.text == p.text:
@@ -132,216 +142,239 @@ def _formulas(g, p, ask):
     return False if other or INFINITY.text in (g.text[-6:], p.text[-6:]) else ask(g.text, p.text, g.kind)
 
 
+_TRANSCENDENTAL = re.compile(r"\\(?:sin|cos|tan|cot|sec|csc|sinh|cosh|tanh|log|ln|exp)(?![A-Za-z])|e\^")
+
+
 @_rule((Number, Formula))
-def _number_formula(g, p, ask):
+def _number_formula(g: Number | Formula, p: Number | Formula, ask: Ask) -> Verdict:
     """A formula with a variable is no number unless an identity makes it one; a decimal may be a formula's value, rounded;
     the rest is algebra."""
     formula, number = (g, p) if isinstance(g, Formula) else (p, g)
+    assert isinstance(formula, Formula) and isinstance(number, Number)
     other_unit = formula.unit and number.unit and formula.unit != number.unit
     if formula.kind != "value" or formula.text.endswith(INFINITY.text) or other_unit:
         return False
     if formula.letters and not _TRANSCENDENTAL.search(formula.text):
         return False
     if number.digits >= (ROUNDED_DIGITS if formula is g else FLOAT_DIGITS) and not number.percent:
-        decimal = f"{int(number.form[_ONE] * 10**number.places)}e-{number.places}"
+        decimal = f"{int(number.form[ONE] * 10**number.places)}e-{number.places}"
         return ask(formula.text, decimal, "decimal") if formula is g else ask(decimal, formula.text, "decimal")
     return _written(g, p, ask, "value")
 
 
 @_rule((Text, Formula))
-def _letter_choice(g, p, ask):
+def _letter_choice(g: Text | Formula, p: Text | Formula, ask: Ask) -> Verdict:
     word, formula = (g, p) if isinstance(g, Text) else (p, g)
     return word.kind == "choice" and len(formula.text) == 1 and word.text.lower() == formula.text.lower()
 
 
-def _units(items):
-    return {getattr(item, "unit", "") for item in items.items}
+# ----------------------------------------------------------------------------------------------------------------- items
+
+_OPEN = {"()", "open"}
+
+
+def _units(items: Items) -> list[str]:
+    return [getattr(item, "unit", "") for item in items.items]
 
 
 @_rule((Items, Items))
-def _items(g, p, ask):
+def _items(g: Items, p: Items, ask: Ask) -> Verdict:
     kinds = {g.kind, p.kind}
     if kinds == {"named"}:
         return _by_name(g, p, ask)
     if kinds <= {"list", "set"}:
-        if len(_units(g)) > 1 and "" in _units(p):  # 5 m, 6 kg: without its unit a value is known by its place alone
+        if len(set(_units(g))) > 1 and "" in _units(
+            p
+        ):  # 5 m, 6 kg: without its unit a value is known by its place alone
             return _ordered(g.items, p.items, ask)
         g_once, p_once = _distinct(g.items), _distinct(p.items)
         if "set" in kinds or len(g_once) == len(g.items):  # then saying one of them twice says nothing else
             return _matched(g_once, p_once, ask)
         return _matched(g.items, p.items, ask)
     if kinds <= {"parts", "list"}:
-        units = [[getattr(v, "unit", "") for v in side.items] for side in (g, p)]
-        return units[0] == units[1] and _ordered(g.items, p.items, ask)
+        return _units(g) == _units(p) and _ordered(g.items, p.items, ask)
     if "union" in kinds:
         together = len(kinds) == 1 and _matched(g.items, p.items, ask)
         return True if together else _written(g, p, ask, "set")
     if kinds <= {"ratio", "time"} and g.kind == "ratio":
         return _proportional(g.items, p.items)
     if kinds == {"matrix", "()"}:  # a column or a row as a tuple
-        g, p = (_vector(v) or v for v in (g, p))
+        g, p = _vector(g), _vector(p)
     if "named" in kinds and "list" in kinds:  # the values alone, in the order of the names
-        g, p = (Items("list", tuple(part.value for part in v.items)) if v.kind == "named" else v for v in (g, p))
-    elif not (g.kind == p.kind or kinds == _OPEN or (g.kind, p.kind) == ("list", "()")):
-        return False  # a bare list may be answered by a tuple in its order, a tuple and a set by their like only
-    return _ordered(g.items, p.items, ask)
+        g, p = _unnamed(g), _unnamed(p)
+    # a bare list may be answered by a tuple in its order, a tuple and a set by their like only
+    comparable = g.kind == p.kind or kinds == _OPEN or (g.kind, p.kind) == ("list", "()")
+    return _ordered(g.items, p.items, ask) if comparable else False
 
 
-def _proportional(gold, pred):
+def _proportional(gold: Sequence[Value], pred: Sequence[Value]) -> bool:
     """Whether two ratios of numbers are the same."""
-    pairs = list(zip(gold, pred, strict=False))
-    if len(gold) != len(pred) or not all(isinstance(v, Number) and v.form for pair in pairs for v in pair):
+    values = [approximate(v.form) if isinstance(v, Number) else None for v in (*gold, *pred)]
+    known = [value for value in values if value]  # not 0
+    if len(gold) != len(pred) or len(known) < len(values):
         return False
-    values = [[approximate(v.form) for v in pair] for pair in pairs]
-    if any(v is None for pair in values for v in pair):
-        return False
-    return all(a * values[0][1] == b * values[0][0] for a, b in values)
+    a, b = known[: len(gold)], known[len(gold) :]
+    return all(x * b[0] == y * a[0] for x, y in zip(a, b, strict=True))
 
 
-def _vector(value):
-    """A matrix of one row or one column as a tuple, else None."""
-    rows = [row.items for row in value.items] if value.kind == "matrix" else []
-    if len(rows) > 1 and all(len(row) == 1 for row in rows):
-        return Items("()", tuple(row[0] for row in rows))
-    return Items("()", rows[0]) if len(rows) == 1 else None
+def _vector(items: Items) -> Items:
+    """A matrix of one row or one column as a tuple, anything else as it is."""
+    rows = [row.items for row in items.items if isinstance(row, Items) and items.kind == "matrix"]
+    if len(rows) == 1:
+        return Items("()", rows[0])
+    return Items("()", tuple(row[0] for row in rows)) if rows and all(len(row) == 1 for row in rows) else items
+
+
+def _unnamed(items: Items) -> Items:
+    """The values of x = 1, y = 2 as a list."""
+    values = tuple(part.value if isinstance(part, Assign) else part for part in items.items)
+    return Items("list", values) if items.kind == "named" else items
 
 
 @_rule((Items, Formula), (Items, Number))
-def _items_other(g, p, ask):
+def _items_other(g: Value, p: Value, ask: Ask) -> Verdict:
     """Sums and products of matrices (no determinant), sets with other operations, 7:32 as a fraction, and one value that
     is said in several ways."""
     items, other = (g, p) if isinstance(g, Items) else (p, g)
+    assert isinstance(items, Items) and isinstance(other, (Number, Formula))
     if items is p and items.kind == "list" and getattr(g, "kind", "value") == "value":
-        return len(_units(items) - {""}) < 2 and _all(same(g, item, ask) for item in items.items)
+        return len(set(_units(items)) - {""}) < 2 and _all(same(g, item, ask) for item in items.items)
     if items.kind in ("ratio", "time") and len(items.items) == 2:
         quotient = read("\\frac" + "".join(f"{{{write(item) or '?'}}}" for item in items.items))
         return same(quotient, other, ask) if items is g else same(other, quotient, ask)
     if isinstance(other, Number):
         return False
-    matrix = re.search(r"matrix|array", other.text) and not re.search(r"[vV]matrix|\\det", other.text)
-    if items.kind == "matrix" and matrix:
-        return _written(g, p, ask, "value")
+    if items.kind == "matrix" and re.search(r"matrix|array", other.text):
+        return False if re.search(r"[vV]matrix|\\det", other.text) else _written(g, p, ask, "value")
     sets = items.kind in ("union", "set", "[]", "[)", "(]", *_OPEN)
-    return (
-        _written(g, p, ask, "set")
-        if sets and (other.kind == "set" or other.kind == "relation" and other is g)
-        else False
-    )
+    comparable = sets and (other.kind == "set" or other.kind == "relation" and other is g)
+    return _written(g, p, ask, "set") if comparable else False
 
 
-def _named(value):
-    """Return {name: value} of x = 1, y = 2 or of (x, y) = (1, 2), else None."""
+# ----------------------------------------------------------------------------------------------------------------- names
+
+_FUNCTION = re.compile(r"(.+)\(([a-z](?:,[a-z])*)\)$")
+
+
+def _named(value: Value) -> dict[str, Value]:
+    """{name: value} of x = 1, y = 2 or of (x, y) = (1, 2), {} for anything else."""
     if isinstance(value, Items) and value.kind == "named":
-        return {part.name: part.value for part in value.items}
+        return {part.name: part.value for part in value.items if isinstance(part, Assign)}
     if isinstance(value, Assign) and value.name[0] == "(" and isinstance(value.value, Items):
         names = value.name[1:-1].split(",")
-        return dict(zip(names, value.value.items, strict=True)) if len(names) == len(value.value.items) else None
-    return None
+        return dict(zip(names, value.value.items, strict=True)) if len(names) == len(value.value.items) else {}
+    return {}
 
 
-def _by_name(g, p, ask):
+def _by_name(g: Value, p: Value, ask: Ask) -> Verdict:
     gold, pred = _named(g), _named(p)
     return bool(gold and pred) and set(gold) == set(pred) and _all(same(gold[name], pred[name], ask) for name in gold)
 
 
-def _renamed(g, p):
+def _same_function(g: Assign, p: Assign) -> Value | None:
     """The value of f(t) = t^2 written in the arguments of f(x) = x^2; None where the functions differ."""
-    names = [_FUNCTION.match(v.name) for v in (g, p)]
-    if not all(names) or names[0][1] != names[1][1] or len(names[0][2]) != len(names[1][2]):
+    of_gold, of_pred, text = _FUNCTION.match(g.name), _FUNCTION.match(p.name), write(p.value)
+    if not of_gold or not of_pred or of_gold[1] != of_pred[1] or text is None:
         return None
-    to = dict(zip(names[1][2].split(","), names[0][2].split(","), strict=True))
-    text = write(p.value)
-    if text is None or letters_of(text) & (set(to.values()) - set(to)):
-        return None
-    return read(re.sub(r"\\[A-Za-z]+|[A-Za-z]", lambda m: to.get(m[0], m[0]), text))
+    text = renamed(text, of_pred[2].split(","), of_gold[2].split(","))
+    return None if text is None else read(text)
 
 
-def _curve(g, p, ask):
+def _curve(g: Assign, p: Formula, ask: Ask) -> Verdict:
     """`y = 2x+3` and `2x-y+3 = 0`: an equation of the same two variables; of one variable, solved means solved."""
-    letters = (letters_of(g.name) | g.value.letters) if isinstance(g.value, Formula) and len(g.name) == 1 else ()
-    curve = (
-        len(letters) == 2
-        and letters_of(p.text) == letters
-        and "=" in p.text
-        and not re.search(r"[<>]|\\[lgn]e", p.text)
-    )
-    return ask(f"{g.name}={g.value.text}", p.text, "relation") if curve else False
+    if not isinstance(g.value, Formula) or len(g.name) > 1 or re.search(r"[<>]|\\[lgn]e", p.text):
+        return False
+    letters = letters_of(g.name) | g.value.letters
+    same_letters = len(letters) == 2 and letters_of(p.text) == letters
+    return ask(f"{g.name}={g.value.text}", p.text, "relation") if same_letters else False
 
 
 @_rule((Assign, Assign), *((Assign, kind) for kind in (Number, Formula, Items, Text)))
-def _assigns(g, p, ask):
+def _assigns(g: Value, p: Value, ask: Ask) -> Verdict:
     """`x = 5` and `5`: the name may be left out of either side, but not be another one. What is not solved does not answer
     what is; the other way round it does."""
     if isinstance(g, Assign) and isinstance(p, Formula) and p.kind == "relation":
         return _curve(g, p, ask)
-    if isinstance(g, Formula) and g.kind == "relation":
-        value, interval = write(p.value), isinstance(p.value, Items)
-        return (
-            ask(g.text, p.name + (" \\in " if interval else "=") + value, "relation")
-            if value and not p.words
-            else False
-        )
-    names = [v.name for v in (g, p) if isinstance(v, Assign)]
-    if (
-        any(isinstance(v, Items) and v.kind == "named" for v in (g, p))
-        or len(names) == 2
-        and names[0][0] == names[1][0] == "("
-    ):
+    if isinstance(g, Formula) and isinstance(p, Assign) and g.kind == "relation":
+        value, member = write(p.value), " \\in " if isinstance(p.value, Items) else "="
+        return ask(g.text, p.name + member + value, "relation") if value and not p.words else False
+    tuples = [isinstance(v, Assign) and v.name[0] == "(" for v in (g, p)]
+    if all(tuples) or any(isinstance(v, Items) and v.kind == "named" for v in (g, p)):
         return _by_name(g, p, ask)
-    if not isinstance(g, Assign):
-        names = list(_named(p) or ())
-        return same(g, p.value, ask) if names == sorted(names) else False
-    if not isinstance(p, Assign):
+    if isinstance(g, Assign) and isinstance(p, Assign):
+        if g.name == p.name or g.words or p.words:
+            return same(g.value, p.value, ask)
+        value_of_p = _same_function(g, p)
+        if value_of_p is not None:
+            return same(g.value, value_of_p, ask)
+        return (write(g.value), write(p.value)) == (p.name, g.name)  # x = y and y = x
+    if isinstance(g, Assign):
         return same(g.value, p, ask)
-    if g.name == p.name or g.words or p.words:
-        return same(g.value, p.value, ask)
-    renamed = _renamed(g, p)
-    if renamed is not None:
-        return same(g.value, renamed, ask)
-    return (write(g.value), write(p.value)) == (p.name, g.name)  # x = y and y = x
+    assert isinstance(p, Assign)
+    names = list(_named(p))
+    return same(g, p.value, ask) if names == sorted(names) else False
+
+
+# ---------------------------------------------------------------------------------------------------------------- chains
 
 
 @_rule(*((Chain, kind) for kind in (Number, Formula, Items, Assign, Chain, Text)))
-def _chains(g, p, ask):
+def _chains(g: Value, p: Value, ask: Ask) -> Verdict:
     """Every side has to be the other answer; a ground truth counts by its last exact side."""
     if isinstance(g, Chain):
         return same(g.sides[-1], p, ask)
+    assert isinstance(p, Chain)
     first, about = p.sides[0], p.about[-1:]
-    exact = isinstance(first, Number) and not first.decimal
-    if about and exact and isinstance(g, Number) and g.decimal:  # 70/9 \approx 7.78
-        return len(p.sides) == 1 and _agrees(first, about[0]) and same_number(g, about[0])
+    if isinstance(first, Number) and about and isinstance(g, Number) and g.decimal and not first.decimal:
+        said = about[0]  # 70/9 \approx 7.78
+        return len(p.sides) == 1 and isinstance(said, Number) and _agrees(first, said) and same_number(g, said)
     if isinstance(first, Number) and not all(_agrees(first, side) for side in p.about):
         return False
     return _all(same(g, side, ask) for side in p.sides)
 
 
-def _agrees(exact, decimal):
+def _agrees(exact: Number, decimal: Value) -> bool:
     """Whether a decimal is an exact number rounded to its last place."""
-    values = [approximate(v.form) if isinstance(v, Number) else None for v in (exact, decimal)]
-    return None not in values and 2 * abs(values[0] - values[1]) * 10**decimal.places <= 1
+    if not isinstance(decimal, Number):
+        return False
+    a, b = approximate(exact.form), approximate(decimal.form)
+    return a is not None and b is not None and 2 * abs(a - b) * 10**decimal.places <= 1
 
 
-def compare(gold, pred, ask=unknown):
+# ----------------------------------------------------------------------------------------------------------- two answers
+
+_LABELLED = re.compile(r"(?:\(([A-J])\)|([A-J])[.:)]) ?(?!\(?[A-Ja-j]\)?$)(?=\S)")  # E: text of the choice
+_OTHER_LABEL = re.compile(r"(?<![A-Za-z])\(?[A-J][).:]|\b(?:or|and) \(?[A-J]\b|^(?:is|are|isn't)\b")
+_DECIMAL_COMMA = re.compile(r"^[+-]?\d+,\d+$")
+_TEXT_WORD = re.compile(r"\$?\\(?:text|textbf|textit|textrm|mathrm|mbox)\{\s*[A-Za-z]{2,}\s*\}\$?")
+
+
+def _choice(g: Value) -> str:
+    """The letter of a ground truth that is a choice, or ""."""
+    text = g.text if isinstance(g, Formula) or isinstance(g, Text) and g.kind == "choice" else ""
+    return text.upper() if re.fullmatch("[A-J]", text) or isinstance(g, Text) else ""
+
+
+def compare(gold: str, pred: str, ask: Ask = unknown) -> Verdict:
     """Compare two answers given as text; True / False where that is certain, None where `ask` does not know.
 
     Args:
-      gold: the right answer.
-      pred: the answer to judge.
-      ask: see `same`.
+        gold: the right answer.
+        pred: the answer to judge.
+        ask: see `same`.
     """
-    if not pred.strip() or not gold.strip():
-        return False
     gold_text, pred_text = normalize(gold), normalize(pred)
+    if not gold_text or not pred_text:
+        return False
     if gold_text == pred_text:
         return True
-    letter = _choice(gold_text)
+    letter = _choice(read(gold, True))
     label = _LABELLED.match(pred_text) if letter else None
     if label:
         return letter == (label[1] or label[2]) and not _OTHER_LABEL.search(pred_text[label.end() :])
     gold_core, pred_core = without_conditions(gold_text, pred_text)
-    g = read(gold if gold_core == gold_text else gold_core, True)
-    pred = pred if pred_core == pred_text else pred_core
-    p = read(pred)
+    gold, pred = gold if gold_core == gold_text else gold_core, pred if pred_core == pred_text else pred_core
+    g, p = read(gold, True), read(pred)
     if isinstance(g, Items) and not isinstance(p, Items):
         p = read(pred, grouped=False)  # beside a list, 32,349 is one, too
     if isinstance(g, Number) and g.places and isinstance(p, Items) and _DECIMAL_COMMA.match(pred.strip()):
@@ -350,25 +383,18 @@ def compare(gold, pred, ask=unknown):
         isinstance(g, Number) and g.percent and re.search(r" [a-z]{3,}$", pred_text)
     ):  # a share is nothing that is counted
         return False
-    if isinstance(g, Formula) and _TEXT_WORD.fullmatch(gold.strip()):
+    if isinstance(g, Formula) and _TEXT_WORD.fullmatch(gold.strip()):  # a word that was set as text is no product
         return False
     return same(g, p, ask)
 
 
-def _choice(gold):
-    """The letter of a ground truth that is a choice, or ""."""
-    value = read(gold, True)
-    text = value.text if isinstance(value, Formula) or isinstance(value, Text) and value.kind == "choice" else ""
-    return text.upper() if re.fullmatch("[A-J]", text) or isinstance(value, Text) else ""
-
-
-def canonical(text):
-    """Return one spelling of an answer for votes and logs: rationals as "p/q" or an integer, else the normalised text."""
+def canonical(text: str) -> str:
+    """One spelling of an answer for votes and logs: rationals as "p/q" or an integer, else the normalised text."""
     s = normalize(text)
     number = read_number(s)
-    if number is None or any(key != _ONE for key in number.form):
+    if number is None or any(key != ONE for key in number.form):
         return s.replace("␣", " ")
-    value = number.form.get(_ONE, 0)
+    value = number.form.get(ONE, 0)
     if value and max(value.numerator.bit_length(), value.denominator.bit_length()) > 600:
         return s
     return str(value) + "%" * number.percent

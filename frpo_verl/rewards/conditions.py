@@ -58,14 +58,15 @@ def without_conditions(gold: str, pred: str) -> tuple[str, str]:
     if of_gold.member and of_pred.member:
         if of_gold.member[1] != of_pred.member[1]:
             return gold, pred
-        p = _renamed(p, of_pred.member[0].split(","), of_gold.member[0].split(","))
+        p = renamed(p, of_pred.member[0].split(","), of_gold.member[0].split(",")) or p
     return g, p
 
 
-def _renamed(text: str, letters: list[str], to: list[str]) -> str:
-    """The text with its parameters called as the other side calls them: 2\\pi n for 2\\pi k."""
+def renamed(text: str, letters: list[str], to: list[str]) -> str | None:
+    """The text with its letters called as the other side calls them: 2\\pi n for 2\\pi k; None where it has such letters
+    already."""
     names = dict(zip(letters, to, strict=False))
-    taken = set(re.findall(r"[A-Za-z]", re.sub(r"\\[A-Za-z]+", "", text))) - set(letters)
-    if len(letters) != len(to) or taken & set(to):
-        return text
+    others = set(re.findall(r"[A-Za-z]", re.sub(r"\\[A-Za-z]+", "", text))) - set(letters)
+    if len(letters) != len(to) or others & set(to):
+        return None
     return re.sub(r"\\[A-Za-z]+|[A-Za-z]", lambda match: names.get(match[0], match[0]), text)

@@ -1,13 +1,16 @@
-r"""Pre-filters: refuse answers that would only burn a verification process (power towers, factorials, deep nesting).
+r"""Refuse answers that would only burn a verification process: power towers, factorials, deep nesting.
 
-They save time, they are not the safety net: whatever passes here is verified in a process that is killed at a deadline.
+This saves time and is not the safety net: whatever passes here is verified in a process that is killed at a deadline.
 """
 
+from __future__ import annotations
+
 import re
+from collections.abc import Iterator
 from math import log10
 
 from frpo_verl.rewards.brackets import groups
-from frpo_verl.rewards.numbers import approximate, read_number
+from frpo_verl.rewards.exact import approximate, read_number
 
 MAX_EXPONENT = 100_000
 MAX_BOUND = 10_000  # of a sum, product or binomial
@@ -20,49 +23,49 @@ MAX_LOGARITHMS = 4
 _LONG_NUMBER = re.compile(r"\d{51,}")
 _BOUNDED = re.compile(r"\\(?:sum|prod|bigcup|bigcap|[dt]?binom|Gamma|zeta)(?![A-Za-z])")
 _UNEVALUATED = re.compile(r"\\(?:int|oint|iint|sum|prod|lim)(?![A-Za-z])")
-_TOKEN = re.compile(r"[+-]?(?:\d+|\\?[A-Za-z]+|.)", re.DOTALL)
+_ATOM = re.compile(r"[+-]?(?:\d+|\\?[A-Za-z]+|.)", re.DOTALL)
 _POWER = re.compile(r"(\d+)\)?\^[{(]?(\d+)")
 
 
-def _exponents(s, closing):
-    """Yield the exponents of a text; one that has an exponent of its own, 9^9^9, comes with it."""
+def _exponents(s: str, closing: dict[int, int]) -> Iterator[str]:
+    """The exponents of a text; one that has an exponent of its own, 9^9^9, comes with it."""
     for match in re.finditer(r"\^", s):
         start = end = match.end()
         while end < len(s):
-            end = closing[end] + 1 if end in closing else _TOKEN.match(s, end).end()
+            atom = _ATOM.match(s, end)
+            end = closing[end] + 1 if end in closing else atom.end() if atom else len(s)
             if s[end : end + 1] != "^":
                 break
             end += 1
         yield s[start:end]
 
 
-def _factorials(s, closing):
-    """Yield what stands before each factorial sign."""
+def _factorials(s: str, closing: dict[int, int]) -> Iterator[str]:
+    """What stands before each factorial sign."""
     opening = {end: start for start, end in closing.items()}
-    for match in re.finditer(r"!(?!=)", s):
-        end = match.start()
-        digits = re.search(r"\d*$", s[max(0, end - 60) : end]).group()
-        yield s[opening[end - 1] : end] if end - 1 in opening else digits or s[max(0, end - 1) : end]
+    for match in re.finditer(r"(\d{0,60})!(?!=)", s):
+        end = match.end() - 1
+        yield s[opening[end - 1] : end] if end - 1 in opening else match[1] or s[max(0, end - 1) : end]
 
 
-def _within(text, limit):
-    """Whether a number is at most `limit`, in its real and its imaginary part; in what is no number, such as 2n, every number has to be."""
+def _within(text: str, limit: int) -> bool:
+    """Whether a number is at most `limit`, in its real and its imaginary part; in what is no number, such as 2n, every
+    number has to be."""
     number = read_number(text)
     if number is not None:
-        real = {(n, k, 0): c for (n, k, m), c in number.form.items() if m == 0}
-        imaginary = {(n, k, 0): c for (n, k, m), c in number.form.items() if m == 1}
-        values = [approximate(part) for part in (real, imaginary)]
-        return None not in values and all(abs(value) <= limit for value in values)
+        parts = ({(n, k, 0): c for (n, k, m), c in number.form.items() if m == imaginary} for imaginary in (0, 1))
+        values = [approximate(part) for part in parts]
+        return all(value is not None and abs(value) <= limit for value in values)
     tower = "^" in text and not re.search(r"(?<!\\)[A-Za-z]", text)
     return not tower and all(int(digits[:9]) <= limit for digits in re.findall(r"\d+", text))
 
 
-def refuse(answer, gold=""):
-    r"""Return why a normalised answer is not worth a verification process, or "".
+def refuse(answer: str, gold: str = "") -> str:
+    r"""Why a normalised answer is not worth a verification process, or "".
 
     Args:
-      answer: the normalised text of the answer (spelling.normalize), at most a few thousand characters.
-      gold: the normalised ground truth; only where it has `\int`, `\sum`, `\prod` or `\lim` may the answer have them.
+        answer: the normalised text of the answer (spelling.normalize), at most a few thousand characters.
+        gold: the normalised ground truth; only where it has `\int`, `\sum`, `\prod` or `\lim` may the answer have them.
     """
     closing, depth = groups(answer)
     if _UNEVALUATED.search(answer) and not _UNEVALUATED.search(gold):

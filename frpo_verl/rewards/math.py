@@ -6,10 +6,14 @@ as typed values and compare those (reading.py, compare.py), and only where algeb
 process that is killed at a deadline (pool.py). Importing this module imports neither torch, verl, sympy nor math-verify.
 """
 
+from __future__ import annotations
+
 import inspect
 import logging
 import threading
 from collections import deque
+from collections.abc import Iterable, Mapping
+from typing import Any
 
 from frpo_verl.names import nearest
 from frpo_verl.rewards import compare, extract, guard, reading, shaping, spelling, units
@@ -23,21 +27,21 @@ class FailureWindow:
     """Counts failed verifications over the last `size` answers and warns once per `size` answers when more than
     `share` failed."""
 
-    def __init__(self, size=256, share=0.05, minimum=64):
+    def __init__(self, size: int = 256, share: float = 0.05, minimum: int = 64) -> None:
         self.size, self.share, self.minimum = size, share, minimum
-        self._failed = deque(maxlen=size)
-        self._count = 0  # of those in the window that failed
+        self._failed: deque[bool] = deque(maxlen=size)
         self._since_warning = size
         self._lock = threading.Lock()
 
-    def add(self, failed):
+    def add(self, failed: bool) -> float | None:
         """Record one answer; return the failed share when a warning is due, else None."""
         with self._lock:
-            self._count += bool(failed) - (self._failed[0] if len(self._failed) == self.size else 0)
-            self._failed.append(bool(failed))
+            self._failed.append(failed)
             self._since_warning += 1
-            rate = self._count / len(self._failed)
-            if len(self._failed) < self.minimum or rate <= self.share or self._since_warning < self.size:
+            if len(self._failed) < self.minimum or self._since_warning < self.size:
+                return None
+            rate = sum(self._failed) / len(self._failed)
+            if rate <= self.share:
                 return None
             self._since_warning = 0
             return rate
@@ -46,40 +50,34 @@ class FailureWindow:
 _window = FailureWindow()
 
 
-def ground_truth_text(ground_truth):
-    r"""Return a ground truth as text: a list becomes "a, b", and `\boxed{x}` or `... #### x` becomes x."""
+def ground_truth_text(ground_truth: Any) -> str:
+    r"""A ground truth as text: a list becomes "a, b", and `\boxed{x}` or `... #### x` becomes x."""
     if hasattr(ground_truth, "tolist"):
         ground_truth = ground_truth.tolist()
     if isinstance(ground_truth, (list, tuple)):
         ground_truth = ", ".join(str(part) for part in ground_truth)
     text = extract.clean_text(ground_truth)
     if "####" in text:
-        text = text.rsplit("####", 1)[1]
-    elif "\\boxed" in text:
-        text = extract.last_boxed(text) or text
-    return text.strip()
+        return text.rpartition("####")[2].strip()
+    return (extract.last_boxed(text) or text).strip()
 
 
-def judge(pred, gold, *, deadline, memory_gb, max_answer_chars, workers):
+def judge(
+    pred: str, gold: str, *, deadline: float, memory_gb: float, max_answer_chars: int, workers: int | None
+) -> tuple[bool, bool, str]:
     """Compare an extracted answer with a ground truth; return (equal, timed out, error text or "")."""
     if len(pred) > max_answer_chars and pred.strip() != gold:
-        return (
-            False,
-            False,
-            f"the answer has {len(pred)} characters, more than max_answer_chars={max_answer_chars}",
-        )
+        return False, False, f"the answer has {len(pred)} characters, more than max_answer_chars={max_answer_chars}"
     try:
         verdict = compare.compare(gold, pred)
         unread = verdict is False and reading.read(gold, True)[1:] == ("unread",)
         reason = guard.refuse(spelling.normalize(pred), spelling.normalize(gold)) if verdict is None else ""
-    except Exception as error:  # a slip of ours must not end the training run
+    except Exception as error:  # a slip of the verifier must not end the training run
         return False, False, f"{type(error).__name__}: {error}"
     if unread:
         return False, False, f"the ground truth {gold[:80]!r} can't be read"
-    if verdict is not None:
-        return verdict, False, ""
-    if reason:
-        return False, False, reason
+    if verdict is not None or reason:
+        return bool(verdict), False, reason
     from frpo_verl.rewards import pool
 
     answer = pool.get_pool(workers=workers, memory_gb=memory_gb).verify(gold, pred, deadline)
@@ -87,71 +85,65 @@ def judge(pred, gold, *, deadline, memory_gb, max_answer_chars, workers):
 
 
 def compute_score(
-    data_source,
-    solution_str,
-    ground_truth,
-    extra_info=None,
+    data_source: str,
+    solution_str: str,
+    ground_truth: Any,
+    extra_info: Mapping[str, Any] | None = None,
     *,
-    deadline=5.0,
-    workers=None,
-    memory_gb=1.0,
-    max_answer_chars=1000,
-    last_number_sources=extract.LAST_NUMBER_SOURCES,
-    format_bonus=0.0,
-    overlong_max_length=0,
-    overlong_buffer=0,
-    reward_router_address=None,
-    reward_model_tokenizer=None,
-    **unknown,
-):
+    deadline: float = 5.0,
+    workers: int | None = None,
+    memory_gb: float = 1.0,
+    max_answer_chars: int = 1000,
+    last_number_sources: Iterable[str] = extract.LAST_NUMBER_SOURCES,
+    format_bonus: float = 0.0,
+    overlong_max_length: int = 0,
+    overlong_buffer: int = 0,
+    reward_router_address: Any = None,
+    reward_model_tokenizer: Any = None,
+    **unknown: Any,
+) -> dict[str, Any]:
     r"""Judge one response: score = acc (+ optional shaping), acc = 1.0 when its final answer equals the ground truth,
     else 0.0.
 
     Args:
-      data_source: verl's `data_source`; decides whether the last number of a response counts as an answer.
-      solution_str: the response.
-      ground_truth: the right answer: text, a number, or a list of all answers that have to be given.
-      extra_info: verl's `extra_info`; where it has a "question", things that it names may be counted: `42 wombats`.
-      deadline: seconds after which a verification is killed and the answer counts as wrong, > 0.
-      workers: processes of this process's pool (None: FRPO_VERL_VERIFY_WORKERS, else from the number of cores).
-      memory_gb: address space of each of them, GiB.
-      max_answer_chars: a longer final answer is judged by text alone.
-      last_number_sources: data sources whose last number counts when there is no other mark of an answer.
-      format_bonus: added when the answer was given in `\boxed{}` or after `####`. Makes the reward non-binary.
-      overlong_max_length, overlong_buffer: DAPO's soft overlong penalty in characters (0: off). Makes the reward
-        non-binary.
-      reward_router_address, reward_model_tokenizer: handed over by verl when a reward model is on; not used.
+        data_source: verl's `data_source`; decides whether the last number of a response counts as an answer.
+        solution_str: the response.
+        ground_truth: the right answer: text, a number, or a list of all answers that have to be given.
+        extra_info: verl's `extra_info`; what its "question" names may be counted: `42 wombats` for `42`.
+        deadline: seconds of CPU time after which a verification is killed and the answer counts as wrong, > 0.
+        workers: processes of this process's pool (None: FRPO_VERL_VERIFY_WORKERS, else from the number of cores).
+        memory_gb: address space of each of them, GiB.
+        max_answer_chars: a longer final answer is judged by text alone.
+        last_number_sources: data sources whose last number counts when there is no other mark of an answer.
+        format_bonus: added when the answer was given in `\boxed{}` or after `####`. Makes the reward non-binary.
+        overlong_max_length: DAPO's soft overlong penalty in characters (0: off). Makes the reward non-binary.
+        overlong_buffer: the width of that penalty's ramp, in characters.
+        reward_router_address: handed over by verl when a reward model is on; not used.
+        reward_model_tokenizer: likewise.
 
     Returns:
-      {"score": float, "acc": float 0/1, "pred": str, "verify_timeout": float 0/1, "verify_error": float 0/1}; the
-      same keys and types in every row. `pred` is the answer in one spelling (numbers as "p/q"), "" when none was
-      found.
+        {"score": float, "acc": float 0/1, "pred": str, "verify_timeout": float 0/1, "verify_error": float 0/1}; the same
+        keys and types in every row. `pred` is the answer in one spelling (numbers as "p/q"), "" when none was found.
 
     Raises:
-      TypeError: for an unknown reward_kwargs key, naming the nearest known one.
-      RuntimeError: when math-verify is needed and can't be started (nothing is scored 0 for that reason).
+        TypeError: for an unknown reward_kwargs key, naming the nearest known one.
+        RuntimeError: when math-verify is needed and can't be started (nothing is scored 0 for that reason).
     """
     if unknown:
         _refuse_unknown(unknown)
     if not deadline > 0:
         raise ValueError(f"reward_kwargs.deadline={deadline}: must be a number of seconds > 0")
-    solution = extract.clean_text(solution_str)
-    gold = ground_truth_text(ground_truth)
+    solution, gold = extract.clean_text(solution_str), ground_truth_text(ground_truth)
     answer = extract.extract_answer(solution, data_source, tuple(last_number_sources))
-    question = extra_info.get("question") if isinstance(extra_info, dict) else None
+    question = extra_info.get("question") if isinstance(extra_info, Mapping) else None
     if answer is not None and isinstance(question, str):
         answer = units.without_things(answer, spelling.normalize(answer), question)
     equal, timed_out, error = False, False, ""
     if answer is not None and gold:
         equal, timed_out, error = judge(
-            answer,
-            gold,
-            deadline=deadline,
-            memory_gb=memory_gb,
-            max_answer_chars=max_answer_chars,
-            workers=workers,
+            answer, gold, deadline=deadline, memory_gb=memory_gb, max_answer_chars=max_answer_chars, workers=workers
         )
-    failed_share = _window.add(timed_out or error)
+    failed_share = _window.add(bool(timed_out or error))
     if failed_share is not None:
         logger.warning(
             "%.0f %% of the last answers (at most %d) could not be verified (last one: %s); they were scored as wrong. "
@@ -163,17 +155,16 @@ def compute_score(
         score += float(format_bonus)
     if overlong_max_length:
         score += shaping.soft_overlong(len(solution), overlong_max_length, overlong_buffer)
-    pred = "" if answer is None else _vote(answer[:MAX_PRED_CHARS])[:MAX_PRED_CHARS]
     return {
         "score": score,
         "acc": float(equal),
-        "pred": pred,
+        "pred": "" if answer is None else _vote(answer[:MAX_PRED_CHARS])[:MAX_PRED_CHARS],
         "verify_timeout": float(timed_out),
         "verify_error": float(bool(error)),
     }
 
 
-def _vote(answer):
+def _vote(answer: str) -> str:
     """The answer in one spelling, or as it is where that fails."""
     try:
         return compare.canonical(answer)
@@ -181,7 +172,7 @@ def _vote(answer):
         return answer
 
 
-def _refuse_unknown(unknown):
+def _refuse_unknown(unknown: Mapping[str, Any]) -> None:
     known = [p.name for p in inspect.signature(compute_score).parameters.values() if p.kind is p.KEYWORD_ONLY]
     key = sorted(unknown)[0]
     raise TypeError(f"reward_kwargs.{key} is not known{nearest(key, known)}; known: {', '.join(known)}")

@@ -4,19 +4,21 @@ With either of them the reward is no longer binary, and the reading of group-nor
 2 arcsin(sqrt(p)) no longer holds: standardising a non-binary reward is the gradient of no utility at all.
 """
 
+from __future__ import annotations
 
-def soft_overlong(length, max_length, buffer):
+
+def soft_overlong(length: float, max_length: float, buffer: float) -> float:
     """DAPO's soft overlong penalty: 0 up to max_length - buffer, then down linearly to -1 at max_length and beyond.
 
         penalty = min(0, max(-1, (max_length - buffer - length) / buffer))
 
     Args:
-      length: length of the response, in the unit of the two others.
-      max_length: the length at which the penalty reaches -1.
-      buffer: the width of the ramp, 0 < buffer <= max_length.
+        length: length of the response, in the unit of the two others.
+        max_length: the length at which the penalty reaches -1.
+        buffer: the width of the ramp, 0 < buffer <= max_length.
 
     Raises:
-      ValueError: when buffer is not in (0, max_length].
+        ValueError: when buffer is not in (0, max_length].
 
     Reference: DAPO, arXiv 2503.14476, equation 13. Differs from the paper in nothing.
     """

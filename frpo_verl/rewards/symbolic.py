@@ -1,14 +1,17 @@
 r"""Algebra on single formulas with math-verify (sympy); imported inside verification processes only, see worker.py.
 
 Whole formulas are parsed: math-verify's own extraction is not used, because it falls back to numbers found inside a
-formula that it could not read, and so can call two different unreadable formulas equal. Rational functions are compared
-by their values modulo a prime, which needs no expansion; what is left goes to math-verify.
+formula that it could not read, and so can call two different unreadable formulas equal. Two values are compared as rational
+functions first, by their values modulo a prime, which needs no expansion; then at a point; what is left goes to math-verify.
 """
+
+from __future__ import annotations
 
 import hashlib
 import logging
 import re
 from functools import lru_cache
+from typing import Any
 
 import sympy
 from latex2sympy2_extended import NormalizationConfig, latex2sympy, normalize_latex
@@ -21,7 +24,13 @@ from frpo_verl.rewards import compare
 logging.getLogger("math_verify").setLevel(logging.ERROR)
 logging.getLogger("latex2sympy2_extended").setLevel(logging.ERROR)
 
-PRIME = 2**127 - 1
+
+class GoldError(ValueError):
+    """The ground truth can't be read as mathematics."""
+
+
+# --------------------------------------------------------------------------------------------------------------- parsing
+
 _CONFIG = NormalizationConfig(
     basic_latex=True, units=False, malformed_operators=True, nits=True, boxed="none", equations=False
 )
@@ -30,22 +39,16 @@ _TRIG_DEGREES = re.compile(r"\\(sin|cos|tan|cot|sec|csc)\s*[({]?\s*(\d+(?:\.\d+)
 _RENAMED = re.compile(r"(?<![A-Za-z\\])(?:([EeI])_(?:(\w)|\{([^{}]*)\})|([A-Za-z])('+))")
 _MEMBER = re.compile(r"^\s*[A-Za-z]\s*\\in(?![a-z])")
 _IMAGINARY = re.compile(r"(?<![A-Za-z\\_])i(?![A-Za-z])")
-_DECIMAL = re.compile(r"-?\d+e-\d+")
-_UNEVALUATED = (sympy.Sum, sympy.Product, sympy.Integral, sympy.Limit, sympy.Derivative, sympy.UnevaluatedExpr)
 
 
-class GoldError(ValueError):
-    """The ground truth can't be read as mathematics."""
-
-
-def to_latex(text):
-    r"""Return a formula in one spelling (spelling.normalize) as the LaTeX that latex2sympy reads."""
+def to_latex(text: str) -> str:
+    r"""A formula in one spelling (spelling.normalize) as the LaTeX that latex2sympy reads."""
     s = _TRIG_DEGREES.sub(r"\\\1(\\frac{\\pi \\cdot \2}{180})", text)
     s = _RENAMED.sub(lambda m: f"z_{{{''.join(filter(None, m.groups()))}}}".replace("'", "q"), s)
     return _MEMBER.sub("", s).replace("*", " \\cdot ").replace("°", "^{\\circ}").replace("¤", "").strip()
 
 
-def _parse(text, is_complex):
+def _parse(text: str, is_complex: bool) -> Any:
     value = latex2sympy(
         normalize_latex(to_latex(text), _CONFIG), is_real=not is_complex, convert_degrees=False,
         normalization_config=None, conversion_config=ConversionConfig(lowercase_symbols=False),
@@ -53,17 +56,16 @@ def _parse(text, is_complex):
     if isinstance(value, sympy.Basic) and value.has(sympy.log):  # \log_3 x, which sympy.N would take for \ln x
         value = value.replace(lambda n: isinstance(n, sympy.log) and len(n.args) == 2, lambda n: _log(*n.args))
     if is_complex and isinstance(value, sympy.Basic):
-        units = [symbol for symbol in value.free_symbols if symbol.name == "i"]
-        value = value.subs({symbol: sympy.I for symbol in units}) if units else value
+        value = value.subs({symbol: sympy.I for symbol in value.free_symbols if symbol.name == "i"})
     return value
 
 
-def _log(value, base):
+def _log(value: Any, base: Any) -> Any:
     return sympy.expand_log(sympy.log(value)) / sympy.log(base)
 
 
 @lru_cache(maxsize=4096)
-def parse_gold(text, is_complex=False):
+def parse_gold(text: str, is_complex: bool = False) -> Any:
     """Parse a ground truth once; raises GoldError when it can't be read."""
     try:
         return _parse(text, is_complex)
@@ -73,11 +75,17 @@ def parse_gold(text, is_complex=False):
         raise GoldError(f"the ground truth {text[:80]!r} can't be read ({type(error).__name__})") from error
 
 
+# ------------------------------------------------------------------------------------------------- equality of two values
+
+PRIME = 2**127 - 1
+_UNEVALUATED = (sympy.Sum, sympy.Product, sympy.Integral, sympy.Limit, sympy.Derivative, sympy.UnevaluatedExpr)
+
+
 class _NoFingerprint(Exception):
-    pass
+    """The expression has no value modulo PRIME."""
 
 
-def _fingerprint(node, opaque):
+def _fingerprint(node: Any, opaque: list[Any]) -> int:
     """The value of an expression modulo PRIME at a fixed point: symbols and, noted in `opaque`, everything that is no
     rational function have values drawn from their name."""
     if node.is_Float:
@@ -99,26 +107,18 @@ def _fingerprint(node, opaque):
         raise _NoFingerprint
     if not (node.is_Symbol or node is sympy.pi):
         opaque.append(node)
-    return hash_of(sympy.srepr(node))
+    return _residue(sympy.srepr(node))
 
 
 @lru_cache(maxsize=4096)
-def hash_of(text):
-    """A fixed residue for a text."""
+def _residue(text: str) -> int:
     return int.from_bytes(hashlib.sha256(text.encode()).digest()[:15], "big")
 
 
-def _plain(a, b):
-    """Whether both are expressions without symbols of several letters, which are words and not variables."""
-    if not (isinstance(a, sympy.Expr) and isinstance(b, sympy.Expr)):
-        return False
-    return not any(len(symbol.name) > 1 and symbol.name.isalpha() for symbol in a.free_symbols | b.free_symbols)
-
-
-def _by_fingerprint(a, b):
+def _by_fingerprint(a: Any, b: Any) -> bool | None:
     """Equality of two expressions as rational functions of their symbols and opaque parts: True, False (when nothing
     is opaque) or None."""
-    opaque = []
+    opaque: list[Any] = []
     try:
         if _fingerprint(a, opaque) == _fingerprint(b, opaque):
             return True
@@ -127,7 +127,7 @@ def _by_fingerprint(a, b):
     return None if opaque else False
 
 
-def _values_differ(a, b):
+def _values_differ(a: Any, b: Any) -> bool:
     """Whether two expressions take different values, relative to their size, at a point with positive coordinates: then
     simplify() need not be tried, and what math-verify would call equal to 15 decimals (1/2^99 = 1/2^98) is not."""
     symbols = a.free_symbols | b.free_symbols
@@ -148,7 +148,19 @@ def _values_differ(a, b):
         return False  # not certain: math-verify decides
 
 
-def _rounded(value, decimal):
+def _plain(a: Any, b: Any) -> bool:
+    """Whether both are expressions without symbols of several letters, which are words and not variables."""
+    if not (isinstance(a, sympy.Expr) and isinstance(b, sympy.Expr)):
+        return False
+    return not any(len(symbol.name) > 1 and symbol.name.isalpha() for symbol in a.free_symbols | b.free_symbols)
+
+
+# ------------------------------------------------------------------------------------------------------------- decimals
+
+_DECIMAL = re.compile(r"-?\d+e-\d+")
+
+
+def _rounded(value: Any, decimal: str) -> bool:
     """Whether a decimal, written 1234567e-6, is a value, rounded to its last place or to the precision of binary floats."""
     digits, places = (int(part) for part in decimal.split("e-"))
     value = sympy.N(value, places + 40)
@@ -158,26 +170,28 @@ def _rounded(value, decimal):
     return bool(2 * difference <= 1 or len(str(abs(digits))) >= 15 and difference <= abs(digits) * sympy.Float("1e-14"))
 
 
+# ------------------------------------------------------------------------------------------------------------- the door
+
+
 @lru_cache(maxsize=4096)
-def ask(gold, pred, kind):
+def ask(gold: str, pred: str, kind: str) -> bool:
     """Whether two formulas are equal by algebra.
 
     Args:
-      gold: the right one.
-      pred: the one to judge.
-      kind: "value", "relation" (equations, inequalities), "set", or "decimal": one of them is a decimal, 1234567e-6,
-        perhaps rounded.
+        gold: the right one.
+        pred: the one to judge.
+        kind: "value", "relation" (equations, inequalities), "set", or "decimal": one of them is a decimal, 1234567e-6,
+            perhaps rounded.
 
     Raises:
-      GoldError: when the ground truth can't be read.
+        GoldError: when the ground truth can't be read.
     """
     is_complex = any(_IMAGINARY.search(text) or should_treat_as_complex(text) for text in (gold, pred))
-    if kind == "decimal" and not _DECIMAL.fullmatch(gold):
-        return _rounded(parse_gold(gold, is_complex), pred)
-    gold_value = None if kind == "decimal" else parse_gold(gold, is_complex)
+    printed = kind == "decimal" and _DECIMAL.fullmatch(gold) is not None
+    gold_value = None if printed else parse_gold(gold, is_complex)
     try:
         if kind == "decimal":
-            return _rounded(_parse(pred, is_complex), gold)
+            return _rounded(_parse(pred, is_complex), gold) if printed else _rounded(gold_value, pred)
         pred_value = _parse(pred, is_complex)
         if kind == "value" and _plain(gold_value, pred_value):
             verdict = _by_fingerprint(gold_value, pred_value)
@@ -194,12 +208,12 @@ def ask(gold, pred, kind):
         return False  # an answer that can't be read or compared is not the right one
 
 
-def equal(gold, pred):
+def equal(gold: str, pred: str) -> bool:
     """Whether `pred` equals the ground truth `gold` (both text); raises GoldError when the ground truth can't be read."""
     return compare.compare(gold, pred, ask) is True
 
 
-def warm_up():
+def warm_up() -> None:
     """Judge a few fixed pairs, so that workers forked afterwards have the parser's tables and sympy's modules in
     memory."""
     pairs = (

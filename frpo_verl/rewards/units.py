@@ -1,53 +1,57 @@
-r"""The closed vocabulary of units and of things that are counted; a word that is not in it is no unit.
+"""The closed vocabulary of units and of things that are counted; of an answer no other word is one.
 
 Units are told apart and never converted: a right number with another unit is another answer. A units library would add
 conversions and a dependency that nothing here uses.
 """
 
+from __future__ import annotations
+
 import re
 from functools import lru_cache
+
+# ------------------------------------------------------------------------------------------------------------ vocabulary
 
 _PREFIXES = {"k": "kilo", "c": "centi", "m": "milli", "n": "nano", "µ": "micro", "M": "mega", "G": "giga", "d": "deci"}
 _PREFIXES |= {"h": "hecto", "p": "pico", "T": "tera"}
 _SI = {"m": "meter metre", "g": "gram", "s": "second", "L": "liter litre", "J": "joule", "W": "watt", "N": "newton"}
 _SI |= {"Pa": "pascal", "Hz": "hertz", "V": "volt", "A": "ampere amp", "eV": "electronvolt", "cal": "calorie"}
 _SI |= {"mol": "mole", "B": "byte", "Ω": "ohm", "F": "farad", "C": "coulomb", "K": "kelvin", "bit": "bit"}
-_OTHERS = (
-    "in:inch,inches ft:foot,feet yd:yard mi:mile lb:lbs,pound oz:ounce t:ton,tonne acre: ha:hectare min:minute "
+_OTHERS = (  # symbol:names
+    "in:inch,inches ft:foot,feet yd:yard mi:mile lb:lbs,pound oz:ounce t:ton,tonne acre: ha:hectare min:minute,mins "
     "h:hr,hrs,hour day: week: month: yr:year decade: century:centuries $:dollar,usd,buck cent:¢ €:euro,eur £:gbp "
     "¥:yen,jpy yuan:rmb,cny ₹:rupee,inr ruble: ₩:won peso: franc: °:deg,degree °C:celsius °F:fahrenheit rad:radian "
     "mi/h:mph km/h:kph,kmh,kmph gal:gallon quart: pint: cup: knot: rpm: lightyear: kW*h:kwh Mb:megabit Mbps: cc: am: pm: "
-    "revolution: unit: kg:kilo rod:"
+    "revolution: unit: kg:kilo,kgs rod: s:sec,secs"
 )
 _COUNTED = (
     "apple orange egg cookie cake pie pizza slice piece book page card stamp coin bill ticket seat chair table room "
-    "house car bus bike truck train boat plane person people man men woman women child children kid boy girl student "
-    "teacher friend player team worker member adult customer guest vote point goal game match race lap step trip time "
-    "way solution root integer number digit value term letter word side vertex vertices edge face diagonal square "
-    "triangle circle tile block cube box boxes bag bottle can jar glass glasses basket bucket pack packet package row "
-    "column ball marble bead pencil pen crayon toy doll shirt sock shoe pair hat dress flower tree plant leaf leaves "
-    "seed fruit vegetable carrot potato potatoes tomato tomatoes banana pear peach grape berry berries cow pig horse "
-    "sheep chicken duck bird fish dog cat rabbit bear animal pet leg candy candies chocolate sandwich sandwiches meal "
-    "serving gift present item object question problem test exam lesson class classes grade visit photo picture video "
-    "song movie message call minute-hand ribbon string rope stick stone brick nail wheel light lamp window door arrangement "
-    "permutation combination outcome possibility possibilities case subset function path route ordered-pair lot batch "
-    "batches shelf shelves bouquet sheet dish dishes plate spoon fork bolt scarf scarves glove pant bracelet necklace sticker "
-    "marker balloon muffin cupcake donut brownie loaf loaves carton crate floor employee parent passenger painting "
-    "group set part section shell seashell bean jellybean candle token brother sister chapter episode calorie mark "
-    "tablespoon teaspoon bushel nickel dime penny pennies lemon burger goat mouse mice frog insect bug tooth teeth "
-    "earring button towel envelope chip nut block pebble rock cap tire poster notebook eraser roll machine mistake lollipop "
-    "container kitten puppy puppies lamb hen penguin lion elephant turtle snake bee crab rat rose daisy daisies petal branch "
-    "branches peach cherry cherries strawberry strawberries blueberry blueberries pancake cracker soda barrel tank tube tray "
-    "bowl knife knives tool screw bulb wing ear eye finger toe arm bone feather ring coat jacket sweater skirt medal article "
-    "newspaper magazine recipe story stories family families pupil baby babies chick stair tent truck van load trip order "
-    "lemon mango mangoes watermelon pumpkin onion pepper tomato mushroom nut acorn jar tin basketball player racer singer"
+    "house car bus bike truck train boat plane person people man men woman women child children kid boy girl "
+    "student teacher friend player team worker member adult customer guest vote point goal game match race lap step "
+    "trip time way solution root integer number digit value term letter word side vertex vertices edge face "
+    "diagonal square triangle circle tile block cube box bag bottle can jar glass basket bucket pack packet package "
+    "row column ball marble bead pencil pen crayon toy doll shirt sock shoe pair hat dress flower tree plant leaf "
+    "leaves seed fruit vegetable carrot potato tomato banana pear peach grape berry cow pig horse sheep chicken "
+    "duck bird fish dog cat rabbit bear animal pet leg candy chocolate sandwich meal serving gift present item "
+    "object question problem test exam lesson class grade visit photo picture video song movie message call ribbon "
+    "string rope stick stone brick nail wheel light lamp window door arrangement permutation combination outcome "
+    "possibility case subset function path route lot batch shelf shelves bouquet sheet dish plate spoon fork bolt "
+    "scarf scarves glove pant bracelet necklace sticker marker balloon muffin cupcake donut brownie loaf loaves "
+    "carton crate floor employee parent passenger painting group set part section shell seashell bean jellybean "
+    "candle token brother sister chapter episode calorie mark tablespoon teaspoon bushel nickel dime penny lemon "
+    "burger goat mouse mice frog insect bug tooth teeth earring button towel envelope chip nut pebble rock cap tire "
+    "poster notebook eraser roll machine mistake lollipop container kitten puppy lamb hen penguin lion elephant "
+    "turtle snake bee crab rat rose daisy petal branch cherry strawberry blueberry pancake cracker soda barrel tank "
+    "tube tray bowl knife knives tool screw bulb wing ear eye finger toe arm bone feather ring coat jacket sweater "
+    "skirt medal article newspaper magazine recipe story family pupil baby chick stair tent van load order mango "
+    "watermelon pumpkin onion pepper mushroom acorn tin basketball racer singer"
 )
 # words that may stand beside them: what they are like, what they are made of
 _BESIDE = (
-    "more total left remaining extra additional different whole full empty new old large small big red blue green yellow black "
-    "white brown pink purple orange gold silver wooden male female other flour sugar water milk rice corn meat paper food juice "
-    "altogether distinct"
+    "more total left remaining extra additional different distinct other altogether whole full empty new old large small "
+    "big red blue green yellow black white brown pink purple orange gold silver wooden male female flour sugar water milk "
+    "rice corn meat paper food juice"
 )
+# words behind a number that are no thing, not even in a ground truth or where the question says them
 NEVER = frozenset(
     "pi sqrt sin cos tan cot sec csc log ln exp or and to over times plus minus mod base choose if when where for "
     "percent is i e by than infinity inf not at half halves third thirds quarter quarters fourths fifth fifths sixths "
@@ -57,46 +61,58 @@ NEVER = frozenset(
 SCALES = {"dozen": 12, "hundred": 100, "thousand": 10**3, "million": 10**6, "billion": 10**9, "trillion": 10**12}
 
 
-def _vocabulary():
-    symbols, words = {}, {word: "" for word in f"{_COUNTED} {_BESIDE}".split()}
+def _vocabulary() -> tuple[dict[str, str], dict[str, str]]:
+    """({symbol: canonical unit}, {word: canonical unit, "" for a thing})."""
+    symbols = {"l": "L", "ml": "mL", "gm": "g"}
+    words = dict.fromkeys(f"{_COUNTED} {_BESIDE}".split(), "")
     for symbol, names in _SI.items():
         for prefix, long in [("", ""), *_PREFIXES.items()]:
             symbols[prefix + symbol] = prefix + symbol
             words |= {long + name: prefix + symbol for name in names.split()}
     for entry in _OTHERS.split():
         name, _, more = entry.partition(":")
-        symbols[name] = name
+        symbols.setdefault(name, name)
         words |= {word: name for word in [name.lower(), *more.split(",")] if word}
-    symbols |= {"l": "L", "ml": "mL", "gm": "g", "kgs": "kg", "sec": "s", "secs": "s", "mins": "min"}
-    return symbols, {**words, "sec": "s", "secs": "s", "lbs": "lb"}
+    return symbols, words
 
 
 _SYMBOLS, _WORDS = _vocabulary()
-_POWERS = {"square": "2", "sq": "2", "cubic": "3", "cu": "3"}
-_TOKEN = re.compile(r"(per(?= )|[^\W\d_]+|[°$€£¥₹₩¢][CF]?)\.?(?:\^\{?(-?\d)\}?)?|(/)|[ *]+")
 
 
-def _one(word, trusted):
+def _stems(word: str) -> list[str]:
+    """The word and what it may be the plural of."""
+    endings = [("ies", "y"), ("es", ""), ("s", "")]
+    return [word, *(word[: -len(end)] + singular for end, singular in endings if word.endswith(end))]
+
+
+def _unit_of(word: str, trusted: bool) -> str | None:
+    """The canonical unit of a word, "" for a thing that is counted, None for any other word."""
     if word in _SYMBOLS:
         return _SYMBOLS[word]
     low = word.lower()
-    for stem in (low, low[:-1] if low.endswith("s") else low, low[:-2] if low.endswith("es") else low):
+    for stem in _stems(low):
         if len(stem) > 1 and stem in _WORDS:
             return _WORDS[stem]
     return "" if trusted and (len(low) > 2 or not low.isascii()) and low not in NEVER else None
 
 
+# --------------------------------------------------------------------------------------------------------------- phrases
+
+_POWERS = {"square": "2", "sq": "2", "cubic": "3", "cu": "3", "squared": "2", "cubed": "3"}
+_TOKEN = re.compile(r"(per(?= )|[^\W\d_]+|[°$€£¥₹₩¢][CF]?)\.?(?:\^\{?(-?\d)\}?)?|(/)|[ *]+")
+
+
 @lru_cache(maxsize=8192)
-def read_unit(text, trusted=False):
-    """Return the canonical unit of a phrase ("square inches" is "in^2"), "" for things that are counted, None when it
-    is no unit.
+def read_unit(text: str, trusted: bool = False) -> str | None:
+    """The canonical unit of a phrase ("square inches" is "in^2"), "" for things that are counted, None when it is no unit.
 
     Args:
-      text: letters, powers, spaces, `/` and `*`.
-      trusted: whether a word outside the vocabulary counts as a thing that is counted (in a ground truth only).
+        text: letters, powers, spaces, `/` and `*`.
+        trusted: whether a word outside the vocabulary counts as a thing that is counted (in a ground truth only).
     """
     text = re.sub(r"\b([ap])\.\s?m\b\.?", r"\1m", text.strip(), flags=re.IGNORECASE)
-    names, power, divided, i = [], "", False, 0
+    names: list[tuple[str, str, bool]] = []  # unit, power, whether it stands below the fraction bar
+    power, divided, i = "", False, 0
     while i < len(text):
         match = _TOKEN.match(text, i)
         if match is None:
@@ -105,12 +121,12 @@ def read_unit(text, trusted=False):
         i = match.end()
         if slash or word == "per":
             divided = True
-        elif word in _POWERS:
-            power = _POWERS[word]
         elif word in ("squared", "cubed") and names and names[-1][0]:
-            names[-1] = (names[-1][0], "2" if word == "squared" else "3", names[-1][2])
+            names[-1] = (names[-1][0], _POWERS[word], names[-1][2])
+        elif word in _POWERS and word not in NEVER:
+            power = _POWERS[word]
         elif word and word not in ("of", "the"):
-            name = _one(word, trusted)
+            name = _unit_of(word, trusted)
             if name is None:
                 return None
             if exponent and exponent.startswith("-"):
@@ -119,8 +135,8 @@ def read_unit(text, trusted=False):
             power = ""
     if not names or divided and names[-1][0] == "cent":  # per cent
         return None
-    if not all(name for name, _, _ in names):
-        return "" if len(names) == 1 or not any(name for name, _, _ in names) else names[0][0]
+    if not all(name for name, _, _ in names):  # 3 pounds of flour
+        return "" if len(names) == 1 else names[0][0]
     above, below = (
         sorted(name + ("" if exponent == "1" else "^" + exponent) for name, exponent, under in names if under is side)
         for side in (False, True)
@@ -129,11 +145,6 @@ def read_unit(text, trusted=False):
 
 
 _THINGS = re.compile(r"(.*[\d)}]) ([A-Za-z]{3,}(?: [A-Za-z]{2,}){0,5})", re.DOTALL)
-
-
-def _stem(word: str) -> str:
-    word = word.lower()
-    return word[:-2] if word.endswith("es") else word[:-1] if word.endswith("s") else word
 
 
 def without_things(answer: str, normalized: str, question: str) -> str:
@@ -147,12 +158,12 @@ def without_things(answer: str, normalized: str, question: str) -> str:
     match = _THINGS.fullmatch(normalized) if len(normalized) <= 200 else None
     if match is None:
         return answer
-    asked = {_stem(word) for word in re.findall("[A-Za-z]+", question)}
-    words = [word for word in match[2].split() if word != "of"]
-    named = all(w.lower() not in NEVER and (_one(w, False) is not None or _stem(w) in asked) for w in words)
+    asked = {stem for word in re.findall("[a-z]+", question.lower()) for stem in _stems(word)}
+    words = [word for word in match[2].lower().split() if word != "of"]
+    named = all(w not in NEVER and (_unit_of(w, False) is not None or asked.intersection(_stems(w))) for w in words)
     return match[1] if named else answer
 
 
-def is_symbol(text):
+def is_symbol(text: str) -> bool:
     """Whether the text is a unit of one letter, perhaps with a power, which may as well be a variable: `3s^2`."""
     return re.fullmatch(r"[^\W\d_](?:\^\{?-?\d\}?)?", text.strip()) is not None

@@ -1,6 +1,6 @@
 r"""What an answer is: one of six types, read from text (reading.py) before anything is compared (compare.py).
 
-Number   3/4, 2\sqrt{3}\pi, 50\%, 5 cm (arithmetic: numbers.py)
+Number   3/4, 2\sqrt{3}\pi, 50\%, 5 cm (arithmetic: exact.py)
 Formula  what only algebra can judge: a value (\cot x), a relation (x + y = 3), a set (A \setminus \{2\})
 Items    several values: list, set, tuple, interval, union, matrix, ratio, names with their values
 Assign   what one name stands for: x = 5, f(x) = 2x, x \in [0,1], and a solved inequality: -2 < x < 7
@@ -8,14 +8,19 @@ Chain    sides that are said to be equal: 2+3 = 5, 1/3 \approx 0.33
 Text     a word, a choice, digits in a base; and what could not be read, which equals its own text only
 """
 
-from typing import Any, NamedTuple
+from __future__ import annotations
+
+from fractions import Fraction
+from typing import NamedTuple, TypeAlias
+
+Form: TypeAlias = "dict[tuple[int, int, int], Fraction]"  # {(n, k, m): c}: the sum of c * sqrt(n) * pi^k * i^m
 
 
 class Number(NamedTuple):
     """A number with what its notation says: `places` after the point and significant `digits` of a lone decimal (else
     0), whether any decimal was written, `percent` sign, canonical `unit` or ""."""
 
-    form: dict
+    form: Form
     places: int = 0
     digits: int = 0
     decimal: bool = False
@@ -28,7 +33,7 @@ class Formula(NamedTuple):
 
     text: str
     kind: str = "value"
-    letters: frozenset = frozenset()
+    letters: frozenset[str] = frozenset()
     unit: str = ""
 
 
@@ -38,22 +43,22 @@ class Items(NamedTuple):
     modulus), "parts" (of one quantity), or "named" (of Assigns)."""
 
     kind: str
-    items: tuple
+    items: tuple[Value, ...]
 
 
 class Assign(NamedTuple):
     """What a name stands for; `words` says that the name is a description such as "Area"."""
 
     name: str
-    value: Any
+    value: Value
     words: bool = False
 
 
 class Chain(NamedTuple):
     """Several sides that are said to be equal; `about` holds those behind an approximation sign."""
 
-    sides: tuple
-    about: tuple
+    sides: tuple[Value, ...]
+    about: tuple[Value, ...]
 
 
 class Text(NamedTuple):
@@ -63,15 +68,24 @@ class Text(NamedTuple):
     kind: str
 
 
-def unread(text):
+Value: TypeAlias = "Number | Formula | Items | Assign | Chain | Text"
+
+INFINITY, MINUS_INFINITY = Formula("\\infty"), Formula("-\\infty")
+
+# how the items of a kind are written: opening, between, closing
+_WRITTEN = {
+    "set": ("\\{", ",", "\\}"), "open": ("(", ",", ")"), "row": ("", "&", ""), "union": ("", "\\cup ", ""),
+    "ratio": ("", ":", ""), "time": ("", ":", ""), "list": ("", ",", ""),
+    "matrix": ("\\begin{pmatrix}", "\\\\", "\\end{pmatrix}"),
+}  # fmt: skip
+
+
+def unread(text: str) -> Text:
     """The value of a text that could not be read."""
     return Text(text, "unread")
 
 
-INFINITY, MINUS_INFINITY = Formula("\\infty"), Formula("-\\infty")
-
-
-def write(value):
+def write(value: Value) -> str | None:
     """A value as LaTeX for the algebra, or None for a type that algebra has nothing to say about."""
     if isinstance(value, Number):
         total = _sum(value.form)
@@ -80,19 +94,14 @@ def write(value):
         return value.text
     if not isinstance(value, Items) or value.kind in ("named", "parts", "mod"):
         return None
-    parts = [write(item) for item in value.items]
-    if None in parts:
+    parts = [text for text in map(write, value.items) if text is not None]
+    if len(parts) < len(value.items):
         return None
-    if value.kind == "matrix":
-        return "\\begin{pmatrix}" + "\\\\".join(parts) + "\\end{pmatrix}"
-    opening, closing = {"set": ("\\{", "\\}"), "open": "()"}.get(
-        value.kind, value.kind if len(value.kind) == 2 else ("", "")
-    )
-    joiner = {"row": "&", "union": "\\cup ", "ratio": ":", "time": ":"}.get(value.kind, ",")
-    return opening + joiner.join(parts) + closing
+    opening, between, closing = _WRITTEN.get(value.kind) or (value.kind[0], ",", value.kind[1])
+    return opening + between.join(parts) + closing
 
 
-def _sum(form):
+def _sum(form: Form) -> str:
     parts = []
     for (n, k, m), c in form.items():
         text = f"\\frac{{{c.numerator}}}{{{c.denominator}}}" if c.denominator != 1 else str(c.numerator)

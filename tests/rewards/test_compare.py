@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from frpo_verl.rewards.compare import TABLE, canonical, compare
-from frpo_verl.rewards.numbers import ROUNDED_DIGITS
+from frpo_verl.rewards.exact import ROUNDED_DIGITS
 from frpo_verl.rewards.reading import read
 from frpo_verl.rewards.values import Chain, Number
 

@@ -1,6 +1,6 @@
 import pytest
 
-from frpo_verl.rewards.spelling import normalize, strip_delimiters
+from frpo_verl.rewards.spelling import normalize
 
 
 @pytest.mark.parametrize(
@@ -40,7 +40,7 @@ def test_normalize(text, spelling):
     assert normalize(spelling, grouped=False) == spelling
 
 
-def test_strip_delimiters():
-    assert strip_delimiters(" **$x$** ") == "x"
-    assert strip_delimiters(r"\(x\)") == strip_delimiters(r"\[ x \]") == strip_delimiters("$$x$$") == "x"
-    assert strip_delimiters("$x$ and $y$") == "$x$ and $y$"
+def test_delimiters():
+    assert normalize(" **$x$** ") == "x"
+    assert normalize(r"\(x\)") == normalize(r"\[ x \]") == normalize("$$x$$") == "x"
+    assert normalize("$x$ and $y$") == "x and y"

@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from frpo_verl.rewards.compare import compare
-from frpo_verl.rewards.numbers import approximate, read_number, same_number
+from frpo_verl.rewards.exact import approximate, read_number, same_number
 from frpo_verl.rewards.spelling import normalize
 
 ONE = (1, 0, 0)
