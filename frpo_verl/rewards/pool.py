@@ -13,7 +13,6 @@ from __future__ import annotations
 import atexit
 import json
 import os
-import select
 import signal
 import socket
 import subprocess
@@ -45,10 +44,6 @@ class _Worker:
 
     def __init__(self, pid: int, connection: socket.socket) -> None:
         self.pid, self.connection, self.tasks, self.buffer = pid, connection, 0, b""
-
-    def is_alive(self) -> bool:
-        """Whether the other end is open: an idle worker has nothing to say, so a readable socket means that it ended."""
-        return not select.select([self.connection], [], [], 0)[0]
 
     def ask(self, request: dict[str, Any], limit: float) -> dict[str, Any] | None:
         """Send one request; return the reply, None after `limit` seconds.
@@ -90,7 +85,6 @@ class Pool:
         if memory_gb < 0.25:
             raise ValueError(f"memory_gb={memory_gb}: must be >= 0.25, a verification process needs that to start")
         self.workers, self.memory_bytes = int(workers), int(memory_gb * 2**30)
-        self.killed = 0  # workers that ended at a deadline or after running out of memory
         self._free: list[_Worker] = []
         self._count = 0
         self._changed = threading.Condition()
@@ -107,19 +101,16 @@ class Pool:
 
     def _start_template(self) -> None:
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
-        try:
-            paths = json.dumps([path for path in sys.path if isinstance(path, str)])
-            argv = [sys.executable or "python3", "-c", _BOOT, paths]
-            argv += [str(theirs.fileno()), str(os.getpid()), str(self.memory_bytes)]
-            env = {k: v for k, v in os.environ.items() if k not in ("PYTHONSTARTUP", "PYTHONINSPECT")}
-            env["PYTHONHASHSEED"] = "0"  # sympy orders terms by hash: the same work for the same pair
-            process = subprocess.Popen(
-                argv, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, pass_fds=[theirs.fileno()],
-                start_new_session=True, env=env,
+        paths = json.dumps([path for path in sys.path if isinstance(path, str)])
+        argv = [sys.executable or "python3", "-c", _BOOT, paths, str(theirs.fileno()), str(os.getpid())]
+        env = {k: v for k, v in os.environ.items() if k not in ("PYTHONSTARTUP", "PYTHONINSPECT")}
+        env["PYTHONHASHSEED"] = "0"  # sympy orders terms by hash: the same work for the same pair
+        with theirs:
+            self._process = subprocess.Popen(
+                [*argv, str(self.memory_bytes)], stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL,
+                pass_fds=[theirs.fileno()], start_new_session=True, env=env,
             )  # fmt: skip
-        finally:
-            theirs.close()
-        self._control, self._process = ours, process
+        self._control = ours
         reply = self._reply(START_TIMEOUT)
         if reply is None or "error" in reply:
             self._stop_template()
@@ -128,10 +119,18 @@ class Pool:
                 f"the verification process could not start ({reason}); is math-verify installed for {argv[0]}?"
             )
 
-    def _reply(self, timeout: float = 30.0) -> dict[str, Any] | None:
-        """What the template says to a command, None when it has ended."""
+    def _command(self, message: bytes, *fds: int) -> dict[str, Any] | None:
+        """What the template says to a command, None when it has ended; the caller holds the lock."""
         if self._control is None:
             return None
+        try:
+            socket.send_fds(self._control, [message], fds) if fds else self._control.sendall(message)
+        except OSError:
+            return None
+        return self._reply(30.0)
+
+    def _reply(self, timeout: float) -> dict[str, Any] | None:
+        assert self._control is not None
         self._control.settimeout(timeout)
         line = b""
         try:
@@ -160,15 +159,9 @@ class Pool:
             for _ in range(2):
                 if self._control is None:
                     self._start_template()
-                assert self._control is not None
                 ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
-                try:
-                    socket.send_fds(self._control, [b"s"], [theirs.fileno()])
-                    reply = self._reply()
-                except OSError:
-                    reply = None
-                finally:
-                    theirs.close()
+                with theirs:
+                    reply = self._command(b"s", theirs.fileno())
                 if reply is not None:
                     return _Worker(reply["pid"], ours)
                 ours.close()
@@ -179,44 +172,23 @@ class Pool:
         """End a worker; return the number of the signal that had ended it before, 0 where that is not known."""
         worker.connection.close()
         with self._control_lock:
-            if self._control is not None:
-                try:
-                    self._control.sendall(b"k%d" % worker.pid)
-                    reply = self._reply()
-                except OSError:
-                    reply = None
-                if reply is not None:
-                    return reply["signal"]
+            reply = self._command(b"k%d" % worker.pid)
+            if reply is None:
                 self._stop_template()
-        return 0
+            return reply["signal"] if reply else 0
 
     # -- workers
 
-    def _take(self, gold: str, fresh: bool = False) -> _Worker:
-        """Wait for a free worker; the one that has parsed this ground truth before if it is free. With `fresh` the
-        idle ones are replaced instead: they may be ending for the reason for which the last one did."""
-        dead: list[_Worker] = []
+    def _take(self, gold: str) -> _Worker:
+        """Wait for a free worker; the one that has parsed this ground truth before if it is free."""
         with self._changed:
-            while True:
-                if fresh and self._free:
-                    self._count -= len(self._free)
-                    dead += self._free
-                    self._free = []
-                if self._free:
-                    wanted = zlib.crc32(gold.encode("utf-8", "replace")) % self.workers
-                    worker = self._free.pop(min(wanted, len(self._free) - 1))
-                    if worker.is_alive():
-                        return worker
-                    self._count -= 1
-                    dead.append(worker)
-                    continue
-                if self._count < self.workers:
-                    self._count += 1
-                    break
+            while not self._free and self._count == self.workers:
                 self._changed.wait()
+            if self._free:
+                wanted = zlib.crc32(gold.encode("utf-8", "replace")) % self.workers
+                return self._free.pop(min(wanted, len(self._free) - 1))
+            self._count += 1
         try:
-            for worker in dead:  # killed from outside
-                self._end_worker(worker)
             return self._fork_worker()
         except BaseException:
             self._leave(None)
@@ -244,9 +216,11 @@ class Pool:
         """
         limit = WALL_FACTOR * deadline
         request = {"gold": gold, "pred": pred, "deadline": deadline, "limit": limit}
-        for fresh in (False, True):
-            worker = self._take(gold, fresh)
-            reply, died, kept, ended_by = None, False, None, 0
+        ended_by = 0
+        # a worker that was killed from outside says nothing about this answer; all idle ones may have been
+        for _ in range(self.workers + 1):
+            worker = self._take(gold)
+            reply, died, kept = None, False, None
             try:
                 reply = worker.ask(request, limit)
                 if reply is not None and not reply["stop"] and worker.tasks < TASKS_PER_WORKER:
@@ -256,13 +230,11 @@ class Pool:
             finally:
                 if kept is None:
                     ended_by = self._end_worker(worker)
-                    self.killed += reply is None or reply["stop"]
                 self._leave(kept)
             if reply is not None:
                 return Verdict(reply["equal"], False, reply["error"])
-            if not died or ended_by == signal.SIGPROF:  # out of CPU time, or of patience
+            if not died or ended_by == signal.SIGPROF:  # out of patience, or of CPU time
                 return Verdict(False, True, "")
-            # killed from outside, perhaps: that says nothing about this answer
         return Verdict(False, False, f"the verification process died (signal {ended_by})")
 
     def close(self) -> None:

@@ -34,16 +34,20 @@ def test_right_and_wrong(pool):
     assert pool.verify(GOLD, WRONG, 30.0) == (False, False, "")
 
 
+def workers_of(pool):
+    return psutil.Process(pool.template_pid).children()
+
+
 def test_deadline_kills_and_replaces(pool):
-    before = pool.killed
+    before = workers_of(pool)
     assert pool.verify(GOLD, STUCK, DEADLINE) == (False, True, "")  # it would take minutes
-    assert pool.killed == before + 1
+    assert sum(worker.is_running() for worker in before) == len(before) - 1
     assert pool.verify(GOLD, RIGHT, 30.0).equal
 
 
 def test_a_verdict_does_not_wait_for_a_busy_machine(pool):
     """The deadline is CPU time: workers that are kept from running for longer than it still give their verdicts."""
-    workers = psutil.Process(pool.template_pid).children()
+    workers = workers_of(pool)
     for worker in workers:
         worker.suspend()
     resume = threading.Timer(3 * DEADLINE, lambda: [worker.resume() for worker in workers])
@@ -54,7 +58,7 @@ def test_a_verdict_does_not_wait_for_a_busy_machine(pool):
 
 def test_a_worker_that_gets_no_cpu_at_all_is_killed_in_the_end(pool, monkeypatch):
     monkeypatch.setattr(pool_module, "WALL_FACTOR", 2)
-    for worker in psutil.Process(pool.template_pid).children():
+    for worker in workers_of(pool):
         worker.suspend()
     assert pool.verify(GOLD, r"\frac{6}{3\sqrt{2}}", DEADLINE) == (False, True, "")
     assert pool.verify(GOLD, RIGHT, 30.0).equal
@@ -83,12 +87,12 @@ def test_threads_agree_with_one(pool):
     for thread in threads:
         thread.join()
     assert len(results) == 32 and all(result == alone for result in results.values())
-    assert len(psutil.Process(pool.template_pid).children()) <= pool.workers
+    assert len(workers_of(pool)) <= pool.workers
 
 
 def test_survives_a_worker_and_the_template_killed_from_outside(pool):
     assert pool.verify(GOLD, RIGHT, 30.0).equal
-    for child in psutil.Process(pool.template_pid).children():
+    for child in workers_of(pool):
         child.kill()
     assert pool.verify(GOLD, RIGHT, 60.0) == (True, False, "")
     os.kill(pool.template_pid, signal.SIGKILL)
@@ -96,26 +100,32 @@ def test_survives_a_worker_and_the_template_killed_from_outside(pool):
     assert pool.verify(GOLD, WRONG, 60.0) == (False, False, "")
 
 
-def test_an_answer_is_judged_though_all_idle_workers_are_about_to_end(monkeypatch):
-    """Between the kill and its arrival a worker still looks alive; the second attempt must not take such a one."""
-    pool = Pool(2)
-    try:
-        workers = [pool._take(GOLD) for _ in range(2)]
-        for worker in workers:
-            os.kill(worker.pid, signal.SIGKILL)
-            pool._leave(worker)
-        monkeypatch.setattr(pool_module._Worker, "is_alive", lambda self: True)
-        assert pool.verify(GOLD, RIGHT, 60.0) == (True, False, "")
-        assert pool._count == len(pool._free) == 1
-    finally:
-        pool.close()
+def test_an_answer_is_judged_though_all_idle_workers_are_about_to_end(pool):
+    """Between the kill and its arrival a worker still looks alive."""
+    pair = (r"\sqrt{3}", r"\frac{3}{\sqrt{3}}")
+    barrier, verdicts = threading.Barrier(2), []
+
+    def call():
+        barrier.wait()
+        verdicts.append(pool.verify(*pair, 60.0))
+
+    threads = [threading.Thread(target=call) for _ in range(2)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    for worker in workers_of(pool):
+        os.kill(worker.pid, signal.SIGKILL)
+    assert [pool.verify(*pair, 60.0), *verdicts] == [(True, False, "")] * 3
 
 
 def test_worker_is_replaced_after_its_share_of_tasks(pool, monkeypatch):
     monkeypatch.setattr(pool_module, "TASKS_PER_WORKER", 3)
-    before = pool.killed
-    assert [pool.verify(GOLD, RIGHT, 30.0).equal for _ in range(10)] == [True] * 10
-    assert pool.killed == before
+    seen = set()
+    for _ in range(10):
+        assert pool.verify(GOLD, RIGHT, 30.0).equal
+        seen |= {worker.pid for worker in workers_of(pool)}
+    assert len(seen) > pool.workers >= len(workers_of(pool))
 
 
 def _environment(**extra):
@@ -123,15 +133,15 @@ def _environment(**extra):
 
 
 PARENT = """
-import sys, threading, time
+import psutil, threading, time
 from frpo_verl.rewards.pool import get_pool
 pool = get_pool()
 pool.verify("\\\\sqrt{{2}}", "2^{{1/2}}", 60.0)
 for _ in range(2):
     threading.Thread(target=pool.verify, args=("\\\\sqrt{{2}}", r"{stuck}", 600.0), daemon=True).start()
-while len(pool._free) or pool._count < 2:
+template = psutil.Process(pool.template_pid)
+while sum(worker.cpu_times().user > 1 for worker in template.children()) < 2:
     time.sleep(0.05)
-time.sleep(0.5)
 print(pool.template_pid, flush=True)
 time.sleep(600)
 """
@@ -185,15 +195,16 @@ def test_daemonic_and_forked_processes_get_a_pool_of_their_own():
     assert get_pool(workers=1) is parent_pool
 
 
-def test_missing_math_verify_is_an_error_not_a_score():
+def test_missing_math_verify_is_an_error_not_a_score(tmp_path):
+    (tmp_path / "math_verify.py").write_text("raise ImportError('no math-verify here')")
     script = (
-        "import sys, frpo_verl.rewards.pool as pool\n"
-        "pool._BOOT = pool._BOOT.replace('from frpo_verl', 'sys.modules[\"math_verify\"] = None; from frpo_verl')\n"
-        "try:\n    pool.Pool(1).verify('x', 'y', 5.0)\n"
+        "from frpo_verl.rewards.pool import Pool\n"
+        "try:\n    Pool(1).verify('x', 'y', 5.0)\n"
         "except RuntimeError as error:\n    print(error)\n"
     )
-    out = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, env=_environment(), check=True)
-    assert "is math-verify installed" in out.stdout
+    env = _environment(PYTHONPATH=os.pathsep.join([str(tmp_path), *filter(None, sys.path)]))
+    out = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, env=env, check=True)
+    assert "is math-verify installed" in out.stdout and "no math-verify here" in out.stdout
 
 
 def test_settings(monkeypatch):
