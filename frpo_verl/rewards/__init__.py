@@ -3,9 +3,11 @@ r"""Reward functions for verl; importing this package imports neither torch, ver
 How an answer travels, from the text of a response to its verdict (math.py):
 
     found      extract.py, phrase.py     the last mark, without the sentence around it
-    read       spelling.py, reading.py   in one spelling, as one of the six types of values.py; numbers exactly (exact.py),
-               exact.py, units.py        with their unit
-    compared   compare.py, conditions.py by a table of types, without algebra: True, False or None
+    read       spelling.py, reading.py   in one spelling, as one of the six types of values.py;
+               words.py, exact.py        numbers exactly, with their unit
+               units.py
+    compared   compare.py, table.py      by a table of types, without algebra: True, False or None
+               rules.py, conditions.py
     refused    guard.py                  where None is left: what would only burn time
     worked out pool.py, worker.py        in a process that is killed at a deadline, by the same comparison with algebra
                symbolic.py               (math-verify, sympy) behind it

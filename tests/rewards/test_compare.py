@@ -5,9 +5,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from frpo_verl.rewards.compare import TABLE, canonical, compare
+from frpo_verl.rewards.compare import canonical, compare
 from frpo_verl.rewards.exact import ROUNDED_DIGITS
 from frpo_verl.rewards.reading import read
+from frpo_verl.rewards.table import TABLE
 from frpo_verl.rewards.values import Chain, Number
 
 DATA = Path(__file__).parents[1] / "support" / "labelled"
