@@ -55,6 +55,7 @@ class Need:
     refuses: tuple[Refusal, ...] = ()
 
 
+_DISTILLATION = "distillation.distillation_loss"
 NEEDS = {
     "reference": Need("log-probs of a reference model, which the plugin has verl load"),
     "old": Need(
@@ -71,6 +72,22 @@ NEEDS = {
     "centred": Need("rewards less a mean: several answers to a prompt wherever the estimator compares them"),
     "one_row": Need("answers of one row: a session of several stops the run, a worker sees one of them"),
     "one_value": Need("one advantage for each response, the same on all its tokens"),
+    "teacher": Need(
+        "log-probs of verl's distillation teachers, of the answers' own tokens, and no distillation loss of verl's",
+        (
+            Refusal("distillation.enabled", (True,), "starts no teacher"),
+            Refusal(f"{_DISTILLATION}.use_task_rewards", (True, None), "leaves the policy loss out"),
+            Refusal(f"{_DISTILLATION}.distillation_loss_coef", (0, 0.0), "adds verl's own distillation loss"),
+            Refusal(
+                f"{_DISTILLATION}.loss_mode",
+                ("k1", "kl", "k2", "k3", "low_var_kl", "abs", "mse"),
+                "asks for the top tokens",
+            ),
+            Refusal(
+                "actor_rollout_ref.rollout.temperature", (1.0, 1, None), "is not the teacher's, which verl runs at 1"
+            ),
+        ),
+    ),
     "v1": Need("verl's V1 trainer"),
     "recorded": Need(
         "recorded answers in the batch: their reward is constant, the rollout engine has no log-probs of them",

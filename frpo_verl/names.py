@@ -22,6 +22,7 @@ PLACEMENTS = ("future", "local", "sequence", "reward")
 BASELINES = ("none", "position")
 STEPS = ("token", "length", "newline")
 ON_NONFINITE = ("raise", "zero_row")
+REFERENCES = ("ref", "teacher")
 COEF_SHAPES = ("linear", "cosine")
 OUTCOMES_BY_TOKEN = ("gae", "reinforce_plus_plus", "optimal_token_baseline", "tir_optimal_token_baseline")  # verl's
 OUTCOMES_ALONE = ("none", "gae", "reinforce_plus_plus")  # compare no answers of a prompt

@@ -231,6 +231,7 @@ class FrpoSettings(Scheduled):
     outcome: the reward's part: an estimator of verl's registry, corpo, maxrl, or none (0).
     divergence: a row of the divergence table, or `some.module:NAME` for one of your own.
     alpha: the order of divergence alpha.
+    reference: ref, or teacher: verl's distillation teachers.
     placement: where the divergence enters: future (FRPO), local, sequence, reward.
     baseline: none, or position (leave-one-out mean of the KL-to-go at the same position in the group; with placement
         sequence of the whole answer's KL).
@@ -249,6 +250,7 @@ class FrpoSettings(Scheduled):
     outcome: str = "grpo"
     divergence: str = _divergence()
     alpha: float | None = _alpha()
+    reference: str = _choice("ref", names.REFERENCES, only_with=_KL)
     placement: str = _choice("future", names.PLACEMENTS, only_with=_KL)
     baseline: str = _choice("none", names.BASELINES, only_with=_KL | {"placement": ("future", "local", "sequence")})
     discount: float = _number(1.0, ranges.DISCOUNT, only_with=_KL | {"placement": ("future",), "step": ("token",)})
@@ -280,7 +282,8 @@ class FrpoSettings(Scheduled):
         groups = (
             frozenset() if self.outcome in names.OUTCOMES_ALONE and self.baseline == "none" else frozenset({"groups"})
         )
-        return super().needs | groups | (frozenset({"reference", "old"}) if self.kl_coef > 0 else frozenset())
+        reads = {"teacher", "old", "v1", "one_row"} if self.reference == "teacher" else {"reference", "old"}
+        return super().needs | groups | (frozenset(reads) if self.kl_coef > 0 else frozenset())
 
     def obeys(self, row: frozenset[str]) -> frozenset[str]:
         """The keys that its outcome reads; an estimator of somebody else's may read any."""

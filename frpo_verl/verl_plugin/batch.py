@@ -40,6 +40,21 @@ class Source:
         """A column as a padded tensor; None if the queue has none of this name."""
         return dict(self._get(column).to_padded_tensor().items()).get(column)
 
+    def teacher(self) -> torch.Tensor:
+        """(B, T) log-probs of the response tokens under verl's distillation teacher; padded with 0.
+
+        Raises:
+            RuntimeError: the queue has none.
+        """
+        from verl.workers.utils.padding import no_padding_2_padding
+
+        columns = self._get("teacher_logprobs", "prompts", "responses")
+        if "teacher_logprobs" not in columns.keys():
+            raise RuntimeError(
+                "algorithm.frpo.reference=teacher: no teacher scored this batch; set distillation.enabled=true"
+            )
+        return no_padding_2_padding(columns["teacher_logprobs"], columns).squeeze(-1)
+
     def objects(self, column: str) -> list[Any]:
         """A column of Python objects."""
         return [getattr(item, "data", item) for item in list(self._get(column)[column])]
@@ -52,10 +67,10 @@ class Source:
         zeros = TensorDict({name: torch.zeros_like(data[name]) for name in data.keys()}, batch_size=len(keys))
         transfer_queue.kv_batch_put(keys=keys, partition_id=self.partition, fields=zeros)
 
-    def _get(self, column: str) -> Any:
+    def _get(self, *columns: str) -> Any:
         import transfer_queue
 
-        return transfer_queue.kv_batch_get(keys=self.keys, partition_id=self.partition, select_fields=[column])
+        return transfer_queue.kv_batch_get(keys=self.keys, partition_id=self.partition, select_fields=list(columns))
 
 
 @dataclass

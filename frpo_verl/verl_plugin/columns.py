@@ -18,6 +18,7 @@ from ..methods import KINDS
 from ..settings import FrpoSettings
 from .batch import Batch
 
+REFERENCE = "ref_log_prob"
 LEFT_OUT = "frpo/nonfinite_rows"
 EMPTIED = ("response_mask", "loss_mask", "ref_log_prob")  # columns of 0 in an answer that is left out
 
@@ -34,6 +35,8 @@ def clean(view: Batch) -> Iterator[None]:
         RuntimeError: a reference that is 0 on every response token.
         FloatingPointError: NaN or infinity on a response token, unless the answer may be left out.
     """
+    if view.run.has_teacher and view.source is not None:
+        view.data.batch[REFERENCE] = view.source.teacher()
     rows = _left_out(view)
     if rows is None:
         yield
@@ -61,15 +64,16 @@ def clean(view: Batch) -> Iterator[None]:
 def _left_out(view: Batch) -> torch.Tensor | None:
     """(B,) bool, the answers to leave out; None if there is none. Raises as `clean` does."""
     run, mask = view.run, view.optional("response_mask")
-    old, ref = view.optional("old_log_probs"), view.optional("ref_log_prob")
+    old, ref = view.optional("old_log_probs"), view.optional(REFERENCE)
     if mask is None:
         return None
     if old is not None and (bad := nonfinite_rows(old, mask)) is not None:
         cure = "the policy itself computes it: find the cause in the actor, or resume from an earlier checkpoint"
         _stop(view, "old_log_probs", old, mask, bad, cure)
-    if ref is None or not (run.needs_reference or run.local_kl_keys):
+    reads = run.needs_reference or run.has_teacher
+    if ref is None or not (reads or run.local_kl_keys):
         return None
-    if run.needs_reference and all_zero(ref, mask):
+    if reads and all_zero(ref, mask):
         raise RuntimeError(
             f"{_reader(view)}: ref_log_prob is 0 on every token, a placeholder and not a reference; check that the "
             "reference model is loaded (actor_rollout_ref.ref)"

@@ -163,6 +163,11 @@ class Run:
         return epochs * self.get("data.train_batch_size", 1024) / self.get(f"{ACTOR}.ppo_mini_batch_size", 256)
 
     @property
+    def has_teacher(self) -> bool:
+        """Whether the reference is verl's distillation teacher."""
+        return "teacher" in self.needs
+
+    @property
     def regularizes_advantage(self) -> bool:
         """Whether the estimator puts a divergence into the advantage, and reports on it."""
         settings = self.estimator_settings

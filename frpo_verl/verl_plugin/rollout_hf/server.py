@@ -18,6 +18,7 @@ from typing import Any
 import torch
 
 from .sampling import build_processors, row_seed, row_uniforms
+from .scoring import score
 
 logger = logging.getLogger(__name__)
 logger.setLevel(os.getenv("VERL_LOGGING_LEVEL", "WARN"))
@@ -149,6 +150,14 @@ class HFServer:
             raise ValueError(f"rollout.name=hf serves text only, got {', '.join(media)}: use vllm or sglang")
         prompt_ids = normalize_token_ids(prompt_ids)
         params = dict(sampling_params)
+        if params.get("prompt_logprobs") is not None:  # a distillation teacher scores, and samples nothing
+            if params["prompt_logprobs"] != 0:
+                raise ValueError(
+                    "rollout.name=hf scores the answer's own tokens: set distillation_loss.loss_mode=k1, or use vllm"
+                )
+            async with self._weights:
+                scored = await asyncio.to_thread(score, self.model, prompt_ids)
+            return TokenOutput(token_ids=[], stop_reason="completed", extra_fields=scored)
         limit = params.pop("max_tokens", params.pop("max_new_tokens", None))
         if limit is None:
             limit = min(
