@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import argparse
 import random
+import shlex
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -196,13 +197,9 @@ def main(argv: list[str] | None = None) -> int:
     if not MODEL.is_dir():
         print(f"{MODEL} is not there yet: `python -m frpo_verl.quickstart.ways_model --marked --out {MODEL}` makes it")
     print(f"run it (its folder is {twin.run_dir}):")
-    print(f"  VERL_PLATFORM=cpu python {' '.join(_quoted(word) for word in twin.command)}")
+    print(f"  VERL_PLATFORM=cpu python {shlex.join(twin.command)}")
     return 0
 
 
 def _text(value: Any) -> str:
     return "null" if value is None else str(value).lower() if isinstance(value, bool) else str(value)
-
-
-def _quoted(word: str) -> str:
-    return f"'{word}'" if any(c in word for c in "[]{}$ ") else word

@@ -364,8 +364,7 @@ def test_the_sections_are_all_that_is_typed(files):
     typed = [*GRPO, f"{POLICY_LOSS}.loss_mode=rpg_urkl", f"+{POLICY_LOSS}.rpg.kl_coef=1e-3"]
     config = validated(compose_ppo(*files, *typed))
     assert config.actor_rollout_ref.actor.policy_loss._target_ == "frpo_verl.PolicyLossConfig"
-    for name in ("frpo_verl.PolicyLossConfig", "frpo_verl.config.PolicyLossConfig"):
-        validated(compose_ppo(*files, *typed, f"{POLICY_LOSS}._target_={name}"))
+    validated(compose_ppo(*files, *typed, f"{POLICY_LOSS}._target_=frpo_verl.PolicyLossConfig"))
 
 
 # ------------------------------------------------------------------------------------------------ runs that are not ours
