@@ -18,6 +18,7 @@ from .configuration import Configuration, find_configuration
 from .environment import read_environment
 from .quantities import IN_TABLE, TRUNCATED
 from .tensorboard import event_files, read_events
+from .wandb_files import read_wandb, wandb_files
 
 METRICS_FILE = "metrics.jsonl"
 VALIDATION_FOLDERS = ("validation", "val")
@@ -258,10 +259,23 @@ def _named_folder(config: Configuration | None, key: str) -> Path | None:
     return path if path is not None and path.is_dir() else None
 
 
-def _tensorboard_folder(config: Configuration | None) -> Path:
-    """Where verl's `tensorboard` logger writes, seen from the folder that the run was started in."""
+def _logged(folder: Path, config: Configuration | None) -> tuple[Steps, list[str]] | None:
+    """(steps, notes) from the files of verl's other loggers, in the run's folder or where they write from here."""
     names = [config.get(key) if config else None for key in ("trainer.project_name", "trainer.experiment_name")]
-    return Path("tensorboard_log", *map(str, names)) if all(names) else Path("tensorboard_log", "(none)")
+    project, name = map(str, names) if all(names) else (None, None)
+    inside = event_files(folder)
+    elsewhere = event_files(Path("tensorboard_log", project, name)) if project and name and not inside else []
+    if inside or elsewhere:
+        return read_events(inside or elsewhere)
+    found = wandb_files(folder)
+    if found:
+        if len({file.stem for file in found}) > 1:
+            raise RunError(
+                f"RUN {folder}: files of {len({f.stem for f in found})} runs of Weights & Biases: give one's folder"
+            )
+        return read_wandb(found)
+    steps, notes = read_wandb(wandb_files(Path("wandb")), project, name) if name else ({}, [])
+    return (steps, notes) if steps else None
 
 
 def load_run(path: str | Path, data: Iterable[str | Path] | None = None, name: str | None = None) -> TrainingRun:
@@ -280,14 +294,14 @@ def load_run(path: str | Path, data: Iterable[str | Path] | None = None, name: s
         raise RunError(f"RUN {path}: no such folder; give the folder of a run, such as runs/quickstart")
     files = [path] if path.is_file() else metric_files(folder)
     config, note = find_configuration(folder)
-    events = [] if files else event_files(folder) or event_files(_tensorboard_folder(config))
+    logged = None if files else _logged(folder, config)
     dumps = next((folder / d for d in VALIDATION_FOLDERS if (folder / d).is_dir()), None)
-    if not files and not events and dumps is None:
+    if not files and logged is None and dumps is None:
         raise RunError(f"RUN {path}: neither {METRICS_FILE} nor validation/ in it; is it the folder of a run?")
     run = TrainingRun(name or folder.resolve().name, folder, config=config, environment=read_environment(folder))
     run.steps, started_over = _read_metrics(files, run.notes)
-    if events:
-        run.steps, notes = read_events(events)
+    if logged is not None:
+        run.steps, notes = logged
         run.notes += notes
     run.notes += filter(None, (never_finite([run.steps], quantity.names) for quantity in IN_TABLE))
     run.held_out = held_out_curves(run.steps)

@@ -1,7 +1,10 @@
 """What the report reads beside verl's metrics file: event files, Hydra's configuration, the environment."""
 
 import json
+import os
 import random
+import subprocess
+import sys
 
 import pytest
 from report_runs import write_dump, write_run
@@ -11,6 +14,7 @@ from frpo_verl.report.configuration import HIDDEN, find_configuration, flatten, 
 from frpo_verl.report.environment import commit, describe, read_environment, write_environment
 from frpo_verl.report.subjects import alone
 from frpo_verl.report.tensorboard import event_files, read_events
+from frpo_verl.report.wandb_files import read_wandb, wandb_files
 
 
 def write_events(folder, rows):
@@ -83,9 +87,62 @@ def test_a_damaged_byte_in_an_event_file_is_named_and_what_follows_is_read(tmp_p
     assert collect.load_run(tmp_path).notes == notes
 
 
+def write_wandb(folder, rows, project="p", name="n"):
+    """An offline run by Weights & Biases itself, in its own process."""
+    pytest.importorskip("wandb")
+    folder.mkdir(parents=True, exist_ok=True)
+    code = (
+        "import json, sys, wandb\n"
+        "run = wandb.init(project=sys.argv[2], name=sys.argv[3], mode='offline', settings={'silent': True})\n"
+        "for step, data in json.loads(sys.argv[1]).items(): run.log(data, step=int(step))\n"
+        "run.finish()\n"
+    )
+    words = [sys.executable, "-c", code, json.dumps(rows), project, name]
+    subprocess.run(words, cwd=folder, check=True, capture_output=True, env={**os.environ, "WANDB_DIR": str(folder)})
+
+
+@pytest.mark.slow
+def test_the_offline_files_of_weights_and_biases_stand_in_for_the_metrics_file(tmp_path, monkeypatch):
+    rows = {s: {"critic/score/mean": s / 8, "actor/entropy": float("nan") if s == 2 else 0.5} for s in (1, 2, 3)}
+    rows[3]["x" * 50_000] = 1.0  # a record of several blocks
+    run = write_run(tmp_path / "run", steps=2)
+    (run / "metrics.jsonl").unlink()
+    write_wandb(run, rows)
+    found = collect.load_run(run)
+    assert found.points("critic/score/mean") == [(1, 0.125), (2, 0.25), (3, 0.375)] and not found.notes
+    assert found.points("actor/entropy") == [(1, 0.5), (3, 0.5)] and 2 in found.steps
+    (file,) = wandb_files(run)
+    content = bytearray(file.read_bytes())
+    content[content.index(b"critic/score/mean") + 3] ^= 0xFF
+    file.write_bytes(content)
+    damaged = collect.load_run(run)
+    assert damaged.notes[-1] == f"{file.name}: a damaged record left out, what follows is read"
+    assert {2, 3} <= set(damaged.steps)
+    write_wandb(run, rows)
+    with pytest.raises(collect.RunError, match="files of 2 runs of Weights & Biases"):
+        collect.load_run(run)
+
+
+@pytest.mark.slow
+def test_the_files_of_weights_and_biases_are_found_where_verl_writes_them(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    run = write_run(tmp_path / "run", steps=2)
+    (run / "metrics.jsonl").unlink()
+    place = run / "hydra" / ".hydra" / "config.yaml"
+    config = json.loads(place.read_text())
+    config["trainer"] |= {"project_name": "mine", "experiment_name": "metrics"}
+    place.write_text(json.dumps(config))
+    write_wandb(tmp_path, {1: {"critic/score/mean": 0.75}}, "mine", "other")
+    assert collect.load_run(run).steps == {}
+    write_wandb(tmp_path, {1: {"critic/score/mean": 0.25}}, "mine", "metrics")
+    assert collect.load_run(run).points("critic/score/mean") == [(1, 0.25)]
+    monkeypatch.setitem(sys.modules, "wandb.proto.wandb_internal_pb2", None)
+    assert read_wandb(wandb_files(tmp_path)) == ({}, ["2 files of Weights & Biases not read: pip install wandb"])
+
+
 def test_without_tensorboard_one_line_says_so(tmp_path, monkeypatch):
     (tmp_path / "events.out.tfevents.1").write_bytes(b"")
-    monkeypatch.setitem(__import__("sys").modules, "tensorboard.compat.proto.event_pb2", None)
+    monkeypatch.setitem(sys.modules, "tensorboard.compat.proto.event_pb2", None)
     assert read_events(event_files(tmp_path)) == ({}, ["1 TensorBoard event files not read: pip install tensorboard"])
 
 
@@ -182,8 +239,6 @@ def test_versions_and_commit_stand_on_the_page_where_they_were_recorded(tmp_path
 
 
 def test_the_commit_of_a_folder(tmp_path):
-    import subprocess
-
     def git(*words):
         who = ["-c", "user.name=a", "-c", "user.email=a@b.c"]
         return subprocess.run(
