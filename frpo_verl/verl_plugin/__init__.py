@@ -21,10 +21,10 @@ def register() -> None:
     """
     global _failure
     try:
-        from . import hooks, hydra_path, seams  # noqa: F401 - importing seams fills the table
+        from . import door, hooks, seams  # noqa: F401 - importing seams fills the table
 
         hooks.install()
-        hydra_path.show_recipes(sys.argv[1:])
+        door.show_recipes(sys.argv[1:])
     except Exception as error:  # noqa: BLE001
         _failure = f"{type(error).__name__}: {error}"
         print(f"frpo_verl did not load: {_failure}. Run `python -m frpo_verl doctor`.", file=sys.stderr, flush=True)
@@ -37,6 +37,6 @@ def _leave_stubs(reason: str) -> None:
         core_algos = importlib.import_module("verl.trainer.ppo.core_algos")
     except Exception:  # noqa: BLE001 - then there is nobody to tell
         return
-    from .stubs import register_stubs
+    from .registration import register_stubs
 
     register_stubs(core_algos, reason)

@@ -12,8 +12,8 @@ import warnings
 from importlib import metadata
 
 from .. import methods
-from . import hydra_path
 from .cpu import vllm_cpu
+from .door import hidden_by, warning
 from .hooks import cpu_mode
 
 PACKAGES = (
@@ -106,9 +106,9 @@ def main(argv: list[str] | None = None) -> int:
     door, ok = _door()
     print(f"\ndoor               {door}")
     print(f"platform           {'cpu (VERL_PLATFORM=cpu)' if cpu_mode() else 'as verl detects it'}")
-    hiding = hydra_path.hidden_by()
+    hiding = hidden_by()
     print(
-        f"recipes            {hydra_path.warning(hiding) if hiding else 'on the search path of Hydra applications that run verl'}"
+        f"recipes            {warning(hiding) if hiding else 'on the search path of Hydra applications that run verl'}"
     )
     if not ok:
         problems.append(f"door: {door}")

@@ -147,7 +147,7 @@ def _apply(entry: Seam, module) -> None:
         entry.status = f"failed: {type(error).__name__}: {error}"
         print(f"frpo_verl: {entry.label} {entry.status}", file=sys.stderr, flush=True)
         if not entry.name and entry.module.endswith("core_algos"):
-            from .stubs import register_stubs
+            from .registration import register_stubs
 
             register_stubs(module, entry.status)
 

@@ -1,4 +1,4 @@
-"""The table's estimators and losses under their names in verl's registries."""
+"""The table's estimators and losses under their names in verl's registries, or functions that say why they are not there."""
 
 from __future__ import annotations
 
@@ -27,3 +27,15 @@ def register_methods(kind: str, registry: Mapping, put: Callable, function: Call
 
     register()
     methods.on_add(register)
+
+
+def register_stubs(core_algos, reason: str) -> None:
+    """Put a refusing function under each of our names that is still free."""
+
+    def refuse(*args, **kwargs):
+        raise RuntimeError(f"frpo_verl did not load: {reason}. Run `python -m frpo_verl doctor`.")
+
+    for name in methods.of_kind("estimator"):
+        core_algos.ADV_ESTIMATOR_REGISTRY.setdefault(name, refuse)
+    for name in methods.of_kind("policy_loss"):
+        core_algos.POLICY_LOSS_REGISTRY.setdefault(name, refuse)
