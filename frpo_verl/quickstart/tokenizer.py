@@ -38,17 +38,8 @@ def write_tokenizer(folder: str | os.PathLike) -> None:
     )
     tokenizer.decoder = decoders.ByteLevel()
     tokenizer.add_special_tokens([AddedToken(token, special=True, normalized=False) for token in SPECIAL])
-    added = {
-        str(tokenizer.token_to_id(token)): {
-            "content": token,
-            "lstrip": False,
-            "normalized": False,
-            "rstrip": False,
-            "single_word": False,
-            "special": True,
-        }
-        for token in SPECIAL
-    }
+    plain = dict.fromkeys(("lstrip", "normalized", "rstrip", "single_word"), False)
+    added = {str(tokenizer.token_to_id(token)): {"content": token, **plain, "special": True} for token in SPECIAL}
     config = {
         "tokenizer_class": "Qwen2Tokenizer",
         "model_max_length": 4096,
