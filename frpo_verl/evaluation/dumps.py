@@ -141,11 +141,7 @@ def is_correct(value: Any, threshold: float | None) -> bool | None:
 
 
 def read_records(
-    path: str | Path,
-    *,
-    correct_key: str | None = None,
-    threshold: float | None = None,
-    sources: Sources | None = None,
+    path: str | Path, *, correct_key: str | None = None, threshold: float | None = None, sources: Sources | None = None
 ) -> list[Record]:
     """The samples of one file, in its order.
 
@@ -244,8 +240,7 @@ def find_dumps(path: str | Path) -> list[Path]:
     if path.is_file():
         return [path]
     files = sorted(
-        path.glob("*.jsonl"),
-        key=lambda p: (not p.stem.isdigit(), int(p.stem) if p.stem.isdigit() else 0, p.stem),
+        path.glob("*.jsonl"), key=lambda p: (not p.stem.isdigit(), int(p.stem) if p.stem.isdigit() else 0, p.stem)
     )
     if not files:
         raise DumpError(f"{path}: no .jsonl file in this folder")

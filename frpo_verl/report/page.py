@@ -78,10 +78,7 @@ def environment() -> Environment:
 
 
 def render(
-    subjects: Sequence[Subject],
-    title: str | None = None,
-    notes: Sequence[str] = (),
-    reload: float | None = None,
+    subjects: Sequence[Subject], title: str | None = None, notes: Sequence[str] = (), reload: float | None = None
 ) -> str:
     """The page of one run, of one group, or of several.
 

@@ -48,12 +48,11 @@ class ShownProblem:
 
 @dataclass
 class Shaded:
-    """A token's text, its log-ratio, and the shade -3 .. 3 that stands for it; a newline is shown as such."""
+    """A token's text, its log-ratio, and the shade -3 .. 3 that stands for it."""
 
     text: str
     ratio: float
     shade: int
-    newline: bool
 
 
 @dataclass
@@ -163,7 +162,7 @@ def shade(ratio: float) -> int:
 def shaded(answer: Answer) -> ShadedAnswer:
     """An answer's tokens as they are shown."""
     pairs = list(zip(answer.tokens, answer.log_ratio, strict=True))
-    tokens = [Shaded(text, ratio, shade(ratio), "\n" in text) for text, ratio in pairs]
+    tokens = [Shaded(text, ratio, shade(ratio)) for text, ratio in pairs]
     finite = [(place, t) for place, t in enumerate(tokens, 1) if math.isfinite(t.ratio)]
     strongest = sorted(finite, key=lambda pair: -abs(pair[1].ratio))[:STRONGEST]
     return ShadedAnswer(

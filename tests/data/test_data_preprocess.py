@@ -31,150 +31,37 @@ DAPO_PROMPT = (
 
 # script, split, a row as it is in circulation; what must become of it: source, question, ground truth, id
 SAMPLES = [
-    (
-        "gsm8k",
-        "train",
-        {"question": "How much?", "answer": "1,000 <<1*1>>\n#### 1,234"},
-        ("openai/gsm8k", "How much?", "1234", "gsm8k/train/0"),
-    ),
-    (
-        "gsm8k",
-        "test",
-        {"question": "How much?", "answer": "#### -5"},
-        ("openai/gsm8k", "How much?", "-5", "gsm8k/test/0"),
-    ),
-    (
-        "math_dataset",
-        "train",
-        {
-            "problem": "P",
-            "level": "Level 5",
-            "type": "Algebra",
-            "solution": r"so \boxed{1}, no \boxed{\frac{1}{2}}.",
-        },
-        ("DigitalLearningGmbH/MATH-lighteval", "P", r"\frac{1}{2}", "math/train/0"),
-    ),
-    (
-        "math500",
-        "test",
-        {
-            "problem": "P",
-            "solution": r"\boxed{3}",
-            "answer": r"\left( 3, \frac{\pi}{2} \right)",
-            "subject": "Precalculus",
-            "level": 2,
-            "unique_id": "test/precalculus/807.json",
-        },
-        ("HuggingFaceH4/MATH-500", "P", r"\left( 3, \frac{\pi}{2} \right)", "test/precalculus/807.json"),
-    ),
-    (
-        "dapo_math_17k",
-        "train",
-        {
-            "data_source": "math_dapo",
-            "prompt": [{"role": "user", "content": DAPO_PROMPT.format("Find $x$.\n\nNow.")}],
-            "ability": "MATH",
-            "reward_model": {"ground_truth": "34", "style": "rule-lighteval/MATH_v2"},
-            "extra_info": {"index": "9a9b6eb4"},
-        },
-        ("math_dapo", "Find $x$.\n\nNow.", "34", "9a9b6eb4"),
-    ),
-    (
-        "dapo_math_17k",
-        "train",
-        {"prompt": "Find $x$.", "solution": "34", "reward_model": {"ground_truth": "34", "style": "rule"}},
-        ("math_dapo", "Find $x$.", "34", "dapo_math_17k/train/0"),
-    ),
-    (
-        "numina_math_cot",
-        "train",
-        {
-            "source": "olympiads",
-            "problem": "P",
-            "solution": r"\boxed{2} and \boxed{\text{(A)}}",
-            "messages": [],
-        },
-        ("numina_olympiads", "P", r"\text{(A)}", "numina_math_cot/train/0"),
-    ),
-    (
-        "aime24",
-        "test",
-        {"id": 60, "problem": "P", "solution": "s", "answer": "025", "url": "u"},
-        ("aime24", "P", "25", "60"),
-    ),
-    (
-        "aime24",
-        "test",
-        {"ID": "2024-I-1", "Problem": "P", "Solution": "s", "Answer": 204},
-        ("aime24", "P", "204", "2024-I-1"),
-    ),
+    ("gsm8k", "train", {"question": "How much?", "answer": "1,000 <<1*1>>\n#### 1,234"}, ("openai/gsm8k", "How much?", "1234", "gsm8k/train/0")),
+    ("gsm8k", "test", {"question": "How much?", "answer": "#### -5"}, ("openai/gsm8k", "How much?", "-5", "gsm8k/test/0")),
+    ("math_dataset", "train", {"problem": "P", "level": "Level 5", "type": "Algebra", "solution": r"so \boxed{1}, no \boxed{\frac{1}{2}}."},
+     ("DigitalLearningGmbH/MATH-lighteval", "P", r"\frac{1}{2}", "math/train/0")),
+    ("math500", "test", {"problem": "P", "solution": r"\boxed{3}", "answer": r"\left( 3, \frac{\pi}{2} \right)", "subject": "Precalculus", "level": 2, "unique_id": "test/precalculus/807.json"},
+     ("HuggingFaceH4/MATH-500", "P", r"\left( 3, \frac{\pi}{2} \right)", "test/precalculus/807.json")),
+    ("dapo_math_17k", "train", {"data_source": "math_dapo", "prompt": [{"role": "user", "content": DAPO_PROMPT.format("Find $x$.\n\nNow.")}], "ability": "MATH", "reward_model": {"ground_truth": "34", "style": "rule-lighteval/MATH_v2"}, "extra_info": {"index": "9a9b6eb4"}},
+     ("math_dapo", "Find $x$.\n\nNow.", "34", "9a9b6eb4")),
+    ("dapo_math_17k", "train", {"prompt": "Find $x$.", "solution": "34", "reward_model": {"ground_truth": "34", "style": "rule"}},
+     ("math_dapo", "Find $x$.", "34", "dapo_math_17k/train/0")),
+    ("numina_math_cot", "train", {"source": "olympiads", "problem": "P", "solution": r"\boxed{2} and \boxed{\text{(A)}}", "messages": []},
+     ("numina_olympiads", "P", r"\text{(A)}", "numina_math_cot/train/0")),
+    ("aime24", "test", {"id": 60, "problem": "P", "solution": "s", "answer": "025", "url": "u"}, ("aime24", "P", "25", "60")),
+    ("aime24", "test", {"ID": "2024-I-1", "Problem": "P", "Solution": "s", "Answer": 204}, ("aime24", "P", "204", "2024-I-1")),
     ("aime25", "test", {"problem": "P", "answer": "000", "id": "0"}, ("aime25", "P", "0", "0")),
     ("aime25", "test", {"question": "P", "answer": "$70$"}, ("aime25", "P", "70", "aime25/test/0")),
-    (
-        "amc23",
-        "test",
-        {"id": 0, "problem": "P", "answer": 27.0, "url": "u", "question": "P"},
-        ("amc23", "P", "27", "0"),
-    ),
-    (
-        "olympiad_bench",
-        "test",
-        {
-            "id": 1606,
-            "question": "P",
-            "context": None,
-            "final_answer": ["$2$", "$\\sqrt{3}$"],
-            "solution": ["long"],
-            "subject": "Math",
-            "subfield": "Algebra",
-            "language": "English",
-            "modality": "Text-only",
-            "question_type": "Open-ended",
-            "error": None,
-            "answer_type": "Numerical",
-            "image_1": None,
-        },
-        ("olympiad_bench", "P", "2, \\sqrt{3}", "1606"),
-    ),
-    (
-        "olympiad_bench",
-        "test",
-        {"id": 1, "question": "Q", "context": "C", "final_answer": "['2']"},
-        ("olympiad_bench", "C\n\nQ", "2", "1"),
-    ),
-    (
-        "numina_math_cot",
-        "train",
-        {"problem": "P", "answer": "7", "response": "so 7"},
-        ("AI-MO/NuminaMath-CoT", "P", "7", "numina_math_cot/train/0"),
-    ),
+    ("amc23", "test", {"id": 0, "problem": "P", "answer": 27.0, "url": "u", "question": "P"}, ("amc23", "P", "27", "0")),
+    ("olympiad_bench", "test", {"id": 1606, "question": "P", "context": None, "final_answer": ["$2$", "$\\sqrt{3}$"], "solution": ["long"], "subject": "Math", "subfield": "Algebra", "language": "English", "modality": "Text-only", "question_type": "Open-ended", "error": None, "answer_type": "Numerical", "image_1": None},
+     ("olympiad_bench", "P", "2, \\sqrt{3}", "1606")),
+    ("olympiad_bench", "test", {"id": 1, "question": "Q", "context": "C", "final_answer": "['2']"}, ("olympiad_bench", "C\n\nQ", "2", "1")),
+    ("numina_math_cot", "train", {"problem": "P", "answer": "7", "response": "so 7"}, ("AI-MO/NuminaMath-CoT", "P", "7", "numina_math_cot/train/0")),
     ("limr", "train", {"prompt": "P", "answer": "\\frac{1}{2}"}, ("limr", "P", "\\frac{1}{2}", "limr/train/0")),
     ("limr", "train", {"prompt": "P", "answer": 12}, ("limr", "P", "12", "limr/train/0")),
-    (
-        "open_rs",
-        "train",
-        {"problem": "P", "solution": "long, $\\boxed{4}$", "answer": "$4$", "level": "Hard"},
-        ("open_rs", "P", "4", "open_rs/train/0"),
-    ),
-    (
-        "open_rs",
-        "train",
-        {"problem": "P", "solution": "long, $\\boxed{4}$", "answer": None, "level": "Easy"},
-        ("open_rs", "P", "4", "open_rs/train/0"),
-    ),
-    (
-        "minerva_math",
-        "test",
-        {"question": "P", "answer": "6.75e18"},
-        ("minerva_math", "P", "6.75e18", "minerva_math/test/0"),
-    ),
-    (
-        "minerva_math",
-        "test",
-        {"problem": "P", "solution": r"thus $\boxed{\{1, 2\}}$", "type": "x", "idx": 7},
-        ("minerva_math", "P", r"\{1, 2\}", "7"),
-    ),
-]
+    ("open_rs", "train", {"problem": "P", "solution": "long, $\\boxed{4}$", "answer": "$4$", "level": "Hard"},
+     ("open_rs", "P", "4", "open_rs/train/0")),
+    ("open_rs", "train", {"problem": "P", "solution": "long, $\\boxed{4}$", "answer": None, "level": "Easy"},
+     ("open_rs", "P", "4", "open_rs/train/0")),
+    ("minerva_math", "test", {"question": "P", "answer": "6.75e18"}, ("minerva_math", "P", "6.75e18", "minerva_math/test/0")),
+    ("minerva_math", "test", {"problem": "P", "solution": r"thus $\boxed{\{1, 2\}}$", "type": "x", "idx": 7},
+     ("minerva_math", "P", r"\{1, 2\}", "7")),
+]  # fmt: skip
 
 
 @pytest.mark.parametrize("name,split,row,expected", SAMPLES, ids=[f"{s[0]}{i}" for i, s in enumerate(SAMPLES)])
@@ -211,14 +98,7 @@ def test_no_script_hides_a_module_of_the_standard_library():
 
 def test_scripts_run_as_scripts_from_another_folder(tmp_path):
     write_jsonl(tmp_path / "train.jsonl", [SAMPLES[0][2]])
-    command = [
-        sys.executable,
-        str(SCRIPTS / "gsm8k.py"),
-        "--local-dataset-path",
-        ".",
-        "--local-save-dir",
-        "out",
-    ]
+    command = [sys.executable, str(SCRIPTS / "gsm8k.py"), "--local-dataset-path", ".", "--local-save-dir", "out"]
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     assert "1 rows in, 1 rows out" in done.stdout and "no file for split 'test'" in done.stderr
@@ -272,18 +152,7 @@ def test_every_local_form_gives_the_same_file(tmp_path):
         writer.write_table(table, max_chunksize=6)
     datasets.DatasetDict({"train": datasets.Dataset.from_list(rows)}).save_to_disk(tmp_path / "saved")
     written = {}
-    for form in (
-        "jsonl",
-        "json",
-        "keyed",
-        "misnamed",
-        "prefixed",
-        "parquet",
-        "shards",
-        "stream",
-        "file",
-        "saved",
-    ):
+    for form in ("jsonl", "json", "keyed", "misnamed", "prefixed", "parquet", "shards", "stream", "file", "saved"):
         out = tmp_path / "out" / form
         assert main("math_dataset", "--local_dataset_path", tmp_path / form, "--local_save_dir", out) == 0, form
         written[form] = (out / "train.parquet").read_bytes()
@@ -391,15 +260,7 @@ def test_every_row_is_kept_or_counted(tmp_path, capsys):
     for split in ("train", "test"):
         write_jsonl(tmp_path / f"{split}.jsonl", rows)
     assert (
-        main(
-            "math_dataset",
-            "--local_dataset_path",
-            tmp_path,
-            "--local_save_dir",
-            tmp_path / "o",
-            "--max_rows",
-            "2",
-        )
+        main("math_dataset", "--local_dataset_path", tmp_path, "--local_save_dir", tmp_path / "o", "--max_rows", "2")
         == 0
     )
     card = card_of(tmp_path / "o" / "train.parquet")
@@ -423,10 +284,7 @@ def test_card_hash_is_the_files(tmp_path):
     assert main("math_dataset", "--local_dataset_path", source, "--local_save_dir", tmp_path / "o") == 0
     card = card_of(tmp_path / "o" / "train.parquet")
     assert card["sha256"] == sha256(tmp_path / "o" / "train.parquet")
-    assert card["source"] == {
-        "kind": "local",
-        "files": [{"name": "train.jsonl", "sha256": sha256(source)}],
-    }
+    assert card["source"] == {"kind": "local", "files": [{"name": "train.jsonl", "sha256": sha256(source)}]}
     assert card["options"]["prompt_suffix"] == PROMPT_SUFFIX
 
 
@@ -440,10 +298,7 @@ def test_dapo_is_deduplicated_and_unwrapped(tmp_path):
     assert main("dapo_math_17k", "--local_dataset_path", tmp_path, "--local_save_dir", tmp_path / "o") == 0
     kept = rows_of(tmp_path / "o" / "train.parquet")
     assert [(r["extra_info"]["question"], r["extra_info"]["id"]) for r in kept] == [(f"P{i}", str(i)) for i in range(4)]
-    assert card_of(tmp_path / "o" / "train.parquet")["dropped"] == {
-        "conflicting_duplicate": 2,
-        "duplicate": 495,
-    }
+    assert card_of(tmp_path / "o" / "train.parquet")["dropped"] == {"conflicting_duplicate": 2, "duplicate": 495}
 
 
 def test_english_dapo_drops_and_counts_other_languages(tmp_path):
@@ -469,10 +324,7 @@ def test_the_papers_prompt_of_prl_has_a_system_message(tmp_path):
     argv = ["--local_dataset_path", source, "--local_save_dir", tmp_path / "o", "--system_prompt", system]
     assert main("numina_math_cot", *argv) == 0
     (row,) = rows_of(tmp_path / "o" / "train.parquet")
-    assert row["prompt"] == [
-        {"role": "system", "content": system},
-        {"role": "user", "content": f"P {PROMPT_SUFFIX}"},
-    ]
+    assert row["prompt"] == [{"role": "system", "content": system}, {"role": "user", "content": f"P {PROMPT_SUFFIX}"}]
 
 
 def test_olympiad_bench_keeps_text_only_english_open_ended_maths(tmp_path):
@@ -517,11 +369,7 @@ def test_numina_sources_and_letter_answers(tmp_path):
     common = ["--local_dataset_path", tmp_path, "--local_save_dir", tmp_path / "o"]
     assert main("numina_math_cot", *common, "--sources", "cn_k12") == 0
     card = card_of(tmp_path / "o" / "train.parquet")
-    assert (card["rows_out"], card["dropped"], card["notes"]) == (
-        2,
-        {"other_source": 2},
-        {"letter_answer": 1},
-    )
+    assert (card["rows_out"], card["dropped"], card["notes"]) == (2, {"other_source": 2}, {"letter_answer": 1})
     assert card["options"]["sources"] == ["cn_k12"]
     assert {r["data_source"] for r in rows_of(tmp_path / "o" / "train.parquet")} == {"numina_cn_k12"}
 
@@ -531,14 +379,7 @@ def test_max_rows_takes_the_first_or_draws_by_seed(tmp_path, capsys):
 
     def indices(*argv):
         assert (
-            main(
-                "math_dataset",
-                "--local_dataset_path",
-                tmp_path / "in",
-                "--local_save_dir",
-                tmp_path / "o",
-                *argv,
-            )
+            main("math_dataset", "--local_dataset_path", tmp_path / "in", "--local_save_dir", tmp_path / "o", *argv)
             == 0
         )
         return [r["extra_info"]["index"] for r in rows_of(tmp_path / "o" / "train.parquet")]
@@ -674,8 +515,7 @@ def test_ambiguous_folders_are_refused(tmp_path, capsys):
 
 
 @pytest.mark.parametrize(
-    "argv",
-    [["--max_rows", "0"], ["--max_rows", "x"], ["--max_row", "3"], ["--split", "dev"], ["--repeat", "-1"]],
+    "argv", [["--max_rows", "0"], ["--max_rows", "x"], ["--max_row", "3"], ["--split", "dev"], ["--repeat", "-1"]]
 )
 def test_bad_options_are_one_line(tmp_path, capsys, argv):
     with pytest.raises(SystemExit) as stop:

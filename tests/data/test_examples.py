@@ -68,8 +68,7 @@ def test_clean_answer(value, expected):
 
 
 @pytest.mark.parametrize(
-    "given,expected",
-    [("1,024", "1024"), ("-07", "-7"), ("27.0", "27"), ("27.5", "27.5"), ("1,02", "1,02"), ("x", "x")],
+    "given,expected", [("1,024", "1024"), ("-07", "-7"), ("27.0", "27"), ("27.5", "27.5"), ("1,02", "1,02"), ("x", "x")]
 )
 def test_integer_answers(given, expected):
     assert sets.whole_number({"problem": "P", "answer": given}).answer == expected

@@ -160,13 +160,7 @@ def graded(problem, grades, preds=None, **kwargs):
 
 
 def test_default_ks():
-    assert [default_ks(n) for n in (1, 2, 5, 8, 16)] == [
-        [1],
-        [1, 2],
-        [1, 2, 4, 5],
-        [1, 2, 4, 8],
-        [1, 2, 4, 8, 16],
-    ]
+    assert [default_ks(n) for n in (1, 2, 5, 8, 16)] == [[1], [1, 2], [1, 2, 4, 5], [1, 2, 4, 8], [1, 2, 4, 8, 16]]
 
 
 def test_summary_by_hand():

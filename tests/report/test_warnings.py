@@ -56,11 +56,7 @@ CASES = {
         course("frpo/kl_to_ref/k3", hill(0.1, 0.0), rising()),
         None,
     ),
-    "entropy": (
-        course("actor/entropy", [1.0] + [0.2] * 19),
-        course("actor/entropy", [1.0] + [0.05] * 19),
-        0.05,
-    ),
+    "entropy": (course("actor/entropy", [1.0] + [0.2] * 19), course("actor/entropy", [1.0] + [0.05] * 19), 0.05),
 }
 
 
