@@ -48,18 +48,16 @@ def make_row(
     data_source: str,
     question: str,
     ground_truth: str,
-    split: str,
-    index: int,
-    id: str | None = None,
-    answer: str | None = None,
-    subject: str | None = None,
-    level: str | None = None,
-    repeat: int = 0,
     prompt_suffix: str = PROMPT_SUFFIX,
     system_prompt: str | None = None,
     ability: str = "math",
+    **extra: str | int | None,
 ) -> dict[str, Any]:
-    """One row as verl's RLHFDataset reads it; the user message is `question`, a space and `prompt_suffix`."""
+    """One row as verl's RLHFDataset reads it; the user message is `question`, a space and `prompt_suffix`.
+
+    Args:
+        extra: other fields of EXTRA_INFO, `split` and `index` at least.
+    """
     content = f"{question} {prompt_suffix}" if prompt_suffix else question
     messages = [{"role": "system", "content": system_prompt}] if system_prompt else []
     return {
@@ -67,16 +65,7 @@ def make_row(
         "prompt": [*messages, {"role": "user", "content": content}],
         "ability": ability,
         "reward_model": {"style": "rule", "ground_truth": ground_truth},
-        "extra_info": {
-            "split": split,
-            "index": index,
-            "id": id,
-            "question": question,
-            "answer": answer,
-            "subject": subject,
-            "level": level,
-            "repeat": repeat,
-        },
+        "extra_info": {name: None for name, _ in EXTRA_INFO} | {"question": question, "repeat": 0} | extra,
     }
 
 
