@@ -2,9 +2,9 @@ r"""Accuracy, throughput and stability of frpo_verl.rewards.math beside math-ver
 
     python benchmarks/verifier.py --data DIR [--out FILE.json] [--only accuracy|throughput|fuzz|hostile]
 
-Accuracy: every verifier on four labelled sets of tests/support/labelled: verifier_pairs (answers), verifier_upstream (the tests of
-Math-Verify, verl and TRL; answers and responses), verifier_adversarial (benchmarks/verifier_adversarial.py) and verifier_probe
-(answers and responses of kinds that the others do not have). An answer is given in the form that the verifier looks for
+Accuracy: every verifier on five labelled sets of tests/support/labelled: verifier_pairs (answers), verifier_upstream (the tests of
+Math-Verify, verl and TRL; answers and responses), verifier_adversarial (benchmarks/verifier_adversarial.py), verifier_probe
+(answers and responses of kinds that the others do not have) and verifier_heldout (written before the rules that they try). An answer is given in the form that the verifier looks for
 (`\boxed{}`, for math_dapo "Answer:"), a response as it is. Throughput: answers judged per second by 8 threads, warm, the
 best of 3 runs, ours and verl's math_verify, each in a process of its own: GSM8K test and AIME24/AMC23 (numeric) and the
 non-rational problems of MATH500, each with one right and one wrong response a problem (the data set's own solution; the same
@@ -33,7 +33,7 @@ ROOT = Path(__file__).resolve().parents[1]
 PAIRS = ROOT / "tests" / "support" / "labelled" / "verifier_pairs.jsonl"
 THREADS = 8
 REPEATS = 3
-SETS = ("verifier_pairs", "verifier_upstream", "verifier_adversarial", "verifier_probe")
+SETS = ("verifier_pairs", "verifier_upstream", "verifier_adversarial", "verifier_probe", "verifier_heldout")
 VERIFIERS = ("frpo_verl", "math-verify", "math_verify", "math_dapo", "prime_math")
 LIMIT = 900  # seconds for one verifier on one set
 
@@ -43,26 +43,26 @@ def boxed(text):
 
 
 def load(name):
-    """Return a function (response, ground truth) -> bool and the form in which it wants an answer."""
+    """Return a function (response, ground truth, data source) -> bool and the form in which it wants an answer."""
     if name == "frpo_verl":
         from frpo_verl.rewards.math import compute_score
 
-        return (lambda response, gold: compute_score("benchmark", response, gold)["acc"] == 1.0), boxed
+        return (lambda response, gold, source: compute_score(source, response, gold)["acc"] == 1.0), boxed
     if name == "math-verify":
         from math_verify import parse, verify
 
-        return (lambda response, gold: verify(parse(f"${gold}$"), parse(response))), boxed
+        return (lambda response, gold, _: verify(parse(f"${gold}$"), parse(response))), boxed
     if name == "math_verify":
         from verl.utils.reward_score.math_verify import compute_score
 
-        return (lambda response, gold: compute_score(response, gold) == 1.0), boxed
+        return (lambda response, gold, _: compute_score(response, gold) == 1.0), boxed
     if name == "math_dapo":
         from verl.utils.reward_score.math_dapo import compute_score
 
-        return (lambda response, gold: bool(compute_score(response, gold)["acc"])), (lambda text: f"Answer: {text}")
+        return (lambda response, gold, _: bool(compute_score(response, gold)["acc"])), (lambda text: f"Answer: {text}")
     from verl.utils.reward_score.prime_math import compute_score
 
-    return (lambda response, gold: bool(compute_score(response, gold)[0])), boxed
+    return (lambda response, gold, _: bool(compute_score(response, gold)[0])), boxed
 
 
 def cpu_seconds():
@@ -85,7 +85,14 @@ def child_main(name, rows_file, threads):
     os.environ["FRPO_VERL_VERIFY_WORKERS"] = "4"  # as many processes as verl's math_verify uses
     judge, form = load(name)
     job = json.loads(Path(rows_file).read_text())
-    rows = [(form(row["answer"]) if row["answer"] is not None else row["response"], row["gold"]) for row in job["rows"]]
+    rows = [
+        (
+            form(row["answer"]) if row["answer"] is not None else row["response"],
+            row["gold"],
+            row.get("source", "benchmark"),
+        )
+        for row in job["rows"]
+    ]
 
     def safe(row):
         try:
@@ -96,7 +103,9 @@ def child_main(name, rows_file, threads):
     with ThreadPoolExecutor(threads) as executor:
         # start and warm every worker process, on answers that are not part of the measurement
         pairs = [json.loads(line) for line in PAIRS.read_text().splitlines()]
-        list(executor.map(safe, [(form(p["pred"]), p["gold"]) for p in pairs if p["kind"] != "issue"][:200]))
+        list(
+            executor.map(safe, [(form(p["pred"]), p["gold"], "benchmark") for p in pairs if p["kind"] != "issue"][:200])
+        )
         start, cpu = time.perf_counter(), cpu_seconds()
         shares = [rows[i::threads] for i in range(threads)]  # a task for each answer would cost more than a number does
         judged = list(executor.map(lambda share: [safe(row) for row in share], shares)) if threads > 1 else []
@@ -138,7 +147,12 @@ def accuracy():
     for label in SETS:
         labelled = read(ROOT / "tests" / "support" / "labelled" / f"{label}.jsonl")
         rows = [
-            {"answer": r.get("pred", r.get("answer")), "gold": r["gold"], "response": r.get("response")}
+            {
+                "answer": r.get("pred", r.get("answer")),
+                "gold": r["gold"],
+                "response": r.get("response"),
+                "source": r.get("data_source", "benchmark"),
+            }  # fmt: skip
             for r in labelled
         ]
         for name in VERIFIERS:

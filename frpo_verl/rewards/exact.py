@@ -280,8 +280,8 @@ def approximate(form: Form) -> Fraction | None:
 def _rounds_to(decimal: Number, exact: Number) -> bool:
     """Whether a lone decimal with enough digits is an exact number, rounded to its last place."""
     whole = list(exact.form) == [ONE] and exact.form[ONE].denominator == 1
-    value = approximate(exact.form)
-    if decimal.digits < ROUNDED_DIGITS or exact.decimal or whole or value is None:
+    value = None if decimal.digits < ROUNDED_DIGITS or exact.decimal or whole else approximate(exact.form)
+    if value is None:
         return False
     difference = abs(decimal.form.get(ONE, Fraction(0)) - value)
     noise = decimal.digits >= 15 and difference <= abs(value) / 10**14  # what binary floating point leaves

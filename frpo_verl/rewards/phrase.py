@@ -17,6 +17,7 @@ MAX_TOKEN = 200  # a longer token is no number
 _WRAPPERS = re.compile(
     r"\\(?:text|mathrm|mbox)\s*(?=\{)|\\[()\[\],;:! ]|(?<!\\)[{}]|[$*_`\"'<>\[\]()\s]|\\quad|\\l?dots|\\cdots|[.?…:,;]"
 )
+_DIGIT = re.compile(r"\d")
 _PLACEHOLDER = re.compile(
     r"(?:(?:insert|put|write|enter|your|the|a|my|final|correct|numerical|exact)*"
     r"(?:answer|result|number|solution|value|choice|letter|expression)(?:goes|without|quotes|here)*|\\square|blank)?",
@@ -26,7 +27,7 @@ _PLACEHOLDER = re.compile(
 
 def holds_nothing(text: str) -> bool:
     r"""Whether a mark holds no answer: nothing, dots, or words such as "your answer" that stand for one."""
-    return len(text) <= 60 and _PLACEHOLDER.fullmatch(_WRAPPERS.sub("", text)) is not None
+    return len(text) <= 60 and not _DIGIT.search(text) and _PLACEHOLDER.fullmatch(_WRAPPERS.sub("", text)) is not None
 
 
 # --------------------------------------------------------------------------------------------------------------- numbers
@@ -51,7 +52,7 @@ def numbers_in(text: str) -> list[str]:
     tokens = _LONE_MINUS.sub(r"\1 -", _MIXED.sub("\\1␣", text)).split()
     found = []
     for token, following in zip(tokens, [*tokens[1:], ""], strict=False):
-        if not re.search(r"\d", token):
+        if not _DIGIT.search(token):
             continue
         if len(token) > MAX_TOKEN:
             found.append("")
@@ -66,7 +67,7 @@ def numbers_in(text: str) -> list[str]:
 def _trimmed(token: str) -> str:
     """A token without the punctuation, the brackets and the left-hand side around it, its unit set off by a space."""
     left, _, right = token.rpartition("=")
-    token = right if re.search(r"\d", right) else left
+    token = right if _DIGIT.search(right) else left
     token = re.sub(r"^[A-Za-z]+:", "", token)
     for opening, closing in ("()", "[]", "{}"):
         token = _EDGES.sub("", token)

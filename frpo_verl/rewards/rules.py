@@ -52,14 +52,14 @@ _TRANSCENDENTAL = re.compile(r"\\(?:sin|cos|tan|cot|sec|csc|sinh|cosh|tanh|log|l
 
 @rule((Number, Formula))
 def _number_formula(g: Number | Formula, p: Number | Formula, ask: Ask) -> Verdict:
-    """A formula with a variable is no number unless an identity makes it one; a decimal may be a formula's value, rounded;
-    the rest is algebra."""
+    """A formula with a variable is no number, unless two functions in an answer may cancel it; a decimal may be a formula's
+    value, rounded; the rest is algebra."""
     formula, number = (g, p) if isinstance(g, Formula) else (p, g)
     assert isinstance(formula, Formula) and isinstance(number, Number)
     other_unit = formula.unit and number.unit and formula.unit != number.unit
     if formula.kind != "value" or formula.text.endswith(INFINITY.text) or other_unit:
         return False
-    if formula.letters and not _TRANSCENDENTAL.search(formula.text):
+    if formula.letters and (formula is g or len(_TRANSCENDENTAL.findall(formula.text)) < 2):
         return False
     if number.digits >= (ROUNDED_DIGITS if formula is g else FLOAT_DIGITS) and not number.percent:
         decimal = f"{int(number.form[ONE] * 10**number.places)}e-{number.places}"
