@@ -221,11 +221,11 @@ LABELS = {"kl": "KL(pi || reference) of an answer, nats", "entropy": "entropy of
 
 
 def frontier(axes, results: list[dict], start: dict, x: str, y: str, by_std: bool) -> None:
-    """One line for each method over its betas; means over seeds with 95 % intervals."""
+    """One line for each method over its betas of three seeds or more; means with 95 % intervals."""
     axes.scatter(start[x], start[y], color="black", marker="*", s=50, zorder=3, label="start")
     lines: dict[str, list] = {}
     for (unsolvable, std, _, method), runs in grouped(results).items():
-        if (unsolvable, std) == (0, by_std) and len(runs) >= 2:
+        if (unsolvable, std) == (0, by_std) and len(runs) >= 3:
             lines.setdefault(method, []).append(
                 (*interval([r["end"][x] for r in runs]), *interval([r["end"][y] for r in runs]))
             )
@@ -260,7 +260,8 @@ def pictures(results: list[dict], start: dict, folder: Path) -> None:
         for ax in (axes[0][1], axes[1][0]):
             ax.set_xscale("symlog", linthresh=1.0)
             ax.set_xlim(left=0)
-        axes[0][1].set_ylim(0.45, 1.01)
+        for ax in axes[0]:
+            ax.set_ylim(0.4, 1.01)
         axes[0][0].legend(fontsize=6.5, frameon=False, loc="lower left")
         ax = axes[1][1]
         for (unsolvable, std, beta, method), runs in grouped(results).items():
