@@ -61,31 +61,14 @@ def rows():
         yield from (("fraction", gold, a, True) for a in equal)
         yield from (("fraction", gold, a, False) for a in wrong)
     for n in INTEGERS:
-        equal = [
-            f"{n:,}",
-            f"{n}.0",
-            f"{n:,}".replace(",", "{,}"),
-            f"{n:,}".replace(",", "\\,"),
-            f"{2 * n}/2",
-        ]
+        equal = [f"{n:,}", f"{n}.0", f"{n:,}".replace(",", "{,}"), f"{n:,}".replace(",", "\\,"), f"{2 * n}/2"]
         equal += [f"x={n}", f"{n - 1}+1", f"{n}\\text{{ dollars}}", f"\\$ {n}" if n > 0 else f"({n})"]
         wrong = [
-            f"{n}0",
-            f"{n}.5",
-            f"{n}x",
-            f"{n}={n + 1}",
-            f"x={n - 1}={n}",
-            f"{n},{n + 1}",
-            f"\\{{{n}, 0\\}}",
-            f"{n}!",
-        ]
+            f"{n}0", f"{n}.5", f"{n}x", f"{n}={n + 1}", f"x={n - 1}={n}", f"{n},{n + 1}", f"\\{{{n}, 0\\}}", f"{n}!",
+        ]  # fmt: skip
         wrong += [
-            f"{n}\\text{{ (not {n + 1})}}",
-            f"\\phantom{{{n}}}",
-            f"{n}_{{13}}",
-            f"{n} \\text{{ or }} {n + 1}",
-            f"{n}i",
-        ]
+            f"{n}\\text{{ (not {n + 1})}}", f"\\phantom{{{n}}}", f"{n}_{{13}}", f"{n} \\text{{ or }} {n + 1}", f"{n}i",
+        ]  # fmt: skip
         wrong += [f"{n}\\text{{ {word}}}" for word in NOT_UNITS[:6]]
         if n >= 1000:
             wrong += [f"{n // 1000}, {n % 1000:03d}", f"({n // 1000},{n % 1000:03d})"]
@@ -95,21 +78,13 @@ def rows():
         gold = (str(a) if a != 1 else "") + f"\\sqrt{{{b}}}"
         exact = a * b**0.5
         equal = [
-            f"\\sqrt{{{a * a * b}}}",
-            f"{a}*sqrt({b})",
-            f"\\frac{{{a * b}}}{{\\sqrt{{{b}}}}}",
-            f"{exact:.7f}",
+            f"\\sqrt{{{a * a * b}}}", f"{a}*sqrt({b})", f"\\frac{{{a * b}}}{{\\sqrt{{{b}}}}}", f"{exact:.7f}",
             f"{a}\\cdot {b}^{{1/2}}",
-        ]
+        ]  # fmt: skip
         wrong = [
-            f"\\sqrt{{{b + 1}}}",
-            f"{a + 1}\\sqrt{{{b}}}",
-            f"{exact:.2f}",
-            f"{a}{b}",
-            f"-{gold}",
-            f"\\pm {gold}",
+            f"\\sqrt{{{b + 1}}}", f"{a + 1}\\sqrt{{{b}}}", f"{exact:.2f}", f"{a}{b}", f"-{gold}", f"\\pm {gold}",
             f"{gold} + n",
-        ]
+        ]  # fmt: skip
         yield from (("radical", gold, x, True) for x in equal)
         yield from (("radical", gold, x, False) for x in wrong)
     for unit, other, long in UNITS:
@@ -152,15 +127,9 @@ def rows():
             for a in (f"({x}, {y})", f"\\left({x},{y}\\right)", f"(x,y)=({x},{y})", f"({x}.0,{y})")
         )
         wrong = (
-            f"({y},{x})",
-            f"{x},{y}",
-            f"\\{{{x},{y}\\}}",
-            f"({x},{y},0)",
-            f"({x})",
-            f"[{x},{y}]",
-            f"{x}{y}",
+            f"({y},{x})", f"{x},{y}", f"\\{{{x},{y}\\}}", f"({x},{y},0)", f"({x})", f"[{x},{y}]", f"{x}{y}",
             f"({x},{y + 1})",
-        )
+        )  # fmt: skip
         yield from (("tuple", f"({x},{y})", a, False) for a in wrong)
         yield from (
             ("list", f"{x}, {y}", a, True)

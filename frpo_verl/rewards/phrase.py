@@ -12,7 +12,6 @@ MAX_WINDOW = 20_000  # characters looked at
 MAX_SENTENCE = 600  # a longer line is no sentence
 MAX_TOKEN = 200  # a longer token is no number
 
-# ------------------------------------------------------------------------------------------------------ no answer at all
 
 _WRAPPERS = re.compile(
     r"\\(?:text|mathrm|mbox)\s*(?=\{)|\\[()\[\],;:! ]|(?<!\\)[{}]|[$*_`\"'<>\[\]()\s]|\\quad|\\l?dots|\\cdots|[.?…:,;]"
@@ -29,8 +28,6 @@ def holds_nothing(text: str) -> bool:
     r"""Whether a mark holds no answer: nothing, dots, or words such as "your answer" that stand for one."""
     return len(text) <= 60 and not _DIGIT.search(text) and _PLACEHOLDER.fullmatch(_WRAPPERS.sub("", text)) is not None
 
-
-# --------------------------------------------------------------------------------------------------------------- numbers
 
 _SPACED_THOUSANDS = re.compile(r"(?<![\w.,])\d{1,3}(?:[ \u00a0\u202f]\d{3})+(?:\.\d+)?(?!\w|[,/:^]\d)")
 _MIXED = re.compile(r"(?<![\w.,/])(\d{1,9}) (?=\d{1,9}/\d{1,9}(?![\w/]))")  # 2 1/2
@@ -80,8 +77,6 @@ def _trimmed(token: str) -> str:
         token = token[1:]
     return _UNIT_SUFFIX.sub(r"\1 ", _COMPOUND.sub("", _ORDINAL.sub("", token)))
 
-
-# ------------------------------------------------------------------------------------------------------------- sentences
 
 FORMULA = re.compile(r"\$\$(.+?)\$\$|\$((?:[^$\n\\]|\\.)+)\$|\\\(([^\n]+?)\\\)|\\\[(.+?)\\\]", re.DOTALL)
 _DELIMITERS = (("$$", "$$"), ("$", "$"), ("\\(", "\\)"), ("\\[", "\\]"))

@@ -28,8 +28,6 @@ def _apply(rules: Rules, s: str) -> str:
     return s
 
 
-# --------------------------------------------------------------------------------------------------------------- Unicode
-
 _AS_LATEX = str.maketrans({
     "−": "-", "–": "-", "—": "-", "‐": "-", "×": r"\times ", "⋅": r"\cdot ", "·": r"\cdot ", "÷": "/", "∕": "/", "⁄": "/",
     "π": r"\pi ", "θ": r"\theta ", "∞": r"\infty ", "°": r"^\circ ", "′": "'", "√": r"\sqrt ", "±": r"\pm ", "∪": r"\cup ",
@@ -56,8 +54,6 @@ def _latex(text: str) -> str:
             out.append(plain if kind.startswith("<") else str(unicodedata.decimal(c, c)))
     return "".join([*out, "}" * bool(script)]).translate(_AS_LATEX)
 
-
-# ------------------------------------------------------------------------------------------- delimiters and separators
 
 _DELIMITERS = (("$$", "$$"), ("$", "$"), ("\\(", "\\)"), ("\\[", "\\]"))
 
@@ -95,8 +91,6 @@ def _ungroup(s: str) -> str:
 
     return _GROUPED.sub(drop, s)
 
-
-# ---------------------------------------------------------------------------------------------------- markup and notation
 
 _GREEK = (
     r"\\(?:pi|alpha|beta|gamma|delta|epsilon|varepsilon|theta|lambda|mu|rho|sigma|tau|phi|varphi|psi|omega)(?![A-Za-z])"

@@ -29,8 +29,6 @@ class GoldError(ValueError):
     """The ground truth can't be read as mathematics."""
 
 
-# --------------------------------------------------------------------------------------------------------------- parsing
-
 _CONFIG = NormalizationConfig(
     basic_latex=True, units=False, malformed_operators=True, nits=True, boxed="none", equations=False
 )
@@ -74,8 +72,6 @@ def parse_gold(text: str, is_complex: bool = False) -> Any:
     except Exception as error:
         raise GoldError(f"the ground truth {text[:80]!r} can't be read ({type(error).__name__})") from error
 
-
-# ------------------------------------------------------------------------------------------------- equality of two values
 
 PRIME = 2**127 - 1
 _UNEVALUATED = (sympy.Sum, sympy.Product, sympy.Integral, sympy.Limit, sympy.Derivative, sympy.UnevaluatedExpr)
@@ -155,8 +151,6 @@ def _plain(a: Any, b: Any) -> bool:
     return not any(len(symbol.name) > 1 and symbol.name.isalpha() for symbol in a.free_symbols | b.free_symbols)
 
 
-# ------------------------------------------------------------------------------------------------------------- decimals
-
 _DECIMAL = re.compile(r"-?\d+e-\d+")
 
 
@@ -168,9 +162,6 @@ def _rounded(value: Any, decimal: str) -> bool:
         return False
     difference = abs(value * 10**places - digits)
     return bool(2 * difference <= 1 or len(str(abs(digits))) >= 15 and difference <= abs(digits) * sympy.Float("1e-14"))
-
-
-# ------------------------------------------------------------------------------------------------------------- the door
 
 
 @lru_cache(maxsize=4096)

@@ -9,8 +9,6 @@ from __future__ import annotations
 import re
 from functools import lru_cache
 
-# ------------------------------------------------------------------------------------------------------------ vocabulary
-
 _PREFIXES = {"k": "kilo", "c": "centi", "m": "milli", "n": "nano", "µ": "micro", "M": "mega", "G": "giga", "d": "deci"}
 _PREFIXES |= {"h": "hecto", "p": "pico", "T": "tera"}
 _SI = {"m": "meter metre", "g": "gram", "s": "second", "L": "liter litre", "J": "joule", "W": "watt", "N": "newton"}
@@ -95,8 +93,6 @@ def _unit_of(word: str, trusted: bool) -> str | None:
             return _WORDS[stem]
     return "" if trusted and (len(low) > 2 or not low.isascii()) and low not in NEVER else None
 
-
-# --------------------------------------------------------------------------------------------------------------- phrases
 
 _POWERS = {"square": "2", "sq": "2", "cubic": "3", "cu": "3", "squared": "2", "cubed": "3"}
 _TOKEN = re.compile(r"(per(?= )|[^\W\d_]+|[°$€£¥₹₩¢][CF]?)\.?(?:\^\{?(-?\d)\}?)?|(/)|[ *]+")

@@ -7,8 +7,6 @@ import re
 from frpo_verl.rewards.exact import read_number
 from frpo_verl.rewards.values import INFINITY, MINUS_INFINITY, Items, Number, Text, Value
 
-# ----------------------------------------------------------------------------------------------------------------- names
-
 LETTERS = frozenset(
     "alpha beta gamma delta epsilon varepsilon zeta eta theta vartheta kappa lambda mu nu xi rho sigma tau phi varphi chi "
     "psi omega ell Gamma Delta Theta Lambda Sigma Phi Psi Omega".split()
@@ -33,8 +31,6 @@ def read_name(s: str) -> tuple[str, bool] | None:
         return s, False
     return (s.lower(), True) if len(s) <= 60 and _WORDS.match(s) and read_word(s) else None
 
-
-# ----------------------------------------------------------------------------------------------------- words and choices
 
 _WORDS = re.compile(r"[A-Za-z][A-Za-z' -]*[A-Za-z.]$")
 _SHORT_WORDS = frozenset("no yes odd all six ten one two red by cat dog tie up".split())
@@ -70,8 +66,6 @@ def read_constant(s: str) -> Value | None:
     """Infinity, the empty set, the reals, "does not exist"."""
     return _CONSTANTS.get(s) or _CONSTANTS.get(_ARTICLE.sub("", s.lower()))
 
-
-# ------------------------------------------------------------------------------------------- numbers in words, in a base
 
 _COUNT = (
     "zero one two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen sixteen seventeen "

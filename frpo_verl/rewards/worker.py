@@ -32,9 +32,6 @@ class Reply(TypedDict):
     stop: bool
 
 
-# ------------------------------------------------------------------------------------------------------------ judging
-
-
 def judge(gold: str, pred: str) -> Reply:
     """The verdict on two answers; runs inside a worker only."""
     from frpo_verl.rewards import symbolic
@@ -52,9 +49,6 @@ def _equal(gold: str, pred: str) -> bool:
     from frpo_verl.rewards import symbolic
 
     return symbolic.equal(gold, pred)
-
-
-# ------------------------------------------------------------------------------------------------------------- worker
 
 
 def _limit_memory(memory_bytes: int) -> None:
@@ -95,9 +89,6 @@ def work(connection: socket.socket, parent: int, memory_bytes: int) -> None:
         stream.write(json.dumps(reply).encode() + b"\n")
         stream.flush()
     os._exit(0)
-
-
-# ----------------------------------------------------------------------------------------------------------- template
 
 
 def _reap(pid: int) -> int:

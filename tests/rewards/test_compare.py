@@ -27,11 +27,8 @@ RULES = {
     ],
     "solved means solved": [
         ("x=5", ["2x=10", "x-5=0", "x^2=25", "y=5", "x"], ["5", "5=x", "x = 5.0", "x=10/2"]),
-        (
-            "y=2x+3",
-            ["y=2x", "y-2x=2", "2x+y+3=0", "x(y-2x-3)=0", "0=0", "y=y"],
-            ["2x+3", "2x+3=y", "y-2x=3", "2x-y+3=0", "(y-2x-3)^2=0"],
-        ),
+        ("y=2x+3", ["y=2x", "y-2x=2", "2x+y+3=0", "x(y-2x-3)=0", "0=0", "y=y"], ["2x+3", "2x+3=y", "y-2x=3",
+         "2x-y+3=0", "(y-2x-3)^2=0"]),
         ("y=x^2", ["y^2=x^4", r"x=\sqrt{y}", "y=0"], ["x^2-y=0", "2y=2x^2"]),
         ("xy=1", ["xy=2", "x^2y^2=1"], ["y=1/x", r"y=\frac1x", "2xy=2"]),
         ("x>2", ["x-2>0", "2x>4", "-x<-2", r"x\ge 2", "y>2"], ["2<x", r"(2,\infty)", r"x\in(2,+\infty)"]),
@@ -69,105 +66,49 @@ RULES = {
         (r"\$5", ["5€", "5 cents", "£5"], ["5", "5 dollars", "USD 5"]),
         (r"20^\circ\text{C}", ["20°F", "20 rad"], ["20", "20°C", "20 degrees Celsius"]),
         (r"30^\circ", ["30 rad", "30°C"], ["30", "30 degrees"]),
-        (
-            "8",
-            [f"8 {w}" for w in ("halves", "tenths", "squared", "dozen", "or two", "and a half")],
-            ["8 cm", "8 apples"],
-        ),
+        ("8", [f"8 {w}" for w in ("halves", "tenths", "squared", "dozen", "or two", "and a half")], ["8 cm",
+         "8 apples"]),
         (r"15\text{ cm}^2", ["15 cm", r"15\text{ cm}^3"], ["15", "15 square centimeters"]),
         ("5m", ["5", "5n"], ["m*5"]),
         ("3s^2", ["3", "3s", "9s^2"], ["3*s^2"]),
         ("15", ["15s^2", "15m^2n"], ["15m^2", r"15\text{ m}^2", "15 m²"]),
         (r"\frac{1}{2}m", [r"\frac12", "0.5"], ["m/2"]),
-        (
-            r"\frac{1}{2}\text{ m}",
-            [r"\frac12\text{ km}", r"\frac{1}{2}\mathrm{s}"],
-            [r"\frac12", "0.5", r"0.5\,\mathrm{m}"],
-        ),
+        (r"\frac{1}{2}\text{ m}", [r"\frac12\text{ km}", r"\frac{1}{2}\mathrm{s}"], [r"\frac12", "0.5",
+         r"0.5\,\mathrm{m}"]),
         (r"3\sqrt{2}\text{ m}^2", [r"3\sqrt2\text{ m}"], [r"3\sqrt{2}", r"3\sqrt2\text{ square meters}"]),
         (r"\frac{3}{4}\text{ pizza}", [r"\frac14"], [r"\frac{3}{4}", r"\frac34\text{ pizzas}"]),
         ("5", ["5m+1", "5x", "5n"], ["5 m", r"5\text{ s}"]),
-        (
-            "2 hours 30 minutes",
-            ["30 hours 2 minutes", "2 hours", "2, 30", "2 h 30 s"],
-            ["2 h 30 min", "2 hours and 30 minutes"],
-        ),
+        ("2 hours 30 minutes", ["30 hours 2 minutes", "2 hours", "2, 30", "2 h 30 s"], ["2 h 30 min",
+         "2 hours and 30 minutes"]),
         ("30^\\circ 15'", ["15'", r"30^\circ", r"30^\circ 25'"], ["30°15′"]),
         ("3/8", [r"0.375\%", r"3.75\%"], [r"37.5\%", "0.375"]),
         ("40", [r"0.4", r"41\%"], [r"40\%"]),
         ("2m+3s", ["2m+3", "2+3", "5"], ["3s+2m"]),
     ],
     "things that are counted": [
-        (
-            "42",
-            ["43 stickers", "42xyz", "42 xyz", "42 sinx", "42 sin x", "42 theta", r"\frac{42}{1}abcd", "42 abcd*efgh"]
-            + [f"42 {word}" for word in ("times two", "or more", "stickers or 43", "million", "dozen", "to go")]
-            + [
-                f"42 {word}"
-                for word in (
-                    "twelfths",
-                    "not",
-                    "factorial",
-                    "negative",
-                    "cubed",
-                    "stickers and more",
-                    "zillion",
-                    "tens",
-                    "halfs",
-                )
-            ]
-            + [
-                f"42 {word}"
-                for word in ("at least", "at most", "wrong", "stickers per cent", "hundred stickers", "seventy")
-            ]
-            + ["42 stickers, 43 stickers", "42 stickers 43", "-42 stickers", "42 basis points", "4 2 stickers"],
-            [
-                "42 stickers",
-                r"42 \text{ stickers}",
-                "42 red balloons",
-                "42 sheets of paper",
-                "$42$ loaves",
-            ],
-        ),
+        ("42", ["43 stickers", "42xyz", "42 xyz", "42 sinx", "42 sin x", "42 theta", r"\frac{42}{1}abcd",
+         "42 abcd*efgh"] + [f"42 {word}" for word in ("times two", "or more", "stickers or 43", "million", "dozen",
+         "to go")] + [f"42 {word}" for word in ("twelfths", "not", "factorial", "negative", "cubed",
+         "stickers and more", "zillion", "tens", "halfs",) ] + [f"42 {word}" for word in ("at least", "at most",
+         "wrong", "stickers per cent", "hundred stickers", "seventy") ] + ["42 stickers, 43 stickers",
+         "42 stickers 43", "-42 stickers", "42 basis points", "4 2 stickers"], ["42 stickers",
+         r"42 \text{ stickers}", "42 red balloons", "42 sheets of paper", "$42$ loaves"]),
         ("48", ["4 stickers", "48 dozen", "48 dozen muffins"], ["4 dozen muffins", "48 muffins"]),
         ("42 cm", ["42 m", "43 cm"], ["42"]),
         (r"42\%", ["42 stickers"], [r"42\%"]),
     ],
     "a closed vocabulary of things": [
-        (
-            "5",
-            [
-                f"5 {w}"
-                for w in (
-                    "imaginary",
-                    "googolplex",
-                    "less",
-                    "grand",
-                    "prime",
-                    "radical",
-                    "nought",
-                    "short",
-                    "rational",
-                    "zillions",
-                )
-            ]
-            + ["5 imaginary apples", "5 apples or so"],
-            ["5 apples", "5 red apples", "5 more", "5 pounds of flour"],
-        ),
+        ("5", [f"5 {w}" for w in ("imaginary", "googolplex", "less", "grand", "prime", "radical", "nought", "short",
+         "rational", "zillions",) ] + ["5 imaginary apples", "5 apples or so"], ["5 apples", "5 red apples",
+         "5 more", "5 pounds of flour"]),
         ("3", ["3 bar", "3 barred"], ["3 boxes"]),
     ],
     "conditions": [
-        (
-            "x+1",
-            ["x-1 for all x", r"x+1 \text{ for } x>0", "x+1 if x>0"],
-            [r"x+1 \text{ for all } x", r"x+1\ (x\in\mathbb{R})"],
-        ),
+        ("x+1", ["x-1 for all x", r"x+1 \text{ for } x>0", "x+1 if x>0"], [r"x+1 \text{ for all } x",
+         r"x+1\ (x\in\mathbb{R})"]),
         (r"x+1 \text{ for all } x", ["x-1"], ["x+1", "x+1 for every real x"]),
-        (
-            r"2\pi n, n\in\mathbb{Z}",
-            [r"\pi n, n\in\mathbb{Z}", r"2\pi n, n\in\mathbb{N}"],
-            [r"2\pi n", r"2\pi k, k\in\mathbb{Z}", r"2\pi n \quad (n \in \mathbb Z)"],
-        ),
+        (r"2\pi n, n\in\mathbb{Z}", [r"\pi n, n\in\mathbb{Z}", r"2\pi n, n\in\mathbb{N}"], [r"2\pi n",
+         r"2\pi k, k\in\mathbb{Z}", r"2\pi n \quad (n \in \mathbb Z)"]),
         (r"2k+1 \text{ where } k \text{ is an integer}", ["2k"], ["2k+1", r"2k+1, k\in\mathbb{Z}"]),
         (r"x^2 \text{ for } x<0", [r"x^2 \text{ for } x>0"], ["x^2", r"x^2 \text{ for } x<0"]),
         ("f(x)=cx for some constant c", ["f(x)=c"], ["f(x)=cx"]),
@@ -188,11 +129,8 @@ RULES = {
     ],
     "identities": [
         ("x", [r"\log_3(2^x)", r"\log_3 x"], [r"\log_3(3^x)", r"\ln(e^x)"]),
-        (
-            "1",
-            [r"(\cos x)^2-(\sin x)^2", r"\cos x+\sin x", "x", "x-x+2"],
-            [r"(\cos x)^2 + (\sin x)^2", r"\sin^2 x+\cos^2 x"],
-        ),
+        ("1", [r"(\cos x)^2-(\sin x)^2", r"\cos x+\sin x", "x", "x-x+2"], [r"(\cos x)^2 + (\sin x)^2",
+         r"\sin^2 x+\cos^2 x"]),
         ("0", [r"\sin x"], [r"\sin x - \sin x"]),
     ],
     "ratios": [
@@ -202,34 +140,20 @@ RULES = {
         ("3:15", ["1:5", "6:30"], ["3:15"]),
     ],
     "congruences": [
-        (
-            r"x\equiv 7 \pmod{12}",
-            [r"7 \pmod{13}", r"x\equiv 8\pmod{12}", r"y\equiv 7\pmod{12}", "5"],
-            [r"7 \pmod{12}", r"x\equiv -5 \pmod{12}", r"x\equiv 7\ (\mathrm{mod}\ 12)"],
-        ),
+        (r"x\equiv 7 \pmod{12}", [r"7 \pmod{13}", r"x\equiv 8\pmod{12}", r"y\equiv 7\pmod{12}", "5"],
+         [r"7 \pmod{12}", r"x\equiv -5 \pmod{12}", r"x\equiv 7\ (\mathrm{mod}\ 12)"]),
         (r"7 \pmod{12}", [r"8 \pmod{12}"], [r"7 \pmod{12}", r"x\equiv 7 \pmod{12}"]),
     ],
     "matrices": [
-        (
-            r"\begin{pmatrix}1\\2\end{pmatrix}",
-            ["(2,1)", "1,2", r"\{1,2\}", "[1,2]", r"\begin{pmatrix}1&2\end{pmatrix}"],
-            ["(1,2)", r"\langle 1,2\rangle"],
-        ),
-        (
-            r"\begin{pmatrix}2&4\\6&8\end{pmatrix}",
-            [r"\begin{vmatrix}2&4\\6&8\end{vmatrix}", r"3\begin{pmatrix}1&2\\3&4\end{pmatrix}", "-8", "2,4,6,8"],
-            [
-                r"2\begin{pmatrix}1&2\\3&4\end{pmatrix}",
-                r"\begin{bmatrix}2&4\\6&8\end{bmatrix}",
-                r"\begin{pmatrix}1&1\\1&1\end{pmatrix}+\begin{pmatrix}1&3\\5&7\end{pmatrix}",
-                r"\begin{pmatrix}2&0\\0&2\end{pmatrix}\begin{pmatrix}1&2\\3&4\end{pmatrix}",
-            ],
-        ),
-        (
-            r"\begin{pmatrix}1&2\\3&4\end{pmatrix}",
-            ["[[1,3],[2,4]]", "[[1,2],[3,4],[5,6]]"],
-            ["[[1,2],[3,4]]", r"\begin{bmatrix}1&2\cr3&4\end{bmatrix}"],
-        ),
+        (r"\begin{pmatrix}1\\2\end{pmatrix}", ["(2,1)", "1,2", r"\{1,2\}", "[1,2]",
+         r"\begin{pmatrix}1&2\end{pmatrix}"], ["(1,2)", r"\langle 1,2\rangle"]),
+        (r"\begin{pmatrix}2&4\\6&8\end{pmatrix}", [r"\begin{vmatrix}2&4\\6&8\end{vmatrix}",
+         r"3\begin{pmatrix}1&2\\3&4\end{pmatrix}", "-8", "2,4,6,8"], [r"2\begin{pmatrix}1&2\\3&4\end{pmatrix}",
+         r"\begin{bmatrix}2&4\\6&8\end{bmatrix}",
+         r"\begin{pmatrix}1&1\\1&1\end{pmatrix}+\begin{pmatrix}1&3\\5&7\end{pmatrix}",
+         r"\begin{pmatrix}2&0\\0&2\end{pmatrix}\begin{pmatrix}1&2\\3&4\end{pmatrix}"]),
+        (r"\begin{pmatrix}1&2\\3&4\end{pmatrix}", ["[[1,3],[2,4]]", "[[1,2],[3,4],[5,6]]"], ["[[1,2],[3,4]]",
+         r"\begin{bmatrix}1&2\cr3&4\end{bmatrix}"]),
         ("-2", [r"\begin{pmatrix}1&2\\3&4\end{pmatrix}"], [r"\begin{vmatrix}1&2\\3&4\end{vmatrix}"]),
     ],
     "rounding": [
@@ -260,11 +184,8 @@ RULES = {
         ("1, 2", ["1, 1", "1, 2, 3"], ["1, 2"]),
     ],
     "chains": [
-        (
-            "5",
-            ["6=5", "x=6=5", "5=6", r"5\text{ (not 6)}", r"\phantom{5}", r"5\phantom{6}"],
-            ["2+3=5", "x=2+3=5", "5=5"],
-        ),
+        ("5", ["6=5", "x=6=5", "5=6", r"5\text{ (not 6)}", r"\phantom{5}", r"5\phantom{6}"], ["2+3=5", "x=2+3=5",
+         "5=5"]),
         ("3", ["1=2=3"], ["1+2=3"]),
         ("0", [r"\frac1\infty", r"\frac{5}{\infty}"], ["0.0", r"\frac{0}{5}"]),
         ("1/3", [r"x=1/3\approx 1.3", r"x=1\approx 0.333333"], [r"x=1/3\approx 0.33"]),
@@ -276,11 +197,8 @@ RULES = {
         (r"5 \mathrm{~m} / \mathrm{s}", ["6", "5 m", "5 km/s"], ["5", "5 m/s", r"5\text{ m/s}", "5 meters per second"]),
         (r"9.8 \mathrm{~m} / \mathrm{s}^2", ["9.8 m/s", "9.7"], ["9.8", "9.8 m/s^2"]),
         (r"60 \mathrm{~km} / \mathrm{h}", ["60 km", "60 m/h"], ["60", "60 km/h"]),
-        (
-            r"\frac{\pi}{2}+2k\pi",
-            [r"\frac2\pi+2k\pi", r"\frac\pi3+2k\pi"],
-            [r"\frac\pi2+2k\pi", r"\frac \pi 2 + 2k\pi"],
-        ),
+        (r"\frac{\pi}{2}+2k\pi", [r"\frac2\pi+2k\pi", r"\frac\pi3+2k\pi"], [r"\frac\pi2+2k\pi",
+         r"\frac \pi 2 + 2k\pi"]),
         (r"\frac{\alpha}{2}", [r"\frac2\alpha", r"\frac\beta2"], [r"\frac\alpha2"]),
         (r"\frac{1}{\pi}", [r"\frac\pi1"], [r"\frac1\pi"]),
         (r"\sqrt{\pi} x", [r"\sqrt{\pi x}"], [r"\sqrt\pi x"]),
@@ -290,17 +208,9 @@ RULES = {
         ("C", [r"\textbf{(D)}\ 12", "D. 12", "12", "(D)"], [r"\textbf{(C)}\ 12", "C. 12", "(C)"]),
         (r"\text{C}", ["(B) 12"], ["(C) 12", "C"]),
         ("x", ["(C) 12", "C. x"], ["x"]),
-        (
-            "E",
-            ["D: text of the choice", "E: 5 or D: 6", "(E) is wrong", "E or D", "A: E", "E man"],
-            [
-                "E: text of the choice",
-                "E. text of the choice",
-                "(E) text of the choice",
-                r"\text{(E) }x^2",
-                "E) none of these",
-            ],
-        ),
+        ("E", ["D: text of the choice", "E: 5 or D: 6", "(E) is wrong", "E or D", "A: E", "E man"],
+         ["E: text of the choice", "E. text of the choice", "(E) text of the choice", r"\text{(E) }x^2",
+         "E) none of these"]),
         (r"\text{(E)}", ["(D) text"], ["(E) cannot be determined", "E: 24 square units"]),
         ("24", ["E: 25 square units"], ["E: 24"]),
     ],
@@ -325,11 +235,8 @@ RULES = {
         ("2:40", ["1:20"], ["2:40"]),
         (r"\text{(C)}", ["(D)", "A or C"], ["C", "c", "(c)"]),
         (r"\text{(B)}", ["(A) 12", "(B) is wrong", "BC", "(B), (C)"], ["B)", "[B]", r"\textbf{(B)}\ 12", "Option B"]),
-        (
-            "12",
-            [r"\textbf{(B)}\ 13", "(B)", r"\text{exactly }13"],
-            [r"\textbf{(B)}\ 12", "B. 12", r"\text{exactly }12"],
-        ),
+        ("12", [r"\textbf{(B)}\ 13", "(B)", r"\text{exactly }13"], [r"\textbf{(B)}\ 12", "B. 12",
+         r"\text{exactly }12"]),
         ("2^{100}", ["2^{1}00", "2^100+1"], ["4^{50}"]),
         (r"\text{DNE}", ["0", r"\text{exists}"], [r"\text{does not exist}"]),
         (r"\frac13", [r"0.\dot{6}", "⅔", "1⅓"], [r"0.\dot{3}", "⅓"]),
@@ -340,7 +247,7 @@ RULES = {
         (r"\overline{AB}", ["AC"], ["AB"]),
         (r"\log_2 8", ["2"], ["3"]),
     ],
-}
+}  # fmt: skip
 CASES = [
     (rule, gold, pred, equal)
     for rule, rows in RULES.items()
