@@ -106,7 +106,10 @@ def draw(rng: random.Random, focus: str) -> tuple[dict, dict]:
         more.append("answers_dir")
     if focus == "report":
         more.append("run_dir")
-    return chosen, {key: rng.choice(VALUES[key]) for key in dict.fromkeys([focus, *more])}
+    typed = {key: rng.choice(VALUES[key]) for key in dict.fromkeys([focus, *more])}
+    if typed.get(f"{FRPO}.divergence") == estimator.removeprefix("frpo_"):
+        del typed[f"{FRPO}.divergence"]  # the name says it already
+    return chosen, typed
 
 
 def same(a, b) -> bool:
