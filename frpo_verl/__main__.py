@@ -34,7 +34,7 @@ def main(argv: list[str] | None = None) -> int:
             print(f"  {name:8s} {text}")
         return 0 if argv else 2
     if argv[0] not in COMMANDS:
-        from .names import nearest
+        from .methods.names import nearest
 
         print(
             f"frpo_verl: no command {argv[0]!r}{nearest(argv[0], COMMANDS)}; known: {', '.join(COMMANDS)}",

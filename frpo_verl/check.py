@@ -6,7 +6,7 @@ import argparse
 import os
 import sys
 
-from . import names
+from .methods import names
 
 
 def main(argv: list[str] | None = None) -> int:

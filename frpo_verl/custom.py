@@ -6,7 +6,7 @@ import functools
 import importlib
 
 from .core.divergences import Divergence, get_divergence
-from .names import DIVERGENCES
+from .methods.names import DIVERGENCES
 
 __all__ = ["load_divergence"]
 

@@ -16,7 +16,6 @@ from typing import Any, NamedTuple
 
 import torch
 
-from frpo_verl import ranges
 from frpo_verl.core import regularizers
 from frpo_verl.core.chunks import Rows, answer_chunks, answers_of, last_rows, rows_of_answers, write_rows
 from frpo_verl.core.divergences import Divergence
@@ -24,6 +23,7 @@ from frpo_verl.core.groups import position_baseline
 from frpo_verl.core.metrics import MetricSums
 from frpo_verl.core.regularizers import FRPO, Regularizer, regularizer
 from frpo_verl.core.tokens import check_2d, dense_ids, float_dtype, read_rows, reverse_cumsum, select_
+from frpo_verl.methods import ranges
 
 __all__ = [
     "Regularized",

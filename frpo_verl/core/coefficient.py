@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import math
 
-from frpo_verl import names, ranges
+from frpo_verl.methods import names, ranges
 
 __all__ = ["scheduled", "steered"]
 

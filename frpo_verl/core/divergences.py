@@ -18,7 +18,7 @@ from dataclasses import dataclass
 
 import torch
 
-from frpo_verl import names, ranges
+from frpo_verl.methods import names, ranges
 
 __all__ = ["DIVERGENCES", "Divergence", "finite_up_to", "get_divergence"]
 

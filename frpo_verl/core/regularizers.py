@@ -6,9 +6,9 @@ from dataclasses import dataclass
 
 import torch
 
-from frpo_verl import names, ranges
 from frpo_verl.core.divergences import DIVERGENCES, Divergence
 from frpo_verl.core.tokens import Tokens, keep, reverse_cumsum, select_
+from frpo_verl.methods import names, ranges
 
 __all__ = ["FRPO", "PLACEMENTS", "Regularizer", "discounted_suffix", "regularizer"]
 

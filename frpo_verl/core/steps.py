@@ -20,8 +20,8 @@ from collections.abc import Callable, Sequence
 
 import torch
 
-from frpo_verl import ranges
 from frpo_verl.core.tokens import keep
+from frpo_verl.methods import ranges
 
 __all__ = ["step_starts_by_length", "step_starts_by_newline"]
 

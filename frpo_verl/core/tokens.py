@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 
 import torch
 
-from frpo_verl import ranges
+from frpo_verl.methods import ranges
 
 __all__ = [
     "Tokens",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 
-from ..names import nearest
+from ..methods.names import nearest
 from . import command, generated, preference
 from .sets import SETS
 

@@ -15,7 +15,7 @@ from collections import deque
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from frpo_verl.names import nearest
+from frpo_verl.methods.names import nearest
 from frpo_verl.rewards import compare, extract, guard, reading, shaping, spelling, units
 
 logger = logging.getLogger("frpo_verl.rewards")

@@ -16,9 +16,9 @@ from typing import Any
 
 from omegaconf import OmegaConf
 
-from .. import methods, names
-from ..methods import ACTOR, KINDS, Method
-from ..settings import POLICY_LOSS, ConfigError, FrpoLossSettings, FrpoSettings, RpgSettings, Section
+from .. import methods
+from ..methods import KINDS, Method, names
+from ..methods.settings import ACTOR, POLICY_LOSS, ConfigError, FrpoLossSettings, FrpoSettings, RpgSettings, Section
 from . import health, hooks
 from .data_checks import check_data
 from .layout_checks import check_cpu, check_layout
@@ -416,6 +416,6 @@ def _check_files(run: Run) -> None:
                     f"{key}={path}: no such file; write it with `python -m frpo_verl data NAME` or correct it"
                 )
     model = str(run.get("actor_rollout_ref.model.path", ""))
-    local = model.startswith(("/", "./", "../", "~")) or model.count("/") > 1
-    if local and "://" not in model and not os.path.isdir(os.path.expanduser(model)):
+    here = model.startswith(("/", "./", "../", "~")) or model.count("/") > 1
+    if here and "://" not in model and not os.path.isdir(os.path.expanduser(model)):
         raise ConfigError(f"actor_rollout_ref.model.path={model}: no such folder; correct it or give a model hub name")

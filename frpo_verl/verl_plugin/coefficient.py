@@ -13,7 +13,7 @@ from pathlib import Path
 
 from ..core.coefficient import steered
 from ..files import write_atomically
-from ..settings import FrpoSettings
+from ..methods.settings import FrpoSettings
 from .batch import Batch
 
 FILE = "frpo_kl_coef.json"

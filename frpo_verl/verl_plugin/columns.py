@@ -15,7 +15,7 @@ import torch
 
 from ..core.tokens import all_zero, keep, nonfinite_rows
 from ..methods import KINDS
-from ..settings import FrpoSettings
+from ..methods.settings import FrpoSettings
 from .batch import Batch
 
 REFERENCE = "ref_log_prob"

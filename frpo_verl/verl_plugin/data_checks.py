@@ -15,8 +15,8 @@ from typing import Any
 
 import pyarrow.parquet as pq
 
-from ..names import nearest
-from ..settings import ConfigError
+from ..methods.names import nearest
+from ..methods.settings import ConfigError
 from .run import Run, current
 
 REWARD, VALIDATION = "reward.custom_reward_function", "actor_rollout_ref.rollout.val_kwargs"

@@ -14,7 +14,7 @@ import sys
 from collections.abc import Iterable
 
 from .. import methods
-from ..settings import ConfigError
+from ..methods.settings import ConfigError
 from .paths import method_names, recipe_names
 from .run import section_keys
 

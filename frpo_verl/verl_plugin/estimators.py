@@ -27,7 +27,7 @@ from ..core.outcomes import corpo_advantages, maxrl_advantages
 from ..core.regularizers import Regularizer
 from ..core.tokens import float_dtype, keep, masked_sum
 from ..custom import load_divergence
-from ..settings import CorpoSettings, FGrpoSettings, FHalSettings, FrpoSettings
+from ..methods.settings import CorpoSettings, FGrpoSettings, FHalSettings, FrpoSettings
 from . import coefficient
 from .batch import Batch, current_batch
 from .columns import clean

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from omegaconf import OmegaConf
 
-from ..settings import ConfigError
+from ..methods.settings import ConfigError
 from .cpu import vllm_cpu
 from .data_checks import count_rows
 

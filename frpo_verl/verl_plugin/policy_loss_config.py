@@ -12,7 +12,7 @@ from typing import Any
 from verl.workers.config import PolicyLossConfig as VerlPolicyLossConfig
 
 from .. import methods
-from ..settings import POLICY_LOSS, Section
+from ..methods.settings import POLICY_LOSS, Section
 from .run import plain
 
 TARGET = "frpo_verl.PolicyLossConfig"

@@ -12,8 +12,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from ..ranges import Range
-from ..settings import ConfigError
+from ..methods.ranges import Range
+from ..methods.settings import ConfigError
 from .run import Run
 
 CORRECTION = "algorithm.rollout_correction"

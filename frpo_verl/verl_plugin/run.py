@@ -14,7 +14,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from .. import methods
 from ..methods import Method
-from ..settings import ACTOR, POLICY_LOSS, FGrpoSettings, FrpoSettings, Section
+from ..methods.settings import ACTOR, POLICY_LOSS, FGrpoSettings, FrpoSettings, Section
 
 RECIPE_MARK = ("composed_by", "frpo_verl")  # the root key that every recipe of ours sets
 EXPERIMENTAL = ("one_step_off", "fully_async")  # verl.experimental's trainers

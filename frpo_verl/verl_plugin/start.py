@@ -12,7 +12,7 @@ from typing import Any
 
 from omegaconf import OmegaConf, open_dict
 
-from ..settings import ACTOR, POLICY_LOSS
+from ..methods.settings import ACTOR, POLICY_LOSS
 from .checks import check_config
 from .guards.nodes import check_nodes
 from .run import EXPERIMENTAL, Run, current, remember

@@ -8,7 +8,7 @@ from collections.abc import Callable
 import torch
 
 from ..core.steps import step_starts_by_length, step_starts_by_newline
-from ..settings import FrpoSettings
+from ..methods.settings import FrpoSettings
 from .batch import Batch
 
 StepRule = Callable[[slice | torch.Tensor, torch.Tensor], torch.Tensor]

@@ -3,8 +3,8 @@ import pytest
 import torch
 from mpmath import mpf
 
-from frpo_verl import ranges
 from frpo_verl.core.divergences import DIVERGENCES, Divergence, finite_up_to, get_divergence
+from frpo_verl.methods import ranges
 
 PLAIN = [name for name in DIVERGENCES if name != "alpha"]
 ORDERS = [ranges.ALPHA.low, -0.5, 0.5, 0.91, 1.00001, 1.5, 2.0, ranges.ALPHA.high]

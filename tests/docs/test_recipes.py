@@ -13,7 +13,7 @@ from verl.utils.config import omega_conf_to_dataclass, validate_config
 from verl_config import compose_ppo
 
 import frpo_verl
-from frpo_verl.settings import ConfigError
+from frpo_verl.methods.settings import ConfigError
 from frpo_verl.verl_plugin import health
 from frpo_verl.verl_plugin.cpu import vllm_cpu
 from frpo_verl.verl_plugin.paths import check_names, layout_names, method_names, recipe_names

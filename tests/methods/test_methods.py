@@ -7,8 +7,8 @@ import pytest
 import torch
 from loss_batch import actor_config, gradients, make_rows
 
-from frpo_verl import methods, names
-from frpo_verl.methods import METHODS, Method
+from frpo_verl import methods
+from frpo_verl.methods import METHODS, Method, names
 
 ROOT = Path(__file__).resolve().parents[2]
 FROZEN = {
@@ -60,7 +60,7 @@ def test_a_row_that_is_added_late_brings_its_section(monkeypatch):
     from typing import ClassVar
 
     import frpo_verl
-    from frpo_verl.settings import POLICY_LOSS, Section
+    from frpo_verl.methods.settings import POLICY_LOSS, Section
     from frpo_verl.verl_plugin import policy_loss_config
 
     @dataclass(frozen=True)

@@ -4,8 +4,8 @@ import dataclasses
 
 import pytest
 
-from frpo_verl import settings
-from frpo_verl.settings import ConfigError, FrpoSettings
+from frpo_verl.methods import settings
+from frpo_verl.methods.settings import ConfigError, FrpoSettings
 
 
 @pytest.mark.parametrize(
@@ -121,9 +121,9 @@ def test_the_settings_accept_what_the_core_accepts(alpha):
 
 
 def test_the_typed_names_are_those_of_the_core():
-    from frpo_verl import names
     from frpo_verl.core import divergences
     from frpo_verl.core.losses import f_grpo
+    from frpo_verl.methods import names
 
     assert set(names.DIVERGENCES) == set(divergences.DIVERGENCES)
     assert set(names.F_GRPO_DIVERGENCES) == set(f_grpo.LINKS)
@@ -133,5 +133,5 @@ def test_settings_and_table_need_no_torch():
     import subprocess
     import sys
 
-    code = "import sys; sys.modules['torch'] = None; import frpo_verl.names, frpo_verl.settings, frpo_verl.methods"
+    code = "import sys; sys.modules['torch'] = None; import frpo_verl.methods.names, frpo_verl.methods.settings, frpo_verl.methods"
     assert subprocess.run([sys.executable, "-c", code], capture_output=True).returncode == 0

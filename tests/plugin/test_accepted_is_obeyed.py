@@ -13,7 +13,7 @@ from verl_config import compose_ppo
 from whole_runs import PROMPTS, TRAINERS, N, observe, set_keys
 
 from frpo_verl import methods
-from frpo_verl.settings import POLICY_LOSS, ConfigError
+from frpo_verl.methods.settings import POLICY_LOSS, ConfigError
 from frpo_verl.verl_plugin.checks import check_config
 from frpo_verl.verl_plugin.root_keys import ROOT_KEYS
 from frpo_verl.verl_plugin.run import section_keys

@@ -19,7 +19,7 @@ from verl.trainer.ppo.v1 import trainer_base
 from verl.trainer.ppo.v1.trainer_separate_async import PPOTrainerSeparateAsync
 from verl_config import compose_ppo
 
-from frpo_verl.settings import ConfigError
+from frpo_verl.methods.settings import ConfigError
 from frpo_verl.verl_plugin import metrics, run, start
 
 BETA, WIDTH, N = 0.25, 4, 3

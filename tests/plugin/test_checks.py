@@ -10,8 +10,8 @@ from verl.utils.config import validate_config
 from verl_config import compose_ppo
 
 from frpo_verl import methods
+from frpo_verl.methods.settings import ConfigError
 from frpo_verl.quickstart.tokenizer import write_tokenizer
-from frpo_verl.settings import ConfigError
 from frpo_verl.verl_plugin import checks, run, start
 from frpo_verl.verl_plugin.paths import method_names
 

@@ -10,7 +10,7 @@ from omegaconf import OmegaConf
 from verl.trainer.ppo.ray_trainer import compute_advantage
 
 from frpo_verl.core.coefficient import scheduled, steered
-from frpo_verl.settings import ConfigError, FrpoLossSettings, FrpoSettings, RpgSettings
+from frpo_verl.methods.settings import ConfigError, FrpoLossSettings, FrpoSettings, RpgSettings
 from frpo_verl.verl_plugin import coefficient, metrics, run
 from frpo_verl.verl_plugin.batch import open_source
 

@@ -10,7 +10,7 @@ from verl.trainer.ppo.utils import need_critic, need_reference_policy
 from verl.utils.config import validate_config
 from verl_config import compose_ppo
 
-from frpo_verl.settings import ConfigError
+from frpo_verl.methods.settings import ConfigError
 from frpo_verl.verl_plugin import data_checks, run
 
 REWARD, VALIDATION = "reward.custom_reward_function", "actor_rollout_ref.rollout.val_kwargs"

@@ -8,10 +8,11 @@ from batches import advantages, algorithm, batch, random_batch
 from verl.trainer.ppo.ray_trainer import compute_advantage
 
 import frpo_verl
-from frpo_verl import methods, names
+from frpo_verl import methods
 from frpo_verl.core import enumeration as exact
 from frpo_verl.core.divergences import get_divergence
-from frpo_verl.settings import ConfigError
+from frpo_verl.methods import names
+from frpo_verl.methods.settings import ConfigError
 from frpo_verl.verl_plugin import estimators, metrics
 from frpo_verl.verl_plugin.registration import register_methods
 

@@ -5,7 +5,7 @@ import pyarrow.parquet as pq
 import pytest
 from omegaconf import OmegaConf
 
-from frpo_verl.settings import ConfigError
+from frpo_verl.methods.settings import ConfigError
 from frpo_verl.verl_plugin.layout_checks import check_cpu, check_layout
 
 ACTOR, REF, ROLLOUT = (f"actor_rollout_ref.{part}" for part in ("actor", "ref", "rollout"))

@@ -4,13 +4,14 @@ import pytest
 import torch
 from loss_batch import actor_config, gradients, make_rows
 
-from frpo_verl import methods, names
+from frpo_verl import methods
 from frpo_verl.core.divergences import get_divergence
 from frpo_verl.core.losses.rpg import rpg_loss
 from frpo_verl.core.losses.terms import read_loss_inputs
 from frpo_verl.core.regularizers import Regularizer, regularizer
 from frpo_verl.core.tokens import read_tokens
-from frpo_verl.settings import ConfigError
+from frpo_verl.methods import names
+from frpo_verl.methods.settings import ConfigError
 
 
 def close(a, b, tol=1e-10):
@@ -80,7 +81,7 @@ def test_clip_fractions_stay_after_a_row_with_a_section_of_its_own_was_added(mon
     from dataclasses import dataclass
     from typing import ClassVar
 
-    from frpo_verl.settings import POLICY_LOSS, Section
+    from frpo_verl.methods.settings import POLICY_LOSS, Section
     from frpo_verl.verl_plugin import policy_loss_config
 
     @dataclass(frozen=True)

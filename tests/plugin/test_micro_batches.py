@@ -8,7 +8,7 @@ from verl.workers.utils.losses import ppo_loss
 from verl_config import compose_ppo
 
 from frpo_verl import methods
-from frpo_verl.settings import ConfigError
+from frpo_verl.methods.settings import ConfigError
 from frpo_verl.verl_plugin import checks, start
 from frpo_verl.verl_plugin.run import Run
 

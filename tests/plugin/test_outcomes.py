@@ -9,8 +9,8 @@ from verl.trainer.ppo import core_algos
 from verl.trainer.ppo.ray_trainer import compute_advantage
 from verl.trainer.ppo.v1.utils import compute_advantage_for_multi_trajectories
 
-from frpo_verl import names
 from frpo_verl.core import enumeration as exact
+from frpo_verl.methods import names
 from frpo_verl.verl_plugin import metrics
 
 BY_RESPONSE = [

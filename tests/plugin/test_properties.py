@@ -7,8 +7,9 @@ from hypothesis import strategies as st
 from omegaconf import OmegaConf
 from verl.trainer.ppo.ray_trainer import compute_advantage
 
-from frpo_verl import methods, names
-from frpo_verl.settings import ConfigError, FrpoSettings
+from frpo_verl import methods
+from frpo_verl.methods import names
+from frpo_verl.methods.settings import ConfigError, FrpoSettings
 from frpo_verl.verl_plugin import checks, estimators, metrics
 
 KEYS = {

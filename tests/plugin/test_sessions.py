@@ -11,9 +11,9 @@ from batches import algorithm, batch, by_session, session_batch
 from omegaconf import OmegaConf
 from verl.trainer.ppo.ray_trainer import compute_advantage
 
-from frpo_verl import names
 from frpo_verl.core import enumeration as exact
 from frpo_verl.core.divergences import get_divergence
+from frpo_verl.methods import names
 from frpo_verl.verl_plugin import metrics
 
 WIDTH = 4  # columns of a row

@@ -6,7 +6,7 @@ import pytest
 from omegaconf import OmegaConf
 from verl.trainer.ppo.v1 import replay_buffer as rb
 
-from frpo_verl.settings import ConfigError
+from frpo_verl.methods.settings import ConfigError
 from frpo_verl.verl_plugin import run
 from frpo_verl.verl_plugin.guards import waiting
 from frpo_verl.verl_plugin.guards.waiting import NoAnswers, Silence

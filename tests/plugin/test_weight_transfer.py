@@ -12,7 +12,7 @@ import torch
 import zmq
 from omegaconf import OmegaConf
 
-from frpo_verl.settings import ConfigError
+from frpo_verl.methods.settings import ConfigError
 from frpo_verl.verl_plugin import run
 from frpo_verl.verl_plugin.guards import weight_transfer as wt
 

@@ -8,8 +8,8 @@ from typing import Any
 import torch
 from scipy.special import lambertw
 
-from frpo_verl import names, ranges
 from frpo_verl.core.losses.terms import LOG_RATIO_CLIP, LossInputs, LossTerms, attach_gradient
+from frpo_verl.methods import names, ranges
 
 __all__ = [
     "MEASURES",

@@ -9,9 +9,9 @@ from typing import Any, NamedTuple
 import torch
 import torch.nn.functional as F
 
-from frpo_verl import names, ranges
 from frpo_verl.core.losses.terms import LOG_RATIO_CLIP, LossInputs, LossTerms, attach_gradient, row_value
 from frpo_verl.core.tokens import dense_ids, float_dtype, keep
+from frpo_verl.methods import names, ranges
 
 __all__ = ["ALIASES", "DIVERGENCES", "Link", "f_grpo_loss", "get_link", "signed_weights", "softmax_weights"]
 

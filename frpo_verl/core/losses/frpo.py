@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import torch
 
-from frpo_verl import ranges
 from frpo_verl.core.divergences import Divergence
 from frpo_verl.core.losses.terms import LossInputs
 from frpo_verl.core.regularizers import Regularizer, regularizer
 from frpo_verl.core.tokens import keep, read_tokens
+from frpo_verl.methods import ranges
 
 __all__ = ["frpo_loss_advantages"]
 

@@ -7,10 +7,10 @@ from typing import Any
 
 import torch
 
-from frpo_verl import names, ranges
 from frpo_verl.core.losses.clipping import clip_metrics, dual_clip_ceiling, signed_clamp
 from frpo_verl.core.losses.terms import LOG_RATIO_CLIP, LossInputs, LossTerms, attach_gradient, row_value
 from frpo_verl.core.tokens import dense_ids, float_dtype, keep
+from frpo_verl.methods import names, ranges
 
 __all__ = ["BASELINES", "LEVELS", "REFERENCES", "VARIANTS", "baseline_advantage", "rpg_loss"]
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from ..._version import __version__
-from ...settings import ConfigError
+from ...methods.settings import ConfigError
 
 SECONDS = 180.0  # that the nodes have to answer
 

@@ -12,7 +12,7 @@ import os
 from collections.abc import Callable
 from typing import Any
 
-from ...settings import ConfigError
+from ...methods.settings import ConfigError
 from ..run import current_of_ours
 from .waiting import RESUME
 

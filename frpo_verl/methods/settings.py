@@ -204,7 +204,7 @@ class Scheduled(Section):
 
     def kl_coef_at(self, step: int) -> float:
         """Beta of a training step, counted from 1."""
-        from .core.coefficient import scheduled
+        from ..core.coefficient import scheduled
 
         if self.kl_coef_end is None or self.kl_coef_steps is None:
             return self.kl_coef
@@ -404,7 +404,7 @@ class FrpoLossSettings(Scheduled):
 
     def keywords(self, step: int | None = None) -> dict[str, Any]:
         """The divergence as the row itself, its order included."""
-        from .custom import load_divergence
+        from ..custom import load_divergence
 
         row = load_divergence(self.divergence, self.alpha)
         kl_coef = super().keywords(step)["kl_coef"]
