@@ -19,6 +19,7 @@ from frpo_verl.verl_plugin.root_keys import ROOT_KEYS
 from frpo_verl.verl_plugin.run import section_keys
 
 FRPO, LOSS = "algorithm.frpo", f"{POLICY_LOSS}.frpo"
+CORPO = "algorithm.corpo"
 RPG, CLIP, F_GRPO = f"{POLICY_LOSS}.rpg", f"{POLICY_LOSS}.clip", f"{POLICY_LOSS}.f_grpo"
 DIVERGENCES = ["js", "forward_kl", "alpha", "reverse_kl_k3"]
 VALUES = {
@@ -29,6 +30,10 @@ VALUES = {
     "max_silence_s": [60.0],
     "max_missing_answers": [0.1, 0.5],
     f"{FRPO}.kl_coef": [0, 0.3],
+    f"{FRPO}.kl_target": [0.01],
+    f"{FRPO}.kl_horizon": [10],
+    f"{FRPO}.outcome": ["rloo", "none", "corpo", "reinforce_plus_plus"],
+    f"{FRPO}.reference": ["teacher"],
     f"{FRPO}.divergence": DIVERGENCES,
     f"{FRPO}.alpha": [0.5, 2],
     f"{FRPO}.placement": ["local", "sequence", "reward"],
@@ -52,12 +57,18 @@ VALUES = {
     f"{F_GRPO}.beta": [0.5],
     f"{F_GRPO}.weights": ["softmax"],
     f"{F_GRPO}.length_normalize": [True],
+    **{
+        f"{section}.{key}": values
+        for section in (FRPO, RPG, LOSS)
+        for key, values in (("kl_coef_end", [0.5]), ("kl_coef_steps", [5]), ("kl_coef_shape", ["cosine"]))
+    },
+    f"{CORPO}.threshold": [0.2],
     f"{LOSS}.kl_coef": [0, 0.3],
     f"{LOSS}.divergence": DIVERGENCES,
     f"{LOSS}.alpha": [0.5, 2],
     f"{LOSS}.log_ratio_clip": [0.5],
 }
-ESTIMATORS = {"algorithm.frpo": ["frpo", "frpo_js", "frpo_alpha"], "algorithm.f_hal": ["f_hal"]}
+ESTIMATORS = {FRPO: ["frpo", "frpo_js", "frpo_alpha"], "algorithm.f_hal": ["f_hal"], CORPO: ["corpo"]}
 VERLS = ["grpo", "rloo", "rpg_batch_mean"]
 LOSSES = {
     RPG: ["rpg_fkl", "rpg_ufkl", "rpg_rkl", "rpg_urkl", "rpg_rf_fkl", "rpg_rf_urkl"],
@@ -65,6 +76,10 @@ LOSSES = {
     F_GRPO: ["f_grpo"],
     LOSS: ["frpo"],
 }
+BESIDE = {"answers_number": "answers_dir", "report": "run_dir", "kl_horizon": "kl_target"}  # what a key is drawn with
+BESIDE |= {"kl_coef_end": "kl_coef_steps", "kl_coef_steps": "kl_coef_end", "kl_coef_shape": "kl_coef_end"}
+BESIDE |= {"step_length": "step", "alpha": "divergence"}
+ELSEWHERE = {f"{FRPO}.reference"}  # a teacher is a model of its own: test_teacher.py
 PERMISSIONS = {f"{FRPO}.allow_multiple_kl"}  # it permits what would be refused, and changes nothing else
 
 
@@ -102,10 +117,13 @@ def draw(rng: random.Random, focus: str) -> tuple[dict, dict]:
     read = [key for key, names in {**ESTIMATORS, **LOSSES}.items() if {estimator, loss} & set(names)]
     near = [key for key in VALUES if key in ROOT_KEYS or key.rpartition(".")[0] in read]
     more = rng.sample(near if rng.random() < 0.9 else list(VALUES), rng.randint(0, 3))
-    if focus == "answers_number":
-        more.append("answers_dir")
-    if focus == "report":
-        more.append("run_dir")
+    for key in [focus, *more]:
+        place, _, name = key.rpartition(".")
+        if name in BESIDE and rng.random() < 0.8:
+            more += [
+                f"{place}.{BESIDE[name]}".lstrip("."),
+                f"{place}.kl_coef_steps" if name == "kl_coef_shape" else focus,
+            ]
     typed = {key: rng.choice(VALUES[key]) for key in dict.fromkeys([focus, *more])}
     if typed.get(f"{FRPO}.divergence") == estimator.removeprefix("frpo_"):
         del typed[f"{FRPO}.divergence"]  # the name says it already
@@ -127,7 +145,7 @@ def ignored(base, trainer: str, chosen: dict, typed: dict, tmp_path) -> list[str
         folder = tmp_path / name
         folder.mkdir()
         keys = {k: str(folder / v) if k in ("run_dir", "answers_dir") else v for k, v in keys.items()}
-        return set_keys(base, {**chosen, **keys}), folder
+        return set_keys(base, {"trainer.default_local_dir": str(folder), **chosen, **keys}), folder
 
     config, folder = seen("with", typed)
     try:
@@ -147,11 +165,11 @@ def ignored(base, trainer: str, chosen: dict, typed: dict, tmp_path) -> list[str
     return unread
 
 
-def survey(bases, trainer, seeds, tmp_path) -> Counter:
+def survey(bases, trainer, seeds, tmp_path, keys=tuple(VALUES)) -> Counter:
     """How often each key was accepted; fails on the first that was ignored."""
     accepted = Counter()
     for seed in seeds:
-        for number, focus in enumerate(VALUES):
+        for number, focus in enumerate(keys):
             chosen, typed = draw(random.Random(f"{trainer} {focus} {seed}"), focus)
             folder = tmp_path / f"{seed}_{number}"
             folder.mkdir()
@@ -164,7 +182,8 @@ def survey(bases, trainer, seeds, tmp_path) -> Counter:
 
 @pytest.mark.parametrize("trainer", TRAINERS)
 def test_what_is_accepted_changes_the_run(bases, trainer, tmp_path):
-    assert survey(bases, trainer, [0], tmp_path)["runs"] > 5
+    third = list(VALUES)[list(TRAINERS).index(trainer) % 3 :: 3]
+    assert survey(bases, trainer, [0], tmp_path, third)["runs"] > 2
 
 
 @pytest.mark.slow
@@ -173,4 +192,4 @@ def test_what_is_accepted_changes_the_run_in_a_thousand_runs(bases, tmp_path):
     for trainer in TRAINERS:
         (tmp_path / trainer).mkdir()
         accepted += survey(bases, trainer, range(1, 11), tmp_path / trainer)
-    assert accepted["runs"] > 1000 and not set(VALUES) - set(accepted)  # every key is obeyed somewhere
+    assert accepted["runs"] > 1000 and not set(VALUES) - set(accepted) - ELSEWHERE  # every key is obeyed somewhere

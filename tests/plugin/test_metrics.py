@@ -8,7 +8,7 @@ from verl.trainer.ppo.ray_trainer import compute_advantage
 
 from frpo_verl.verl_plugin import metrics
 
-OF_THE_REGULARIZER = ("frpo/regularizer_share", "frpo/sign_flip_frac")
+OF_THE_REGULARIZER = ("frpo/regularizer_share", "frpo/sign_flip_frac", "frpo/kl_coef")
 OURS = {"composed_by": "frpo_verl"}  # what every recipe sets
 
 

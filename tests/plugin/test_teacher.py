@@ -9,7 +9,7 @@ from verl.trainer.ppo.core_algos import kl_penalty
 from verl.trainer.ppo.ray_trainer import compute_advantage
 
 from frpo_verl.core import enumeration as exact
-from frpo_verl.settings import FrpoSettings
+from frpo_verl.methods.settings import FrpoSettings
 from frpo_verl.verl_plugin import batch as batches
 from frpo_verl.verl_plugin import metrics, run
 from frpo_verl.verl_plugin.batch import open_source

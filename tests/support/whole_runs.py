@@ -15,7 +15,7 @@ import transfer_queue
 import verl.experimental.fully_async_policy.fully_async_main
 import verl.experimental.one_step_off_policy.main_ppo
 import verl.trainer.main_ppo
-from loss_batch import gradients, make_rows
+from loss_batch import make_rows, micro_batch, model_output
 from omegaconf import open_dict
 from queues import Queue
 from tensordict import TensorDict
@@ -24,11 +24,14 @@ from verl.experimental.one_step_off_policy.ray_trainer import OneStepOffRayTrain
 from verl.experimental.separation.ray_trainer import SeparateRayPPOTrainer
 from verl.trainer.ppo import ray_trainer, utils
 from verl.trainer.ppo.v1 import get_trainer_cls, replay_buffer, trainer_base
+from verl.utils import tensordict_utils as tu
 from verl.utils.config import omega_conf_to_dataclass
+from verl.workers.utils.losses import ppo_loss
 
-from frpo_verl.verl_plugin import metrics, run, start
+from frpo_verl.verl_plugin import coefficient, metrics, run, start
+from frpo_verl.verl_plugin.batch import STEP
 
-PROMPTS, N, WIDTH = 6, 4, 6
+PROMPTS, N, WIDTH, LAST = 6, 4, 6, 3
 TRAINERS = {
     "sync": [],
     "colocate_async": ["trainer.v1.trainer_mode=colocate_async"],
@@ -42,7 +45,6 @@ MAINS = {
     "one_step_off": verl.experimental.one_step_off_policy.main_ppo,
     "fully_async": verl.experimental.fully_async_policy.fully_async_main,
 }
-FOUND = ("advantages", "gradients", "metrics", "nonfinite", "files", "limit", "missing", "environment", "report")
 
 
 class Letters:
@@ -68,7 +70,7 @@ def padded(column):
 
 
 def observe(config, trainer, tmp_path):
-    """FOUND of a run, each by what is there to be seen of it afterwards.
+    """What is there to be seen of a run afterwards, by name.
 
     Args:
         config: accepted by the checks; changed as the plugin changes it.
@@ -79,6 +81,7 @@ def observe(config, trainer, tmp_path):
     with ExitStack() as stack:
         stack.enter_context(mock.patch.object(start, "atexit", SimpleNamespace(register=lambda *a: asked.append(a))))
         stack.enter_context(mock.patch("frpo_verl.verl_plugin.steps._load", lambda path: Letters()))
+        stack.enter_context(mock.patch.object(coefficient, "_steering", None))
         run.forget()
         metrics.take()
         begin(config, trainer)
@@ -93,7 +96,7 @@ def observe(config, trainer, tmp_path):
         for row, advantage in zip(rows, found["advantages"], strict=True):
             row["advantages"] = advantage[: len(row["tokens"])].double()
         actor = omega_conf_to_dataclass(config.actor_rollout_ref.actor)
-        found["gradients"] = gradients(rows, actor, reference=utils.need_reference_policy(config))[2]
+        found["gradients"] = gradients(rows, actor, utils.need_reference_policy(config))
         found["files"] = {
             str(file.relative_to(tmp_path)): sorted(map(json.dumps, map(json.loads, file.read_text().splitlines())))
             for file in tmp_path.rglob("*.jsonl")
@@ -104,6 +107,15 @@ def observe(config, trainer, tmp_path):
         metrics.take()
         run.forget()
     return found
+
+
+def gradients(rows, actor, reference):
+    """Of every row's logits, by the loss that the workers call."""
+    tokens = int(sum(row["response_mask"].sum() for row in rows))
+    data = micro_batch(rows, tokens, len(rows), reference)
+    tu.assign_non_tensor(data, **{STEP: LAST})
+    ppo_loss(actor, model_output(rows), data)[0].backward()
+    return [row["logits"].grad.clone() for row in rows]
 
 
 def raised(function, *args):
@@ -134,7 +146,7 @@ def limit(config):
     mode = config.trainer.v1.trainer_mode
     kind = replay_buffer.ReplayBuffer if mode == "sync" else replay_buffer.ReplayBufferAsync
     with mock.patch.object(replay_buffer, "tq", SimpleNamespace(kv_list=dict)):
-        with mock.patch("frpo_verl.verl_plugin.waiting.actors", set):
+        with mock.patch("frpo_verl.verl_plugin.guards.waiting.actors", set):
             buffer = kind(mode, config.trainer.v1.get(mode, {}), None, "drop", {}, poll_interval=0.01)
             buffer._sync_metadata_from_transfer_queue()
     return buffer.frpo_silence.limit
@@ -176,17 +188,22 @@ def from_queue(config, trainer, rows, uids, scores, names, found):
             "uid": uid, "prompts": torch.tensor([3, 4]), "responses": row["tokens"], "rm_scores": scores[i, :length],
             "extra_fields": preference, **{name: row[name].float() for name in names},
         }  # fmt: skip
-    trainer_self = SimpleNamespace(config=config, tokenizer=Letters(), global_steps=1, total_training_steps=9)
+    trainer_self = SimpleNamespace(config=config, tokenizer=Letters(), global_steps=LAST, total_training_steps=LAST)
     function = get_trainer_cls(trainer)._compute_advantage
     with mock.patch.multiple(transfer_queue, kv_batch_get=queue.get, kv_batch_put=queue.put):
         function(trainer_self, transfer_queue.KVBatchMeta(keys=keys, tags=[{} for _ in keys], partition_id="train"), {})
         result = torch.nn.utils.rnn.pad_sequence([queue.rows[key]["advantages"] for key in keys], batch_first=True)
         tags = [{"is_padding": i < 2 * len(keys) // 3} for i in range(len(keys))]  # two thirds were never answered
         batch = transfer_queue.KVBatchMeta(keys=keys, tags=tags, partition_id="train")
-        kept = metrics._pending.copy()
         found["missing"] = type(raised(function, trainer_self, batch, {})) is str
-        metrics._pending.clear()
-        metrics._pending.update(kept)
+        trainer_self.global_steps += 1
+        raised(
+            function,
+            trainer_self,
+            transfer_queue.KVBatchMeta(keys=keys, tags=[{} for _ in keys], partition_id="train"),
+            {},
+        )
+        found["next step"] = [queue.rows[key]["advantages"] for key in keys]
     return result
 
 
