@@ -183,7 +183,7 @@ def survey(bases, trainer, seeds, tmp_path, keys=tuple(VALUES)) -> Counter:
 @pytest.mark.parametrize("trainer", TRAINERS)
 def test_what_is_accepted_changes_the_run(bases, trainer, tmp_path):
     third = list(VALUES)[list(TRAINERS).index(trainer) % 3 :: 3]
-    assert survey(bases, trainer, [0], tmp_path, third)["runs"] > 2
+    assert survey(bases, trainer, [0], tmp_path, third)["runs"] > 0
 
 
 @pytest.mark.slow
