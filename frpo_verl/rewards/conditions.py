@@ -41,8 +41,9 @@ def split_condition(s: str) -> tuple[str, Condition | None]:
     core, text = match[1].rstrip(" ,"), match[2] or match[5]
     membership = re.search(_MEMBER, text)
     member = (membership[1], re.sub(r"[{} ]", "", membership[2])) if membership else None
-    if not core or match[3] and not set(match[3].split(",")) <= set(re.findall(r"[A-Za-z](?:_\w)?", core)):
-        return s, None  # x = 2, y \in R says something of y
+    foreign = match[3] and not set(match[3].split(",")) <= set(re.findall(r"[A-Za-z](?:_\w)?", core))
+    if not core or foreign or member and re.search(r"[<>]|\\[lgn]e(?![a-z])", core):
+        return s, None  # x = 2, y \in R says something of y; x > 2, x \in Z is not x > 2
     return core, Condition(text, _UNIVERSAL.fullmatch(text) is not None, member)
 
 

@@ -115,6 +115,8 @@ RULES = {
         ("5", ["5 if n is even", "5 for k=1, 6 for k=2", "5, n=2"], ["5 for all n"]),
         (r"5 \text{ for } k=1, 6 \text{ for } k=2", ["5", "6"], []),
         (r"x=2, y\in\mathbb{R}", ["x=2"], []),
+        (r"x>2, x\in\mathbb{Z}", ["x>2", r"x>2, x\in\mathbb{R}"], []),
+        ("x>2", [r"x>2, x\in\mathbb{Z}"], []),
     ],
     "exact decimals": [
         ("4.123105625617661", [r"\sqrt{18}", "4.1231", "4.123105625617663"], [r"\sqrt{17}"]),
