@@ -80,7 +80,7 @@ NEEDS = {
             Refusal(f"{_DISTILLATION}.distillation_loss_coef", (0, 0.0), "adds verl's own distillation loss"),
             Refusal(
                 f"{_DISTILLATION}.loss_mode",
-                ("k1", "kl", "k2", "k3", "low_var_kl", "abs", "mse"),
+                ("k3", "k1", "kl", "k2", "low_var_kl", "abs", "mse"),
                 "asks for the top tokens",
             ),
             Refusal(

@@ -11,6 +11,7 @@ import pytest
 from documented_metrics import assert_documented
 
 pytestmark = pytest.mark.e2e
+STEERED = ["+algorithm.frpo.kl_target=0.05", "+algorithm.frpo.kl_horizon=1"]  # beta depends on the whole run before it
 
 
 @pytest.fixture(scope="module")
@@ -22,7 +23,7 @@ def inputs(tmp_path_factory):
 def whole(inputs, tmp_path_factory):
     """An uninterrupted run of four steps that saves every second one."""
     run = tmp_path_factory.mktemp("whole")
-    settings = ["trainer.total_training_steps=4", "trainer.save_freq=2", "trainer.val_before_train=true"]
+    settings = ["trainer.total_training_steps=4", "trainer.save_freq=2", "trainer.val_before_train=true", *STEERED]
     status, metrics, output = e2e.train(inputs, run, *settings)
     assert status == 0, output[-5000:]
     return run, metrics
@@ -47,7 +48,7 @@ def test_frpo_trains_and_says_what_it_does(whole):
 
 
 def test_a_killed_run_resumes_to_the_same_numbers(whole, inputs, tmp_path):
-    settings = ["trainer.total_training_steps=4", "trainer.save_freq=2"]
+    settings = ["trainer.total_training_steps=4", "trainer.save_freq=2", *STEERED]
     status, before, _ = e2e.train(inputs, tmp_path, *settings, kill_after_step=3)
     assert status == -9 and 4 not in before
     status, after, output = e2e.train(inputs, tmp_path, *settings)
@@ -58,6 +59,9 @@ def test_a_killed_run_resumes_to_the_same_numbers(whole, inputs, tmp_path):
     for step in (1, 2, 3, 4):
         for name in names:
             assert after[step][name] == pytest.approx(metrics[step][name], abs=1e-5), (step, name)
+    betas = [metrics[step]["frpo/kl_coef"] for step in (1, 2, 3, 4)]
+    assert len(set(betas)) == 4 and [after[step]["frpo/kl_coef"] for step in (1, 2)] == betas[:2]
+    assert after[3]["frpo/kl_coef"] == pytest.approx(betas[2], rel=1e-6)  # by step 2's KL, which the checkpoint's run saw
     assert sorted(p.name for p in tmp_path.glob("metrics*")) == ["metrics.1.jsonl", "metrics.jsonl"]
     assert not list(tmp_path.rglob("*.tmp"))
 

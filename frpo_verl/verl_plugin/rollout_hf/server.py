@@ -153,7 +153,7 @@ class HFServer:
         if params.get("prompt_logprobs") is not None:  # a distillation teacher scores, and samples nothing
             if params["prompt_logprobs"] != 0:
                 raise ValueError(
-                    "rollout.name=hf scores the answer's own tokens: set distillation_loss.loss_mode=k1, or use vllm"
+                    "rollout.name=hf scores the answer's own tokens: set distillation_loss.loss_mode=k3, or use vllm"
                 )
             async with self._weights:
                 scored = await asyncio.to_thread(score, self.model, prompt_ids)
