@@ -61,7 +61,7 @@ def test_a_killed_run_resumes_to_the_same_numbers(whole, inputs, tmp_path):
             assert after[step][name] == pytest.approx(metrics[step][name], abs=1e-5), (step, name)
     betas = [metrics[step]["frpo/kl_coef"] for step in (1, 2, 3, 4)]
     assert len(set(betas)) == 4 and [after[step]["frpo/kl_coef"] for step in (1, 2)] == betas[:2]
-    assert after[3]["frpo/kl_coef"] == pytest.approx(betas[2], rel=1e-6)  # by step 2's KL, which the checkpoint's run saw
+    assert after[3]["frpo/kl_coef"] == pytest.approx(betas[2], rel=1e-6)
     assert sorted(p.name for p in tmp_path.glob("metrics*")) == ["metrics.1.jsonl", "metrics.jsonl"]
     assert not list(tmp_path.rglob("*.tmp"))
 
