@@ -218,10 +218,10 @@ def v1_trainer(original, self, config, *args, **kwargs):
     known={"86cf3749e087b883": "0.9.0, 0.9.1"},
 )
 def v1_dataloader(original, self, *args, **kwargs):
-    from . import data_checks
+    from .checks import data
 
     result = original(self, *args, **kwargs)
-    data_checks.check_loaded_rows(self)
+    data.check_loaded_rows(self)
     return result
 
 

@@ -12,7 +12,8 @@ from verl_config import compose_ppo
 from frpo_verl import methods
 from frpo_verl.methods.settings import ConfigError
 from frpo_verl.quickstart.tokenizer import write_tokenizer
-from frpo_verl.verl_plugin import checks, run, start
+from frpo_verl.verl_plugin import run, start
+from frpo_verl.verl_plugin.checks import needs
 from frpo_verl.verl_plugin.paths import method_names
 
 
@@ -352,7 +353,7 @@ def test_what_is_obeyed_passes(files, overrides):
     ],
 )
 def test_what_is_obeyed_and_does_little_is_said(files, capsys, overrides, line):
-    checks._say_once.cache_clear()
+    needs._say_once.cache_clear()
     config = validated(compose_ppo(*files, "actor_rollout_ref.actor.ppo_mini_batch_size=8", *overrides))
     validated(config)
     said = [text for text in capsys.readouterr().err.splitlines() if text.startswith("frpo_verl: actor_rollout_ref")]

@@ -11,7 +11,8 @@ from verl.utils.config import validate_config
 from verl_config import compose_ppo
 
 from frpo_verl.methods.settings import ConfigError
-from frpo_verl.verl_plugin import data_checks, run
+from frpo_verl.verl_plugin import run
+from frpo_verl.verl_plugin.checks import data as data_checks
 
 REWARD, VALIDATION = "reward.custom_reward_function", "actor_rollout_ref.rollout.val_kwargs"
 

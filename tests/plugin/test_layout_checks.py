@@ -6,7 +6,8 @@ import pytest
 from omegaconf import OmegaConf
 
 from frpo_verl.methods.settings import ConfigError
-from frpo_verl.verl_plugin.layout_checks import check_cpu, check_layout
+from frpo_verl.verl_plugin.checks.cpu import check_cpu
+from frpo_verl.verl_plugin.checks.layout import check_layout
 
 ACTOR, REF, ROLLOUT = (f"actor_rollout_ref.{part}" for part in ("actor", "ref", "rollout"))
 

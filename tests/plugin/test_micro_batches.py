@@ -9,7 +9,8 @@ from verl_config import compose_ppo
 
 from frpo_verl import methods
 from frpo_verl.methods.settings import ConfigError
-from frpo_verl.verl_plugin import checks, start
+from frpo_verl.verl_plugin import start
+from frpo_verl.verl_plugin.checks import needs
 from frpo_verl.verl_plugin.run import Run
 
 NORM = "seq-mean-token-sum-norm"
@@ -142,7 +143,7 @@ def run(mini, aggregation="token-mean", batch=8, loss="vanilla", use_v1=True, **
 )
 def test_a_mini_batch_that_verl_would_fill_up_with_empty_rows_is_refused(wrong):
     with pytest.raises(ConfigError, match=r"ppo_mini_batch_size=\d+.*divisor of 8"):
-        checks._check_whole_mini_batches(run(**wrong))
+        needs._check_whole_mini_batches(run(**wrong))
 
 
 @pytest.mark.parametrize(
@@ -157,7 +158,7 @@ def test_a_mini_batch_that_verl_would_fill_up_with_empty_rows_is_refused(wrong):
     ],
 )
 def test_any_other_is_not(right):
-    checks._check_whole_mini_batches(run(**right))
+    needs._check_whole_mini_batches(run(**right))
 
 
 def test_empty_rows_do_halve_the_gradient_of_a_mean_over_answers():

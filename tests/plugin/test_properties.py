@@ -10,7 +10,8 @@ from verl.trainer.ppo.ray_trainer import compute_advantage
 from frpo_verl import methods
 from frpo_verl.methods import names
 from frpo_verl.methods.settings import ConfigError, FrpoSettings
-from frpo_verl.verl_plugin import checks, estimators, metrics
+from frpo_verl.verl_plugin import estimators, metrics
+from frpo_verl.verl_plugin.checks import needs
 
 KEYS = {
     "kl_coef": st.sampled_from([1e-3, 0.3, 10.0]),
@@ -58,7 +59,7 @@ def test_what_passes_is_finite_and_obeyed(typed, data, monkeypatch):
     method = methods.find("estimator", "frpo")
     try:
         section = method.parse(typed)
-        checks._check_divergence(method, section)
+        needs._check_divergence(method, section)
     except ConfigError:
         return
     read = Read(section)

@@ -1,31 +1,20 @@
-"""Settings of a run of ours that are refused before anything starts, each with one line that names the cure.
-
-What a method needs, obeys and refuses stands in the table of methods; here is how that is compared with a run's
-configuration. A run that is not ours is not looked at.
-"""
+"""What a method needs, obeys and cannot live with, as the table says, against a run's configuration."""
 
 from __future__ import annotations
 
 import dataclasses
 import functools
-import glob
-import os
 import sys
 from collections.abc import Iterator
 from typing import Any
 
 from omegaconf import OmegaConf
 
-from .. import methods
-from ..methods import KINDS, Method, names
-from ..methods.settings import ACTOR, POLICY_LOSS, ConfigError, FrpoLossSettings, FrpoSettings, RpgSettings, Section
-from . import health, hooks
-from .data_checks import check_data
-from .layout_checks import check_cpu, check_layout
-from .root_keys import ROOT_KEYS, check_keys
-from .run import EXPERIMENTAL, Run, plain, section_keys
+from ... import methods
+from ...methods import KINDS, Method, names
+from ...methods.settings import ACTOR, POLICY_LOSS, ConfigError, FrpoLossSettings, FrpoSettings, RpgSettings, Section
+from ..run import EXPERIMENTAL, Run
 
-VERL_KL_TERMS = ("kl", "k1", "abs", "mse", "k2", "low_var_kl", "k3")
 VERL_COMPARES = (  # an answer without another one to its prompt keeps its bare reward
     *("grpo", "grpo_vectorized", "grpo_passk", "gdpo", "rloo", "rloo_vectorized", "opo", "gpg"),
     "reinforce_plus_plus_baseline",
@@ -44,22 +33,12 @@ LOSS_KEYS = (
 ESTIMATOR_KEYS = ("gamma", "lam", "norm_adv_by_std_in_grpo", "use_pf_ppo", "gdpo_reward_keys", "gdpo_reward_weights")
 
 
-def check_config(config: Any) -> None:
-    """Stop a run of ours that would fail later or silently do something else.
+def check_needs(run: Run) -> None:
+    """Refuse a run that does not have what its methods need, or sets what they do not read.
 
     Raises:
-        ConfigError: one line: the key, the value, what to do.
-        RuntimeError: the plugin does not know the verl it runs in.
+        ConfigError: on the first thing that is wrong.
     """
-    run = Run(config)
-    if hooks.cpu_mode():
-        check_cpu(config)
-    if not run.ours:
-        return
-    health.require("driver")
-    _check_names(run)
-    _check_spelling(run)
-    _check_sections(run)
     for method, settings in run.chosen:
         _check_needs(run, method, settings)
         _check_obeyed(run, method, settings)
@@ -70,91 +49,12 @@ def check_config(config: Any) -> None:
     _check_left_out(run)
     _check_whole_mini_batches(run)
     _check_kl_counted_once(run)
-    _check_files(run)
-    check_data(run)
-    check_layout(config, has_reference=run.has_reference)
-    check_keys(run)
+
+
+def say_what_does_little(run: Run) -> None:
+    """One line for what is obeyed and still may not be what is meant, once in a process."""
     for line in _warnings(run):
         _say_once(line)
-
-
-# ------------------------------------------------------------------------------------------------ names and sections
-
-
-def _check_names(run: Run) -> None:
-    """A misspelt name passes verl's own validation and dies after the first rollout."""
-    from verl.trainer.ppo.core_algos import ADV_ESTIMATOR_REGISTRY, POLICY_LOSS_REGISTRY
-
-    for kind, value, registry in (
-        ("estimator", run.estimator_name, ADV_ESTIMATOR_REGISTRY),
-        ("policy_loss", run.loss_name, POLICY_LOSS_REGISTRY),
-    ):
-        if value not in registry:
-            hint = names.nearest(value, registry)
-            raise ConfigError(f"{KINDS[kind]}={value!r}: not registered{hint}; known: {', '.join(sorted(registry))}")
-    known = (*VERL_KL_TERMS, *methods.of_kind("local_kl"), "alpha:ORDER")
-    for key, value in run.local_kl_keys.items():
-        if value.removesuffix("+") not in VERL_KL_TERMS and key not in run.local_kls:
-            raise ConfigError(f"{key}={value!r}: not a KL term{names.nearest(value, known)}; known: {', '.join(known)}")
-    if run.local_kls.get("algorithm.kl_penalty") is not None and "old" in run.local_kls["algorithm.kl_penalty"].needs:
-        name = run.local_kls["algorithm.kl_penalty"].name
-        raise ConfigError(
-            f"algorithm.kl_penalty={name}: importance weights exist in the loss only; use actor.kl_loss_type"
-        )
-
-
-def _check_spelling(run: Run) -> None:
-    """A key of ours that is misspelt, or a section of ours in another place, would be accepted and ignored.
-
-    Only the root, `algorithm` and `policy_loss` are looked at, and of their keys those that no class of verl's has and no
-    registered method is called. One is taken for a key of ours if it differs by a letter in four at most, by two in all (a
-    section in another place: by none), and if what it holds would do there. Any other key is somebody else's.
-    """
-    from verl.trainer.config.algorithm import AlgoConfig
-    from verl.trainer.ppo.core_algos import ADV_ESTIMATOR_REGISTRY, POLICY_LOSS_REGISTRY
-    from verl.workers.config import PolicyLossConfig as VerlPolicyLoss
-
-    ours = [("", key) for key in ROOT_KEYS] + [tuple(key.rsplit(".", 1)) for key in section_keys()]
-    verls = {"": (), "algorithm": dataclasses.fields(AlgoConfig), POLICY_LOSS: dataclasses.fields(VerlPolicyLoss)}
-    for place, fields in verls.items():
-        section = run.config if place == "" else OmegaConf.select(run.config, place, default=None)
-        known = {f.name for f in fields} | set(ADV_ESTIMATOR_REGISTRY) | set(POLICY_LOSS_REGISTRY)
-        for typed in map(str, section or ()):
-            if (place, typed) in ours or typed in known or typed.startswith("_"):
-                continue
-            for where, key in ours:
-                allowed = min(2, len(key) // 4) if where == place else 0 if where else -1
-                if names.edits(typed, key) <= allowed and _would_do(where, key, plain(section.get(typed))):
-                    name, meant = (f"{w}.{k}".lstrip(".") for w, k in ((place, typed), (where, key)))
-                    raise ConfigError(f"{name}: nobody reads it (did you mean {meant!r}?); correct it or remove it")
-
-
-def _would_do(place: str, key: str, value: Any) -> bool:
-    """Whether a value could stand under a key of ours."""
-    if place:
-        sections = {m.section for m in methods.METHODS.values() if m.section and m.section.KEY == f"{place}.{key}"}
-        return isinstance(value, dict) and any(f.name in value for s in sections for f in dataclasses.fields(s))
-    row = ROOT_KEYS[key]
-    if row.allowed is not None:
-        return value in row.allowed
-    return isinstance(value, bool if isinstance(row.default, bool) else str)
-
-
-def _check_sections(run: Run) -> None:
-    """A section of ours that the chosen estimator and loss do not read would be accepted and ignored."""
-    read = {method.section.KEY for method, _ in run.chosen if method.section is not None}
-    for key in section_keys():
-        if key in read or run.section(key) in (None, {}):
-            continue
-        readers = [m for m in methods.METHODS.values() if m.section is not None and m.section.KEY == key]
-        cure = " or ".join(f"{KINDS[m.kind].rsplit('.', 1)[1]}={m.name}" for m in readers[:1])
-        raise ConfigError(
-            f"{key} is set and nobody reads it: adv_estimator={run.estimator_name}, loss_mode={run.loss_name}; "
-            f"set {cure} or remove {key}"
-        )
-
-
-# ------------------------------------------------------------------------------------------------ the table's facts
 
 
 def _typed(method: Method) -> str:
@@ -334,9 +234,9 @@ def _check_divergence(method: Method, settings: Section | None) -> None:
     """The divergence can be had, and stays finite in float32 as far as log-ratios may go."""
     if not isinstance(settings, (FrpoSettings, FrpoLossSettings)) or settings.kl_coef == 0:
         return
-    from ..core.divergences import finite_up_to
-    from ..core.proof import check_divergence
-    from ..custom import load_divergence
+    from ...core.divergences import finite_up_to
+    from ...core.proof import check_divergence
+    from ...custom import load_divergence
 
     try:
         divergence = load_divergence(settings.divergence, settings.alpha)
@@ -378,9 +278,6 @@ def _check_kl_counted_once(run: Run) -> None:
         raise ConfigError(f"{second}={b} beside {first}={a} counts the KL twice: set {other} or {one}{allow}")
 
 
-# ------------------------------------------------------------------------------------------------ said, not refused
-
-
 @functools.cache
 def _say_once(line: str) -> None:
     print(f"frpo_verl: {line}", file=sys.stderr, flush=True)
@@ -400,22 +297,3 @@ def _warnings(run: Run) -> Iterator[str]:
             f"{loss.KEY}.reference=old: with one update per rollout the policy is its own reference, and kl_coef="
             f"{loss.kl_coef:g} moves nothing; set reference=ref, or {ACTOR}.ppo_mini_batch_size below data.train_batch_size"
         )
-
-
-# ------------------------------------------------------------------------------------------------ files
-
-
-def _check_files(run: Run) -> None:
-    own = run.get("data.custom_cls.path") is not None  # a data set of the user's own reads the names as it likes
-    for key in () if own else ("data.train_files", "data.val_files"):
-        value = run.get(key)
-        for path in [value] if isinstance(value, str) else list(value or []):
-            file = os.path.expanduser(str(path))
-            if "://" not in file and not os.path.exists(file) and not glob.glob(file):  # verl reads patterns too
-                raise ConfigError(
-                    f"{key}={path}: no such file; write it with `python -m frpo_verl data NAME` or correct it"
-                )
-    model = str(run.get("actor_rollout_ref.model.path", ""))
-    here = model.startswith(("/", "./", "../", "~")) or model.count("/") > 1
-    if here and "://" not in model and not os.path.isdir(os.path.expanduser(model)):
-        raise ConfigError(f"actor_rollout_ref.model.path={model}: no such folder; correct it or give a model hub name")

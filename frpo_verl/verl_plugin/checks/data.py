@@ -8,6 +8,7 @@ starts.
 from __future__ import annotations
 
 import ast
+import glob
 import importlib.util
 import os
 from pathlib import Path
@@ -15,9 +16,9 @@ from typing import Any
 
 import pyarrow.parquet as pq
 
-from ..methods.names import nearest
-from ..methods.settings import ConfigError
-from .run import Run, current
+from ...methods.names import nearest
+from ...methods.settings import ConfigError
+from ..run import Run, current
 
 REWARD, VALIDATION = "reward.custom_reward_function", "actor_rollout_ref.rollout.val_kwargs"
 OURS = "pkg://frpo_verl."
@@ -33,6 +34,7 @@ def check_data(run: Run) -> None:
     Raises:
         ConfigError: on the first thing that is wrong.
     """
+    _check_files(run)
     _check_greedy(run)
     _check_reward(run)
     own = (
@@ -155,3 +157,19 @@ def _returned(function: ast.FunctionDef | ast.AsyncFunctionDef) -> list[str] | N
             return None
         keys += [key.value for key in value.keys if isinstance(key, ast.Constant)]  # type: ignore[misc]
     return list(dict.fromkeys(keys)) or None
+
+
+def _check_files(run: Run) -> None:
+    own = run.get("data.custom_cls.path") is not None  # a data set of the user's own reads the names as it likes
+    for key in () if own else ("data.train_files", "data.val_files"):
+        value = run.get(key)
+        for path in [value] if isinstance(value, str) else list(value or []):
+            file = os.path.expanduser(str(path))
+            if "://" not in file and not os.path.exists(file) and not glob.glob(file):  # verl reads patterns too
+                raise ConfigError(
+                    f"{key}={path}: no such file; write it with `python -m frpo_verl data NAME` or correct it"
+                )
+    model = str(run.get("actor_rollout_ref.model.path", ""))
+    here = model.startswith(("/", "./", "../", "~")) or model.count("/") > 1
+    if here and "://" not in model and not os.path.isdir(os.path.expanduser(model)):
+        raise ConfigError(f"actor_rollout_ref.model.path={model}: no such folder; correct it or give a model hub name")
