@@ -11,7 +11,7 @@ from mkdocs.structure.files import File
 
 ROOT = Path(__file__).resolve().parents[1]
 BESIDE = ("CONTRIBUTING.md", "CHANGELOG.md")
-MODULES = ("settings", "methods", "evaluation", "rewards.math", "report")
+MODULES = ("methods.table", "methods.settings", "evaluation", "rewards.math", "report")
 
 
 def on_files(files, config):

@@ -1,5 +1,6 @@
 """The pages stay short and plain: limits in numbers, and a list of words."""
 
+import importlib.util
 import re
 from pathlib import Path
 
@@ -42,3 +43,9 @@ def test_the_site_has_every_page_and_no_other():
     listed = {page for part in navigation for pages in part.values() for page in pages}
     on_disk = {str(page.relative_to(ROOT / "docs")) for page in PAGES}
     assert listed - {"CONTRIBUTING.md", "CHANGELOG.md", "api.md"} == on_disk
+
+
+def test_the_modules_of_the_sites_api_exist():
+    (named,) = re.findall(r"^MODULES = \((.*)\)$", (ROOT / ".github/mkdocs_hooks.py").read_text(), flags=re.MULTILINE)
+    for name in re.findall(r'"([\w.]+)"', named):
+        assert importlib.util.find_spec(f"frpo_verl.{name}") is not None, name
