@@ -27,8 +27,8 @@ import torch
 
 from frpo_verl.core.divergences import DIVERGENCES
 from frpo_verl.core.groups import position_baseline
-from frpo_verl.core.regularizers import Regularizer, regularizer
-from frpo_verl.core.tokens import read_tokens
+from frpo_verl.core.regularizers import Regularizer, regularize
+from frpo_verl.core.tokens import Answers, read_answers
 
 VOCABULARY, EOS = 4, 0
 ESTIMATORS = ("k1", "k3", "exact", "sequence")
@@ -72,15 +72,15 @@ def group_gradients(toy: Toy, before, token, weight, groups: int) -> torch.Tenso
     return flat.reshape(groups, -1)
 
 
-def regularizers(toy: Toy, before, token, mask) -> dict[str, torch.Tensor]:
+def regularizers(toy: Toy, before, token, mask, ids) -> tuple[Answers, dict[str, torch.Tensor]]:
     t = torch.arange(token.shape[1]).expand(token.shape)
-    tokens = read_tokens(toy.log_pi[t, before, token], toy.log_ref[t, before, token], mask)
+    answers = read_answers(toy.log_pi[t, before, token], toy.log_ref[t, before, token], mask, group=ids)
     kl = torch.where(mask, toy.kl[t, before], 0.0)
-    return {
-        "k1": regularizer(tokens),
-        "k3": regularizer(tokens, Regularizer(DIVERGENCES["reverse_kl_k3"])),
-        "exact": torch.where(mask, tokens.delta + kl.flip(-1).cumsum(-1).flip(-1) - kl, 0.0),
-        "sequence": regularizer(tokens, Regularizer(placement="sequence")),
+    return answers, {
+        "k1": regularize(answers, Regularizer()),
+        "k3": regularize(answers, Regularizer(divergence=DIVERGENCES["reverse_kl_k3"])),
+        "exact": torch.where(mask, answers.delta + kl.flip(-1).cumsum(-1).flip(-1) - kl, 0.0),
+        "sequence": regularize(answers, Regularizer(placement="sequence")),
     }
 
 
@@ -94,8 +94,9 @@ def variance(horizon: int, drift: float, size: int, seeds: int, responses: int) 
         ids = torch.arange(groups * size).div(size, rounding_mode="floor")
         visited = toy.kl[torch.arange(horizon).expand_as(before), before][mask]
         out["kl_per_token"] = out.get("kl_per_token", 0.0) + visited.mean().item() / seeds
-        for name, reg in regularizers(toy, before, token, mask).items():
-            centred = reg - position_baseline(reg, mask, ids)
+        answers, found = regularizers(toy, before, token, mask, ids)
+        for name, reg in found.items():
+            centred = reg - position_baseline(reg, answers)
             for label, weight in ((name, reg), (name + "+b", centred)):
                 g = group_gradients(toy, before, token, weight, groups)
                 out[label] = out.get(label, 0.0) + size * g.var(0).sum().item() / seeds

@@ -26,19 +26,19 @@ import os
 import torch
 
 from frpo_verl.core.divergences import DIVERGENCES
-from frpo_verl.core.regularizers import Regularizer, regularizer
-from frpo_verl.core.steps import step_starts_by_length
-from frpo_verl.core.tokens import read_tokens
+from frpo_verl.core.regularizers import Regularizer, regularize
+from frpo_verl.core.steps import steps_by_length
+from frpo_verl.core.tokens import read_answers
 
 VOCABULARY = 3
 
 
 def term(
-    delta: torch.Tensor, mask: torch.Tensor, divergence: str = "reverse_kl", step_start=None, **kind
+    delta: torch.Tensor, mask: torch.Tensor, divergence: str = "reverse_kl", step_begins=None, **kind
 ) -> torch.Tensor:
     """What multiplies beta * grad log pi of each token, (B, T)."""
-    tokens = read_tokens(delta, torch.zeros_like(delta), mask, clip=80.0)
-    return regularizer(tokens, Regularizer(DIVERGENCES[divergence], **kind), step_start)
+    answers = read_answers(delta, torch.zeros_like(delta), mask, 80.0, step_begins=step_begins)
+    return regularize(answers, Regularizer(divergence=DIVERGENCES[divergence], **kind))
 
 
 def step_ends(delta: torch.Tensor, mask: torch.Tensor, length: int) -> torch.Tensor:
@@ -57,7 +57,7 @@ PLACEMENTS = {
     "advantage: future (k1)": lambda d, m: term(d, m),
     "advantage: future (k3 form)": lambda d, m: term(d, m, divergence="reverse_kl_k3"),
     "advantage: sequence": lambda d, m: term(d, m, placement="sequence"),
-    "steps of 2, start": lambda d, m: term(d, m, step_start=step_starts_by_length(m, 2)),
+    "steps of 2, start": lambda d, m: term(d, m, step_begins=steps_by_length(m, 2)),
     "steps of 2, end (PRL code)": lambda d, m: step_ends(d, m, 2),
     "advantage: discount 0.9": lambda d, m: term(d, m, discount=0.9),
     "advantage: discount 0.5": lambda d, m: term(d, m, discount=0.5),
@@ -264,7 +264,7 @@ def main() -> None:
     show("4. a group of equal rewards: gradient norm (root mean square)", result["all_wrong"])
     steps = {}
     for n in (1, 2, 3, 6):
-        steps[f"length {n}, suffix at the start"] = lambda d, m, n=n: term(d, m, step_start=step_starts_by_length(m, n))
+        steps[f"length {n}, suffix at the start"] = lambda d, m, n=n: term(d, m, step_begins=steps_by_length(m, n))
         steps[f"length {n}, suffix at the end"] = lambda d, m, n=n: step_ends(d, m, n)
     result["steps"] = expected_gradients(steps, args.policies, args.drift, horizon=6)
     show("5. steps: expected gradient of the KL term (enumerated, up to 6 tokens)", result["steps"])

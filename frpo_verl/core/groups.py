@@ -6,7 +6,7 @@ from typing import Any
 
 import torch
 
-from frpo_verl.core.tokens import dense_ids, keep
+from frpo_verl.core.tokens import Answers, dense_ids
 
 __all__ = ["group_advantages", "position_baseline"]
 
@@ -49,9 +49,7 @@ def group_advantages(
 
 
 @torch.no_grad()
-def position_baseline(
-    reg: torch.Tensor, valid: torch.Tensor, group: torch.Tensor, *, whole: bool = False
-) -> torch.Tensor:
+def position_baseline(reg: torch.Tensor, answers: Answers, *, whole: bool = False) -> torch.Tensor:
     """Mean over the group's other responses at the same position, 0 where none of them reaches it.
 
         b_{i,p} = mean { reg_{k,p} : k in the group of i, k != i, T_k >= p }
@@ -62,28 +60,31 @@ def position_baseline(
     or its own length, would bias it.
 
     Args:
-        reg: (R, T) floating, 0 off `valid`; whole groups.
-        valid: (R, T) bool, True on response tokens.
-        group: (R,) integers, equal for the responses of one prompt.
+        reg: (R, C) floating, 0 off the mask.
+        answers: whole groups, from the door.
         whole: for a reg of the whole response (placement `sequence`), which a response has at every position. Then reward
             and KL are centred over the same responses, and no answer of another policy needs a weight.
 
     Returns:
-        (R, T) of the dtype of reg, 0 off `valid`.
+        (R, C) of the dtype of reg, 0 off the mask.
+
+    Raises:
+        ValueError: no group ids.
     """
-    position = (valid.cumsum(-1) - 1).clamp(min=0)
+    if answers.group is None:
+        raise ValueError("baseline='position' needs group_ids: one id for each response, equal within a prompt")
+    group, valid = torch.unique(answers.group, return_inverse=True)[1], answers.valid
+    position = answers.position.clamp(min=0).long()
     packed = torch.zeros_like(reg).scatter_add_(1, position, reg)  # masked entries add 0
     present = torch.zeros_like(reg).scatter_add_(1, position, valid.to(reg.dtype))
     if whole:
-        length = present.sum(-1, keepdim=True)
+        length = answers.length
         packed = torch.where(present > 0, packed, reg.sum(-1, keepdim=True) / length.clamp(min=1))
         present = (length > 0).to(reg.dtype).expand_as(present)
 
-    group = torch.unique(group, return_inverse=True)[1]
-
     def of_others(x: torch.Tensor) -> torch.Tensor:
-        return x.new_zeros(len(x), x.shape[1]).index_add_(0, group, x)[group] - x
+        return torch.zeros_like(packed).index_add_(0, group, x)[group] - x
 
     count = of_others(present)
-    mean = of_others(packed) / count.clamp(min=1)
-    return keep(keep(mean, count).gather(1, position), valid)
+    mean = torch.where(count > 0, of_others(packed) / count.clamp(min=1), 0.0)
+    return torch.where(valid, mean.gather(1, position), 0.0)

@@ -1,18 +1,16 @@
 """What the regulariser did in a batch, as numbers; docs/diagnostics.md says what to do when one looks wrong.
 
-All-masked, pad and dropped rows never count. A metric that nothing can be said about (a quartile without tokens, a
+All-masked and pad rows never count. A metric that nothing can be said about (a quartile without tokens, a
 share of zero) is left out rather than reported as 0.
 """
 
 from __future__ import annotations
 
-from typing import Any
-
 import torch
 
-from frpo_verl.core.tokens import Tokens, dense_ids, keep, reverse_cumsum, select_
+from frpo_verl.core.tokens import Answers
 
-__all__ = ["METRIC_NAMES", "MetricSums", "outcome_shift", "policy_clip_fractions"]
+__all__ = ["METRIC_NAMES", "distance", "effect", "outcome_shift", "policy_clip_fractions", "report"]
 
 QUARTILES = ("q1", "q2", "q3", "q4")
 METRIC_NAMES = (
@@ -30,167 +28,100 @@ METRIC_NAMES = (
     "frpo/policy_clip_frac/positive_advantage",
     "frpo/policy_clip_frac/negative_advantage",
 )
+Sums = dict[str, torch.Tensor]  # one row for each answer
 
 
-class MetricSums:
-    """Sums over the chunks of a batch, and the metrics they add up to.
+def distance(a: Answers) -> Sums:
+    """What answers say about their distance from the reference: sums over tokens, (R,), or (R, 4) by quarter."""
+    found = {
+        "length": a.length[:, 0],
+        "clipped": a.clipped,
+        "kl": _by_quarter(a, a.kl_to_go),
+        "k3": torch.neg(a.delta).exp_().sub_(1).add_(a.delta).sum(-1),
+    }
+    if a.entropy is not None:
+        found["entropy"] = _by_quarter(a, a.entropy.flip(-1).cumsum(-1).flip(-1))
+    if a.difference is not None:
+        found["difference"] = (
+            torch.maximum(a.difference.amax(-1), -a.difference.amin(-1)) if a.valid.shape[1] else found["k3"]
+        )
+    if a.group is not None:
+        found["group"] = a.group
+    if a.scores is not None:
+        found["score"] = a.scores
+    return found
 
-    rows: number of rows of the whole batch.
-    device: where its tensors lie.
+
+def effect(a: Answers, reg: torch.Tensor, advantages: torch.Tensor) -> Sums:
+    """What beta times `reg` did to the advantages of answers, both (R, C): sizes, and how many signs turned; (R,)."""
+    assert a.outcome is not None, "an advantage has an outcome"
+    outcome = a.outcome.expand_as(reg)
+    found = {
+        "outcome_size": torch.where(a.valid, outcome.abs(), 0.0).sum(-1),
+        "reg_size": reg.abs().sum(-1),
+        "flips": (advantages * outcome).lt_(0).sum(-1),
+    }
+    if a.scores is None:
+        found["score"] = torch.where(a.valid & (a.position == 0), outcome, 0.0).sum(-1)  # at the first token
+    return found
+
+
+def report(sums: Sums, kl_coef: float = 0.0) -> dict[str, float]:
+    """The metrics of all answers together, under names of METRIC_NAMES (docs/diagnostics.md).
+
+        regularizer_share = mean |beta * reg_t| / mean |A_t|       over response tokens
+
+    Args:
+        sums: from `distance`, and from `effect` where there is a regulariser; (A,) and (A, 4).
+        kl_coef: beta.
     """
-
-    def __init__(self, rows: int, device: torch.device) -> None:
-        self.quarters = torch.arange(5, device=device, dtype=torch.int32)
-        self.length = torch.zeros(rows, 1, dtype=torch.int32, device=device)
-        self.kl_to_go = torch.zeros(
-            rows, 5, dtype=torch.float64, device=device
-        )  # where each quarter of a response begins, and at its end
-        self.entropy_to_go: torch.Tensor | None = None
-        self.outcome = torch.zeros(rows, 1, dtype=torch.float64, device=device)
-        self.outcome_size: float | None = None
-        self.clipped = self.flips = 0
-        self.k3 = self.reg_size = 0.0
-        self.largest_difference: float | None = None
-        self.has_regularizer = False
-
-    def add_tokens(
-        self,
-        rows: slice | torch.Tensor,
-        tokens: Tokens,
-        kl_to_go: torch.Tensor,
-        entropy: torch.Tensor | None = None,
-        difference: torch.Tensor | None = None,
-    ) -> None:
-        """Count what the tokens of some rows say about the distance from the reference.
-
-        Args:
-            rows: which rows of the batch these are.
-            tokens: their tokens.
-            kl_to_go: (R, T) suffix sums of delta, read on valid tokens only.
-            entropy: (R, T) of the policy at each token, nats.
-            difference: (R, T) log-prob minus another engine's, for the largest of them; overwritten.
-        """
-        if tokens.valid.numel() == 0:
-            return
-        length, columns = self._quarters(tokens)
-        self.length[rows] = length
-        self.kl_to_go[rows] = kl_to_go.gather(1, columns).double()
-        self.clipped += tokens.clipped
-        self.k3 += float(torch.neg(tokens.delta).exp_().sub_(1).sum())  # the sum of delta is added in `result`
-        if entropy is not None:
-            if self.entropy_to_go is None:
-                self.entropy_to_go = torch.zeros_like(self.kl_to_go)
-            self.entropy_to_go[rows] = reverse_cumsum(keep(entropy, tokens.valid)).gather(1, columns).double()
-        if difference is not None:
-            low, high = select_(difference, tokens.bits).aminmax()
-            largest = max(-float(low), float(high), key=lambda x: (x != x, x))
-            self.largest_difference = max(largest, self.largest_difference or 0.0, key=lambda x: (x != x, x))
-
-    def add_regularizer(
-        self,
-        rows: slice | torch.Tensor,
-        tokens: Tokens,
-        outcome: torch.Tensor,
-        reg: torch.Tensor,
-        advantages: torch.Tensor,
-    ) -> None:
-        """Count what the regulariser did to the advantages of some rows.
-
-        Args:
-            rows: which rows of the batch these are.
-            tokens: their tokens.
-            outcome: (R, 1) or (R, T) advantage before the regulariser.
-            reg: (R, T) what beta multiplies, 0 off the mask.
-            advantages: (R, T) the result, 0 off the mask.
-        """
-        if tokens.valid.numel() == 0:
-            return
-        self.has_regularizer = True
-        if outcome.shape[1] > 1:
-            outcome = keep(outcome, tokens.valid)
-            self.outcome_size = (self.outcome_size or 0.0) + float(outcome.abs().sum())
-            self.outcome[rows] = outcome.gather(1, tokens.valid.to(torch.uint8).argmax(-1, keepdim=True)).double()
-        else:
-            self.outcome[rows] = outcome.double()
-            of_row = outcome[:, 0]  # only rows whose extreme has the other sign need a look at their tokens
-            extreme = torch.where(of_row > 0, advantages.amin(-1), -advantages.amax(-1))
-            turned = (extreme < 0) & (of_row != 0)
-            outcome, advantages = outcome[turned], advantages[turned]
-        self.reg_size += float(reg.abs().sum())
-        self.flips += int((advantages * outcome).lt_(0).sum())
-
-    def _quarters(self, tokens: Tokens) -> tuple[torch.Tensor, torch.Tensor]:
-        """(R, 1) numbers of tokens and (R, 5) columns where each quarter of a row's tokens begins."""
-        last = tokens.valid.shape[1] - 1
-        ones = tokens.valid.view(torch.int8)
-        if last > 0 and bool((ones[:, 1:] - ones[:, :-1]).amax() > 0):  # the mask has gaps, or starts late
-            count = tokens.valid.cumsum(-1, dtype=torch.int32)
-            length = count[:, -1:]
-            columns = torch.searchsorted(count, self._bounds(length) + 1)
-        else:
-            length = tokens.bits.sum(-1, keepdim=True, dtype=torch.int32).neg_()
-            columns = self._bounds(length).long()
-        return length, columns.clamp_(max=last)
-
-    def _bounds(self, length: torch.Tensor) -> torch.Tensor:
-        """(R, 5) numbers of tokens before each quarter, token p of n being in quarter floor(4 p / n), and n itself."""
-        return (self.quarters * length + 3) >> 2
-
-    def result(
-        self, *, beta: float = 0.0, group_ids: Any = None, scores: torch.Tensor | None = None
-    ) -> dict[str, float]:
-        """The metrics of everything that was added.
-
-            regularizer_share = mean |beta * reg_t| / mean |A_t|       over response tokens
-
-        Args:
-            beta: the KL coefficient.
-            group_ids: (B,) ids of any kind, equal for the responses of one prompt; without it zero_variance_groups is
-                left out.
-            scores: (B,) raw rewards for zero_variance_groups; by default the outcome advantages, which are equal
-                exactly where the scores are.
-
-        Returns:
-            dict of floats under the names of METRIC_NAMES; see docs/diagnostics.md.
-        """
-        tokens = int(self.length.sum())
-        out = {"frpo/log_ratio_clip_frac": self.clipped / max(tokens, 1)}
-        if self.largest_difference is not None:
-            out["frpo/rollout_log_prob_diff_max"] = self.largest_difference
-        if tokens == 0:
-            return out
-        bounds = self._bounds(self.length)
-        within, used = bounds < self.length, self.length[:, 0] > 0
-        kl_to_go = keep(self.kl_to_go, within)
-        out["frpo/kl_to_ref/k1"] = float(kl_to_go[:, 0].sum()) / tokens
-        out["frpo/kl_to_ref/k3"] = max(self.k3 + float(kl_to_go[:, 0].sum()), 0.0) / tokens
-        out["frpo/kl_to_go/first_token/mean"] = float(kl_to_go[used, 0].mean())
-        out["frpo/kl_to_go/first_token/max"] = float(kl_to_go[used, 0].max())
-        if self.has_regularizer:
-            size = self.outcome_size
-            size = float(keep(self.outcome.abs() * self.length, self.length).sum()) if size is None else size
-            out["frpo/sign_flip_frac"] = self.flips / tokens
-            if size > 0:
-                out["frpo/regularizer_share"] = abs(beta) * self.reg_size / size
-        counts = bounds.diff().sum(0).tolist()
-        for kind, to_go in (("kl", self.kl_to_go), ("entropy", self.entropy_to_go)):
-            if to_go is not None:
-                sums = (-keep(to_go, within).diff().sum(0)).tolist()
-                for q, total, count in zip(QUARTILES, sums, counts, strict=True):
-                    if count:
-                        out[f"frpo/{kind}_by_position/{q}"] = total / count
-        if group_ids is not None and (scores is not None or self.has_regularizer):
-            group = dense_ids(group_ids, len(used)).to(used.device)
-            share = _zero_variance_share(self.outcome[:, 0] if scores is None else scores.double(), group, used)
-            if share is not None:
-                out["frpo/zero_variance_groups"] = share
+    length = sums["length"].long()
+    tokens, used = int(length.sum()), length > 0
+    out = {"frpo/log_ratio_clip_frac": int(sums["clipped"].sum()) / max(tokens, 1)}
+    if tokens == 0:
         return out
+    kl_to_go = sums["kl"].sum(-1)[used]
+    out["frpo/kl_to_ref/k1"] = float(kl_to_go.sum()) / tokens
+    out["frpo/kl_to_ref/k3"] = max(float(sums["k3"].double().sum()), 0.0) / tokens
+    out["frpo/kl_to_go/first_token/mean"] = float(kl_to_go.mean())
+    out["frpo/kl_to_go/first_token/max"] = float(kl_to_go.max())
+    if "difference" in sums:
+        out["frpo/rollout_log_prob_diff_max"] = float(sums["difference"].max())
+    if "reg_size" in sums:
+        reg_size, size = (float(sums[name].double().sum()) for name in ("reg_size", "outcome_size"))
+        out["frpo/sign_flip_frac"] = float(sums["flips"].double().sum()) / tokens
+        if size > 0:
+            out["frpo/regularizer_share"] = abs(kl_coef) * reg_size / size
+    counts = _bounds(length[:, None]).diff(dim=-1).sum(0).tolist()
+    for kind in ("kl", "entropy"):
+        if kind in sums:
+            for q, total, count in zip(QUARTILES, sums[kind].sum(0).tolist(), counts, strict=True):
+                if count:
+                    out[f"frpo/{kind}_by_position/{q}"] = total / count
+    if "group" in sums and "score" in sums:
+        share = _zero_variance_share(sums["score"].double()[used], sums["group"][used])
+        if share is not None:
+            out["frpo/zero_variance_groups"] = share
+    return out
 
 
-def _zero_variance_share(score: torch.Tensor, group: torch.Tensor, rows: torch.Tensor) -> float | None:
+def _bounds(length: torch.Tensor) -> torch.Tensor:
+    """(R, 5) numbers of tokens before each quarter, token p of n being in quarter floor(4 p / n), and n itself."""
+    return (torch.arange(5, dtype=length.dtype, device=length.device) * length + 3) >> 2
+
+
+def _by_quarter(a: Answers, to_go: torch.Tensor) -> torch.Tensor:
+    """(R, 4) float64 sums over the quarters of an answer, from the sums (R, C) of what is still to come."""
+    bounds, last = _bounds(a.length), to_go.shape[1] - 1
+    if last < 0:
+        return to_go.new_zeros(len(to_go), 4, dtype=torch.float64)
+    first = torch.searchsorted(a.position, bounds).clamp(max=last)
+    return -torch.where(bounds < a.length, to_go.gather(1, first), 0.0).double().diff(dim=-1)
+
+
+def _zero_variance_share(score: torch.Tensor, group: torch.Tensor) -> float | None:
     """Share of groups of two or more responses whose scores are all equal; None if there is none to ask."""
-    group, score = group[rows], score[rows]
-    groups = int(group.max()) + 1 if group.numel() else 0
+    groups = int(group.max()) + 1
     low = score.new_full((groups,), torch.inf).scatter_reduce_(0, group, score, "amin")
     high = score.new_full((groups,), -torch.inf).scatter_reduce_(0, group, score, "amax")
     counted = torch.bincount(group, minlength=groups) > 1

@@ -16,8 +16,8 @@ from frpo_verl.core.enumeration import (
     random_logits,
     relative_error,
 )
-from frpo_verl.core.regularizers import Regularizer, regularizer
-from frpo_verl.core.tokens import read_tokens
+from frpo_verl.core.regularizers import Regularizer, regularize
+from frpo_verl.core.tokens import read_answers
 
 __all__ = ["Finding", "check_divergence"]
 
@@ -141,8 +141,8 @@ def _expected_gradient(f: Divergence) -> tuple[bool, str]:
     for seed in range(3):
         ref = random_logits(toy, 2 * seed)
         logits = (ref + random_logits(toy, 2 * seed + 1)).requires_grad_()
-        tokens = read_tokens(log_prob(toy, logits).detach(), log_prob(toy, ref), toy.mask)
-        estimate = policy_gradient(toy, logits, regularizer(tokens, Regularizer(f)))
+        answers = read_answers(log_prob(toy, logits).detach(), log_prob(toy, ref), toy.mask)
+        estimate = policy_gradient(toy, logits, regularize(answers, Regularizer(divergence=f)))
         truth = gradient(objective(toy, logits, ref, f.value), logits)
         worst = max(worst, relative_error(estimate, truth), key=lambda x: (x != x, x))
     return worst < 1e-9, f"relative error {worst:.2g} over 3 random policies"

@@ -1,54 +1,177 @@
-"""The door: log-probs and a mask in, a clean log-ratio out, and the few tools that the rooms share.
+"""The door: the columns of a batch in, answers fit for arithmetic out.
 
-Masks select by `torch.where`, never by multiplication: `0 * nan` is NaN, so a product lets garbage on padded positions
-through, in the value and in the gradient. At the door a mask may have any dtype, non-zero means valid.
+    delta_t = log w_t = log pi(a_t|s_t) - log ref(a_t|s_t)        0 off the mask, |delta_t| bounded, finite
+
+What comes from outside is checked, upcast and masked here, once; the equations and the metrics behind the door take
+`Answers` and need nothing else. Masks select by `torch.where`, never by multiplication: `0 * nan` is NaN, so a product
+lets garbage on padded positions through, in the value and in the gradient.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
-from typing import Any, NamedTuple
+from dataclasses import dataclass
+from typing import Any
 
 import torch
 
 from frpo_verl.methods import ranges
 
 __all__ = [
-    "Tokens",
+    "Answers",
+    "Columns",
     "all_zero",
     "check_2d",
     "dense_ids",
     "float_dtype",
     "keep",
-    "masked_mean",
     "masked_sum",
     "nonfinite_rows",
-    "read_rows",
-    "read_tokens",
+    "read_answers",
     "reverse_cumsum",
-    "row_chunks",
-    "select_",
 ]
 
 
-class Tokens(NamedTuple):
-    """The response tokens of some rows, fit for arithmetic.
+@dataclass(frozen=True)
+class Columns:
+    """A batch of B rows and T columns.
 
-    valid: (R, T) bool, True on response tokens.
-    delta: (R, T) float32 or float64, log w = log pi - log ref in nats; exactly 0 off `valid`, |delta| <= clip, finite,
-        without gradient.
-    clipped: number of valid tokens whose log-ratio lay beyond the bound.
-    bad_rows: (R,) bool, rows with a NaN or infinite log-prob on a response token; they have no valid token and delta 0
-        everywhere. None if there is none.
-    bits: (R, T) integers as wide as delta, -1 (all bits set) on valid tokens and 0 elsewhere, for `select_`.
+    log_prob: (B, T) log pi of the sampled tokens, nats; half precision is computed in float32.
+    ref_log_prob: (B, T) log ref of the same tokens, nats, at the same temperature.
+    mask: (B, T) any dtype, non-zero = response token. NaN and inf elsewhere have no effect.
+    outcome: (B,) advantage of each response (group-normalised verifier reward), or (B, T) one per token.
+    group_ids: (B,) ids of any kind, equal for the responses of one prompt; kept as integers 0 to n-1.
+    session_ids: the same for the rows of one session, which are one response; None: each row is one.
+    session_index: (B,) the row's place in its session, gaps allowed; by default the order of the batch.
+    step_begins: (B, T) bool, True on the first token of a step (`frpo_verl.core.steps`); None for steps of one token.
+    scores: (B,) raw rewards, for the metric zero_variance_groups; by default the outcome.
+    entropy: (B, T) of the policy at each token in nats, for its metrics.
+    other_log_prob: (B, T) log-probs from another engine, for the metric rollout_log_prob_diff_max.
+
+    Raises:
+        ValueError: shapes, dtypes or ids that do not fit.
+    """
+
+    log_prob: torch.Tensor
+    ref_log_prob: torch.Tensor
+    mask: torch.Tensor
+    outcome: torch.Tensor | None = None
+    group_ids: Any = None
+    session_ids: Any = None
+    session_index: torch.Tensor | None = None
+    step_begins: torch.Tensor | None = None
+    scores: torch.Tensor | None = None
+    entropy: torch.Tensor | None = None
+    other_log_prob: torch.Tensor | None = None
+
+    def __post_init__(self) -> None:
+        floats = ("log_prob", "ref_log_prob", "entropy", "other_log_prob")
+        check_2d(self.mask, **{name: getattr(self, name) for name in floats})
+        shape = self.mask.shape
+        for name, fits in (
+            ("outcome", (shape[:1], shape)),
+            ("scores", (shape[:1],)),
+            ("session_index", (shape[:1],)),
+            ("step_begins", (shape,)),
+        ):
+            x = getattr(self, name)
+            if x is not None and x.shape not in fits:
+                allowed = " or ".join(str(tuple(s)) for s in fits)
+                raise ValueError(f"{name} has shape {tuple(x.shape)}: must be {allowed}, as the mask is {tuple(shape)}")
+        for name in ("group_ids", "session_ids"):
+            ids = getattr(self, name)
+            if ids is not None:
+                object.__setattr__(self, name, dense_ids(ids, len(self.mask), name).to(self.mask.device))
+
+
+@dataclass(frozen=True)
+class Answers:
+    """Some answers of a batch: R rows of C columns; every float is 0 off `valid`, nothing carries a gradient.
+
+    valid: (R, C) bool, True on response tokens.
+    position: (R, C) int32, which of the answer's response tokens it is, from 0; off `valid` that of the last one before.
+    length: (R, 1) int32, number of response tokens.
+    delta: (R, C) float32 or float64, log w = log pi - log ref in nats, |delta| <= clip.
+    kl_to_go: (R, C) sum of delta from each column on.
+    clipped: (R,) int64, tokens whose log-ratio lay beyond the bound.
+    broken: (R,) bool, a log-prob of a response token is NaN or infinite, and delta NaN there; None if none is.
+    outcome: (R, 1) or (R, C); step_begins, entropy: (R, C); scores: (R,). As in `Columns`.
+    group: (R,) integers, equal for the answers to one prompt.
+    difference: (R, C) log_prob minus the other engine's.
     """
 
     valid: torch.Tensor
+    position: torch.Tensor
+    length: torch.Tensor
     delta: torch.Tensor
-    clipped: int
-    bad_rows: torch.Tensor | None
-    bits: torch.Tensor
+    kl_to_go: torch.Tensor
+    clipped: torch.Tensor
+    broken: torch.Tensor | None
+    outcome: torch.Tensor | None
+    group: torch.Tensor | None
+    step_begins: torch.Tensor | None
+    scores: torch.Tensor | None
+    entropy: torch.Tensor | None
+    difference: torch.Tensor | None
+
+
+@torch.no_grad()
+def read_answers(
+    log_prob: torch.Tensor,
+    ref_log_prob: torch.Tensor,
+    mask: torch.Tensor,
+    clip: float = 20.0,
+    *,
+    outcome: torch.Tensor | None = None,
+    group: torch.Tensor | None = None,
+    step_begins: torch.Tensor | None = None,
+    scores: torch.Tensor | None = None,
+    entropy: torch.Tensor | None = None,
+    other_log_prob: torch.Tensor | None = None,
+) -> Answers:
+    """Per-token log-ratio of the policy to the reference, masked and bounded, and what goes with it.
+
+        delta_t = clip( log pi(a_t|s_t) - log ref(a_t|s_t), -clip, +clip ) on response tokens, 0 elsewhere
+
+    Args:
+        log_prob, ref_log_prob, mask, outcome, step_begins, scores, entropy, other_log_prob: as in `Columns`, of rows that
+            are an answer each.
+        clip: bound of |delta_t| in nats.
+        group: (R,) integers, equal for the answers to one prompt.
+
+    Raises:
+        ValueError: shapes or dtypes that do not fit, or clip out of its range.
+    """
+    check_2d(mask, log_prob=log_prob, ref_log_prob=ref_log_prob, entropy=entropy, other_log_prob=other_log_prob)
+    ranges.LOG_RATIO_CLIP.check("log_ratio_clip", clip)
+    dtype, valid = float_dtype(log_prob, ref_log_prob), mask.bool()
+
+    def clean(x: torch.Tensor) -> torch.Tensor:
+        return torch.where(valid, x.to(dtype), 0.0)
+
+    ratio = clean(log_prob.to(dtype) - ref_log_prob.to(dtype))
+    delta, broken = ratio.clamp(-clip, clip), None
+    if not math.isfinite(ratio.sum()):  # a log-prob that is not finite, or finite ones very far apart
+        bad = valid & ~(log_prob.isfinite() & ref_log_prob.isfinite())
+        if bool(bad.any()):
+            delta, broken = torch.where(bad, torch.nan, delta), bad.any(-1)
+    if outcome is not None:
+        outcome = outcome.to(dtype)[:, None] if outcome.dim() == 1 else clean(outcome)
+    return Answers(
+        valid=valid,
+        position=valid.cumsum(-1, dtype=torch.int32) - 1,
+        length=valid.sum(-1, keepdim=True, dtype=torch.int32),
+        delta=delta,
+        kl_to_go=reverse_cumsum(delta),
+        clipped=(ratio != delta).sum(-1),
+        broken=broken,
+        outcome=outcome,
+        group=group,
+        step_begins=step_begins,
+        scores=scores,
+        entropy=None if entropy is None else clean(entropy),
+        difference=None if other_log_prob is None else clean(log_prob.to(dtype) - other_log_prob.to(dtype)),
+    )
 
 
 def keep(x: torch.Tensor, mask: torch.Tensor, fill: float = 0.0) -> torch.Tensor:
@@ -70,20 +193,6 @@ def keep(x: torch.Tensor, mask: torch.Tensor, fill: float = 0.0) -> torch.Tensor
     return torch.where(mask.bool(), x, torch.full((), fill, dtype=x.dtype, device=x.device))
 
 
-def select_(x: torch.Tensor, bits: torch.Tensor) -> torch.Tensor:
-    """In place: `x` where all bits are set, 0 where none is; `keep` at a fifth of its cost on a CPU.
-
-    Args:
-        x: (R, T) contiguous float32 or float64, without gradient.
-        bits: (R, T) from `Tokens`, integers as wide as x.
-
-    Returns:
-        x.
-    """
-    x.view(bits.dtype).bitwise_and_(bits)
-    return x
-
-
 def float_dtype(*tensors: torch.Tensor) -> torch.dtype:
     """The dtype to compute in: float64 if one of the tensors is, float32 otherwise."""
     return torch.float64 if any(x.dtype == torch.float64 for x in tensors) else torch.float32
@@ -103,21 +212,6 @@ def masked_sum(x: torch.Tensor, mask: torch.Tensor, dim: int | tuple[int, ...] |
     return keep(x, mask).sum(dim=dim, dtype=float_dtype(x))
 
 
-def masked_mean(x: torch.Tensor, mask: torch.Tensor, dim: int | tuple[int, ...] | None = None) -> torch.Tensor:
-    """Mean of `x` over valid positions, accumulated in float32 (float64 for float64).
-
-    Args:
-        x: (...) floating point or integer.
-        mask: broadcastable to x; non-zero = valid.
-        dim: dimension(s) to reduce, all by default.
-
-    Returns:
-        the mean; the mean over nothing is 0.
-    """
-    count = mask.bool().expand_as(x).sum(dim=dim)
-    return masked_sum(x, mask, dim) / count.clamp(min=1)
-
-
 def reverse_cumsum(x: torch.Tensor, dim: int = -1) -> torch.Tensor:
     """Inclusive suffix sum in float32 (float64 for float64), differentiable.
 
@@ -131,23 +225,6 @@ def reverse_cumsum(x: torch.Tensor, dim: int = -1) -> torch.Tensor:
         tensor of the shape of x.
     """
     return x.to(float_dtype(x)).flip(dim).cumsum(dim).flip(dim)
-
-
-def row_chunks(rows: int, columns: int, device: torch.device | str = "cpu") -> Iterator[slice]:
-    """Slices of consecutive rows, so few that temporaries stay in the cache (accelerator: some dozen MB).
-
-    Args:
-        rows, columns: shape of the tensor that is worked through.
-        device: where it lies.
-    """
-    step = max(1, chunk_elements(device) // max(1, columns))
-    for start in range(0, rows, step):
-        yield slice(start, min(start + step, rows))
-
-
-def chunk_elements(device: torch.device | str) -> int:
-    """How many elements of a (rows, columns) tensor make a chunk on this device."""
-    return 2**17 if torch.device(device).type == "cpu" else 2**24
 
 
 def dense_ids(ids: Any, rows: int, name: str = "group_ids") -> torch.Tensor:
@@ -190,67 +267,13 @@ def check_2d(mask: torch.Tensor, **tensors: torch.Tensor | None) -> None:
 
 @torch.no_grad()
 def all_zero(x: torch.Tensor, mask: torch.Tensor) -> bool:
-    """Whether `x` is 0 on every valid position and there is one: a placeholder. Stops at the first chunk that is not.
+    """Whether `x` is 0 on every valid position and there is one: a placeholder. Stops at the first row that is not.
 
     Args:
         x: (B, T).
         mask: (B, T) any dtype; non-zero = valid.
     """
-    for rows in row_chunks(mask.shape[0], mask.shape[1], mask.device):
-        if bool(keep(x[rows], mask[rows]).any()):
-            return False
-    return bool(mask.any())
-
-
-@torch.no_grad()
-def read_tokens(
-    log_prob: torch.Tensor, ref_log_prob: torch.Tensor, mask: torch.Tensor, *, clip: float = 20.0
-) -> Tokens:
-    """The door: per-token log-ratio of the policy to the reference, masked, finite and bounded.
-
-        delta_t = clip( log pi(a_t|s_t) - log ref(a_t|s_t), -clip, +clip ) on response tokens, 0 elsewhere
-
-    Args:
-        log_prob: (B, T) log pi of the sampled tokens, nats; half precision is computed in float32.
-        ref_log_prob: (B, T) log ref of the same tokens, nats, at the same temperature.
-        mask: (B, T) any dtype, non-zero = response token. NaN and inf elsewhere have no effect.
-        clip: bound of |delta_t| in nats.
-
-    Returns:
-        Tokens. A row with a NaN or infinite log-prob on a response token is dropped whole and reported in `bad_rows`:
-        a suffix sum would spread it over all tokens before it.
-
-    Raises:
-        ValueError: shapes or dtypes that do not fit, or clip out of its range.
-    """
-    check_2d(mask, log_prob=log_prob, ref_log_prob=ref_log_prob)
-    ranges.LOG_RATIO_CLIP.check("clip", clip)
-    return read_rows(log_prob, ref_log_prob, mask, clip, float_dtype(log_prob, ref_log_prob))
-
-
-@torch.no_grad()
-def read_rows(
-    log_prob: torch.Tensor, ref_log_prob: torch.Tensor, mask: torch.Tensor, clip: float, dtype: torch.dtype
-) -> Tokens:
-    """`read_tokens` without the checks, for the chunks of a batch whose shapes were checked."""
-    valid, bad_rows, clipped = mask.bool(), None, 0
-    bits = valid.to(torch.int64 if dtype == torch.float64 else torch.int32).neg_()
-    delta = select_(torch.sub(log_prob.to(dtype), ref_log_prob.to(dtype)).contiguous(), bits)
-    low, high = (float(x) for x in delta.aminmax()) if delta.numel() else (0.0, 0.0)  # NaN if one of them is
-    largest = max(-low, high)
-    if not largest <= clip:
-        if not math.isfinite(largest):
-            rows = _nonfinite(log_prob, ref_log_prob, valid).any(-1)
-            if bool(rows.any()):
-                bad_rows, valid = rows, valid & ~rows[:, None]
-                delta, bits = keep(delta, valid), keep(bits, valid, fill=0)
-        clipped = int((delta.abs() > clip).sum())
-        delta.clamp_(-clip, clip)
-    return Tokens(valid, delta, clipped, bad_rows, bits)
-
-
-def _nonfinite(log_prob: torch.Tensor, ref_log_prob: torch.Tensor, valid: torch.Tensor) -> torch.Tensor:
-    return valid & ~(torch.isfinite(log_prob) & torch.isfinite(ref_log_prob))
+    return bool(mask.any()) and not any(bool(keep(*row).any()) for row in zip(x, mask, strict=True))
 
 
 @torch.no_grad()

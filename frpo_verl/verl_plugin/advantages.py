@@ -83,7 +83,7 @@ def _refuse_sessions(view: Batch) -> None:
         return
     for method, settings in view.run.chosen:
         if "one_row" in method.all_needs(settings):
-            session = Counter(view.sessions["session_ids"]).most_common(1)[0]
+            session = Counter(key.rsplit("_", 1)[0] for key in view.row_keys or ()).most_common(1)[0]
             raise RuntimeError(
                 f"{methods.KINDS[method.kind]}={method.name} reads whole answers, and session {session[0]} has {session[1]} "
                 "rows, of which a worker sees one at a time: use algorithm.adv_estimator=frpo with a loss by token, or an "

@@ -131,13 +131,13 @@ class Batch:
         return None if uid is None else dense_ids(uid, len(self.mask))
 
     @property
-    def sessions(self) -> dict[str, Any]:
+    def sessions(self) -> dict[str, torch.Tensor]:
         """`session_ids` and `session_index` of the rows; empty where each row is an answer."""
         parts = [key.rsplit("_", 1) for key in self.row_keys or ()]
-        if len({session for session, _ in parts}) == len(parts):
+        session_ids = dense_ids([session for session, _ in parts], len(parts))
+        if len(session_ids.unique()) == len(parts):
             return {}
-        index = torch.tensor([int(index) for _, index in parts])
-        return {"session_ids": [session for session, _ in parts], "session_index": index}
+        return {"session_ids": session_ids, "session_index": torch.tensor([int(index) for _, index in parts])}
 
     def uid(self, row: int) -> str:
         """The prompt's id of a row, for messages."""

@@ -50,9 +50,9 @@ def clean(view: Batch) -> Iterator[None]:
     if view.source is not None and view.row_keys is not None:
         view.source.empty([view.row_keys[i] for i in places], EMPTIED)
     if ids is not None:
-        alone, answers = np.array(ids, dtype=object), view.sessions.get("session_ids", range(len(ids)))
+        alone, answers = np.array(ids, dtype=object), view.sessions.get("session_ids", torch.arange(len(ids)))
         for i in places:
-            alone[i] = f"{ids[i]}/left out {answers[i]}"
+            alone[i] = f"{ids[i]}/left out {int(answers[i])}"
         data.non_tensor_batch["uid"] = alone
     try:
         yield
@@ -89,8 +89,8 @@ def _left_out(view: Batch) -> torch.Tensor | None:
         also = "set algorithm.frpo.on_nonfinite=zero_row to leave such answers out, or " * run.regularizes_advantage
         _stop(view, "ref_log_prob", ref, mask, bad, f"{also}find the cause in the reference model")
     if view.sessions:  # a sum runs through all rows of a session
-        sessions = np.array(view.sessions["session_ids"], dtype=object)
-        bad = torch.from_numpy(np.isin(sessions, sessions[bad.cpu().numpy()])).to(mask.device)
+        sessions = view.sessions["session_ids"]
+        bad = torch.isin(sessions, sessions[bad.cpu()]).to(mask.device)
     view.metrics[LEFT_OUT] = int(bad.sum())
     return bad
 

@@ -11,21 +11,23 @@ from __future__ import annotations
 import functools
 import sys
 from contextlib import nullcontext
+from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any
 
 import torch
 
 from .. import methods
-from ..core.advantages import reference_metrics, regularized_advantages, sequence_divergence
+from ..core.advantages import regularized_advantages, sequence_divergence
 from ..core.chunks import last_rows, rows_of_answers, write_rows
+from ..core.divergences import Divergence
 from ..core.losses.f_grpo import signed_weights, softmax_weights
 from ..core.losses.rpg import baseline_advantage
 from ..core.losses.terms import row_value
 from ..core.metrics import outcome_shift
 from ..core.outcomes import corpo_advantages, maxrl_advantages
 from ..core.regularizers import Regularizer
-from ..core.tokens import float_dtype, keep, masked_sum
+from ..core.tokens import Columns, float_dtype, keep, masked_sum
 from ..custom import load_divergence
 from ..methods.settings import CorpoSettings, FGrpoSettings, FHalSettings, FrpoSettings
 from . import coefficient
@@ -34,7 +36,7 @@ from .columns import clean
 from .health import require
 from .outcomes import grpo_rows, grpo_tokens, of_groups, outcome_of
 from .run import Run, plain
-from .steps import step_rule
+from .steps import step_begins
 
 
 def estimate(
@@ -88,34 +90,36 @@ def frpo(view: Batch, rewards: torch.Tensor, mask: torch.Tensor, s: FrpoSettings
     """
     if s.kl_coef == 0:
         return _alone(view, rewards, mask, s, norm)
-    kl_coef = coefficient.of_step(view, s)
-    old, ref = view.column("old_log_probs"), view.column("ref_log_prob")
+    kl_coef, columns = coefficient.of_step(view, s), _columns(view, rewards, mask, s)
+    divergence = load_divergence(s.divergence, s.alpha)
     if s.placement == "reward":
-        return _in_the_reward(view, old, ref, rewards, mask, s, norm, kl_coef)
-    scores = rewards.sum(dim=-1)
-    result = regularized_advantages(
-        outcome_of(view, rewards, mask, s.outcome, norm),
-        old,
-        ref,
+        advantages, found = _in_the_reward(view, columns, rewards, s, norm, kl_coef, divergence)
+    else:
+        columns = replace(columns, outcome=outcome_of(view, rewards, mask, s.outcome, norm))
+        kind = Regularizer(kl_coef, divergence, s.placement, s.discount, s.baseline, s.log_ratio_clip)
+        advantages, found = regularized_advantages(columns, kind)
+    view.metrics.update(found, **{coefficient.METRIC: kl_coef})
+    coefficient.observe(view, s)
+    return advantages.to(rewards.dtype)
+
+
+def _columns(view: Batch, rewards: torch.Tensor, mask: torch.Tensor, s: FrpoSettings) -> Columns:
+    """What the core reads of verl's batch."""
+    scores = view.optional("token_level_scores")  # rewards may hold verl's KL (`use_kl_in_reward`)
+    entropy = view.optional("entropy", fetch=True)
+    if entropy is not None:
+        entropy = entropy[:, : mask.shape[1]] if entropy.shape[1] >= mask.shape[1] else None
+    return Columns(
+        view.column("old_log_probs"),
+        view.column("ref_log_prob"),
         mask,
-        kl_coef=kl_coef,
-        regularizer=Regularizer(
-            divergence=load_divergence(s.divergence, s.alpha),
-            placement=s.placement,
-            discount=s.discount,
-            baseline=s.baseline,
-        ),
-        steps=step_rule(view, s),
         group_ids=view.groups,
-        log_ratio_clip=s.log_ratio_clip,
-        entropy=_entropy(view, mask),
-        scores=_raw_scores(view, scores),
+        step_begins=step_begins(view, mask, s),
+        scores=(rewards if scores is None else scores).sum(dim=-1),
+        entropy=entropy,
         other_log_prob=view.optional("rollout_log_probs"),  # the engine's mismatch: bypass mode would add it up
         **view.sessions,
     )
-    view.metrics.update(result.metrics, **{coefficient.METRIC: kl_coef})
-    coefficient.observe(view, s)
-    return result.advantages.to(rewards.dtype)
 
 
 def _alone(view: Batch, rewards: torch.Tensor, mask: torch.Tensor, s: FrpoSettings, norm: bool) -> torch.Tensor:
@@ -128,38 +132,19 @@ def _alone(view: Batch, rewards: torch.Tensor, mask: torch.Tensor, s: FrpoSettin
 
 def _in_the_reward(
     view: Batch,
-    old: torch.Tensor,
-    ref: torch.Tensor,
+    columns: Columns,
     rewards: torch.Tensor,
-    mask: torch.Tensor,
     s: FrpoSettings,
     norm: bool,
     kl_coef: float,
-) -> torch.Tensor:
-    """`placement: reward`: the outcome advantage of r - beta * D, see `sequence_divergence`; (B, T)."""
-    divergence = load_divergence(s.divergence, s.alpha)
-    cost, _ = sequence_divergence(
-        old, ref, mask, divergence=divergence, log_ratio_clip=s.log_ratio_clip, **view.sessions
-    )
-    scores = rewards.sum(dim=-1)
+    divergence: Divergence,
+) -> tuple[torch.Tensor, dict[str, float]]:
+    """`placement: reward`: the outcome advantage of r - beta * D, (B, T), see `sequence_divergence`; and its metrics."""
+    mask, scores = columns.mask, rewards.sum(dim=-1)
+    cost, found = sequence_divergence(columns, divergence, s.log_ratio_clip)
     fused = _rewards_of(view, scores - kl_coef * cost.to(scores.dtype), mask)
     before, after = (_rows_of(view, x, mask, s.outcome, norm) for x in (_rewards_of(view, scores, mask), fused))
-    view.metrics.update(
-        reference_metrics(
-            old,
-            ref,
-            mask,
-            log_ratio_clip=s.log_ratio_clip,
-            group_ids=view.groups,
-            scores=_raw_scores(view, scores),
-            entropy=_entropy(view, mask),
-            other_log_prob=view.optional("rollout_log_probs"),
-            **view.sessions,
-        )
-    )
-    view.metrics.update(outcome_shift(before, after, mask), **{coefficient.METRIC: kl_coef})
-    coefficient.observe(view, s)
-    return _spread(after, mask)
+    return _spread(after, mask), found | outcome_shift(before, after, mask)
 
 
 def _rewards_of(view: Batch, scores: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
@@ -172,19 +157,6 @@ def _rows_of(view: Batch, rewards: torch.Tensor, mask: torch.Tensor, name: str, 
     """(B,) the outcome of each response."""
     outcome = outcome_of(view, rewards, mask, name, norm)
     return outcome if outcome.dim() == 1 else row_value(outcome, mask.bool(), "advantages")
-
-
-def _raw_scores(view: Batch, scores: torch.Tensor) -> torch.Tensor:
-    """(B,) what the verifier said; the rewards hold verl's KL where `use_kl_in_reward` put it there."""
-    raw = view.optional("token_level_scores")
-    return scores if raw is None else raw.sum(dim=-1)
-
-
-def _entropy(view: Batch, mask: torch.Tensor) -> torch.Tensor | None:
-    entropy = view.optional("entropy", fetch=True)
-    if entropy is None or entropy.shape[1] < mask.shape[1]:
-        return None
-    return entropy[:, : mask.shape[1]]
 
 
 # ------------------------------------------------------------------------------------------------ f-HAL, RPG, f-GRPO

@@ -72,8 +72,9 @@ def reference(view: Batch) -> dict[str, float]:
     Rows that the policy did not sample (f-HAL's recorded answers) are left out. Empty where log-probs are missing, a
     placeholder (all 0) or not finite: for an estimator of verl's that is no reason to stop.
     """
-    from ..core.advantages import reference_metrics
-    from ..core.tokens import keep
+    from ..core.advantages import sequence_divergence
+    from ..core.divergences import DIVERGENCES
+    from ..core.tokens import Columns, keep
 
     old, ref = view.optional("old_log_probs"), view.optional("ref_log_prob")
     mask = view.mask
@@ -81,16 +82,9 @@ def reference(view: Batch) -> dict[str, float]:
         return {}
     if view.policy_rows is not None:
         mask = keep(mask, view.policy_rows.unsqueeze(-1).expand_as(mask))
-    valid = mask.bool()
-    if not bool(torch.isfinite(keep(old, valid).sum() + keep(ref, valid).sum())):
-        return {}
     scores = view.optional("token_level_scores")
-    groups = view.groups
-    return reference_metrics(
-        old,
-        ref,
-        mask,
-        scores=None if scores is None else scores.sum(dim=-1),
-        group_ids=None if scores is None else groups,
-        **view.sessions,
-    )
+    known = {} if scores is None else {"scores": scores.sum(dim=-1), "group_ids": view.groups}
+    try:
+        return sequence_divergence(Columns(old, ref, mask, **known, **view.sessions), DIVERGENCES["reverse_kl"])[1]
+    except FloatingPointError:
+        return {}

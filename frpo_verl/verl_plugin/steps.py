@@ -3,35 +3,27 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable
 
 import torch
 
-from ..core.steps import step_starts_by_length, step_starts_by_newline
+from ..core.steps import steps_by_length, steps_by_newline
 from ..methods.settings import FrpoSettings
 from .batch import Batch
 
-StepRule = Callable[[slice | torch.Tensor, torch.Tensor], torch.Tensor]
 _READER = "algorithm.frpo.step=newline"
 
 
-def step_rule(view: Batch, settings: FrpoSettings) -> StepRule | None:
-    """(rows, their mask) -> the column at which each token's step starts; None where every token is a step."""
+def step_begins(view: Batch, mask: torch.Tensor, settings: FrpoSettings) -> torch.Tensor | None:
+    """(B, T) bool, where a step begins; None where every token is a step."""
     if settings.step == "token":
         return None
     if settings.step == "length":
-        return lambda rows, valid: step_starts_by_length(valid, int(settings.step_length))
+        return steps_by_length(mask, int(settings.step_length))
     ids = view.optional("responses", fetch=True)
     if ids is None:
         raise RuntimeError(f"{_READER} needs the responses and the batch has none: use step=length")
-    ids = ids[:, : view.mask.shape[1]]  # what the queue hands out may be padded wider than the mask
-    tokenizer = _tokenizer(view)
-
-    @functools.cache
-    def decode(token: int) -> str:
-        return tokenizer.decode([token])
-
-    return lambda rows, valid: step_starts_by_newline(ids[rows], valid, decode)
+    tokenizer = _tokenizer(view)  # what the queue hands out may be padded wider than the mask
+    return steps_by_newline(ids[:, : mask.shape[1]], mask, lambda token: tokenizer.decode([token]))
 
 
 def _tokenizer(view: Batch):

@@ -10,11 +10,11 @@ import itertools
 import pytest
 import torch
 from scipy.optimize import root
+from toys import frpo
 
 from frpo_verl.core import enumeration as exact
-from frpo_verl.core.advantages import regularized_advantages, sequence_divergence
+from frpo_verl.core.advantages import Columns, Regularizer, sequence_divergence
 from frpo_verl.core.groups import group_advantages
-from frpo_verl.core.regularizers import FRPO, Regularizer
 
 BETA, SEEDS = 0.5, range(4)
 LENGTHS = {"of one length": False, "of any length": True}  # whether a token ends an answer
@@ -53,15 +53,14 @@ class Problem:
         log_prob, ref = (exact.log_prob(self.all, x)[answer] for x in (logits, self.ref))
         mask, reward = self.all.mask[answer], self.reward[answer]
         if how == "reward":
-            cost, _ = sequence_divergence(log_prob, ref, mask, divergence=FRPO.divergence)
+            cost, _ = sequence_divergence(Columns(log_prob, ref, mask), Regularizer().divergence)
             outcome = group_advantages(reward - BETA * cost, group, norm_by_std=False)
             return torch.where(mask, outcome[:, None], 0.0), answer
         outcome = group_advantages(reward, group, norm_by_std=False)
         if how == "sequence, other answers' mean":  # rloo: centred as the baseline centres the sum
             how, outcome = "sequence", outcome * size / (size - 1)
         baseline = "position" if how == "sequence" else "none"
-        kind = Regularizer(placement=how, baseline=baseline)
-        result = regularized_advantages(outcome, log_prob, ref, mask, kl_coef=BETA, regularizer=kind, group_ids=group)
+        result = frpo(outcome, log_prob, ref, mask, kl_coef=BETA, placement=how, baseline=baseline, group_ids=group)
         return result.advantages, answer
 
     def expected_update(self, logits: torch.Tensor, how: str, size: int = 2) -> torch.Tensor:
@@ -80,8 +79,8 @@ class Problem:
         if how in ("sequence", "reward"):
             outcome = outcome + BETA * mean(log_ratio.sum(-1))
         placement = "sequence" if how == "reward" else how
-        zero, kind = torch.zeros_like(log_ratio), Regularizer(placement=placement)
-        a = regularized_advantages(outcome, log_ratio, zero, self.all.mask, kl_coef=BETA, regularizer=kind).advantages
+        zero = torch.zeros_like(log_ratio)
+        a = frpo(outcome, log_ratio, zero, self.all.mask, kl_coef=BETA, placement=placement).advantages
         logits = logits.clone().requires_grad_()
         return exact.gradient((self.chance[:, None] * a * exact.log_prob(self.all, logits)).sum(), logits)
 

@@ -2,8 +2,8 @@ import math
 
 import pytest
 import torch
+from toys import frpo
 
-from frpo_verl.core.advantages import Regularizer, regularized_advantages
 from frpo_verl.core.divergences import DIVERGENCES
 from frpo_verl.core.losses.frpo import frpo_loss_advantages
 from frpo_verl.core.losses.terms import read_loss_inputs
@@ -23,10 +23,8 @@ def test_it_is_the_advantage_of_the_current_policy(name):
     x = batch()
     x["log_prob"].requires_grad_()
     got, metrics = frpo_loss_advantages(read_loss_inputs(**x), kl_coef=0.3, divergence=DIVERGENCES[name])
-    expected = regularized_advantages(
-        x["advantages"], x["log_prob"].detach(), x["ref_log_prob"], x["mask"], kl_coef=0.3,
-        regularizer=Regularizer(DIVERGENCES[name]),
-    )  # fmt: skip
+    columns = (x["advantages"], x["log_prob"].detach(), x["ref_log_prob"], x["mask"])
+    expected = frpo(*columns, kl_coef=0.3, divergence=DIVERGENCES[name])
     torch.testing.assert_close(got, expected.advantages)
     assert not got.requires_grad and (got[~x["mask"]] == 0).all()
     assert metrics["frpo/loss_kl_to_ref"] == pytest.approx(expected.metrics["frpo/kl_to_ref/k1"])

@@ -5,7 +5,12 @@ import torch
 
 from frpo_verl.core.chunks import answer_chunks
 from frpo_verl.core.groups import group_advantages, position_baseline
-from frpo_verl.core.tokens import dense_ids
+from frpo_verl.core.tokens import dense_ids, read_answers
+
+
+def answers(mask, group):
+    x = torch.zeros(mask.shape)
+    return read_answers(x, x, mask, group=group)
 
 
 def loop(scores, groups, norm_by_std, eps=1e-6):
@@ -51,7 +56,7 @@ def test_position_baseline_literal_numbers():
     delta = torch.tensor([[1.0, 2.0, 0.0], [4.0, 8.0, 16.0], [5.0, 0.0, 0.0], [7.0, 7.0, 7.0], [0.0, 0.0, 0.0]])
     mask = torch.tensor([[1, 1, 0], [1, 1, 1], [1, 0, 0], [1, 1, 1], [0, 0, 0]])
     reg = torch.where(mask.bool(), delta.flip(-1).cumsum(-1).flip(-1), 0.0)
-    reg -= position_baseline(reg, mask.bool(), torch.tensor([5, 5, 5, 2, 5]))
+    reg -= position_baseline(reg, answers(mask, torch.tensor([5, 5, 5, 2, 5])))
     # suffix sums (3, 2, -), (28, 24, 16), (5, -, -); group of one (21, 14, 7) stays; a pad row counts nowhere
     expected = [[3 - 33 / 2, 2 - 24, 0], [28 - 8 / 2, 24 - 2, 16], [5 - 31 / 2, 0, 0], [21, 14, 7], [0, 0, 0]]
     assert reg.tolist() == expected
@@ -61,7 +66,7 @@ def test_position_baseline_of_a_whole_response_is_that_of_all_others():
     mask = torch.tensor([[1, 1, 0], [1, 0, 1], [1, 0, 0], [1, 1, 1], [0, 0, 0]]).bool()
     reg = torch.where(mask, torch.tensor([[3.0], [28.0], [5.0], [21.0], [9.0]]), 0.0)
     group = torch.tensor([5, 5, 5, 2, 5])  # a group of one has no baseline, a pad row counts nowhere
-    baseline = position_baseline(reg, mask, group, whole=True)
+    baseline = position_baseline(reg, answers(mask, group), whole=True)
     assert torch.equal(baseline, torch.where(mask, torch.tensor([[33 / 2], [8 / 2], [31 / 2], [0.0], [0.0]]), 0.0))
 
 
@@ -85,9 +90,9 @@ def test_position_baseline_against_a_loop_whatever_the_chunks(columns):
         expected[i, t] -= sum(others) / len(others) if others else 0.0
     group = dense_ids(groups, rows)
     seen = []
-    for answers in answer_chunks(slice(0, rows), columns, values.device, group):
-        chunk = answers[:, 0]
-        values[chunk] -= position_baseline(values[chunk], mask[chunk], group[chunk])
+    for table in answer_chunks(slice(0, rows), mask, group):
+        chunk = table[:, 0]
+        values[chunk] -= position_baseline(values[chunk], answers(mask[chunk], group[chunk]))
         seen += chunk.tolist()
         assert all(set(chunk.tolist()) >= set((group == g).nonzero().flatten().tolist()) for g in group[chunk])
     torch.testing.assert_close(values, expected)

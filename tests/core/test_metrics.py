@@ -2,8 +2,9 @@ import math
 
 import pytest
 import torch
+from toys import frpo
 
-from frpo_verl.core.advantages import Regularizer, reference_metrics, regularized_advantages
+from frpo_verl.core.advantages import Columns, sequence_divergence
 from frpo_verl.core.divergences import DIVERGENCES
 from frpo_verl.core.metrics import METRIC_NAMES, policy_clip_fractions
 
@@ -20,11 +21,15 @@ def batch(seed=0, rows=8, columns=13, dtype=torch.float64):
 
 def metrics(lp, lr, entropy, mask, outcome, groups, beta=0.1, **more):
     more = {"group_ids": groups, "entropy": entropy, **more}
-    return regularized_advantages(outcome, lp, lr, mask, kl_coef=beta, **more).metrics
+    return frpo(outcome, lp, lr, mask, kl_coef=beta, **more).metrics
 
 
 def of_delta(delta, outcome, mask, **more):
-    return regularized_advantages(outcome, delta, torch.zeros_like(delta), mask, kl_coef=0.1, **more).metrics
+    return frpo(outcome, delta, torch.zeros_like(delta), mask, **more).metrics
+
+
+def of_reference(lp, lr, mask, **more):
+    return sequence_divergence(Columns(lp, lr, mask, **more), DIVERGENCES["js"])[1]
 
 
 @pytest.mark.parametrize("gaps", [False, True])
@@ -35,7 +40,7 @@ def test_every_number_against_loops(gaps, divergence):
     if gaps:  # the same tokens with masked ones between them
         place = torch.rand(8, 20, generator=torch.Generator().manual_seed(9)).argsort(-1)[:, :13].sort(-1).values
         wide = [torch.full((8, 20), 0, dtype=x.dtype).scatter(1, place, x) for x in wide]
-    got = metrics(*wide, outcome, groups, other_log_prob=wide[1], regularizer=Regularizer(row))
+    got = metrics(*wide, outcome, groups, other_log_prob=wide[1], divergence=row)
     k1, k3, ent, firsts, reg_size, out_size, flips = [], [], [], [], [], [], []
     quarter = {q: ([], []) for q in range(4)}
     for i in range(mask.shape[0]):
@@ -73,9 +78,9 @@ def test_every_number_against_loops(gaps, divergence):
     assert all(type(v) is float for v in got.values())
     of_the_regularizer = {"frpo/regularizer_share", "frpo/sign_flip_frac", "frpo/rollout_log_prob_diff_max"}
     lp, lr, entropy, mask = wide
-    rest = reference_metrics(lp, lr, mask, group_ids=groups, scores=outcome, entropy=entropy)
+    rest = of_reference(lp, lr, mask, group_ids=groups, scores=outcome, entropy=entropy)
     assert rest == pytest.approx({k: v for k, v in expected.items() if k not in of_the_regularizer}, rel=1e-9)
-    assert "frpo/zero_variance_groups" not in reference_metrics(lp, lr, mask, group_ids=groups)
+    assert "frpo/zero_variance_groups" not in of_reference(lp, lr, mask, group_ids=groups)
 
 
 def test_all_masked_rows_and_garbage_never_count():
@@ -95,7 +100,7 @@ def test_nothing_valid_reports_only_the_clip_share():
     assert of_delta(x, torch.zeros(2), mask, group_ids=[0, 0]) == {"frpo/log_ratio_clip_frac": 0.0}
     empty = torch.zeros(2, 0)
     assert list(of_delta(empty, torch.zeros(2), empty, group_ids=[0, 0])) == ["frpo/log_ratio_clip_frac"]
-    assert reference_metrics(x, x, mask, group_ids=[0, 0], scores=torch.zeros(2)) == {"frpo/log_ratio_clip_frac": 0.0}
+    assert of_reference(x, x, mask, group_ids=[0, 0], scores=torch.zeros(2)) == {"frpo/log_ratio_clip_frac": 0.0}
 
 
 def test_the_clipped_share_counts_response_tokens():

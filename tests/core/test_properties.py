@@ -6,9 +6,9 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from frpo_verl.core.advantages import Regularizer, regularized_advantages, sequence_divergence
+from frpo_verl.core.advantages import Columns, Regularizer, regularized_advantages, sequence_divergence
 from frpo_verl.core.divergences import DIVERGENCES, get_divergence
-from frpo_verl.core.steps import step_starts_by_length, step_starts_by_newline
+from frpo_verl.core.steps import steps_by_length, steps_by_newline
 
 JUNK = torch.tensor([math.nan, math.inf, -math.inf, 1e30], dtype=torch.float64)
 EVERY = settings(deadline=None, max_examples=60)
@@ -45,26 +45,24 @@ def batches(draw):
     }
     more = {"sessions": draw(st.booleans()), "step": "token"}
     if placement == "future":
-        kind["discount"] = draw(st.sampled_from([1.0, 0.9, 0.5, 0.0]))
         more["step"] = draw(st.sampled_from(["token", "length", "newline"]))
+        if more["step"] == "token":
+            kind["discount"] = draw(st.sampled_from([1.0, 0.9, 0.5, 0.0]))
     return batch, kind, more
 
 
 def run(batch, kind, more):
     """(B, T) token advantages, (B,) sequence divergence and the metrics of a batch."""
     lp, lr, mask = batch["log_prob"], batch["ref_log_prob"], batch["mask"]
-    steps = None
+    begins = None
     if more["step"] == "length":
-        steps = lambda rows, valid: step_starts_by_length(valid, 3)  # noqa: E731
+        begins = steps_by_length(mask, 3)
     if more["step"] == "newline":
-        steps = lambda rows, valid: step_starts_by_newline(batch["tokens"][rows], valid, DECODE)  # noqa: E731
+        begins = steps_by_newline(batch["tokens"], mask, DECODE)
     sessions = {"session_ids": batch["session"], "session_index": batch["place"]} if more["sessions"] else {}
-    adv, metrics, bad_rows = regularized_advantages(
-        batch["outcome"], lp, lr, mask, kl_coef=0.3, regularizer=Regularizer(**kind), steps=steps,
-        group_ids=batch["group"], **sessions,
-    )  # fmt: skip
-    cost, _ = sequence_divergence(lp, lr, mask, divergence=kind["divergence"], **sessions)
-    assert bad_rows is None
+    columns = Columns(lp, lr, mask, batch["outcome"], batch["group"], step_begins=begins, **sessions)
+    adv, metrics = regularized_advantages(columns, Regularizer(0.3, **kind))
+    cost, _ = sequence_divergence(columns, kind["divergence"])
     assert torch.isfinite(adv).all() and (adv[~mask.bool()] == 0).all()
     assert all(math.isfinite(v) for v in metrics.values())
     return adv, cost, metrics

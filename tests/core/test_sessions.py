@@ -6,17 +6,12 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from toys import local_objective, regularize
+from toys import frpo, local_objective, regularize
 
 from frpo_verl.core import enumeration as exact
-from frpo_verl.core.advantages import (
-    Regularizer,
-    reference_metrics,
-    regularized_advantages,
-    sequence_divergence,
-)
+from frpo_verl.core.advantages import Columns, sequence_divergence
 from frpo_verl.core.divergences import DIVERGENCES, get_divergence
-from frpo_verl.core.steps import step_starts_by_length
+from frpo_verl.core.steps import steps_by_length
 
 ROWS = [(name, None) for name in DIVERGENCES if name != "alpha"] + [("alpha", 0.5)]
 CUT = 2  # columns of a row: a trajectory of up to four tokens is a session of two rows
@@ -71,8 +66,8 @@ QUARTER = 0.248
 @pytest.mark.parametrize("length", [1, 2])
 def test_steps_do_not_cross_rows_and_stay_exact(length):
     session = Sessions()
-    starts = step_starts_by_length(session.mask, length)
-    reg = regularize(session.delta, session.mask, step_start=starts, **session.keys)
+    begins = steps_by_length(session.mask, length)
+    reg = regularize(session.delta, session.mask, step_begins=begins, **session.keys)
     assert session.error(reg, get_divergence("reverse_kl")) < 1e-10
     if length == 2:  # one step a row: all its tokens hold the sum from the row's first token on
         whole = session.whole(torch.where(session.mask, session.delta, 0.0))
@@ -137,10 +132,8 @@ def cuts(draw):
 
 
 def of(batch, kind, **keys):
-    return regularized_advantages(
-        batch["scores"], batch["lp"], batch["lr"], batch["mask"], kl_coef=0.3, regularizer=Regularizer(**kind),
-        group_ids=batch["group"], **keys,
-    )  # fmt: skip
+    columns = (batch[name] for name in ("scores", "lp", "lr", "mask"))
+    return frpo(*columns, kl_coef=0.3, group_ids=batch["group"], **kind, **keys)
 
 
 @settings(deadline=None, max_examples=100)
@@ -157,17 +150,19 @@ def test_an_answer_cut_into_rows_is_the_answer(case, pads):
     whole, rows = of(one, kind), of(many, kind, **keys)
     expected = torch.stack([whole.advantages[i, k * width : (k + 1) * width] for i, k in place])
     torch.testing.assert_close(rows.advantages[: len(place)], expected, rtol=1e-10, atol=1e-12)
-    assert not rows.advantages[len(place) :].any() and rows.bad_rows is None
+    assert not rows.advantages[len(place) :].any()
     assert rows.metrics == pytest.approx(whole.metrics, rel=1e-9, abs=1e-12)
-    f = kind["divergence"]
-    cost = sequence_divergence(many["lp"], many["lr"], many["mask"], divergence=f, **keys)[0]
-    alone = sequence_divergence(one["lp"], one["lr"], one["mask"], divergence=f)[0]
-    torch.testing.assert_close(cost[: len(place)], torch.stack([alone[i] for i, _ in place]), rtol=1e-10, atol=1e-12)
-    names = {"group_ids": "group", "scores": "scores"}
-    found = [
-        reference_metrics(b["lp"], b["lr"], b["mask"], **{k: b[v] for k, v in names.items()}, **more)
-        for b, more in ((one, {}), (many, keys))
-    ]
+    cost, found = zip(
+        *(
+            sequence_divergence(
+                Columns(b["lp"], b["lr"], b["mask"], group_ids=b["group"], scores=b["scores"], **more),
+                kind["divergence"],
+            )
+            for b, more in ((one, {}), (many, keys))
+        ),
+        strict=True,
+    )
+    torch.testing.assert_close(cost[1][: len(place)], cost[0][[i for i, _ in place]], rtol=1e-10, atol=1e-12)
     assert found[1] == pytest.approx(found[0], rel=1e-9, abs=1e-12)
 
 
@@ -178,25 +173,25 @@ def test_the_chunks_change_nothing():
     lp, lr = -torch.rand(2, rows, columns, generator=generator, dtype=torch.float64)
     mask = torch.rand(rows, columns, generator=generator) < 0.9
     ids, index = [0, 1, 0, 2, 0, 2, 3], torch.tensor([2, 0, 0, 1, 1, 0, 0])
-    result = regularized_advantages(
-        torch.zeros(rows), lp, lr, mask, kl_coef=1.0, session_ids=ids, session_index=index
-    ).advantages
+    outcome = torch.arange(rows) - 2.5
+    result, metrics = frpo(outcome, lp, lr, mask, kl_coef=1.0, session_ids=ids, session_index=index)
     delta = torch.where(mask, lp - lr, 0.0)
     total = delta.sum(-1)
     later = torch.stack([torch.zeros_like(total[0]), total[0] * 0, total[4] + total[0], total[0] * 0, total[0], total[3], total[0] * 0])  # fmt: skip
-    expected = torch.where(mask, -(delta.flip(-1).cumsum(-1).flip(-1) + later[:, None]), 0.0)
-    torch.testing.assert_close(result, expected)
+    reg = torch.where(mask, delta.flip(-1).cumsum(-1).flip(-1) + later[:, None], 0.0)
+    plain = torch.where(mask, outcome[:, None].double(), 0.0)
+    torch.testing.assert_close(result, plain - reg)
+    assert metrics["frpo/regularizer_share"] == pytest.approx(float(reg.abs().sum() / plain.abs().sum()))
 
 
-def test_a_row_that_is_not_finite_takes_its_whole_session_out():
+def test_a_row_that_is_not_finite_is_named():
     session = Sessions()
-    lp, mask = torch.where(session.mask, session.delta, 0.0), session.mask
+    lp, mask = torch.where(session.mask, session.delta, 0.0), session.mask.clone()
     bad = int((session.ids == 5).nonzero()[0])
-    mask[bad] = True
-    lp[bad, 0] = torch.nan
-    result = regularized_advantages(torch.ones(len(lp)), lp, torch.zeros_like(lp), mask, kl_coef=1.0, **session.keys)
-    assert torch.equal(result.bad_rows, session.ids == 5)
-    assert not result.advantages[session.ids == 5].any() and result.advantages.isfinite().all()
+    mask[bad, 0], lp[bad, 0] = True, torch.nan
+    first = int(((session.ids == 5) & (session.index == 0)).nonzero()[0])  # the answer's
+    with pytest.raises(FloatingPointError, match=f"row {first}$"):
+        frpo(torch.ones(len(lp)), lp, torch.zeros_like(lp), mask, **session.keys)
 
 
 @pytest.mark.parametrize(
@@ -210,5 +205,5 @@ def test_a_row_that_is_not_finite_takes_its_whole_session_out():
 def test_errors_name_the_argument(keys, says):
     x = torch.zeros(2, 3)
     with pytest.raises(ValueError) as error:
-        regularized_advantages(torch.zeros(2), x, x, torch.ones(2, 3), kl_coef=0.1, **keys)
+        frpo(torch.zeros(2), x, x, torch.ones(2, 3), **keys)
     assert says in str(error.value) and "\n" not in str(error.value)

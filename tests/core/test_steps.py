@@ -12,7 +12,7 @@ from frpo_verl.core.enumeration import (
     random_logits,
     relative_error,
 )
-from frpo_verl.core.steps import step_starts_by_length, step_starts_by_newline
+from frpo_verl.core.steps import steps_by_length, steps_by_newline
 
 HORIZON = 5
 NAMES = [(name, 0.5 if name == "alpha" else None) for name in DIVERGENCES]
@@ -47,8 +47,8 @@ def prl_step_ends(delta, mask, step_length):
 @pytest.mark.parametrize("name, order", NAMES, ids=list(DIVERGENCES))
 def test_step_starts_are_exact_for_every_length_and_divergence(name, order, step_length):
     toy = Toy()
-    starts = step_starts_by_length(toy.mask, step_length)
-    reg = regularize(toy.delta, toy.mask, divergence=name, alpha=order, step_start=starts)
+    starts = steps_by_length(toy.mask, step_length)
+    reg = regularize(toy.delta, toy.mask, divergence=name, alpha=order, step_begins=starts)
     assert toy.error(reg, get_divergence(name, order)) < 1e-10
 
 
@@ -61,12 +61,12 @@ def test_step_ends_are_biased_for_every_length_above_one():
 
 def test_newline_steps_are_exact():
     toy = Toy()
-    starts = step_starts_by_newline(toy.all.tokens, toy.mask, decode=["<eos>", "x", ".\n"].__getitem__)
-    assert toy.error(regularize(toy.delta, toy.mask, step_start=starts), DIVERGENCES["reverse_kl"]) < 1e-10
-    ends = torch.zeros_like(starts)
+    starts = steps_by_newline(toy.all.tokens, toy.mask, decode=["<eos>", "x", ".\n"].__getitem__)
+    assert toy.error(regularize(toy.delta, toy.mask, step_begins=starts), DIVERGENCES["reverse_kl"]) < 1e-10
+    ends = torch.zeros(starts.shape, dtype=torch.int64)
     for i, row in enumerate(starts.tolist()):
-        for t in range(HORIZON):
-            ends[i, t] = max(j for j in range(HORIZON) if row[j] == row[t])
+        for t in range(HORIZON):  # the last column before the next step
+            ends[i, t] = next((j for j in range(t, HORIZON - 1) if row[j + 1] or not toy.mask[i, j + 1]), HORIZON - 1)
     at_ends = regularize(toy.delta, toy.mask).gather(1, ends)
     assert toy.error(at_ends, DIVERGENCES["reverse_kl"]) > 0.2
 
@@ -74,20 +74,19 @@ def test_newline_steps_are_exact():
 def test_every_token_of_a_step_takes_the_suffix_at_its_start():
     delta = torch.tensor([[1.0, 2.0, 4.0, 8.0, 16.0, 32.0]])
     mask = torch.tensor([[1, 1, 1, 1, 1, 0]]).bool()
-    starts = step_starts_by_length(mask, 2)
-    assert starts.tolist() == [[0, 0, 2, 2, 4, 5]]
-    assert regularize(delta, mask, step_start=starts).tolist() == [[31.0, 31.0, 28.0, 28.0, 16.0, 0.0]]
-    assert torch.equal(regularize(delta, mask, step_start=step_starts_by_length(mask, 1)), regularize(delta, mask))
+    starts = steps_by_length(mask, 2)
+    assert starts.int().tolist() == [[1, 0, 1, 0, 1, 0]]
+    assert regularize(delta, mask, step_begins=starts).tolist() == [[31.0, 31.0, 28.0, 28.0, 16.0, 0.0]]
+    assert torch.equal(regularize(delta, mask, step_begins=steps_by_length(mask, 1)), regularize(delta, mask))
     whole = regularize(delta, mask, placement="sequence")
-    assert torch.equal(regularize(delta, mask, step_start=step_starts_by_length(mask, 6)), whole)
+    assert torch.equal(regularize(delta, mask, step_begins=steps_by_length(mask, 6)), whole)
 
 
 def test_steps_count_response_tokens_and_skip_masked_ones():
     mask = torch.tensor([[0, 1, 0, 1, 1, 0, 0, 1, 1, 0], [0] * 10]).bool()
-    starts = step_starts_by_length(mask, 2)
-    assert starts[0][mask[0].bool()].tolist() == [1, 1, 4, 4, 8]
-    assert starts[~mask.bool()].tolist() == [0, 2, 5, 6, 9, *range(10)]
-    assert torch.equal(torch.cat([step_starts_by_length(row, 2) for row in mask.split(1)]), starts)  # by chunks
+    starts = steps_by_length(mask, 2)
+    assert starts.int().tolist() == [[0, 1, 0, 0, 1, 0, 0, 0, 1, 0], [0] * 10]
+    assert torch.equal(torch.cat([steps_by_length(row, 2) for row in mask.split(1)]), starts)  # by chunks
 
 
 TEXTS = ["a", ".\n", "\n", "\n\n", "b", ")\n  ", "c"]
@@ -96,47 +95,44 @@ TEXTS = ["a", ".\n", "\n", "\n\n", "b", ")\n  ", "c"]
 def test_newline_steps_on_merged_tokens_texts_and_ids():
     tokens = torch.tensor([[0, 1, 4, 2, 3, 5, 6, 0], [4, 4, 4, 1, 1, 6, 6, 6]])
     mask = torch.tensor([[1, 1, 1, 1, 1, 1, 1, 0], [1, 1, 1, 0, 0, 1, 1, 1]]).bool()
-    expected = [
-        [0, 0, 2, 2, 4, 5, 6, 7],
-        [0, 0, 0, 3, 4, 0, 0, 0],
-    ]  # a masked newline (tool text) ends nothing
+    # a masked newline (tool text) ends nothing
+    expected = [[1, 0, 1, 0, 1, 1, 1, 0], [1, 0, 0, 0, 0, 0, 0, 0]]
     asked = []
 
     def decode(i):
         asked.append(i)
         return TEXTS[i]
 
-    assert step_starts_by_newline(tokens, mask, decode).tolist() == expected
+    assert steps_by_newline(tokens, mask, decode).int().tolist() == expected
     assert sorted(asked) == sorted(set(tokens[mask.bool()].tolist()))  # once for each id, never for masked ones
     texts = [[TEXTS[i] for i in row] for row in tokens.tolist()]
-    assert step_starts_by_newline(texts, mask).tolist() == expected
+    assert steps_by_newline(texts, mask).int().tolist() == expected
 
 
 def test_a_newline_before_a_gap_starts_a_step_after_it():
     tokens = torch.tensor([[0, 2, 9, 9, 4, 6]])
     mask = torch.tensor([[1, 1, 0, 0, 1, 1]]).bool()
-    starts = step_starts_by_newline(tokens, mask, lambda i: TEXTS[i])
-    assert starts.tolist() == [[0, 0, 2, 3, 4, 4]]
+    starts = steps_by_newline(tokens, mask, lambda i: TEXTS[i])
+    assert starts.int().tolist() == [[1, 0, 0, 0, 1, 0]]
 
 
 def test_empty_and_all_masked():
     for shape in ((0, 4), (4, 0), (2, 3)):
         mask = torch.zeros(shape, dtype=torch.bool)
         tokens = torch.zeros(shape, dtype=torch.int64)
-        column = torch.arange(shape[1]).expand(shape)
-        assert torch.equal(step_starts_by_length(mask, 3), column)
-        assert torch.equal(step_starts_by_newline(tokens, mask, lambda i: "\n"), column)
-        assert torch.equal(step_starts_by_newline([["\n"] * shape[1]] * shape[0], mask), column)
+        assert torch.equal(steps_by_length(mask, 3), mask)
+        assert torch.equal(steps_by_newline(tokens, mask, lambda i: "\n"), mask)
+        assert torch.equal(steps_by_newline([["\n"] * shape[1]] * shape[0], mask), mask)
 
 
 def test_errors_name_the_argument():
     mask = torch.ones(2, 3, dtype=torch.bool)
     for step_length in (0, -1, 2.5, True, "2"):
         with pytest.raises(ValueError, match="step_length="):
-            step_starts_by_length(mask, step_length)
+            steps_by_length(mask, step_length)
     with pytest.raises(ValueError, match="decode"):
-        step_starts_by_newline(torch.zeros(2, 3, dtype=torch.int64), mask)
+        steps_by_newline(torch.zeros(2, 3, dtype=torch.int64), mask)
     with pytest.raises(ValueError, match="tokens must be"):
-        step_starts_by_newline(torch.zeros(2, 4, dtype=torch.int64), mask, lambda i: "")
+        steps_by_newline(torch.zeros(2, 4, dtype=torch.int64), mask, lambda i: "")
     with pytest.raises(ValueError, match="2 lists of 3 texts"):
-        step_starts_by_newline([["a"], ["b"]], mask)
+        steps_by_newline([["a"], ["b"]], mask)

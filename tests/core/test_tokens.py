@@ -8,12 +8,10 @@ from frpo_verl.core.tokens import (
     all_zero,
     dense_ids,
     keep,
-    masked_mean,
     masked_sum,
     nonfinite_rows,
-    read_tokens,
+    read_answers,
     reverse_cumsum,
-    row_chunks,
 )
 
 JUNK = [math.nan, math.inf, -math.inf, 3e38]
@@ -40,21 +38,18 @@ def test_keep_fills_and_keeps_the_dtype():
         assert keep(x, torch.tensor([0, 1, 2]).to(dtype)).tolist() == [0, 2, 3]
 
 
-def test_sum_and_mean_literal_numbers():
+def test_sum_literal_numbers():
     x = torch.tensor([[1.0, 2.0, math.nan], [4.0, math.inf, math.nan]])
     mask = torch.tensor([[1, 1, 0], [1, 0, 0]])
     assert masked_sum(x, mask).item() == 7.0
     assert masked_sum(x, mask, dim=-1).tolist() == [3.0, 4.0]
-    assert masked_mean(x, mask).item() == pytest.approx(7 / 3)
-    assert masked_mean(x, mask, dim=-1).tolist() == [1.5, 4.0]
-    assert masked_mean(x, mask, dim=0).tolist() == [2.5, 2.0, 0.0]
-    assert masked_mean(x, torch.tensor([1, 0]).unsqueeze(1), dim=1).isnan().tolist() == [True, False]
+    assert masked_sum(x, torch.tensor([1, 0]).unsqueeze(1), dim=1).isnan().tolist() == [True, False]
 
 
 def test_nothing_valid_gives_zero():
     x = torch.full((2, 3), math.nan, requires_grad=True)
     mask = torch.zeros(2, 3)
-    value = masked_mean(x, mask) + masked_sum(x, mask)
+    value = masked_sum(x, mask)
     value.backward()
     assert value.item() == 0.0 and x.grad.tolist() == [[0.0] * 3] * 2
 
@@ -90,12 +85,6 @@ def test_reverse_cumsum_against_a_loop_in_value_and_gradient():
         assert reverse_cumsum(torch.zeros(0, 4)).shape == (0, 4) and reverse_cumsum(torch.zeros(4, 0)).shape == (4, 0)
 
 
-@pytest.mark.parametrize("columns", [1, 5, 2**18, 2**18 + 1])
-def test_row_chunks_cover_every_row_once(columns):
-    for rows in (0, 1, 7):
-        assert [i for s in row_chunks(rows, columns) for i in range(s.start, s.stop)] == list(range(rows))
-
-
 # -- the door --------------------
 
 
@@ -106,51 +95,68 @@ def test_the_door_ignores_what_is_masked_and_clips_what_is_not(mask_dtype):
     lr = torch.tensor([[-2.0, nan, -1.0, -inf], [-29.0, -inf, nan, -1.0]])
     mask = torch.tensor([[1, 0, 1, 0], [1, 0, 0, 0]]).to(mask_dtype)
     before = lp.clone(), lr.clone(), mask.clone()
-    tokens = read_tokens(lp, lr, mask)
-    assert tokens.delta.tolist() == [[1.0, 0.0, -20.0, 0.0], [20.0, 0.0, 0.0, 0.0]] and not tokens.delta.requires_grad
-    assert tokens.valid.dtype == torch.bool and torch.equal(tokens.valid, mask.bool())
-    assert tokens.clipped == 2 and tokens.bad_rows is None
+    answers = read_answers(lp, lr, mask)
+    assert answers.delta.tolist() == [[1.0, 0.0, -20.0, 0.0], [20.0, 0.0, 0.0, 0.0]]
+    assert answers.kl_to_go.tolist() == [[-19.0, -20.0, -20.0, 0.0], [20.0, 0.0, 0.0, 0.0]]
+    assert not answers.delta.requires_grad and answers.broken is None
+    assert answers.valid.dtype == torch.bool and torch.equal(answers.valid, mask.bool())
+    assert answers.position.tolist() == [[0, 0, 1, 1], [0, 0, 0, 0]] and answers.length.tolist() == [[2], [1]]
+    assert answers.clipped.tolist() == [1, 1]
     assert nonfinite_rows(lp, mask) is None and nonfinite_rows(lr, mask) is None
-    assert read_tokens(lp, lr, mask, clip=50.0).delta[0, 2] == -29.0
-    assert read_tokens(lp, lr, mask, clip=28.75).clipped == 1
+    assert read_answers(lp, lr, mask, 50.0).delta[0, 2] == -29.0
+    assert read_answers(lp, lr, mask, 28.75).clipped.tolist() == [1, 0]
     for x, kept in zip((lp, lr, mask), before, strict=True):
         assert torch.equal(x.nan_to_num(), kept.nan_to_num())
+
+
+def test_what_goes_with_the_log_ratio_is_masked_too():
+    x, nan = torch.tensor([[-1.0, math.nan], [-2.0, -3.0]]), math.nan
+    mask = torch.tensor([[1, 0], [1, 1]])
+    rest = {
+        "entropy": torch.tensor([[0.5, nan], [1.0, 2.0]]),
+        "other_log_prob": torch.tensor([[-1.5, nan], [-2.0, -1.0]]),
+    }
+    answers = read_answers(x, x, mask, outcome=torch.tensor([[3.0, nan], [4.0, 5.0]]), **rest)
+    assert answers.entropy.tolist() == [[0.5, 0.0], [1.0, 2.0]]
+    assert answers.difference.tolist() == [[0.5, 0.0], [0.0, -2.0]]
+    assert answers.outcome.tolist() == [[3.0, 0.0], [4.0, 5.0]]
+    assert read_answers(x, x, mask, outcome=torch.tensor([3, 4])).outcome.tolist() == [[3.0], [4.0]]
 
 
 def test_dtypes_and_empty_batches():
     half = torch.full((2, 3), -1.5, dtype=torch.bfloat16)
     mask = torch.ones(2, 3)
-    assert read_tokens(half, half, mask).delta.dtype == torch.float32
-    assert read_tokens(half, half.double(), mask).delta.dtype == torch.float64
+    assert read_answers(half, half, mask).delta.dtype == torch.float32
+    assert read_answers(half, half.double(), mask).delta.dtype == torch.float64
     for shape in ((0, 3), (3, 0)):
         empty = torch.zeros(shape)
-        tokens = read_tokens(empty, empty, empty)
-        assert tokens.delta.shape == tokens.valid.shape == shape and tokens.clipped == 0 and tokens.bad_rows is None
+        answers = read_answers(empty, empty, empty)
+        assert answers.delta.shape == answers.valid.shape == shape and answers.broken is None
+        assert not answers.length.any() and answers.clipped.shape == shape[:1]
         assert nonfinite_rows(empty, empty) is None
 
 
-def test_a_nonfinite_valid_token_drops_its_row_and_is_found():
+def test_a_nonfinite_valid_token_is_nan_and_its_row_is_broken():
     generator = torch.Generator().manual_seed(0)
     lp, lr = -torch.rand(2, 5, 6, generator=generator) * 3
     mask = torch.ones(5, 6, dtype=torch.int64)
     mask[3, 4:] = 0
     lp[1, 2], lr[1, 4], lr[3, 1], lp[3, 5], lr[4, 0] = math.nan, math.inf, -math.inf, math.nan, math.inf
     lp[4, 0] = math.inf  # the difference of two infinities
-    lp[2, 3] = -30.0  # finite and beyond the bound: clipped, not dropped
-    tokens = read_tokens(lp, lr, mask)
-    assert tokens.bad_rows.tolist() == [False, True, False, True, True] and tokens.clipped == 1
+    lp[2, 3] = -30.0  # finite and beyond the bound: clipped, not broken
+    answers = read_answers(lp, lr, mask)
+    assert answers.broken.tolist() == [False, True, False, True, True] and answers.clipped[2] == 1
     assert nonfinite_rows(lp, mask).tolist() == [False, True, False, False, True]
     assert nonfinite_rows(lr, mask).tolist() == [False, True, False, True, True]
-    bad = tokens.bad_rows
-    assert not tokens.valid[bad].any() and (tokens.delta[bad] == 0).all() and tokens.delta.isfinite().all()
-    assert torch.equal(tokens.valid[~bad], mask[~bad].bool())
-    good = read_tokens(lp[~bad], lr[~bad], mask[~bad])
-    assert torch.equal(tokens.delta[~bad], good.delta) and good.bad_rows is None
+    assert answers.delta.isnan().nonzero().tolist() == [[1, 2], [1, 4], [3, 1], [4, 0]]
+    good = ~answers.broken
+    alone = read_answers(lp[good], lr[good], mask[good])
+    assert torch.equal(answers.delta[good], alone.delta) and alone.broken is None
 
 
 def test_a_difference_of_finite_numbers_that_overflows_is_clipped():
-    tokens = read_tokens(torch.full((1, 1), -3e38), torch.full((1, 1), 3e38), torch.ones(1, 1))
-    assert tokens.delta.item() == -20.0 and tokens.clipped == 1 and tokens.bad_rows is None
+    answers = read_answers(torch.full((1, 1), -3e38), torch.full((1, 1), 3e38), torch.ones(1, 1))
+    assert answers.delta.item() == -20.0 and answers.clipped.item() == 1 and answers.broken is None
 
 
 def test_the_door_asserts_shapes_dtypes_and_the_bound():
@@ -158,14 +164,14 @@ def test_the_door_asserts_shapes_dtypes_and_the_bound():
     for bad in (torch.zeros(2, 4), torch.zeros(3), torch.zeros(2, 3, dtype=torch.int64)):
         for arguments in ((bad, x, mask), (x, bad, mask)):
             with pytest.raises(ValueError, match=r"\(B, T\)"):
-                read_tokens(*arguments)
+                read_answers(*arguments)
         with pytest.raises(ValueError, match=r"\(B, T\)"):
             nonfinite_rows(bad, mask)
     with pytest.raises(ValueError, match=r"mask must be \(B, T\)"):
-        read_tokens(x[0], x[0], mask[0])
+        read_answers(x[0], x[0], mask[0])
     for clip in (0.0, -1.0, math.nan, math.inf):
         with pytest.raises(ValueError, match="clip="):
-            read_tokens(x, x, mask, clip=clip)
+            read_answers(x, x, mask, clip)
 
 
 @pytest.mark.parametrize(
@@ -196,7 +202,7 @@ def test_all_zero_is_about_valid_positions():
     x, mask = torch.zeros(300, 1000), torch.ones(300, 1000, dtype=torch.int64)
     assert all_zero(x, mask)
     assert not all_zero(x, torch.zeros(300, 1000))  # nothing is valid: nothing can be said
-    x[299, 0] = math.nan  # in the last chunk; not 0
+    x[299, 0] = math.nan  # in the last row; not 0
     assert not all_zero(x, mask)
     mask[299] = 0
     assert all_zero(x, mask)

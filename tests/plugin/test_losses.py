@@ -8,8 +8,8 @@ from frpo_verl import methods
 from frpo_verl.core.divergences import get_divergence
 from frpo_verl.core.losses.rpg import rpg_loss
 from frpo_verl.core.losses.terms import read_loss_inputs
-from frpo_verl.core.regularizers import Regularizer, regularizer
-from frpo_verl.core.tokens import read_tokens
+from frpo_verl.core.regularizers import Regularizer, regularize
+from frpo_verl.core.tokens import read_answers
 from frpo_verl.methods import names
 from frpo_verl.methods.settings import ConfigError
 
@@ -63,8 +63,8 @@ def test_loss_frpo_recomputes_the_kl_to_go_from_the_current_policy(divergence):
     for r in rows:
         log_prob = torch.log_softmax(r["logits"], -1).gather(-1, r["tokens"][:, None]).squeeze(-1).detach()[None]
         mask = r["response_mask"][None]
-        tokens = read_tokens(log_prob, r["ref_log_prob"][None], mask)
-        reg = regularizer(tokens, Regularizer(divergence=get_divergence(divergence)))
+        answers = read_answers(log_prob, r["ref_log_prob"][None], mask)
+        reg = regularize(answers, Regularizer(divergence=get_divergence(divergence)))
         r["advantages"] = (r["advantages"] - 0.3 * reg[0]).detach()
     _, _, vanilla = gradients(rows, actor_config())
     close(ours, vanilla)

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import torch
 
 from frpo_verl.core.advantages import regularized_advantages
 from frpo_verl.core.divergences import get_divergence
 from frpo_verl.core.enumeration import Trajectories, probability, state_divergence
 from frpo_verl.core.regularizers import Regularizer
+from frpo_verl.core.tokens import Columns
 
 
 def local_objective(toy: Trajectories, logits: torch.Tensor, ref_logits: torch.Tensor, f) -> torch.Tensor:
@@ -22,31 +25,17 @@ def garbage(toy: Trajectories, x: torch.Tensor) -> torch.Tensor:
     return torch.where(toy.mask, x, junk[torch.arange(x.numel()).reshape(x.shape) % len(junk)])
 
 
-def regularize(
-    delta: torch.Tensor,
-    mask: torch.Tensor,
-    *,
-    divergence: str = "reverse_kl",
-    alpha: float | None = None,
-    step_start: torch.Tensor | None = None,
-    group_ids=None,
-    session_ids=None,
-    session_index=None,
-    log_ratio_clip: float = 20.0,
-    **kind,
-) -> torch.Tensor:
+OF_KIND = [field.name for field in dataclasses.fields(Regularizer)]
+
+
+def frpo(outcome, log_prob, ref_log_prob, mask, **more):
+    """`regularized_advantages` of a batch, its columns and its settings by name; kl_coef 0.1 unless it is given."""
+    kind = {"kl_coef": 0.1, **{name: more.pop(name) for name in OF_KIND if name in more}}
+    return regularized_advantages(Columns(log_prob, ref_log_prob, mask, outcome, **more), Regularizer(**kind))
+
+
+def regularize(delta, mask, *, divergence: str = "reverse_kl", alpha: float | None = None, **more) -> torch.Tensor:
     """What beta multiplies, (B, T), by way of the advantages: outcome 0 and beta 1 give minus that."""
-    result = regularized_advantages(
-        torch.zeros(mask.shape[0]),
-        delta,
-        torch.zeros_like(delta),
-        mask,
-        kl_coef=1.0,
-        regularizer=Regularizer(get_divergence(divergence, alpha), **kind),
-        steps=None if step_start is None else lambda rows, valid: step_start[rows],
-        group_ids=group_ids,
-        session_ids=session_ids,
-        session_index=session_index,
-        log_ratio_clip=log_ratio_clip,
-    )
-    return -result.advantages
+    zeros = torch.zeros(mask.shape[0])
+    row = get_divergence(divergence, alpha)
+    return -frpo(zeros, delta, torch.zeros_like(delta), mask, kl_coef=1.0, divergence=row, **more).advantages

@@ -6,9 +6,8 @@ import torch
 
 from frpo_verl.core.divergences import Divergence
 from frpo_verl.core.losses.terms import LossInputs
-from frpo_verl.core.regularizers import Regularizer, regularizer
-from frpo_verl.core.tokens import keep, read_tokens
-from frpo_verl.methods import ranges
+from frpo_verl.core.regularizers import Regularizer, regularize
+from frpo_verl.core.tokens import read_answers
 
 __all__ = ["frpo_loss_advantages"]
 
@@ -40,14 +39,14 @@ def frpo_loss_advantages(
     """
     if inputs.ref_log_prob is None:
         raise ValueError("ref_log_prob is missing: the regulariser compares the policy with a reference")
-    ranges.KL_COEF.check("kl_coef", kl_coef)
-    tokens = read_tokens(inputs.log_prob, inputs.ref_log_prob, inputs.mask, clip=log_ratio_clip)
-    advantages = inputs.advantages - kl_coef * regularizer(tokens, Regularizer(divergence))
-    if tokens.bad_rows is not None:
-        advantages = keep(advantages, ~(tokens.bad_rows[:, None] & inputs.mask), fill=torch.nan)
-    count = max(int(tokens.valid.sum()), 1)
+    kind = Regularizer(kl_coef, divergence, log_ratio_clip=log_ratio_clip)
+    answers = read_answers(inputs.log_prob, inputs.ref_log_prob, inputs.mask, log_ratio_clip)
+    advantages = inputs.advantages - kl_coef * regularize(answers, kind)
+    if answers.broken is not None:
+        advantages = torch.where(answers.broken[:, None] & inputs.mask, torch.nan, advantages)
+    count = max(int(answers.length.sum()), 1)
     metrics = {
-        "frpo/loss_kl_to_ref": float(tokens.delta.sum()) / count,
-        "frpo/loss_log_ratio_clip_frac": tokens.clipped / count,
+        "frpo/loss_kl_to_ref": float(answers.delta.nansum()) / count,
+        "frpo/loss_log_ratio_clip_frac": int(answers.clipped.sum()) / count,
     }
     return advantages, metrics
