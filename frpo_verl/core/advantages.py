@@ -70,7 +70,7 @@ def regularized_advantages(columns: Columns, kind: Regularizer) -> Regularized:
         reg = regularize(a, kind)
         if kind.baseline == "position":
             reg = reg - position_baseline(reg, a, whole=kind.placement == "sequence")
-        advantages = torch.where(a.valid, torch.sub(a.outcome, reg, alpha=kind.kl_coef), 0.0)
+        advantages = torch.sub(a.outcome, reg, alpha=kind.kl_coef)
         return advantages, {**metrics.distance(a), **metrics.effect(a, reg, advantages)}
 
     advantages, sums = one_pass(columns, compute, clip=kind.log_ratio_clip, whole_groups=kind.baseline == "position")

@@ -36,12 +36,12 @@ def one_pass(
 
     Args:
         columns: the batch.
-        compute: answers -> ((R, C) or (R,) values, tensors with one row for each answer).
+        compute: answers -> ((R, C) values, read on response tokens, or (R,); tensors with one row for each answer).
         clip: bound of the log-ratio in nats.
         whole_groups: the answers of a group stay together.
 
     Returns:
-        (B, T) values, or (B,), one for all rows of an answer; and the tensors of all answers.
+        (B, T) values, 0 off the mask, or (B,), one for all rows of an answer; and the tensors of all answers.
 
     Raises:
         ValueError: a session with several prompts. FloatingPointError: NaN or infinity on a response token.
@@ -56,7 +56,7 @@ def one_pass(
         value, sums = compute(part)
         if out is None:
             out = value.new_empty(columns.mask.shape[: value.dim()])
-        write_rows(value, rows, out)
+        write_rows(value, rows, out, part.valid)
         found.append(sums)
     assert out is not None, "there is at least one chunk"
     return out, {name: torch.cat([sums[name] for sums in found]) for name in found[0]}
@@ -120,8 +120,10 @@ def answer_chunks(answers: Rows, mask: torch.Tensor, group: torch.Tensor | None 
             start = end
 
 
-def write_rows(values: torch.Tensor, rows: Rows, out: torch.Tensor) -> None:
-    """Write (R, C), or (R,) one value for each answer, to the rows of `out`, (B, T) or (B,)."""
+def write_rows(values: torch.Tensor, rows: Rows, out: torch.Tensor, valid: torch.Tensor | None = None) -> None:
+    """Write (R, C) values, 0 off `valid`, or (R,), one for each answer, to the rows of `out`, (B, T) or (B,)."""
+    if valid is not None and values.dim() == 2:
+        values = torch.where(valid, values, values.new_zeros(()), out=out[rows] if isinstance(rows, slice) else None)
     if isinstance(rows, slice):
         out[rows] = values
         return

@@ -53,16 +53,19 @@ def distance(a: Answers) -> Sums:
 
 
 def effect(a: Answers, reg: torch.Tensor, advantages: torch.Tensor) -> Sums:
-    """What beta times `reg` did to the advantages of answers, both (R, C): sizes, and how many signs turned; (R,)."""
+    """What beta times `reg` did to the advantages of answers, both (R, C): sizes, and how many signs turned; (R,).
+
+    `reg` is 0 off the mask, where an advantage is then the outcome itself and keeps its sign.
+    """
     assert a.outcome is not None, "an advantage has an outcome"
-    outcome = a.outcome.expand_as(reg)
+    tokens = 1 if a.outcome.shape[1] == reg.shape[1] else a.length[:, 0]  # that share an outcome
     found = {
-        "outcome_size": torch.where(a.valid, outcome.abs(), 0.0).sum(-1),
+        "outcome_size": torch.where(a.length > 0, a.outcome.abs(), 0.0).sum(-1) * tokens,
         "reg_size": reg.abs().sum(-1),
-        "flips": (advantages * outcome).lt_(0).sum(-1),
+        "flips": (advantages * a.outcome).lt_(0).sum(-1),
     }
     if a.scores is None:
-        found["score"] = torch.where(a.valid & (a.position == 0), outcome, 0.0).sum(-1)  # at the first token
+        found["score"] = torch.where(a.valid & (a.position == 0), a.outcome, 0.0).sum(-1)  # at the first token
     return found
 
 
@@ -115,7 +118,7 @@ def _by_quarter(a: Answers, to_go: torch.Tensor) -> torch.Tensor:
     bounds, last = _bounds(a.length), to_go.shape[1] - 1
     if last < 0:
         return to_go.new_zeros(len(to_go), 4, dtype=torch.float64)
-    first = torch.searchsorted(a.position, bounds).clamp(max=last)
+    first = torch.searchsorted(a.position.contiguous(), bounds).clamp(max=last)
     return -torch.where(bounds < a.length, to_go.gather(1, first), 0.0).double().diff(dim=-1)
 
 

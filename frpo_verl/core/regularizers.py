@@ -85,34 +85,36 @@ def regularize(answers: Answers, kind: Regularizer) -> torch.Tensor:
         raise ValueError(
             f"placement={kind.placement!r}, discount={kind.discount!r}: steps need placement=future and discount=1"
         )
-    return torch.where(answers.valid, PLACEMENTS[kind.placement](answers, kind), 0.0)
+    return PLACEMENTS[kind.placement](answers, kind)
 
 
 def local(a: Answers, kind: Regularizer) -> torch.Tensor:
     """reg_t = f'(w_t)"""
-    return kind.divergence.slope(a.delta)
+    return torch.where(a.valid, kind.divergence.slope(a.delta), 0.0)
 
 
 def future(a: Answers, kind: Regularizer) -> torch.Tensor:
     """reg_t = f'(w_t) + sum_{j>t} discount^(j-t) f(w_j)/w_j, the sum from the first token of t's step on."""
     f = kind.divergence
+    if f.cost_is_slope and kind.discount == 1.0 and a.step_begins is None:
+        return a.kl_to_go  # reverse KL: cost and slope are log w
     cost = f.cost(a.delta)
-    if kind.discount != 1.0:
-        to_go = _discounted(cost, a.valid, kind.discount)
-    else:
-        to_go = a.kl_to_go if f.cost_is_slope else cost.flip(-1).cumsum(-1).flip(-1)
+    to_go = cost.flip(-1).cumsum(-1).flip(-1) if kind.discount == 1.0 else _discounted(cost, a.valid, kind.discount)
     if a.step_begins is not None:
         column = torch.arange(cost.shape[1], device=cost.device).expand_as(cost)
         to_go = to_go.gather(1, torch.where(a.step_begins, column, 0).cummax(-1).values)
-    return to_go if f.cost_is_slope else to_go - cost + f.slope(a.delta)
+    return _with_slope(a, f, to_go, cost)
 
 
 def sequence(a: Answers, kind: Regularizer) -> torch.Tensor:
     """reg_t = f'(w_t) + sum_{j!=t} f(w_j)/w_j"""
-    f = kind.divergence
-    cost = f.cost(a.delta)
-    total = cost.sum(-1, keepdim=True)
-    return total.expand_as(cost) if f.cost_is_slope else total - cost + f.slope(a.delta)
+    cost = kind.divergence.cost(a.delta)
+    return _with_slope(a, kind.divergence, cost.sum(-1, keepdim=True), cost)
+
+
+def _with_slope(a: Answers, f: Divergence, total: torch.Tensor, cost: torch.Tensor) -> torch.Tensor:
+    """The token's own cost in `total` replaced by f'(w_t), which for reverse KL it is."""
+    return torch.where(a.valid, total if f.cost_is_slope else total - cost + f.slope(a.delta), 0.0)
 
 
 PLACEMENTS: dict[str, Callable[[Answers, Regularizer], torch.Tensor]] = {

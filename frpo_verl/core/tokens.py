@@ -9,7 +9,6 @@ lets garbage on padded positions through, in the value and in the gradient.
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 from typing import Any
 
@@ -89,10 +88,10 @@ class Answers:
     """Some answers of a batch: R rows of C columns; every float is 0 off `valid`, nothing carries a gradient.
 
     valid: (R, C) bool, True on response tokens.
-    position: (R, C) int32, which of the answer's response tokens it is, from 0; off `valid` that of the last one before.
+    position: (R, C) int32, which of the answer's response tokens it is, from 0; grows along the row, off `valid` too.
     length: (R, 1) int32, number of response tokens.
     delta: (R, C) float32 or float64, log w = log pi - log ref in nats, |delta| <= clip.
-    kl_to_go: (R, C) sum of delta from each column on.
+    kl_to_go: (R, C) sum of delta from each token on.
     clipped: (R,) int64, tokens whose log-ratio lay beyond the bound.
     broken: (R,) bool, a log-prob of a response token is NaN or infinite, and delta NaN there; None if none is.
     outcome: (R, 1) or (R, C); step_begins, entropy: (R, C); scores: (R,). As in `Columns`.
@@ -146,31 +145,43 @@ def read_answers(
     ranges.LOG_RATIO_CLIP.check("log_ratio_clip", clip)
     dtype, valid = float_dtype(log_prob, ref_log_prob), mask.bool()
 
-    def clean(x: torch.Tensor) -> torch.Tensor:
-        return torch.where(valid, x.to(dtype), 0.0)
+    zero = torch.zeros((), dtype=dtype, device=mask.device)
 
-    ratio = clean(log_prob.to(dtype) - ref_log_prob.to(dtype))
-    delta, broken = ratio.clamp(-clip, clip), None
-    if not math.isfinite(ratio.sum()):  # a log-prob that is not finite, or finite ones very far apart
+    def clean(x: torch.Tensor) -> torch.Tensor:
+        return torch.where(valid, x.to(dtype), zero)
+
+    def difference(x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
+        apart = x.to(dtype) - y.to(dtype)
+        return torch.where(valid, apart, zero, out=apart)
+
+    delta = difference(log_prob, ref_log_prob)
+    clipped, broken = torch.zeros(len(delta), dtype=torch.int64, device=delta.device), None
+    low, high = delta.aminmax() if delta.numel() else (0.0, 0.0)
+    if not -clip <= low <= high <= clip:  # seldom; NaN comes here too
         bad = valid & ~(log_prob.isfinite() & ref_log_prob.isfinite())
-        if bool(bad.any()):
-            delta, broken = torch.where(bad, torch.nan, delta), bad.any(-1)
+        broken = bad.any(-1) if bool(bad.any()) else None
+        clipped = (delta.abs() > clip).sum(-1)
+        delta = torch.where(bad, torch.nan, delta.clamp(-clip, clip))
+    kl_to_go = reverse_cumsum(delta)
+    position = torch.arange(delta.shape[1], dtype=torch.int32, device=delta.device).expand_as(delta)
+    if valid[:, 1:].numel() and bool((valid[:, 1:] > valid[:, :-1]).view(torch.int8).amax()):  # gaps, or a late start
+        position, kl_to_go = valid.cumsum(-1, dtype=torch.int32) - 1, clean(kl_to_go)
     if outcome is not None:
         outcome = outcome.to(dtype)[:, None] if outcome.dim() == 1 else clean(outcome)
     return Answers(
         valid=valid,
-        position=valid.cumsum(-1, dtype=torch.int32) - 1,
+        position=position,
         length=valid.sum(-1, keepdim=True, dtype=torch.int32),
         delta=delta,
-        kl_to_go=reverse_cumsum(delta),
-        clipped=(ratio != delta).sum(-1),
+        kl_to_go=kl_to_go,
+        clipped=clipped,
         broken=broken,
         outcome=outcome,
         group=group,
         step_begins=step_begins,
         scores=scores,
         entropy=None if entropy is None else clean(entropy),
-        difference=None if other_log_prob is None else clean(log_prob.to(dtype) - other_log_prob.to(dtype)),
+        difference=None if other_log_prob is None else difference(log_prob, other_log_prob),
     )
 
 
@@ -273,7 +284,7 @@ def all_zero(x: torch.Tensor, mask: torch.Tensor) -> bool:
         x: (B, T).
         mask: (B, T) any dtype; non-zero = valid.
     """
-    return bool(mask.any()) and not any(bool(keep(*row).any()) for row in zip(x, mask, strict=True))
+    return not any(bool(keep(*row).any()) for row in zip(x, mask, strict=True)) and bool(mask.any())
 
 
 @torch.no_grad()

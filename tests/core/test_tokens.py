@@ -97,7 +97,7 @@ def test_the_door_ignores_what_is_masked_and_clips_what_is_not(mask_dtype):
     before = lp.clone(), lr.clone(), mask.clone()
     answers = read_answers(lp, lr, mask)
     assert answers.delta.tolist() == [[1.0, 0.0, -20.0, 0.0], [20.0, 0.0, 0.0, 0.0]]
-    assert answers.kl_to_go.tolist() == [[-19.0, -20.0, -20.0, 0.0], [20.0, 0.0, 0.0, 0.0]]
+    assert answers.kl_to_go.tolist() == [[-19.0, 0.0, -20.0, 0.0], [20.0, 0.0, 0.0, 0.0]]
     assert not answers.delta.requires_grad and answers.broken is None
     assert answers.valid.dtype == torch.bool and torch.equal(answers.valid, mask.bool())
     assert answers.position.tolist() == [[0, 0, 1, 1], [0, 0, 0, 0]] and answers.length.tolist() == [[2], [1]]
