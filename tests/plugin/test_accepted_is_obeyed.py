@@ -157,8 +157,9 @@ def ignored(base, trainer: str, chosen: dict, typed: dict, tmp_path) -> list[str
     for i, key in enumerate(typed.keys() - PERMISSIONS):
         config, folder = seen(f"without {i}", {k: v for k, v in typed.items() if k != key})
         try:
+            check_config(config)
             other = observe(config, trainer, folder)
-        except ConfigError:  # e.g. the order of divergence alpha is gone
+        except ConfigError:  # e.g. the order of divergence alpha is gone: the key decides whether there is a run
             continue
         if all(same(found[name], other[name]) for name in found):
             unread.append(key)
@@ -187,9 +188,11 @@ def test_what_is_accepted_changes_the_run(bases, trainer, tmp_path):
 
 
 @pytest.mark.slow
-def test_what_is_accepted_changes_the_run_in_a_thousand_runs(bases, tmp_path):
+def test_what_is_accepted_changes_hundreds_of_runs(bases, tmp_path):
     accepted = Counter()
     for trainer in TRAINERS:
         (tmp_path / trainer).mkdir()
-        accepted += survey(bases, trainer, range(1, 11), tmp_path / trainer)
-    assert accepted["runs"] > 1000 and not set(VALUES) - set(accepted) - ELSEWHERE  # every key is obeyed somewhere
+        accepted += survey(bases, trainer, (1, 2, 3), tmp_path / trainer)
+    assert accepted["runs"] > 150
+    never = set(VALUES) - set(accepted) - ELSEWHERE
+    assert not never, f"obeyed nowhere, because never accepted: {never}"

@@ -269,6 +269,10 @@ KL_LOSS = [*GRPO, "actor_rollout_ref.actor.use_kl_loss=true"]
             "rollout_rs=token_k1 takes single tokens out of the response mask",
         ),
         (
+            ["method=f_hal", "algorithm.f_hal.preference_weight=1.0", f"++{POLICY_LOSS}.f_grpo.weights=softmax"],
+            "f_grpo.weights=softmax: weighs the policy's own answers, and algorithm.f_hal.preference_weight=1 leaves them out",
+        ),
+        (
             ["actor_rollout_ref.actor.fsdp_config.model_dtype=bf16"],
             "actor_rollout_ref.actor.fsdp_config.model_dtype=bf16: FSDP then rounds",
         ),

@@ -12,7 +12,16 @@ from omegaconf import OmegaConf
 
 from ... import methods
 from ...methods import KINDS, Method, names
-from ...methods.settings import ACTOR, POLICY_LOSS, ConfigError, FrpoLossSettings, FrpoSettings, RpgSettings, Section
+from ...methods.settings import (
+    ACTOR,
+    POLICY_LOSS,
+    ConfigError,
+    FHalSettings,
+    FrpoLossSettings,
+    FrpoSettings,
+    RpgSettings,
+    Section,
+)
 from ..run import EXPERIMENTAL, Run
 
 VERL_COMPARES = (  # an answer without another one to its prompt keeps its bare reward
@@ -47,6 +56,7 @@ def check_needs(run: Run) -> None:
     _check_one_value(run)
     _check_rejection(run)
     _check_left_out(run)
+    _check_softmax_weights(run)
     _check_whole_mini_batches(run)
     _check_kl_counted_once(run)
 
@@ -227,6 +237,16 @@ def _check_left_out(run: Run) -> None:
         raise ConfigError(
             "algorithm.frpo.on_nonfinite=zero_row beside algorithm.use_kl_in_reward=true: NaN of the reference would be in "
             "the reward before its answer is left out; set on_nonfinite=raise or use_kl_in_reward=false"
+        )
+
+
+def _check_softmax_weights(run: Run) -> None:
+    """Softmax weights compare the policy's own answers, which count for nothing where recorded pairs alone do."""
+    settings = run.estimator_settings
+    if run.softmax_weights and isinstance(settings, FHalSettings) and settings.preference_weight == 1:
+        raise ConfigError(
+            f"{POLICY_LOSS}.f_grpo.weights=softmax: weighs the policy's own answers, and algorithm.f_hal.preference_weight=1 "
+            "leaves them out; set weights=none or a preference_weight below 1"
         )
 
 
