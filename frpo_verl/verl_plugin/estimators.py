@@ -142,12 +142,12 @@ def _in_the_reward(
     """`placement: reward`: the outcome advantage of r - beta * D, (B, T), see `sequence_divergence`; and its metrics."""
     mask, scores = columns.mask, rewards.sum(dim=-1)
     cost, found = sequence_divergence(columns, divergence, s.log_ratio_clip)
-    fused = _rewards_of(view, scores - kl_coef * cost.to(scores.dtype), mask)
-    before, after = (_rows_of(view, x, mask, s.outcome, norm) for x in (_rewards_of(view, scores, mask), fused))
+    fused = _rewards_of(scores - kl_coef * cost.to(scores.dtype), mask)
+    before, after = (_rows_of(view, x, mask, s.outcome, norm) for x in (_rewards_of(scores, mask), fused))
     return _spread(after, mask), found | outcome_shift(before, after, mask)
 
 
-def _rewards_of(view: Batch, scores: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
+def _rewards_of(scores: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
     """(B, T) one score for each row, on its last response token."""
     last = torch.where(mask.bool(), torch.arange(mask.shape[1], device=mask.device), 0).amax(dim=-1, keepdim=True)
     return scores.new_zeros(mask.shape).scatter(-1, last, scores.unsqueeze(-1))
