@@ -33,17 +33,13 @@ def nothing_remembered():
     metrics.take()
 
 
-def reverse_cumsum(x):
-    return x.flip(-1).cumsum(-1).flip(-1)
-
-
 def expected(scores, old, ref, mask, groups):
     """(r - mean)/std over each group - beta * the sum of log old/ref that is still to come."""
     outcome = torch.zeros(len(scores))
     for group in set(groups):
         rows = torch.tensor([g == group for g in groups])
         outcome[rows] = (scores[rows] - scores[rows].mean()) / (scores[rows].std() + 1e-6)
-    return (outcome[:, None] - BETA * reverse_cumsum((old - ref) * mask)) * mask
+    return (outcome[:, None] - BETA * to_go(old, ref, mask)) * mask
 
 
 def rows_of(prompts, seed=0):

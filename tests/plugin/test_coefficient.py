@@ -100,24 +100,6 @@ def test_a_trainer_without_steps_is_refused():
         compute_advantage(batch(rewards, mask, old, ref, uid), adv_estimator="frpo", config=config)
 
 
-@pytest.mark.parametrize(
-    "values, named",
-    [
-        ({"kl_coef_end": 0.0}, "needs algorithm.frpo.kl_coef_steps"),
-        ({"kl_coef_steps": 5}, "kl_coef_steps=5: only read where kl_coef_end"),
-        ({"kl_coef_shape": "cosine"}, "kl_coef_shape='cosine': only read where kl_coef_end"),
-        ({"kl_horizon": 5}, "kl_horizon=5: only read where kl_target"),
-        ({"kl_coef": 0, "kl_target": 1.0}, "kl_target=1.0: only read where kl_coef"),
-        ({"kl_coef": 0, "kl_coef_end": 0.1, "kl_coef_steps": 5}, "only read where kl_coef is"),
-        ({"kl_target": 1.0, "kl_coef_end": 0.0, "kl_coef_steps": 5}, "steered by it, or scheduled"),
-        ({"kl_target": 0.0}, "kl_target=0.0: must be"),
-    ],
-)
-def test_settings_that_nothing_reads_are_refused(values, named):
-    with pytest.raises(ConfigError, match=named):
-        FrpoSettings.parse(values)
-
-
 @pytest.mark.parametrize("section", [RpgSettings, FrpoLossSettings])
 def test_losses_have_the_schedule_too(section):
     settings = section.parse({"kl_coef": 0.4, "kl_coef_end": 0.0, "kl_coef_steps": 4})

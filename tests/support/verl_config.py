@@ -10,6 +10,7 @@ import pickle
 from pathlib import Path
 
 import omegaconf.base
+import pytest
 import verl.trainer
 from hydra import compose, initialize_config_dir
 from hydra._internal.config_loader_impl import ConfigLoaderImpl
@@ -17,7 +18,10 @@ from hydra._internal.config_repository import ConfigRepository
 from hydra.core.default_element import ResultDefault
 from hydra.core.global_hydra import GlobalHydra
 from hydra.plugins.config_source import ConfigResult
+from verl.trainer.ppo.utils import need_critic, need_reference_policy
+from verl.utils.config import validate_config
 
+from frpo_verl.methods.settings import ConfigError
 from frpo_verl.verl_plugin.upstream import compose_config
 
 FOLDER = Path(verl.trainer.__file__).parent / "config"
@@ -72,3 +76,18 @@ def compose_ppo(*overrides: str):
         hydra = GlobalHydra.instance().hydra
         hydra.config_loader = Loader(hydra.config_loader.config_search_path)
         return compose(config_name="ppo_trainer", overrides=list(overrides))
+
+
+def validated(*overrides: str):
+    """The configuration after verl's own check, which the plugin's goes before."""
+    config = compose_ppo(*overrides)
+    validate_config(config, use_reference_policy=need_reference_policy(config), use_critic=need_critic(config))
+    return config
+
+
+def stopped(*overrides: str) -> str:
+    """The one line that this configuration ends with."""
+    with pytest.raises(ConfigError) as error:
+        validated(*overrides)
+    assert "\n" not in str(error.value)
+    return str(error.value)
