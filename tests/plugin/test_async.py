@@ -8,6 +8,7 @@ import torch
 import transfer_queue
 from omegaconf import OmegaConf
 from queues import Queue
+from toys import group_norm, to_go
 from transfer_queue import KVBatchMeta
 from verl.experimental.fully_async_policy.detach_utils import RolloutSample, assemble_batch_from_rollout_samples
 from verl.experimental.one_step_off_policy.ray_trainer import OneStepOffRayTrainer
@@ -35,11 +36,7 @@ def nothing_remembered():
 
 def expected(scores, old, ref, mask, groups):
     """(r - mean)/std over each group - beta * the sum of log old/ref that is still to come."""
-    outcome = torch.zeros(len(scores))
-    for group in set(groups):
-        rows = torch.tensor([g == group for g in groups])
-        outcome[rows] = (scores[rows] - scores[rows].mean()) / (scores[rows].std() + 1e-6)
-    return (outcome[:, None] - BETA * to_go(old, ref, mask)) * mask
+    return (group_norm(scores, groups)[:, None] - BETA * to_go(old, ref, mask)) * mask
 
 
 def rows_of(prompts, seed=0):

@@ -186,8 +186,8 @@ def test_a_layout_is_refused_in_one_line_or_accepted(typed, said):
 
 
 def test_the_queue_holds_all_samples(tmp_path):
-    for name, rows in (("a", 1500), ("b", 46)):
-        pq.write_table(pa.table({"prompt": ["x"] * rows}), tmp_path / f"{name}.parquet")
+    for name, count in (("a", 1500), ("b", 46)):
+        pq.write_table(pa.table({"prompt": ["x"] * count}), tmp_path / f"{name}.parquet")
     files = [str(tmp_path / f"{name}.parquet") for name in "ab"]
     check_layout(make(**{"data.val_files": files, f"{ROLLOUT}.val_kwargs.n": 64}), has_reference=True)
     line = refused(make(**{"data.val_files": files, f"{ROLLOUT}.val_kwargs.n": 65}))

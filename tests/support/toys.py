@@ -39,3 +39,18 @@ def regularize(delta, mask, *, divergence: str = "reverse_kl", alpha: float | No
     zeros = torch.zeros(mask.shape[0])
     row = get_divergence(divergence, alpha)
     return -frpo(zeros, delta, torch.zeros_like(delta), mask, kl_coef=1.0, divergence=row, **more).advantages
+
+
+def to_go(log_prob, ref_log_prob, mask):
+    """The log-ratio of each token and of those after it, summed; 0 off the mask."""
+    delta = torch.where(mask.bool(), log_prob - ref_log_prob, 0.0)
+    return torch.where(mask.bool(), delta.flip(-1).cumsum(-1).flip(-1), 0.0)
+
+
+def group_norm(scores, groups):
+    """(score - mean) / (std + 1e-6) of its group, as verl's grpo has it."""
+    out = torch.zeros_like(scores)
+    for group in set(groups):
+        rows = torch.tensor([g == group for g in groups])
+        out[rows] = (scores[rows] - scores[rows].mean()) / (scores[rows].std() + 1e-6)
+    return out
