@@ -35,9 +35,7 @@ LAYOUTS = {  # (tensor parallel, pipeline parallel, packed rows)
 RUNS = {"FSDP2": ("fsdp2", 1, 1), "Megatron 1x1": ("megatron", 1, 1), "Megatron 2x1": ("megatron", 2, 1), "Megatron 1x2": ("megatron", 1, 2)}  # fmt: skip
 SHOWN = ("critic/score/mean", "frpo/kl_to_ref/k3", "actor/grad_norm", "frpo/rollout_log_prob_diff_max")
 PACKAGES = ("verl", "torch", "transformers", "megatron-core", "mbridge", "ray")
-TRAINED = (
-    "Two ranks have two rollout servers, which sample other answers than one: compare 2x1 with 1x2, and 1x1 with FSDP2."
-)
+TRAINED = "Two ranks have two rollout servers, which sample other answers: compare 2x1 with 1x2, and 1x1 with FSDP2."
 
 
 def timed(function, *args, **kwargs):
@@ -85,13 +83,8 @@ def table(head: list[str], rows: list[list[str]]) -> list[str]:
 
 def gradient_table(found: dict) -> list[str]:
     layouts = [name.removeprefix("Megatron ") for name in found["cost"] if name != "FSDP2"]
-    head = [
-        "method",
-        "largest entry",
-        *(f"differs, {name}" for name in layouts),
-        "norm FSDP2",
-        f"norm Megatron {layouts[0]}",
-    ]
+    differs = [f"differs, {name}" for name in layouts]
+    head = ["method", "largest entry", *differs, "norm FSDP2", f"norm Megatron {layouts[0]}"]
     rows = [
         [
             case, f"{row['largest_entry']:.3f}", *(f"{row[name]['difference']:.1e}" for name in layouts),
@@ -104,28 +97,10 @@ def gradient_table(found: dict) -> list[str]:
 
 
 def page(result: dict) -> str:
-    versions = ", ".join(f"{name} {version}" for name, version in result["versions"].items())
-    lines = [
-        "# Engines: gradients and training, FSDP2 beside Megatron",
-        "",
-        "Written by `python benchmarks/engines.py`. On a CPU, float32, verl's Megatron engine with megatron-core's local",
-        "layers and mbridge; a layout is tensor x pipeline parallel, packed means `use_remove_padding` with micro-batches by",
-        "token count. Transformer Engine, Megatron-Bridge, bfloat16, context and expert parallelism were not executed.",
-        "",
-        f"{versions}.",
-        "",
-        "## Gradient of one mini-batch (Qwen3, four layers, 8 answers with tool tokens)",
-        "",
-        "`differs` is the largest absolute difference of any entry of any weight from FSDP2's; one rank, padded rows. The weights",
-        "of f_hal are signed ones of its kind: its own come from the trainer's queue, which this comparison does without.",
-        "Seconds include the start of the processes, and depend on what else the machine does.",
-        "",
-        *gradient_table(result["qwen3"]),
-        "",
-        "## The same for a mixture of experts (4 experts, 2 active)",
-        "",
-        *gradient_table(result["qwen3_moe"]),
-    ]
+    lines = [", ".join(f"{name} {version}" for name, version in result["versions"].items()), ""]
+    lines += ["`differs`: the largest difference of any entry of any weight's gradient from FSDP2's.", ""]
+    for kind in ("qwen3", "qwen3_moe"):
+        lines += [kind, "", *gradient_table(result[kind]), ""]
     if "main_ppo" in result:
         rows = [
             [name, step, *(f"{run['steps'][step][key]:.6g}" for key in SHOWN), f"{run['seconds']:.0f}", f"{run['memory_gb']:.1f}"]
@@ -133,14 +108,8 @@ def page(result: dict) -> str:
             for step in run["steps"]
         ]  # fmt: skip
         head = ["run", "step", *(f"`{key}`" for key in SHOWN), "seconds in all", "memory, GB"]
-        lines += ["", "## main_ppo, adv_estimator=frpo, rollout by transformers", "", TRAINED, "", *table(head, rows)]
+        lines += ["main_ppo, adv_estimator=frpo, rollout by transformers", "", TRAINED, "", *table(head, rows)]
     return "\n".join(lines) + "\n"
-
-
-def write(out: Path, result: dict) -> None:
-    text = json.dumps(result, indent=1)
-    write_atomically(out / "engines.json", text + "\n")
-    print(f"wrote {out}/engines.json", flush=True)
 
 
 def main() -> None:
@@ -154,18 +123,15 @@ def main() -> None:
         return print(page(json.loads((args.out / "engines.json").read_text())))
     if launch.missing_packages():
         parser.error(f"no {', '.join(launch.missing_packages())}: pip install -e '.[cpu,test,megatron-test]'")
-    result: dict = {
-        "command": "python benchmarks/engines.py",
-        "versions": {name: metadata.version(name) for name in PACKAGES},
-    }
+    versions = {name: metadata.version(name) for name in PACKAGES}
+    result: dict = {"command": "python benchmarks/engines.py", "versions": versions}
     with tempfile.TemporaryDirectory() as folder:
         work = Path(folder)
         result["qwen3"] = gradients(work, "qwen3", toy.cases(), LAYOUTS)
         result["qwen3_moe"] = gradients(work, "qwen3_moe", toy.MIXTURE, {"1x1 padded": (1, 1, False)})
-        write(args.out, result)
         if not args.no_main_ppo:
             result["main_ppo"] = training(work, args.steps)
-            write(args.out, result)
+    write_atomically(args.out / "engines.json", json.dumps(result, indent=1) + "\n")
 
 
 if __name__ == "__main__":

@@ -178,24 +178,14 @@ def suffer(run: Run, fault: str, limit: float) -> Outcome:
 
 
 def page(outcomes: list[Outcome]) -> str:
-    versions = ", ".join(f"{name} {metadata.version(name)}" for name in PACKAGES)
-    lines = [
-        "# Faults: what a run does when something in it dies or lies",
-        "",
-        "Written by `python benchmarks/faults.py`: a tiny model on a CPU (2 cores, other programs beside it), the rollout",
-        f"`hf`, `adv_estimator=frpo`, one worker of each kind, a checkpoint after every step, `max_silence_s={SILENCE}`. {versions}.",
-        "",
-        "Seconds count from the fault to the end of the command. *Saved* is the step that the checkpoints' tracker names then. *Left*",
-        "names processes that are still there half a minute after the end. Where there is no room, `/dev/full` stands in one file's place and",
-        "the disk itself has room: on a full file system the line is `NoRoom`.",
-        "",
-        "| fault | the run | its last error line | left | saved | the next start |",
-        "| --- | --- | --- | --- | --- | --- |",
-    ]
+    """Markdown: seconds count from the fault; *saved* is the step of the tracker; *left*: still there half a minute later."""
+    lines = [", ".join(f"{name} {metadata.version(name)}" for name in PACKAGES), ""]
+    lines += ["| fault | the run | its last error line | left | saved | the next start |", "|---" * 6 + "|"]
     for o in outcomes:
         cells = (o.fault, o.ended, o.line, o.left or "nothing", o.saved, o.resumed)
         lines.append("| " + " | ".join(str(cell).replace("|", "\\|") for cell in cells) + " |")
-    missing = sorted(set(FAULTS) - {o.fault for o in outcomes}, key=list(FAULTS).index)
+    done = {o.fault for o in outcomes}
+    missing = [fault for fault in FAULTS if fault not in done]
     lines += ["", f"Not run yet (the same command goes on with them): {', '.join(missing)}."] if missing else []
     return "\n".join(lines) + "\n"
 

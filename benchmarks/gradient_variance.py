@@ -21,7 +21,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 
 import torch
 
@@ -29,6 +28,7 @@ from frpo_verl.core.divergences import DIVERGENCES
 from frpo_verl.core.groups import position_baseline
 from frpo_verl.core.regularizers import Regularizer, regularize
 from frpo_verl.core.tokens import Answers, read_answers
+from frpo_verl.files import write_atomically
 
 VOCABULARY, EOS = 4, 0
 ESTIMATORS = ("k1", "k3", "exact", "sequence")
@@ -159,9 +159,7 @@ def draw(rows: list[dict], args: argparse.Namespace) -> None:
     axes[1, 0].set_ylabel("variance with / without position baseline")
     axes[0, 0].legend(fontsize=8, ncol=2)
     figure.tight_layout()
-    os.makedirs(os.path.dirname(args.figure) or ".", exist_ok=True)
-    figure.savefig(args.figure + ".part", dpi=110, format="png")
-    os.replace(args.figure + ".part", args.figure)
+    write_atomically(args.figure, lambda path: figure.savefig(path, dpi=110, format="png"))
 
 
 def main() -> None:
@@ -180,9 +178,7 @@ def main() -> None:
     if args.figure:
         draw(rows, args)
     if args.json:
-        with open(args.json + ".part", "w") as out:
-            json.dump({"arguments": vars(args), "rows": rows}, out, indent=1)
-        os.replace(args.json + ".part", args.json)
+        write_atomically(args.json, json.dumps({"arguments": vars(args), "rows": rows}, indent=1))
 
 
 if __name__ == "__main__":

@@ -21,7 +21,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 
 import torch
 
@@ -29,6 +28,7 @@ from frpo_verl.core.divergences import DIVERGENCES
 from frpo_verl.core.regularizers import Regularizer, regularize
 from frpo_verl.core.steps import steps_by_length
 from frpo_verl.core.tokens import read_answers
+from frpo_verl.files import write_atomically
 
 VOCABULARY = 3
 
@@ -82,11 +82,8 @@ def enumerate_responses(horizon: int, eos: bool) -> tuple[torch.Tensor, torch.Te
     tokens, state = torch.zeros(2, len(rows), horizon, dtype=torch.int64)
     mask = torch.zeros(len(rows), horizon, dtype=torch.bool)
     for i, (text, states) in enumerate(rows):
-        tokens[i, : len(text)], state[i, : len(text)], mask[i, : len(text)] = (
-            torch.tensor(text),
-            torch.tensor(states),
-            True,
-        )
+        n = len(text)
+        tokens[i, :n], state[i, :n], mask[i, :n] = torch.tensor(text), torch.tensor(states), True
     return tokens, state, mask, len(index)
 
 
@@ -269,9 +266,7 @@ def main() -> None:
     result["steps"] = expected_gradients(steps, args.policies, args.drift, horizon=6)
     show("5. steps: expected gradient of the KL term (enumerated, up to 6 tokens)", result["steps"])
     if args.json:
-        with open(args.json + ".part", "w") as out:
-            json.dump(result, out, indent=1)
-        os.replace(args.json + ".part", args.json)
+        write_atomically(args.json, json.dumps(result, indent=1))
 
 
 if __name__ == "__main__":

@@ -124,15 +124,13 @@ def bias() -> list[dict]:
     toys = [Toy(seed) for seed in range(PROBLEMS)]
     truths = [toy.truth(toy.path[-1]) for toy in toys]
 
+    pairs = list(zip(toys, truths, strict=True))
+
     def error(age: int, **how) -> float:
-        return float(
-            np.mean([exact.relative_error(t.expected(age, **how), g) for t, g in zip(toys, truths, strict=True)])
-        )
+        return float(np.mean([exact.relative_error(t.expected(age, **how), g) for t, g in pairs]))
 
     def error_of(age: int, weights: str, part: str) -> float:
-        parts = [
-            (t.expected(age, weights, part), t.expected(0, "none", part), g) for t, g in zip(toys, truths, strict=True)
-        ]
+        parts = [(t.expected(age, weights, part), t.expected(0, "none", part), g) for t, g in pairs]
         return float(np.mean([float((a - b).norm() / g.norm()) for a, b, g in parts]))
 
     rows = []
@@ -161,9 +159,7 @@ def train(age: int, weights: str, iterations: int, method: str = "future") -> di
     runs = horizon.SEEDS * len(sizes)
     rows, run = runs * groups, np.repeat(np.arange(runs), groups)
     size = np.tile(np.array(sizes), horizon.SEEDS)[:, None, None, None] / groups
-    rng = [
-        np.random.default_rng(seed) for seed in range(horizon.SEEDS)
-    ]  # the step sizes of a seed see the same numbers
+    rng = [np.random.default_rng(seed) for seed in range(horizon.SEEDS)]  # a seed's step sizes see the same numbers
     log_ref = np.log(automaton.reference)
     logits = np.tile(log_ref, (runs, TOKENS, 1, 1))  # (R, T, S, A)
     advantages, mask = horizon.Advantages(cell, rows), torch.ones(rows, TOKENS)
@@ -203,15 +199,8 @@ def train(age: int, weights: str, iterations: int, method: str = "future") -> di
             total, counted = total + logits, counted + 1
     final, way = regrets(horizon.log_softmax(total / counted)), np.mean(on_the_way, axis=0)
     kl = np.mean(drift, axis=0)
-    found = [
-        {
-            "step_size": float(sizes[i % len(sizes)]),
-            "regret": float(final[i]),
-            "on_the_way": float(way[i]),
-            "kl": float(kl[i]),
-        }
-        for i in range(runs)
-    ]
+    found = [{"step_size": float(sizes[i % len(sizes)]), "regret": float(final[i]), "on_the_way": float(way[i]),
+              "kl": float(kl[i])} for i in range(runs)]  # fmt: skip
     return {"age": age, "weights": weights, "method": method, "iterations": iterations, "runs": found,
             "cpu_seconds": round(time.process_time() - began, 1)}  # fmt: skip
 
@@ -237,11 +226,8 @@ def tables(saved: dict) -> str:
     for row in saved["bias"]:
         errors = " | ".join(f"{row['error'][name]:.3f}" for name in names)
         text.append(f"| {row['age']} | {row['kl_token']:.4f} | {row['kl_answer']:.4f} | {errors} |")
-    text += [
-        "",
-        "| age | reward's part, none | KL's part, none | reward's part, token | KL's part, token |",
-        "|---" * 5 + "|",
-    ]
+    text += ["", "| age | reward's part, none | KL's part, none | reward's part, token | KL's part, token |"]
+    text += ["|---" * 5 + "|"]
     for row in saved["bias"]:
         parts = [row["parts"][name][part] for name in ("none", "token") for part in ("reward", "kl")]
         text.append(f"| {row['age']} | " + " | ".join(f"{x:.3f}" for x in parts) + " |")
@@ -265,13 +251,7 @@ def picture(saved: dict, path: Path) -> None:
     matplotlib.use("Agg")
     from matplotlib import pyplot as plt
 
-    style = {
-        "none": "#d1495b",
-        "token": "#edae49",
-        "sequence": "#00798c",
-        "sequence, no bound": "#66a182",
-        "bypass": "#6b4e9b",
-    }
+    style = dict(zip((*WEIGHTS, "bypass"), ("#d1495b", "#edae49", "#00798c", "#66a182", "#6b4e9b"), strict=True))
     placements = dict(zip(UNWEIGHTED, ("#1b1b1b", "#8a8a8a"), strict=True))
     figure, (left, right) = plt.subplots(1, 2, figsize=(10.4, 3.8), layout="constrained")
     for name, color in style.items():
@@ -279,11 +259,10 @@ def picture(saved: dict, path: Path) -> None:
         left.plot([r["age"] for r in rows], [max(r["error"][name], 1e-4) for r in rows], color=color, marker="o",
                   markersize=4, label=name)  # fmt: skip
     for name, color in {**style, **placements}.items():
+        of = name if name in placements else "future"
+        trained = [r for r in saved["training"].values() if r.get("method", "future") == of]
         trained = [
-            r
-            for r in saved["training"].values()
-            if (r.get("method", "future") == name or (name in WEIGHTS and r.get("method", "future") == "future"))
-            and (name in placements or r["weights"] == name or r["age"] == 0)
+            r for r in trained if name in placements or r["weights"] == name or (name in WEIGHTS and not r["age"])
         ]
         done = [(min(r["age"], BESIDE), summary(r)) for r in sorted(trained, key=lambda r: r["age"])]
         if done:
@@ -299,7 +278,6 @@ def picture(saved: dict, path: Path) -> None:
     for axes in (left, right):
         axes.minorticks_off()
         axes.grid(alpha=0.3)
-    for axes in (left, right):
         axes.legend(fontsize=8, frameon=False)
     figure.savefig(path, dpi=160)
     plt.close(figure)

@@ -36,16 +36,8 @@ DAPO_FORM = (
     'Remember to put your answer on its own line after "Answer:".'
 )
 REFERENCE = ("frpo/kl_to_ref/k1", "frpo/kl_to_ref/k3", "frpo/kl_to_go/first_token/mean", "frpo/zero_variance_groups")
-SHARE = (
-    "frpo/regularizer_share"  # a ratio to the outcome's advantage: absent where no group has one (docs/diagnostics.md)
-)
-FRPO = (
-    *REFERENCE,
-    SHARE,
-    "frpo/kl_by_position/q1",
-    "frpo/log_ratio_clip_frac",
-    "frpo/sign_flip_frac",
-)
+SHARE = "frpo/regularizer_share"  # a ratio to the outcome's advantage: absent where no group has one
+FRPO = (*REFERENCE, SHARE, "frpo/kl_by_position/q1", "frpo/log_ratio_clip_frac", "frpo/sign_flip_frac")
 CLIP = ("actor/ppo_kl", "actor/pg_clipfrac", "actor/pg_clipfrac_at_low", "actor/pg_clipfrac_at_high")
 RPG = (*CLIP, "actor/rpg_kl")
 F_GRPO = (*REFERENCE, "actor/f_grpo/margin", "actor/f_grpo/good_frac", "actor/f_grpo/v_clip_frac")
@@ -234,19 +226,11 @@ def trouble(status: int, rows: dict[int, dict], promised: tuple[str, ...], folde
 
 
 def markdown(results: list[dict]) -> str:
-    lines = [
-        "# Twins",
-        "",
-        "Every recipe shrunk to two steps on a CPU, with a checkpoint and a validation before and after: a tiny model on sums.",
-        "",
-        "| typed | at step 2: score | KL to reference (k1) | gradient norm |",
-        "|---|---|---|---|",
-    ]
+    lines = ["| typed | at step 2: score | KL to reference (k1) | gradient norm |", "|---|---|---|---|"]
     for r in results:
         last = r["metrics"].get("2", {})
-        cells = [
-            f"{last[k]:.4g}" if k in last else "" for k in ("critic/score/mean", "frpo/kl_to_ref/k1", "actor/grad_norm")
-        ]
+        keys = ("critic/score/mean", "frpo/kl_to_ref/k1", "actor/grad_norm")
+        cells = [f"{last[k]:.4g}" if k in last else "" for k in keys]
         trouble = f" {r['trouble']}" if r["trouble"] else ""
         lines.append(f"| `{r['typed']}`{trouble} | {' | '.join(cells)} |")
     return "\n".join(lines) + "\n"

@@ -30,7 +30,12 @@ from pathlib import Path
 import psutil
 
 ROOT = Path(__file__).resolve().parents[1]
-PAIRS = ROOT / "tests" / "support" / "labelled" / "verifier_pairs.jsonl"
+sys.path[:0] = [str(ROOT), str(ROOT / "tests" / "support")]
+from hostile_answers import HOSTILE, STUBBORN, fuzzed  # noqa: E402
+
+from frpo_verl.files import write_atomically  # noqa: E402
+
+LABELLED = ROOT / "tests" / "support" / "labelled"
 THREADS = 8
 REPEATS = 3
 SETS = ("verifier_pairs", "verifier_upstream", "verifier_adversarial", "verifier_probe", "verifier_heldout")
@@ -85,14 +90,8 @@ def child_main(name, rows_file, threads):
     os.environ["FRPO_VERL_VERIFY_WORKERS"] = "4"  # as many processes as verl's math_verify uses
     judge, form = load(name)
     job = json.loads(Path(rows_file).read_text())
-    rows = [
-        (
-            form(row["answer"]) if row["answer"] is not None else row["response"],
-            row["gold"],
-            row.get("source", "benchmark"),
-        )
-        for row in job["rows"]
-    ]
+    texts = [form(row["answer"]) if row["answer"] is not None else row["response"] for row in job["rows"]]
+    rows = [(t, row["gold"], row.get("source", "benchmark")) for t, row in zip(texts, job["rows"], strict=True)]
 
     def safe(row):
         try:
@@ -102,10 +101,8 @@ def child_main(name, rows_file, threads):
 
     with ThreadPoolExecutor(threads) as executor:
         # start and warm every worker process, on answers that are not part of the measurement
-        pairs = [json.loads(line) for line in PAIRS.read_text().splitlines()]
-        list(
-            executor.map(safe, [(form(p["pred"]), p["gold"], "benchmark") for p in pairs if p["kind"] != "issue"][:200])
-        )
+        pairs = [p for p in read(LABELLED / "verifier_pairs.jsonl") if p["kind"] != "issue"]
+        list(executor.map(safe, [(form(p["pred"]), p["gold"], "benchmark") for p in pairs][:200]))
         start, cpu = time.perf_counter(), cpu_seconds()
         shares = [rows[i::threads] for i in range(threads)]  # a task for each answer would cost more than a number does
         judged = list(executor.map(lambda share: [safe(row) for row in share], shares)) if threads > 1 else []
@@ -145,16 +142,9 @@ def run(name, rows, threads=THREADS):
 def accuracy():
     report = {}
     for label in SETS:
-        labelled = read(ROOT / "tests" / "support" / "labelled" / f"{label}.jsonl")
-        rows = [
-            {
-                "answer": r.get("pred", r.get("answer")),
-                "gold": r["gold"],
-                "response": r.get("response"),
-                "source": r.get("data_source", "benchmark"),
-            }  # fmt: skip
-            for r in labelled
-        ]
+        labelled = read(LABELLED / f"{label}.jsonl")
+        rows = [{"answer": r.get("pred", r.get("answer")), "source": r.get("data_source", "benchmark"),
+                 "gold": r["gold"], "response": r.get("response")} for r in labelled]  # fmt: skip
         for name in VERIFIERS:
             # some of them limit their time by signals, which work in the main thread only
             verdicts, seconds, _ = run(name, rows, threads=1)
@@ -184,16 +174,9 @@ def accuracy():
 
 def fuzz(count=10_000):
     """Ask `count` random edits of the labelled answers twice, in another order."""
-    sys.path[:0] = [str(ROOT), str(ROOT / "tests" / "support")]
-    from hostile_answers import fuzzed
-
     from frpo_verl.rewards.math import compute_score
 
-    pairs = [
-        (r["gold"], r.get("pred", r.get("answer")))
-        for s in SETS
-        for r in read(ROOT / "tests" / "support" / "labelled" / f"{s}.jsonl")
-    ]
+    pairs = [(r["gold"], r.get("pred", r.get("answer"))) for s in SETS for r in read(LABELLED / f"{s}.jsonl")]
     rows = fuzzed([pair for pair in pairs if pair[1]], count)
 
     def judge(row):
@@ -224,9 +207,6 @@ def read(path):
 
 def sets(data):
     rng = random.Random(0)
-    sys.path[:0] = [str(ROOT), str(ROOT / "tests" / "support")]
-    from hostile_answers import HOSTILE
-
     from frpo_verl.rewards.compare import compare
     from frpo_verl.rewards.exact import read_number
     from frpo_verl.rewards.spelling import normalize
@@ -287,12 +267,8 @@ def throughput(data):
             right = None
             if verdicts is not None:
                 right = sum((v is True) == row["expect"] for v, row in zip(verdicts, rows, strict=True))
-            report[label][name] = {
-                "seconds": round(seconds, 3),
-                "per_second": round(len(rows) / seconds, 1),
-                "cpu_ms": round(1000 * cpu / len(rows), 2),
-                "right": right,
-            }
+            report[label][name] = {"seconds": round(seconds, 3), "per_second": round(len(rows) / seconds, 1),
+                                   "cpu_ms": round(1000 * cpu / len(rows), 2), "right": right}  # fmt: skip
         ours, theirs = report[label]["frpo_verl"], report[label]["math_verify"]
         report[label]["ratio"] = round(theirs["seconds"] / ours["seconds"], 1)
         more = "at least " if theirs["right"] is None else ""
@@ -307,9 +283,6 @@ def throughput(data):
 
 def hostile():
     """Every hostile answer against a numeric and a symbolic ground truth at the default deadline of 5 s."""
-    sys.path[:0] = [str(ROOT), str(ROOT / "tests" / "support")]
-    from hostile_answers import HOSTILE, STUBBORN
-
     from frpo_verl.rewards.math import compute_score
 
     compute_score("hostile", boxed("(x-1)(x+1)"), "x^2-1")
@@ -319,9 +292,7 @@ def hostile():
         for name, text in {**HOSTILE, **STUBBORN}.items():
             start = time.perf_counter()
             accepted += [name] * int(compute_score("hostile", boxed(text), gold)["acc"])
-            slowest = max(
-                slowest, (f"{name} for {gold}", round(time.perf_counter() - start, 2)), key=lambda pair: pair[1]
-            )
+            slowest = max(slowest, (f"{name} for {gold}", round(time.perf_counter() - start, 2)), key=lambda p: p[1])
     report = {
         "answers": 2 * len({**HOSTILE, **STUBBORN}), "accepted": accepted, "slowest": slowest,
         "grown_mb": round((process.memory_info().rss - before) / 2**20, 1),
@@ -332,9 +303,8 @@ def hostile():
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument(
-        "--data", type=Path, default=Path(os.environ.get("FRPO_VERL_DATA", ROOT.parent / "shared" / "data"))
-    )
+    home = os.environ.get("FRPO_VERL_DATA", ROOT.parent / "shared" / "data")
+    parser.add_argument("--data", type=Path, default=Path(home))
     parser.add_argument("--out", type=Path)
     parser.add_argument("--only", choices=("accuracy", "throughput", "fuzz", "hostile"))
     parser.add_argument("--child", help=argparse.SUPPRESS)
@@ -348,9 +318,7 @@ def main():
     steps = {"accuracy": accuracy, "throughput": lambda: throughput(args.data), "fuzz": fuzz, "hostile": hostile}
     report |= {name: step() for name, step in steps.items() if args.only in (None, name)}
     if args.out:
-        temporary = args.out.with_suffix(".tmp")
-        temporary.write_text(json.dumps(report, indent=1, ensure_ascii=True))
-        temporary.replace(args.out)
+        write_atomically(args.out, json.dumps(report, indent=1, ensure_ascii=True))
 
 
 if __name__ == "__main__":

@@ -9,6 +9,8 @@ import json
 from fractions import Fraction
 from pathlib import Path
 
+from frpo_verl.files import write_atomically
+
 ROOT = Path(__file__).resolve().parents[1]
 
 NUMBERS = [Fraction(7, 3), Fraction(-5, 8), Fraction(22, 7), Fraction(3, 4), Fraction(17, 6)]
@@ -47,6 +49,11 @@ RANGES = [  # solved inequality, other spellings, restatements, other ranges
 ]  # fmt: skip
 
 
+def both(kind, gold, equal, wrong):
+    """[(kind, ground truth, answer, equal)]"""
+    return [(kind, gold, answer, True) for answer in equal] + [(kind, gold, answer, False) for answer in wrong]
+
+
 def rows():
     """Yield (kind, ground truth, answer, equal)."""
     for q in NUMBERS:
@@ -58,22 +65,17 @@ def rows():
         (equal if Fraction(decimal) == q or d in (3, 6, 7) else wrong).append(decimal)
         wrong.append(f"{float(q):.2f}" if Fraction(f"{float(q):.2f}") != q else f"{float(q) + 0.01:.3f}")
         wrong += [f"{n}={n + 1}/{d}", f"{gold}={gold}+1", f"{gold}\\text{{ or }}{n}"]
-        yield from (("fraction", gold, a, True) for a in equal)
-        yield from (("fraction", gold, a, False) for a in wrong)
+        yield from both("fraction", gold, equal, wrong)
     for n in INTEGERS:
         equal = [f"{n:,}", f"{n}.0", f"{n:,}".replace(",", "{,}"), f"{n:,}".replace(",", "\\,"), f"{2 * n}/2"]
         equal += [f"x={n}", f"{n - 1}+1", f"{n}\\text{{ dollars}}", f"\\$ {n}" if n > 0 else f"({n})"]
-        wrong = [
-            f"{n}0", f"{n}.5", f"{n}x", f"{n}={n + 1}", f"x={n - 1}={n}", f"{n},{n + 1}", f"\\{{{n}, 0\\}}", f"{n}!",
-        ]  # fmt: skip
-        wrong += [
-            f"{n}\\text{{ (not {n + 1})}}", f"\\phantom{{{n}}}", f"{n}_{{13}}", f"{n} \\text{{ or }} {n + 1}", f"{n}i",
-        ]  # fmt: skip
+        wrong = [f"{n}0", f"{n}.5", f"{n}x", f"{n}={n + 1}", f"x={n - 1}={n}", f"{n},{n + 1}", f"\\{{{n}, 0\\}}"]
+        wrong += [f"{n}!", f"{n}\\text{{ (not {n + 1})}}", f"\\phantom{{{n}}}", f"{n}_{{13}}"]
+        wrong += [f"{n} \\text{{ or }} {n + 1}", f"{n}i"]
         wrong += [f"{n}\\text{{ {word}}}" for word in NOT_UNITS[:6]]
         if n >= 1000:
             wrong += [f"{n // 1000}, {n % 1000:03d}", f"({n // 1000},{n % 1000:03d})"]
-        yield from (("integer", str(n), a, True) for a in equal)
-        yield from (("integer", str(n), a, False) for a in wrong)
+        yield from both("integer", str(n), equal, wrong)
     for a, b in SURDS:
         gold = (str(a) if a != 1 else "") + f"\\sqrt{{{b}}}"
         exact = a * b**0.5
@@ -85,16 +87,11 @@ def rows():
             f"\\sqrt{{{b + 1}}}", f"{a + 1}\\sqrt{{{b}}}", f"{exact:.2f}", f"{a}{b}", f"-{gold}", f"\\pm {gold}",
             f"{gold} + n",
         ]  # fmt: skip
-        yield from (("radical", gold, x, True) for x in equal)
-        yield from (("radical", gold, x, False) for x in wrong)
+        yield from both("radical", gold, equal, wrong)
     for unit, other, long in UNITS:
         gold = f"25\\text{{ {unit}}}"
-        yield from (
-            ("unit", gold, a, True) for a in ("25", f"25 {long}", f"25\\,\\mathrm{{{unit}}}", f"25.0\\text{{ {unit}}}")
-        )
-        yield from (
-            ("unit", gold, a, False) for a in (f"25\\text{{ {other}}}", f"26\\text{{ {unit}}}", f"250\\text{{ {unit}}}")
-        )
+        equal = ("25", f"25 {long}", f"25\\,\\mathrm{{{unit}}}", f"25.0\\text{{ {unit}}}")
+        yield from both("unit", gold, equal, (f"25\\text{{ {other}}}", f"26\\text{{ {unit}}}", f"250\\text{{ {unit}}}"))
     for word in NOT_UNITS:
         yield "unit", "8", f"8 {word}", False
     for gold, equal, wrong in (
@@ -103,58 +100,33 @@ def rows():
         ("30^\\circ", ["30", "30 degrees", "30°"], ["30\\text{ radians}", "31^\\circ", "30°C"]),
         ("\\$5", ["5", "5\\text{ dollars}", "\\$5.00"], ["5€", "£5", "5\\text{ cents}", "¥5"]),
     ):
-        yield from (("unit", gold, a, True) for a in equal)
-        yield from (("unit", gold, a, False) for a in wrong)
+        yield from both("unit", gold, equal, wrong)
     for gold, equal, wrong in FORMULAS:
-        yield from (("formula", gold, a, True) for a in [gold, f"w={gold}", *equal])
-        yield from (("formula", gold, a, False) for a in [*wrong, f"{gold}, {wrong[0]}", f"{gold}={wrong[0]}"])
+        yield from both(
+            "formula", gold, [gold, f"w={gold}", *equal], [*wrong, f"{gold}, {wrong[0]}", f"{gold}={wrong[0]}"]
+        )
     for name, value, restated in SOLVED:
         gold = f"{name}={value}"
-        yield from (
-            ("solved", gold, a, True) for a in (value, f"{value}={name}", f"{name} = {value}", f"\\({name}={value}\\)")
-        )
-        curve = (
-            "x" in value
-        )  # an equation in two variables may be written in any form, one in one variable is to be solved
+        yield from both("solved", gold, (value, f"{value}={name}", f"{name} = {value}", f"\\({name}={value}\\)"), ())
+        curve = "x" in value  # an equation in two variables may be written in any form, one in one is to be solved
         yield from (("solved", gold, a, curve) for a in restated)
-        yield from (("solved", gold, a, False) for a in (f"z={value}", f"{name}={value}+1", f"{name}"))
+        yield from both("solved", gold, (), (f"z={value}", f"{name}={value}+1", name))
     for gold, equal, restated, other in RANGES:
-        yield from (("range", gold, a, True) for a in [gold, *equal])
-        yield from (("range", gold, a, False) for a in [*restated, *other])
+        yield from both("range", gold, [gold, *equal], [*restated, *other])
     for x, y in ((1, 2), (99, 503), (-3, 4)):
-        yield from (
-            ("tuple", f"({x},{y})", a, True)
-            for a in (f"({x}, {y})", f"\\left({x},{y}\\right)", f"(x,y)=({x},{y})", f"({x}.0,{y})")
-        )
-        wrong = (
-            f"({y},{x})", f"{x},{y}", f"\\{{{x},{y}\\}}", f"({x},{y},0)", f"({x})", f"[{x},{y}]", f"{x}{y}",
-            f"({x},{y + 1})",
-        )  # fmt: skip
-        yield from (("tuple", f"({x},{y})", a, False) for a in wrong)
-        yield from (
-            ("list", f"{x}, {y}", a, True)
-            for a in (f"{y}, {x}", f"\\{{{x},{y}\\}}", f"{x} \\text{{ and }} {y}", f"{y}\\text{{ or }}{x}")
-        )
-        yield from (
-            ("list", f"{x}, {y}", a, False) for a in (f"{x}", f"{x}, {y}, 7", f"{x}, {y + 1}", f"({y},{x})", f"{x}+{y}")
-        )
-        yield from (
-            ("set", f"\\{{{x},{y}\\}}", a, True) for a in (f"{y}, {x}", f"\\{{{y},{x}\\}}", f"\\{{{x},{y},{x}\\}}")
-        )
-        yield from (
-            ("set", f"\\{{{x},{y}\\}}", a, False)
-            for a in (f"({x},{y})", f"\\{{{x}\\}}", f"[{x},{y}]", f"\\{{{x},{y},0\\}}")
-        )
-        yield from (("names", f"x={x}, y={y}", a, True) for a in (f"y={y}, x={x}", f"x={x} \\text{{ and }} y={y}"))
-        yield from (
-            ("names", f"x={x}, y={y}", a, False)
-            for a in (f"{y},{x}", f"y={x}, x={y}", f"x={x}", f"({y},{x})", f"x={x}, z={y}")
-        )
-        gold = f"(x,y)=({x},{y})"
-        yield from (
-            ("names", gold, a, True) for a in (f"({x},{y})", f"x={x}, y={y}", f"y={y}, x={x}", f"(y,x)=({y},{x})")
-        )
-        yield from (("names", gold, a, False) for a in (f"({y},{x})", f"x={y}, y={x}", f"{y},{x}", f"(y,x)=({x},{y})"))
+        for kind, gold, equal, wrong in (
+            ("tuple", f"({x},{y})", (f"({x}, {y})", f"\\left({x},{y}\\right)", f"(x,y)=({x},{y})", f"({x}.0,{y})"),
+             (f"({y},{x})", f"{x},{y}", f"\\{{{x},{y}\\}}", f"({x},{y},0)", f"({x})", f"[{x},{y}]", f"{x}{y}", f"({x},{y + 1})")),
+            ("list", f"{x}, {y}", (f"{y}, {x}", f"\\{{{x},{y}\\}}", f"{x} \\text{{ and }} {y}", f"{y}\\text{{ or }}{x}"),
+             (f"{x}", f"{x}, {y}, 7", f"{x}, {y + 1}", f"({y},{x})", f"{x}+{y}")),
+            ("set", f"\\{{{x},{y}\\}}", (f"{y}, {x}", f"\\{{{y},{x}\\}}", f"\\{{{x},{y},{x}\\}}"),
+             (f"({x},{y})", f"\\{{{x}\\}}", f"[{x},{y}]", f"\\{{{x},{y},0\\}}")),
+            ("names", f"x={x}, y={y}", (f"y={y}, x={x}", f"x={x} \\text{{ and }} y={y}"),
+             (f"{y},{x}", f"y={x}, x={y}", f"x={x}", f"({y},{x})", f"x={x}, z={y}")),
+            ("names", f"(x,y)=({x},{y})", (f"({x},{y})", f"x={x}, y={y}", f"y={y}, x={x}", f"(y,x)=({y},{x})"),
+             (f"({y},{x})", f"x={y}, y={x}", f"{y},{x}", f"(y,x)=({x},{y})")),
+        ):  # fmt: skip
+            yield from both(kind, gold, equal, wrong)
     for matrix, equal, wrong in (
         ("\\begin{pmatrix}2&4\\\\6&8\\end{pmatrix}", ["2\\begin{pmatrix}1&2\\\\3&4\\end{pmatrix}", "\\begin{bmatrix} 2 & 4 \\\\ 6 & 8 \\end{bmatrix}",
          "\\begin{pmatrix}1&2\\\\3&4\\end{pmatrix}+\\begin{pmatrix}1&2\\\\3&4\\end{pmatrix}"],
@@ -163,8 +135,7 @@ def rows():
         ("\\begin{pmatrix}1\\\\-2\\\\3\\end{pmatrix}", ["\\begin{bmatrix}1\\\\-2\\\\3\\end{bmatrix}", "\\begin{pmatrix}1.0\\\\-4/2\\\\3\\end{pmatrix}"],
          ["\\begin{pmatrix}1&-2&3\\end{pmatrix}", "\\begin{pmatrix}1\\\\2\\\\3\\end{pmatrix}", "\\{1,-2,3\\}"]),
     ):  # fmt: skip
-        yield from (("matrix", matrix, a, True) for a in [matrix, *equal])
-        yield from (("matrix", matrix, a, False) for a in wrong)
+        yield from both("matrix", matrix, [matrix, *equal], wrong)
     for gold, equal, wrong in (
         ("4210_5", ["4210_{5}", "4210_{\\text{five}}"], ["4210", "5", "4210_6", "4201_5", "555", "421_5"]),
         ("101_2", ["101_{2}"], ["101", "5", "101_3", "2", "1010_2"]),
@@ -182,21 +153,17 @@ def rows():
         ("1.25", ["1.250", "5/4", "1\\frac14"], ["1.2500001", "1.249999", "1.3", "1,25,0"]),
         ("1.234567", ["1.2345670"], ["1.2345671", "1.23457", "1.23456"]),
     ):  # fmt: skip
-        yield from (("other", gold, a, True) for a in equal)
-        yield from (("other", gold, a, False) for a in wrong)
+        yield from both("other", gold, equal, wrong)
 
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument(
-        "--out", type=Path, default=ROOT / "tests" / "support" / "labelled" / "verifier_adversarial.jsonl"
-    )
+    home = ROOT / "tests" / "support" / "labelled"
+    parser.add_argument("--out", type=Path, default=home / "verifier_adversarial.jsonl")
     args = parser.parse_args()
     made = dict.fromkeys(rows())
     lines = [json.dumps({"kind": k, "gold": g, "answer": a, "equal": e}, ensure_ascii=False) for k, g, a, e in made]
-    temporary = args.out.with_suffix(".tmp")
-    temporary.write_text("\n".join(lines) + "\n")
-    temporary.replace(args.out)
+    write_atomically(args.out, "\n".join(lines) + "\n")
     equal = sum(e for _, _, _, e in made)
     print(f"{len(made)} rows: {equal} equal, {len(made) - equal} different")
 
