@@ -222,7 +222,7 @@ def vectorize_group_statistics(core_algos) -> None:
     core_algos.compute_grpo_outcome_advantage = fast
 
 
-def train(cell: Cell) -> dict:
+def train(cell: Cell, make_advantages=Advantages) -> dict:
     """All seeds and step sizes of one cell side by side; exact figures of every final policy."""
     import torch
 
@@ -237,7 +237,7 @@ def train(cell: Cell) -> dict:
     size = np.tile(np.array(sizes), SEEDS)[:, None, None, None] / batch
     rng = [np.random.default_rng(seed) for seed in range(SEEDS)]  # the step sizes of a seed see the same numbers
     logits = np.repeat(log_ref[:, None], horizon, 1)  # (R, T, S, A)
-    advantages = Advantages(cell, runs * batch)
+    advantages = make_advantages(cell, runs * batch)
     run = np.repeat(np.arange(runs), batch)
     total, counted = np.zeros_like(logits), 0
     for iteration in range(cell.iterations):

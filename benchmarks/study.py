@@ -160,10 +160,14 @@ class Study:
         """Every figure of a model on the held-out problems."""
         raise NotImplementedError
 
+    def step(self, run: Run) -> Step:
+        """What turns a batch of the run into a loss."""
+        return Step(run)
+
     def run(self, run: Run) -> dict:
         """Train as `run` says; the curve and the last model's figures."""
         began = time.process_time()
-        model, step = copy.deepcopy(self.reference).train(), Step(run)
+        model, step = copy.deepcopy(self.reference).train(), self.step(run)
         optimizer = torch.optim.AdamW(model.parameters(), lr=run.lr, betas=(0.9, 0.999), weight_decay=0.01)
         generator = torch.Generator().manual_seed(run.seed)
         order = torch.randperm(len(self.train), generator=generator)

@@ -10,6 +10,7 @@ Advantages are constants of the policy gradient: nothing here carries a gradient
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import NamedTuple
 
 import torch
@@ -17,7 +18,7 @@ import torch
 from frpo_verl.core import metrics
 from frpo_verl.core.chunks import Sums, one_pass
 from frpo_verl.core.divergences import Divergence
-from frpo_verl.core.groups import position_baseline
+from frpo_verl.core.groups import at_each_position, position_baseline, remaining_baseline
 from frpo_verl.core.regularizers import Regularizer, regularize
 from frpo_verl.core.tokens import Answers, Columns
 
@@ -39,9 +40,11 @@ def regularized_advantages(columns: Columns, kind: Regularizer) -> Regularized:
     """The regularised token advantage and what the regulariser did, in one pass over the rows.
 
         A_t = A - beta * (reg_t - baseline_t) on response tokens, exactly 0 elsewhere
+        reward_to_go:  A_it = (x_it - mean_k x_kt) / (std_k x_kt + eps),   x_it = r_i - beta * reg_it
 
     Args:
-        columns: the batch, with an outcome; with group_ids for baseline position.
+        columns: the batch, with an outcome (for reward_to_go the reward r itself); with group_ids for it and baseline
+            position.
         kind: beta, divergence, placement, discount, baseline.
 
     Returns:
@@ -51,7 +54,8 @@ def regularized_advantages(columns: Columns, kind: Regularizer) -> Regularized:
         ValueError: ids, steps or numbers that do not fit, or no outcome.
         FloatingPointError: NaN or infinity on a response token.
 
-    Source: arXiv 2601.10201v2, Eq. 5.1.
+    Source: arXiv 2601.10201v2, Eq. 5.1; reward_to_go: its strategy (c), Appendix F.1, whose sum leaves the token itself
+    out (j > t). Differs from that in `j >= t`, without which no gradient is exact.
 
     Example:
         >>> log_prob, ref_log_prob = torch.tensor([[-1.0, -2.0, -0.5]]), torch.tensor([[-1.5, -2.0, -1.0]])
@@ -65,16 +69,38 @@ def regularized_advantages(columns: Columns, kind: Regularizer) -> Regularized:
     if columns.outcome is None:
         raise ValueError("outcome is missing: the advantage of each response before the regulariser")
 
+    mean_cost = _mean_cost(columns, kind) if kind.baseline == "remaining" else 0.0
+
     def compute(a: Answers) -> tuple[torch.Tensor, Sums]:
         assert a.outcome is not None
         reg = regularize(a, kind)
         if kind.baseline == "position":
             reg = reg - position_baseline(reg, a, whole=kind.placement == "sequence")
+        elif kind.baseline == "remaining":
+            reg = reg - remaining_baseline(a, mean_cost)
         advantages = torch.sub(a.outcome, reg, alpha=kind.kl_coef)
+        if compared:
+            before, advantages = (
+                at_each_position(x, a, kind.norm_by_std) for x in (a.outcome.expand_as(reg), advantages)
+            )
+            a, reg = replace(a, outcome=before), (before - advantages) / max(kind.kl_coef, 1e-30)
         return advantages, {**metrics.distance(a), **metrics.effect(a, reg, advantages)}
 
-    advantages, sums = one_pass(columns, compute, clip=kind.log_ratio_clip, whole_groups=kind.baseline == "position")
+    compared = kind.placement == "reward_to_go"
+    whole_groups = compared or kind.baseline == "position"
+    advantages, sums = one_pass(columns, compute, clip=kind.log_ratio_clip, whole_groups=whole_groups)
     return Regularized(advantages, metrics.report(sums, kind.kl_coef))
+
+
+def _mean_cost(columns: Columns, kind: Regularizer) -> float:
+    """Mean of f(w)/w over the response tokens of a batch: the D of the paper's baseline."""
+
+    def compute(a: Answers) -> tuple[torch.Tensor, Sums]:
+        cost = kind.divergence.cost(a.delta).sum(-1)
+        return cost, {"cost": cost.double(), "length": a.length}
+
+    sums = one_pass(columns, compute, clip=kind.log_ratio_clip)[1]
+    return float(sums["cost"].sum()) / max(1, int(sums["length"].sum()))
 
 
 def sequence_divergence(

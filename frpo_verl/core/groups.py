@@ -1,4 +1,4 @@
-"""Statistics over the responses of one prompt: GRPO's normalised advantage, the leave-one-out baseline."""
+"""Statistics over the responses of one prompt: GRPO's normalised advantage, whole or at each position, and baselines."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import torch
 
 from frpo_verl.core.tokens import Answers, dense_ids
 
-__all__ = ["group_advantages", "position_baseline"]
+__all__ = ["at_each_position", "group_advantages", "position_baseline", "remaining_baseline"]
 
 
 @torch.no_grad()
@@ -49,6 +49,79 @@ def group_advantages(
 
 
 @torch.no_grad()
+def at_each_position(x: torch.Tensor, answers: Answers, norm_by_std: bool = True, eps: float = 1e-6) -> torch.Tensor:
+    """GRPO's normalisation of a value by token, across the group at each position.
+
+        A_{i,p} = (x_{i,p} - mean x_{k,p}) / (std x_{k,p} + eps)        over the answers k of the group with T_k >= p
+
+    Position p counts response tokens, through all rows of a session. Where one answer of several is that long it is 0; a
+    group of one keeps x, divided by 1 + eps, as in verl's `grpo`. With a mean alone the reward's and the KL's part have
+    1 - 1/n of their expected gradient where n answers have a token: exact up to that factor if all are of one length.
+
+    Args:
+        x: (R, C) floating; read on response tokens.
+        answers: whole groups, from the door.
+        norm_by_std: divide by the sample standard deviation.
+        eps: added to it, in the units of x.
+
+    Returns:
+        (R, C) of the dtype of x, 0 off the mask.
+
+    Raises:
+        ValueError: no group ids.
+
+    Source: arXiv 2601.10201v2, Appendix F.1, strategy (c).
+    """
+    group, position, packed, present = _by_position(torch.where(answers.valid, x, 0.0).double(), answers)
+    answered = torch.bincount(group, (answers.length[:, 0] > 0).double())
+    alone = (answered == 1)[:, None]
+
+    def over_groups(y: torch.Tensor) -> torch.Tensor:
+        return y.new_zeros(len(answered), y.shape[1]).index_add_(0, group, y)
+
+    count = over_groups(present)
+    mean = torch.where(alone, 0.0, over_groups(packed) / count.clamp(min=1))
+    centred = packed.sub_(mean[group]).masked_fill_(present == 0, 0.0)
+    if norm_by_std:
+        std = (over_groups(centred.square()) / (count - 1).clamp(min=1)).sqrt_()
+        centred /= (torch.where(alone, 1.0, std) + eps)[group]
+    return torch.where(answers.valid, centred.gather(1, position).to(x.dtype), 0.0)
+
+
+def _by_position(x: torch.Tensor, answers: Answers) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]:
+    """(R,) group, (R, C) position of each column, x (0 off the mask) at each position, and 1 where there is a token."""
+    if answers.group is None:
+        raise ValueError("baseline='position' and placement='reward_to_go' need group_ids: one for each response")
+    position = answers.position.clamp(min=0).long()
+    packed, present = (
+        torch.zeros_like(x).scatter_add_(1, position, y) for y in (x, answers.valid.to(x.dtype))
+    )  # masked entries add 0
+    return torch.unique(answers.group, return_inverse=True)[1], position, packed, present
+
+
+@torch.no_grad()
+def remaining_baseline(answers: Answers, mean_cost: float) -> torch.Tensor:
+    """The baseline of the paper's Table 2, biased: what the T - t tokens behind a token cost on average.
+
+        b_t = (T - t) * D,    D = mean over the batch of f(w)/w, per response token
+
+    T is the answer's own length, which its tokens decide: an expected gradient that has this term pushes the length. It
+    has none where all answers are of one length.
+
+    Args:
+        answers: from the door.
+        mean_cost: D, nats of the divergence.
+
+    Returns:
+        (R, C) of the dtype of the log-ratio, 0 off the mask.
+
+    Source: arXiv 2601.10201v2, Table 2.
+    """
+    behind = (answers.length - 1 - answers.position).to(answers.delta.dtype)
+    return torch.where(answers.valid, behind * mean_cost, 0.0)
+
+
+@torch.no_grad()
 def position_baseline(reg: torch.Tensor, answers: Answers, *, whole: bool = False) -> torch.Tensor:
     """Mean over the group's other responses at the same position, 0 where none of them reaches it.
 
@@ -71,12 +144,7 @@ def position_baseline(reg: torch.Tensor, answers: Answers, *, whole: bool = Fals
     Raises:
         ValueError: no group ids.
     """
-    if answers.group is None:
-        raise ValueError("baseline='position' needs group_ids: one id for each response, equal within a prompt")
-    group, valid = torch.unique(answers.group, return_inverse=True)[1], answers.valid
-    position = answers.position.clamp(min=0).long()
-    packed = torch.zeros_like(reg).scatter_add_(1, position, reg)  # masked entries add 0
-    present = torch.zeros_like(reg).scatter_add_(1, position, valid.to(reg.dtype))
+    group, position, packed, present = _by_position(reg, answers)
     if whole:
         length = answers.length
         packed = torch.where(present > 0, packed, reg.sum(-1, keepdim=True) / length.clamp(min=1))
@@ -87,4 +155,4 @@ def position_baseline(reg: torch.Tensor, answers: Answers, *, whole: bool = Fals
 
     count = of_others(present)
     mean = torch.where(count > 0, of_others(packed) / count.clamp(min=1), 0.0)
-    return torch.where(valid, mean.gather(1, position), 0.0)
+    return torch.where(answers.valid, mean.gather(1, position), 0.0)

@@ -3,6 +3,7 @@
     local     reg_t = f'(w_t)                                         what a correct loss term can reach
     future    reg_t = f'(w_t) + sum_{j>t} discount^(j-t) f(w_j)/w_j   FRPO, Theorem 4.1
     sequence  reg_t = f'(w_t) + sum_{j!=t} f(w_j)/w_j                 unbiased like future, more variance
+    reward_to_go: reg_t of `future`, and r - beta * reg_t is normalised across the group at each position (`groups.at_each_position`)
 
 For reverse KL these are delta itself, the inclusive suffix sum of delta, and the sum over the answer.
 """
@@ -27,11 +28,13 @@ class Regularizer:
 
     kl_coef: beta >= 0.
     divergence: a row of the table, or one's own.
-    placement: future | local | sequence. (`reward` is no token-level term: see `advantages.sequence_divergence`.)
+    placement: future | local | sequence | reward_to_go. (`reward` is no token-level term: see `advantages.sequence_divergence`.)
     discount: of the future sum; 1 is exact, 0 keeps the local part only. It counts response tokens: a masked token in
         the middle of a response neither contributes nor discounts.
-    baseline: none | position: minus the mean over the group's other responses at the same position.
+    baseline: none | position: minus the mean over the group's other responses at the same position | remaining: minus
+        (T - t) times the mean cost of a token; biased.
     log_ratio_clip: bound of |log w| in nats.
+    norm_by_std: for reward_to_go: divide by the group's standard deviation at the position.
     """
 
     kl_coef: float = 0.01
@@ -40,6 +43,7 @@ class Regularizer:
     discount: float = 1.0
     baseline: str = "none"
     log_ratio_clip: float = 20.0
+    norm_by_std: bool = True
 
     def __post_init__(self) -> None:
         ranges.KL_COEF.check("kl_coef", self.kl_coef)
@@ -57,6 +61,12 @@ class Regularizer:
                 f"discount={self.discount!r}: placement={self.placement} has no future sum, leave it at 1 "
                 "or take placement=future"
             )
+        if self.placement == "reward_to_go" and self.baseline != "none":
+            raise ValueError(
+                f"baseline={self.baseline!r}: placement=reward_to_go has a mean of its own, leave it at none"
+            )
+        if self.baseline == "remaining" and (self.placement, self.discount) != ("future", 1.0):
+            raise ValueError("baseline='remaining': (T - t) tokens are those of placement=future with discount=1")
 
 
 def regularize(answers: Answers, kind: Regularizer) -> torch.Tensor:
@@ -71,19 +81,21 @@ def regularize(answers: Answers, kind: Regularizer) -> torch.Tensor:
 
     Args:
         answers: from the door.
-        kind: what to compute; its baseline is subtracted elsewhere (`groups.position_baseline`).
+        kind: what to compute; its baseline is subtracted elsewhere (`groups`).
 
     Raises:
-        ValueError: steps with a placement that has no future sum, or with a discount.
+        ValueError: steps with a placement that has no future sum, with a discount, or with baseline remaining.
 
     Source: arXiv 2601.10201v2, Theorem 4.1, Eq. 4.5 and 4.6. Differs from the paper in dropping the constant f'(1),
-    which no expected gradient contains (Eq. 4.5 does so for reverse KL), so that reg is 0 wherever pi = ref; in leaving
-    out the paper's baseline (T - t) * mean KL, which depends on the response's own length and is biased; and from PRL's
-    public code in taking a step's suffix at its start, not at its end.
+    which no expected gradient contains (Eq. 4.5 does so for reverse KL), so that reg is 0 wherever pi = ref; and from
+    PRL's public code in taking a step's suffix at its start, not at its end.
     """
-    if answers.step_begins is not None and (kind.placement != "future" or kind.discount != 1.0):
+    if answers.step_begins is not None and (
+        (kind.placement, kind.discount) != ("future", 1.0) or kind.baseline == "remaining"
+    ):
         raise ValueError(
-            f"placement={kind.placement!r}, discount={kind.discount!r}: steps need placement=future and discount=1"
+            f"placement={kind.placement!r}, discount={kind.discount!r}, baseline={kind.baseline!r}: steps need "
+            "placement=future, discount=1 and another baseline than remaining"
         )
     return PLACEMENTS[kind.placement](answers, kind)
 
@@ -121,6 +133,7 @@ PLACEMENTS: dict[str, Callable[[Answers, Regularizer], torch.Tensor]] = {
     "future": future,
     "local": local,
     "sequence": sequence,
+    "reward_to_go": future,
 }
 
 

@@ -18,8 +18,8 @@ DIVERGENCES = (
     "total_variation",
     "alpha",
 )
-PLACEMENTS = ("future", "local", "sequence", "reward")
-BASELINES = ("none", "position")
+PLACEMENTS = ("future", "local", "sequence", "reward", "reward_to_go")
+BASELINES = ("none", "position", "remaining")  # remaining: the paper's Table 2, biased
 STEPS = ("token", "length", "newline")
 ON_NONFINITE = ("raise", "zero_row")
 REFERENCES = ("ref", "teacher")

@@ -232,9 +232,10 @@ class FrpoSettings(Scheduled):
     divergence: a row of the divergence table, or `some.module:NAME` for one of your own.
     alpha: the order of divergence alpha.
     reference: ref, or teacher: verl's distillation teachers.
-    placement: where the divergence enters: future (FRPO), local, sequence, reward.
-    baseline: none, or position (leave-one-out mean of the KL-to-go at the same position in the group; with placement
-        sequence of the whole answer's KL).
+    placement: where the divergence enters: future (FRPO), local, sequence, reward, reward_to_go (reward less KL-to-go,
+        normalised at each position; outcome grpo alone).
+    baseline: none, position (leave-one-out mean of the KL-to-go at the same position in the group; with placement
+        sequence of the whole answer's KL), or remaining (the paper's (T - t) * mean KL: biased).
     discount: of the future sum, per response token; 1 is exact, 0 is local; steps have none.
     step: token, length or newline: tokens of a step share the KL-to-go at the step's start.
     step_length: response tokens in a step of step=length.
@@ -267,6 +268,16 @@ class FrpoSettings(Scheduled):
             raise ConfigError(
                 f"{self.KEY}.kl_target={self.kl_target!r}: beta is steered by it, or scheduled by kl_coef_end; remove one of them"
             )
+        if self.placement == "reward_to_go" and self.outcome != "grpo":
+            raise ConfigError(
+                f"{self.KEY}.outcome={self.outcome}: placement=reward_to_go normalises reward and KL as grpo does, at each "
+                "position, and no other outcome takes part; remove it or set placement=future"
+            )
+        if self.baseline == "remaining" and (self.placement, self.step, self.discount) != ("future", "token", 1):
+            raise ConfigError(
+                f"{self.KEY}.baseline=remaining: counts the tokens of placement=future with step=token and discount=1, and is "
+                "biased there; set baseline=position or those"
+            )
         if self.placement == "reward" and self.outcome in ("none", *names.OUTCOMES_BY_TOKEN):
             raise ConfigError(
                 f"{self.KEY}.outcome={self.outcome}: placement=reward puts the KL into one reward for each response, which this "
@@ -280,7 +291,9 @@ class FrpoSettings(Scheduled):
     @property
     def needs(self) -> frozenset[str]:
         groups = (
-            frozenset() if self.outcome in names.OUTCOMES_ALONE and self.baseline == "none" else frozenset({"groups"})
+            frozenset()
+            if self.outcome in names.OUTCOMES_ALONE and self.baseline != "position"
+            else frozenset({"groups"})
         )
         reads = {"teacher", "old", "v1", "one_row"} if self.reference == "teacher" else {"reference", "old"}
         return super().needs | groups | (frozenset(reads) if self.kl_coef > 0 else frozenset())

@@ -34,7 +34,7 @@ from . import coefficient
 from .batch import Batch, current_batch
 from .columns import clean
 from .health import require
-from .outcomes import grpo_rows, grpo_tokens, of_groups, outcome_of
+from .outcomes import grpo_rows, grpo_tokens, of_groups, outcome_of, scores_of_answers
 from .run import Run, plain
 from .steps import step_begins
 
@@ -95,8 +95,10 @@ def frpo(view: Batch, rewards: torch.Tensor, mask: torch.Tensor, s: FrpoSettings
     if s.placement == "reward":
         advantages, found = _in_the_reward(view, columns, rewards, s, norm, kl_coef, divergence)
     else:
-        columns = replace(columns, outcome=outcome_of(view, rewards, mask, s.outcome, norm))
-        kind = Regularizer(kl_coef, divergence, s.placement, s.discount, s.baseline, s.log_ratio_clip)
+        raw = s.placement == "reward_to_go"
+        outcome = scores_of_answers(view, rewards) if raw else outcome_of(view, rewards, mask, s.outcome, norm)
+        columns = replace(columns, outcome=outcome)
+        kind = Regularizer(kl_coef, divergence, s.placement, s.discount, s.baseline, s.log_ratio_clip, norm)
         advantages, found = regularized_advantages(columns, kind)
     view.metrics.update(found, **{coefficient.METRIC: kl_coef})
     coefficient.observe(view, s)

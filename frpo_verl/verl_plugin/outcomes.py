@@ -79,6 +79,14 @@ def grpo_rows(view: Batch, scores: torch.Tensor, norm: bool) -> torch.Tensor:
     return grpo_tokens(view, scores.unsqueeze(-1), ones, norm).squeeze(-1)
 
 
+def scores_of_answers(view: Batch, rewards: torch.Tensor) -> torch.Tensor:
+    """(B,) the reward of each answer: that of its last row, on all its rows."""
+    scores = rewards.sum(dim=-1)
+    answers, rows = rows_of_answers(len(scores), **view.sessions), torch.empty_like(scores)
+    write_rows(scores[last_rows(answers)], answers, rows)
+    return rows
+
+
 def of_groups(view: Batch, rewards: torch.Tensor, mask: torch.Tensor, advantages: Callable) -> torch.Tensor:
     """An estimator of ours that compares the answers to a prompt: `advantages(scores, ids)` of whole answers; (B, T)."""
     answers = rows_of_answers(len(mask), **view.sessions)
@@ -113,4 +121,4 @@ def _by_verl(view: Batch, data: DataProto, name: str, norm: bool) -> torch.Tenso
     return data.batch["advantages"]
 
 
-__all__ = ["grpo_rows", "grpo_tokens", "of_groups", "outcome_of"]
+__all__ = ["grpo_rows", "grpo_tokens", "of_groups", "outcome_of", "scores_of_answers"]

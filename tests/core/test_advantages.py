@@ -22,7 +22,7 @@ from frpo_verl.core.enumeration import (
     random_logits,
     relative_error,
 )
-from frpo_verl.core.groups import position_baseline
+from frpo_verl.core.groups import position_baseline, remaining_baseline
 from frpo_verl.core.regularizers import regularize as equation
 from frpo_verl.core.steps import steps_by_length
 from frpo_verl.core.tokens import Columns, read_answers
@@ -160,9 +160,90 @@ def test_position_baseline_on_triples_and_the_biased_ways_to_do_it():
     by_group, there = reg.reshape(-1, 3, 2), mask.reshape(-1, 3, 2)
     own_included = (by_group - by_group.sum(1, keepdim=True) / there.sum(1, keepdim=True).clamp(min=1)).reshape(-1, 2)
     assert relative_error(grouped_gradient(toy, rows, own_included, p, 3), truth) > 0.05
-    remaining = mask.flip(-1).cumsum(-1).flip(-1)
-    own_length = reg - remaining * (toy.delta[rows].sum() / mask.sum())  # the paper's (T - t) * mean KL
-    assert relative_error(grouped_gradient(toy, rows, own_length, p, 3), truth) > 0.01
+
+
+# -- the paper's other rows: reward_to_go, remaining --------------------
+
+
+def normalised_at_each_position(x, mask, groups, by_std, eps=1e-6):
+    """Strategy (c) in a loop: z-score over the group's answers that have a token there; verl's rule for a group of one."""
+    out, position = torch.zeros_like(x), mask.long().cumsum(-1)
+    for i, t in mask.nonzero().tolist():
+        mates = [k for k in range(len(x)) if groups[k] == groups[i] and mask[k].any()]
+        there = [
+            (k, u) for k in mates for u in mask[k].nonzero().flatten().tolist() if position[k, u] == position[i, t]
+        ]
+        values = torch.stack([x[at] for at in there])
+        std = float(values.std()) if len(values) > 1 else 0.0 if len(mates) > 1 else 1.0
+        mean = values.mean() if len(mates) > 1 else 0.0
+        out[i, t] = (x[i, t] - mean) / (std + eps if by_std else 1.0)
+    return out
+
+
+@pytest.mark.parametrize("by_std", [True, False])
+@pytest.mark.parametrize("name", ["reverse_kl", "js"])
+def test_reward_to_go_against_a_loop(name, by_std):
+    generator = torch.Generator().manual_seed(2)
+    lp, lr = -torch.rand(2, 11, 6, generator=generator, dtype=torch.float64) * 3
+    mask = torch.rand(11, 6, generator=generator) < 0.6
+    mask[3] = False
+    r, groups = torch.arange(11).double() % 3, torch.tensor([1, 1, 1, 1, 2, 2, 2, 2, 2, 3, 1])  # 3 is a group of one
+    delta = torch.where(mask, lp - lr, 0.0)
+    x = r[:, None] - 0.3 * regularize(delta, mask, divergence=name)
+    expected, before = (normalised_at_each_position(y, mask, groups, by_std) for y in (x, r[:, None].expand_as(x)))
+    lp[~mask] = math.nan
+    row = get_divergence(name)
+    kind = {"kl_coef": 0.3, "placement": "reward_to_go", "norm_by_std": by_std, "divergence": row}
+    found = frpo(r, lp, lr, mask, group_ids=groups, **kind)
+    torch.testing.assert_close(found.advantages, expected, rtol=1e-9, atol=1e-9)
+    share = float((expected - before).abs().sum() / before.abs().sum())
+    assert found.metrics["frpo/regularizer_share"] == pytest.approx(share)
+    assert found.metrics["frpo/sign_flip_frac"] == pytest.approx(float((expected * before < 0).sum() / mask.sum()))
+
+
+@pytest.mark.parametrize("name, order", ROWS, ids=IDS)
+def test_reward_to_go_with_a_mean_is_exact_up_to_one_minus_one_over_g_for_one_length(name, order):
+    errors = []
+    for eos in (False, True):
+        toy, row = Toy(3, 3, eos), get_divergence(name, order)
+        rows, ids, p = grouped(toy, 2)
+        reward = (toy.all.tokens.sum(-1) % 2).double()
+        kind = {"kl_coef": 0.3, "divergence": row, "placement": "reward_to_go", "norm_by_std": False}
+        lp, lr = toy.lp[rows], toy.lr[rows]
+        weight = frpo(reward[rows], lp, lr, toy.mask[rows], group_ids=ids, **kind).advantages
+        truth = gradient((probability(toy.all, toy.logits) * reward).sum(), toy.logits) - 0.3 * toy.truth(row)
+        errors.append(relative_error(2 * grouped_gradient(toy, rows, weight, p, 2), truth))
+    assert errors[0] < 1e-10 < 0.01 < errors[1]  # where an answer is alone at its position, there is no signal
+
+
+def test_the_remaining_baseline_is_biased_where_lengths_differ():
+    """b_t = (T - t) D with D of the policy itself: exact for one length, else the number on the page."""
+    errors = {eos: [] for eos in (False, True)}
+    for seed in range(8):
+        for eos, found in errors.items():
+            toy = Toy(eos=eos, seed=10 * seed)
+            row = DIVERGENCES["reverse_kl_k3"]
+            length = toy.mask.sum(-1)
+            mean = (toy.p @ row.cost(toy.delta).sum(-1)) / (toy.p @ length.double())
+            answers = read_answers(toy.lp, toy.lr, toy.mask)
+            reg = regularize(toy.delta, toy.mask, divergence="reverse_kl_k3") - remaining_baseline(answers, float(mean))
+            found.append(relative_error(toy.estimate(reg), toy.truth(row)))
+    assert max(errors[False]) < 1e-10
+    assert sum(errors[True]) / 8 == pytest.approx(REMAINING_BIAS, abs=5e-3)
+
+
+REMAINING_BIAS = 0.311  # mean relative error over the eight toys
+
+
+@pytest.mark.parametrize("name", ["reverse_kl", "forward_kl_k3"])
+def test_the_remaining_baseline_of_a_batch_is_t_minus_t_times_its_mean_cost(name):
+    lp, lr, mask, scores, _ = random_batch(seed=8)
+    mask[2, 0] = 0  # a gap at the start: positions count tokens
+    cost = torch.where(mask.bool(), DIVERGENCES[name].cost(lp - lr), 0.0)
+    behind = mask.flip(-1).cumsum(-1).flip(-1) - 1
+    expected = regularize(lp - lr, mask, divergence=name) - behind * mask * (cost.sum() / mask.sum())
+    got = regularize(lp - lr, mask, divergence=name, baseline="remaining")
+    torch.testing.assert_close(got, expected)
 
 
 # -- agreement with what other frameworks compute --------------------
@@ -368,6 +449,8 @@ def _tensors(tree):
         {"placement": "sequence"},
         {"discount": 0.9},
         {"baseline": "position"},
+        {"baseline": "remaining"},
+        {"placement": "reward_to_go"},
         {"steps": True},
         {"everything": True},
         {"sessions": True},
@@ -423,12 +506,16 @@ def test_the_chunks_change_nothing(columns, baseline):
     "arguments, says",
     [
         ({"placement": "reward"}, "sequence_divergence"),
-        ({"placement": "futur"}, "future, local, sequence (did you mean 'future'?)"),
+        ({"placement": "futur"}, "future, local, sequence, reward_to_go (did you mean 'future'?)"),
         ({"discount": 1.5}, "[0, 1]"),
         ({"discount": math.nan}, "[0, 1]"),
         ({"placement": "local", "discount": 0.9}, "placement=future"),
         ({"placement": "sequence", "step_begins": torch.ones(2, 3).bool()}, "placement=future"),
-        ({"baseline": "mean"}, "none, position"),
+        ({"baseline": "mean"}, "none, position, remaining"),
+        ({"placement": "reward_to_go", "baseline": "position", "group_ids": [0, 1]}, "has a mean of its own"),
+        ({"placement": "reward_to_go"}, "group_ids"),
+        ({"placement": "local", "baseline": "remaining"}, "placement=future with discount=1"),
+        ({"baseline": "remaining", "step_begins": torch.ones(2, 3).bool()}, "another baseline than remaining"),
         ({"baseline": "position"}, "group_ids"),
         ({"baseline": "position", "group_ids": torch.zeros(3, dtype=torch.int64)}, "each of the 2 responses"),
         ({"baseline": "position", "group_ids": [0, 1], "session_ids": [0]}, "session_ids"),
@@ -462,10 +549,12 @@ def test_shapes_dtypes_and_numbers_are_asserted():
 
 
 @pytest.mark.parametrize("shape", [(0, 3), (3, 0), (2, 3)])
-@pytest.mark.parametrize("baseline", ["none", "position"])
+@pytest.mark.parametrize("baseline", ["none", "position", "remaining"])
 def test_batches_without_a_token(shape, baseline):
     empty, ids = torch.zeros(shape), list(range(shape[0]))
-    for kind in ({}, {"discount": 0.5}, {"placement": "sequence"}, {"divergence": DIVERGENCES["js"]}):
+    others = ({"discount": 0.5}, {"placement": "sequence"}) if baseline != "remaining" else ()
+    others += ({"placement": "reward_to_go"},) if baseline == "none" else ()
+    for kind in ({}, *others, {"divergence": DIVERGENCES["js"]}):
         result = frpo(
             torch.ones(shape[0]), empty, empty, empty, group_ids=ids, entropy=empty, baseline=baseline, **kind
         )

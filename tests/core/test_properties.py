@@ -37,14 +37,16 @@ def batches(draw):
     batch["session"] = 4 * batch["group"] + torch.randint(0, 4, (rows,), generator=generator)
     batch["place"] = torch.randperm(rows, generator=generator)
     name = draw(st.sampled_from(sorted(DIVERGENCES)))
-    placement = draw(st.sampled_from(["future", "future", "local", "sequence"]))
+    placement = draw(st.sampled_from(["future", "future", "local", "sequence", "reward_to_go"]))
+    baselines = {"future": ["none", "position", "remaining"], "reward_to_go": ["none"]}
     kind = {
         "divergence": get_divergence(name, 0.5 if name == "alpha" else None),
         "placement": placement,
-        "baseline": draw(st.sampled_from(["none", "position"])),
+        "baseline": draw(st.sampled_from(baselines.get(placement, ["none", "position"]))),
+        "norm_by_std": placement != "reward_to_go" or draw(st.booleans()),
     }
     more = {"sessions": draw(st.booleans()), "step": "token"}
-    if placement == "future":
+    if placement == "future" and kind["baseline"] != "remaining":
         more["step"] = draw(st.sampled_from(["token", "length", "newline"]))
         if more["step"] == "token":
             kind["discount"] = draw(st.sampled_from([1.0, 0.9, 0.5, 0.0]))

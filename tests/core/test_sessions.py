@@ -121,10 +121,14 @@ def cuts(draw):
     many |= {name: torch.stack([one[name][i] for i, _ in place]) for name in ("scores", "group")}
     kind = {
         "divergence": get_divergence(draw(st.sampled_from(["reverse_kl", "js", "pearson_chi2"]))),
-        "placement": draw(st.sampled_from(["future", "local", "sequence"])),
+        "placement": draw(st.sampled_from(["future", "local", "sequence", "reward_to_go"])),
         "baseline": draw(st.sampled_from(["none", "position"])),
     }
-    if kind["placement"] == "future":
+    if kind["placement"] == "reward_to_go":
+        kind |= {"baseline": "none", "norm_by_std": draw(st.booleans())}
+    elif kind["placement"] == "future" and draw(st.booleans()):
+        kind["baseline"] = "remaining"
+    elif kind["placement"] == "future":
         kind["discount"] = draw(st.sampled_from([1.0, 0.7, 0.0]))
     gap = draw(st.sampled_from([1, 3]))  # an index that is missing changes no order; 10 comes after 9
     many["keys"] = {"session_ids": [f"s{i}" for i, _ in place], "session_index": torch.tensor([8 + gap * k for _, k in place])}  # fmt: skip

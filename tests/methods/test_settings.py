@@ -32,6 +32,15 @@ FRPO = """
 {step: length, step_length: 0} -> algorithm.frpo.step_length=0: must be a whole number >= 1
 {placement: reward, baseline: position}
     -> algorithm.frpo.baseline='position': only read by placement=future or local or sequence, got
+{placement: reward_to_go, baseline: position} -> baseline='position': only read by placement=future or local or
+{placement: reward_to_go, discount: 0.5} -> discount=0.5: only read by placement=future, got
+{placement: reward_to_go, step: newline} -> step='newline': only read by placement=future, got
+{placement: reward_to_go, outcome: rloo} -> algorithm.frpo.outcome=rloo: placement=reward_to_go normalises reward and KL
+{kl_coef: 0, placement: reward_to_go} -> placement='reward_to_go': only read where kl_coef is
+{baseline: remaining, placement: local} -> algorithm.frpo.baseline=remaining: counts the tokens of placement=future
+{baseline: remaining, discount: 0.5} -> algorithm.frpo.baseline=remaining: counts the tokens of placement=future
+{baseline: remaining, step: newline} -> algorithm.frpo.baseline=remaining: counts the tokens of placement=future
+{kl_coef: 0, baseline: remaining} -> baseline='remaining': only read where kl_coef is
 {on_nonfinite: ignore} -> algorithm.frpo.on_nonfinite='ignore': not one of raise, zero_row
 {log_ratio_clip: 0} -> algorithm.frpo.log_ratio_clip=0: must be
 {allow_multiple_kl: 1} -> algorithm.frpo.allow_multiple_kl=1: must be true or false

@@ -53,6 +53,8 @@ def test_kl_coef_zero_is_verls_rule_bit_for_bit():
         {"divergence": "js"},
         {"divergence": "js", "placement": "reward"},
         {"discount": 0.9},
+        {"placement": "reward_to_go"},
+        {"baseline": "remaining"},
         {"baseline": "position"},
         {"baseline": "position", "placement": "sequence", "divergence": "forward_kl"},
     ],

@@ -312,6 +312,11 @@ def _warnings(run: Run) -> Iterator[str]:
             f"{KINDS['local_kl']}={run.local_kl_keys[KINDS['local_kl']]}: its gradient is the KL's in the first of {updates:g} "
             "updates per rollout only, later ones have no importance weights; kl_loss_type=k3_is has them (reverse KL)"
         )
+    if getattr(run.estimator_settings, "baseline", "none") == "remaining":
+        yield (
+            "algorithm.frpo.baseline=remaining: the paper's (T - t) * mean KL reads the answer's own length and biases the "
+            "gradient towards changing it; baseline=position is unbiased"
+        )
     if isinstance(loss, RpgSettings) and loss.reference == "old" and loss.kl_coef > 0 and updates <= 1:
         yield (
             f"{loss.KEY}.reference=old: with one update per rollout the policy is its own reference, and kl_coef="
