@@ -52,7 +52,7 @@ def build(
     """
     from .facts import as_json
     from .page import render
-    from .plot import draw, save
+    from .plot import draw
     from .rules import find_breaches
     from .subjects import alone, group
     from .verdict import decide
@@ -62,7 +62,8 @@ def build(
     write_atomically(files.page, page.encode(errors="replace"))  # half a surrogate pair
     if not runs:
         return
-    save(draw(subjects, title), files.picture)
+    figure = draw(subjects, title)
+    write_atomically(files.picture, lambda temporary: figure.savefig(temporary, format=files.picture.suffix[1:]))
     breaches = find_breaches(runs)
     verdict = decide(subjects, breaches)
     content = {

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 import xml.etree.ElementTree as ET
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -16,7 +15,6 @@ from .subjects import Curve, at_end, smoothed
 
 COLOURS = 6  # of the page's palette; beyond them the dashes change
 DASHES = ("-", (0, (5, 2)), (0, (1.5, 1.5)), (0, (6, 2, 1.5, 2)))
-POINTS = 160  # that a line is drawn with at most
 
 
 @dataclass(frozen=True)
@@ -42,6 +40,7 @@ STYLE = {
     "axes.grid": True,
     "axes.axisbelow": True,
     "lines.solid_capstyle": "round",
+    "path.simplify_threshold": 1.0,  # of a long noisy line what the eye sees
 }
 _PAGE_STYLE = STYLE | {
     "backend": "svg",
@@ -97,12 +96,16 @@ class Chart:
     bars: dict[str, list[float]] = field(default_factory=dict)  # part -> its value of each label
     labels: list[str] = field(default_factory=list)
     legend: bool = True  # this chart's own; False where the section has one for all its charts
-    svg: str = ""
 
     @property
     def empty(self) -> bool:
         """Nothing to draw."""
         return not self.lines and not self.bars
+
+    def add(self, curve: Curve | None, label: str, look: int, dash: int | None = None, marks: bool = True) -> None:
+        """A line for a curve, if there is one: in the n-th colour, its dash another one when the colours are through."""
+        if curve is not None:
+            self.lines.append(Line(label, curve, look % COLOURS, look // COLOURS if dash is None else dash, marks))
 
     def keys(self) -> list[tuple[str, str]]:
         """The legend: (classes, label) of each line or part of a bar."""
@@ -115,12 +118,11 @@ class Chart:
         if self.bars:
             parts = [f"{name} {number(sum(v) / len(v))}" for name, v in self.bars.items()]
             return f"{self.title}, {self.unit}, mean over the bars: {', '.join(parts)}."
-        ends = []
-        for line in self.lines[:6]:
-            c = line.curve
-            ends.append(
-                f"{line.label} from {number(c.values[0])} at {c.steps[0]} to {number(c.values[-1])} at {c.steps[-1]}"
-            )
+        ends = [
+            f"{line.label} from {number(c.values[0])} at {c.steps[0]} to {number(c.values[-1])} at {c.steps[-1]}"
+            for line in self.lines[:6]
+            for c in [line.curve]
+        ]
         more = f"; {len(self.lines) - 6} more lines" if len(self.lines) > 6 else ""
         return f"{self.title}, {self.unit}: {'; '.join(ends)}{more}."
 
@@ -138,26 +140,6 @@ class Chart:
         return self.kind == "steps" and not line.marks
 
 
-def thin(c: Curve, points: int = POINTS) -> Curve:
-    """At most about ``points`` of its points, the first and the last among them."""
-    if len(c) <= points:
-        return c
-    keep = sorted({round(i * (len(c) - 1) / (points - 1)) for i in range(points)})
-    low, high = ([part[i] for i in keep] if part else None for part in (c.low, c.high))
-    return Curve([c.steps[i] for i in keep], [c.values[i] for i in keep], low, high, c.smooth)
-
-
-def extremes(c: Curve, buckets: int = POINTS) -> Curve:
-    """The lowest and the highest value of each stretch of steps: what the eye sees of a noisy line."""
-    if len(c) <= 2 * buckets:
-        return c
-    keep: set[int] = set()
-    for part in np.array_split(np.arange(len(c)), buckets):
-        values = np.asarray(c.values)[part]
-        keep |= {int(part[values.argmin()]), int(part[values.argmax()])}
-    return Curve([c.steps[i] for i in sorted(keep)], [c.values[i] for i in sorted(keep)])
-
-
 def draw_on(axis: Any, chart: Chart, theme: Theme) -> None:
     """Draw a chart on matplotlib's axes."""
     if chart.bars:
@@ -170,11 +152,10 @@ def draw_on(axis: Any, chart: Chart, theme: Theme) -> None:
 
 def _draw_line(axis: Any, line: Line, chart: Chart, theme: Theme) -> None:
     noisy = chart.noisy(line)
-    c = thin(smoothed(line.curve)) if noisy else line.curve
+    c = smoothed(line.curve) if noisy else line.curve
     colour, dash = theme.series[line.colour % COLOURS], DASHES[line.dash % len(DASHES)]
     if noisy and len(chart.lines) <= 3 and c.smooth and not line.curve.smooth:
-        faint = extremes(line.curve)
-        axis.plot(faint.steps, faint.values, color=colour, alpha=0.3, linewidth=0.7)
+        axis.plot(line.curve.steps, line.curve.values, color=colour, alpha=0.3, linewidth=0.7)
     if c.low and c.high:
         axis.fill_between(c.steps, c.low, c.high, color=colour, alpha=0.16, linewidth=0)
     marker = "o" if line.marks or len(c) == 1 else None
@@ -240,7 +221,8 @@ def draw(chart: Chart) -> str:
         axis = figure.add_axes((left, 0.5 / (2.8 + tall), 0.985 - left, 1 - 0.68 / (2.8 + tall)))
         draw_on(axis, chart, _PAGE)
         buffer = io.StringIO()
-        figure.savefig(buffer, format="svg", transparent=True, metadata={"Date": None})
+        nothing = dict.fromkeys(("Creator", "Date", "Format", "Type"))
+        figure.savefig(buffer, format="svg", transparent=True, metadata=nothing)
     return _for_page(buffer.getvalue(), chart)
 
 
@@ -249,7 +231,7 @@ def _for_page(svg: str, chart: Chart) -> str:
     root = ET.fromstring(svg.encode())
     for parent in root.iter():
         for child in list(parent):
-            if child.tag in (f"{{{_SVG}}}metadata", f"{{{_SVG}}}style"):
+            if child.tag == f"{{{_SVG}}}style":
                 parent.remove(child)
     used = set(re.findall(r"#([\w.-]+)", " ".join(v for e in root.iter() for v in e.attrib.values())))
     for element in root.iter():
@@ -260,18 +242,8 @@ def _for_page(svg: str, chart: Chart) -> str:
             element.set("style", re.sub(r"#fe[01]00[0-9]", lambda m: _PROPERTIES[m.group()], style))
         for name in {"d", "x", "y"} & set(element.attrib):  # hundredths of a point are enough
             element.set(name, re.sub(r"(\d\.\d\d)\d+", r"\1", element.attrib[name]))
-        if element.get("transform", "").startswith("rotate(-0 "):
-            del element.attrib["transform"]
     root.attrib.pop("width", None)
     root.attrib.pop("height", None)
     root.set("role", "img")
     root.set("aria-label", chart.alt())
     return re.sub(r">\s+<", "><", ET.tostring(root, encoding="unicode"))
-
-
-def drawn(charts: Sequence[Chart]) -> list[Chart]:
-    """Draw those that have something to show."""
-    for chart in charts:
-        if not chart.empty:
-            chart.svg = draw(chart)
-    return list(charts)

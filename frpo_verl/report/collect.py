@@ -16,9 +16,8 @@ from .answers import FOLDER as ANSWERS_FOLDER
 from .answers import Answer, read_answers
 from .configuration import Configuration, find_configuration
 from .environment import read_environment
+from .loggers import event_files, read_events, read_wandb, wandb_files
 from .quantities import IN_TABLE, TRUNCATED
-from .tensorboard import event_files, read_events
-from .wandb_files import read_wandb, wandb_files
 
 METRICS_FILE = "metrics.jsonl"
 VALIDATION_FOLDERS = ("validation", "val")
@@ -107,41 +106,34 @@ def metric_files(folder: Path) -> list[Path]:
     return files + ([newest] if newest.is_file() else [])
 
 
-def read_metrics(files: Iterable[Path], notes: list[str] | None = None) -> Steps:
-    """step -> its numbers. A step that was written again (after a resume) keeps the last value of each name; a file that
-    begins at step 0 or 1 is a run that was started over, and what earlier files hold is left out. A line that is cut off or
-    is not verl's {"step", "data"} is passed over, as are values that are no number. null is how verl writes a number that is
-    not finite: it is read as nan.
+def read_metrics(files: Iterable[Path]) -> Steps:
+    """step -> its numbers, as far as the files can be read; see `read_parts`."""
+    return read_parts(files)[0]
 
-    Args:
-        files: in the order of writing.
-        notes: takes a line for each file of which something was passed over; without it a file that cannot be read raises.
+
+def read_parts(files: Iterable[Path]) -> tuple[Steps, bool, list[str]]:
+    """(step -> its numbers, whether the run was started over, notes) of metrics files in the order of writing.
+
+    A step that was written again (after a resume) keeps the last value of each name; a file that begins at step 0 or 1 is a
+    run that was started over, and what earlier files hold is left out. A line that is cut off or is not verl's {"step", "data"}
+    is passed over, as are values that are no number. null is how verl writes a number that is not finite: it is read as nan.
     """
-    return _read_metrics(files, notes)[0]
-
-
-def _read_metrics(files: Iterable[Path], notes: list[str] | None) -> tuple[Steps, bool]:
-    """The steps of `read_metrics`, and whether the run was started over."""
     steps: Steps = {}
     started_over = False
-    said: list[str] = []
+    notes: list[str] = []
     for file in files:
         rows, passed, error = _lines(file)
         if error is not None:
-            if notes is None:
-                raise error
-            said.append(f"left out {file.name}: {error.strerror or error}")
+            notes.append(f"left out {file.name}: {error.strerror or error}")
         if rows and rows[0][0] <= 1 < max(steps, default=0):
-            said.append(f"{file.name} starts over: {len(steps)} steps of earlier starts are left out")
+            notes.append(f"{file.name} starts over: {len(steps)} steps of earlier starts are left out")
             steps, started_over = {}, True
         for step, data in rows:
             steps.setdefault(step, {}).update(data)
         if passed:
             many = "1 line" if passed == 1 else f"{passed} lines"
-            said.append(f"{file.name}: {many} passed over, cut off or not verl's")
-    if notes is not None:
-        notes += said
-    return dict(sorted(steps.items())), started_over
+            notes.append(f"{file.name}: {many} passed over, cut off or not verl's")
+    return dict(sorted(steps.items())), started_over, notes
 
 
 def _lines(file: Path) -> tuple[list[tuple[int, dict[str, float]]], int, OSError | None]:
@@ -299,10 +291,9 @@ def load_run(path: str | Path, data: Iterable[str | Path] | None = None, name: s
     if not files and logged is None and dumps is None:
         raise RunError(f"RUN {path}: neither {METRICS_FILE} nor validation/ in it; is it the folder of a run?")
     run = TrainingRun(name or folder.resolve().name, folder, config=config, environment=read_environment(folder))
-    run.steps, started_over = _read_metrics(files, run.notes)
+    run.steps, started_over, run.notes = read_parts(files)
     if logged is not None:
-        run.steps, notes = logged
-        run.notes += notes
+        run.steps, run.notes = logged
     run.notes += filter(None, (never_finite([run.steps], quantity.names) for quantity in IN_TABLE))
     run.held_out = held_out_curves(run.steps)
     add_truncation(run.steps, config.get("data.max_response_length") if config else None)

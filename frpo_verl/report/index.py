@@ -14,10 +14,10 @@ from frpo_verl.files import write_atomically
 from .build import PAGE, Targets, build
 from .collect import VALIDATION_FOLDERS, RunError, TrainingRun, load_run, metric_files
 from .facts import method, steps_of
+from .loggers import EVENTS
 from .quantities import KL, REWARD
 from .rules import find_breaches
 from .subjects import Subject
-from .tensorboard import EVENTS
 
 DEPTH = 4  # folders below the one that is asked for
 

@@ -15,9 +15,9 @@ from markupsafe import Markup
 
 from frpo_verl.evaluation.figures import number
 
-from .charts import drawn
+from .charts import Chart, draw
 from .facts import gather
-from .panels import line_of, sections
+from .panels import sections
 from .rules import by_rule, find_breaches
 from .samples import SHADES, ShadedAnswer, ShownProblem, shown_problems, token_answers
 from .subjects import SMOOTH_FROM, Curve, Subject
@@ -52,12 +52,10 @@ class _Answers:
 
 def _answers(subjects: Sequence[Subject]) -> list[_Answers]:
     out = []
-    one = len(subjects) == 1
+    problems, answers = (4, 4) if len(subjects) == 1 else (1, 2)
     for subject in subjects[:SUBJECTS_WITH_ANSWERS]:
         run = subject.runs[0]
-        found = _Answers(
-            subject.name, shown_problems(run, 4 if one else 1), token_answers(run.answers, 4 if one else 2)
-        )
+        found = _Answers(subject.name, shown_problems(run, problems), token_answers(run.answers, answers))
         found.notes += [] if found.examples else [NO_ANSWERS]
         found.notes += [] if found.tokens else [NO_TOKENS]
         out.append(found)
@@ -74,6 +72,7 @@ def environment() -> Environment:
         lstrip_blocks=True,
     )
     env.filters["number"] = number
+    env.filters["svg"] = lambda chart: Markup(draw(chart))  # matplotlib escapes what it is given
     return env
 
 
@@ -90,11 +89,9 @@ def render(
     """
     runs = [run for subject in subjects for run in subject.runs]
     breaches = find_breaches(runs)
-    parts = sections(subjects) if subjects else []
-    for section in parts:
-        for chart in drawn(section.charts):
-            chart.svg = Markup(chart.svg)  # matplotlib's, which escapes what it is given
-    keys = [(line_of(i, subject, Curve([], [])).style, subject.name) for i, subject in enumerate(subjects)]
+    lines = Chart("lines", "", "")
+    for i, subject in enumerate(subjects):
+        lines.add(Curve([], []), subject.name, i)
     names = ", ".join(subject.name for subject in subjects)
     return _page(
         "page.html.j2",
@@ -102,13 +99,13 @@ def render(
         reload,
         several=len(subjects) > 1,
         steps=" to ".join(map(str, sorted({f(s.last_step for s in subjects) for f in (min, max)}))) if subjects else "",
-        subjects=[(subject, style) for subject, (style, _) in zip(subjects, keys, strict=True)],
-        keys=keys,
+        subjects=subjects,
+        keys=lines.keys(),
         smooth_from=SMOOTH_FROM,
         facts=gather(subjects),
         verdict=decide(subjects, breaches) if subjects else None,
         warnings=by_rule(breaches),
-        sections=parts,
+        sections=sections(subjects) if subjects else [],
         answers=_answers(subjects),
         answers_left_out=max(0, len(subjects) - SUBJECTS_WITH_ANSWERS),
         shades=SHADES,

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from .charts import COLOURS, Chart, Line
+from .charts import COLOURS, Chart
 from .collect import is_finite, never_finite
 from .quantities import CLIP, ENTROPY, GROUPS, KL, KL3, LENGTH, MEMORY, REGULARISER, REWARD, TIME, TRUNCATION, Quantity
 from .subjects import Curve, Subject
@@ -24,25 +24,20 @@ class PageSection:
     charts: list[Chart] = field(default_factory=list)
 
 
-def line_of(index: int, subject: Subject, curve: Curve, marks: bool = False) -> Line:
-    """A curve of the n-th subject, in its colour and dash."""
-    return Line(subject.name, curve, index % COLOURS, index // COLOURS, marks)
-
-
 def over_steps(quantity: Quantity, subjects: Sequence[Subject]) -> Chart:
     """The chart of one quantity, a line a subject."""
-    lines = []
-    for i, subject in enumerate(subjects):
-        found = subject.curve(*quantity.names)
-        if found is not None and not (quantity.key == "memory_device" and not any(found.values)):
-            lines.append(line_of(i, subject, found))
-    missing = quantity.absent()
-    if not lines:
-        missing = never_finite([run.steps for s in subjects for run in s.runs], quantity.names) or missing
-    return Chart(
-        quantity.key, quantity.title, quantity.unit, lines, quantity.hint, missing,
+    chart = Chart(
+        quantity.key, quantity.title, quantity.unit, text=quantity.hint, missing=quantity.absent(),
         zero=quantity.zero, share=quantity.share, legend=False,
     )  # fmt: skip
+    for i, subject in enumerate(subjects):
+        found = subject.curve(*quantity.names)
+        if found is not None and (any(found.values) or quantity.key != "memory_device"):
+            chart.add(found, subject.name, i, marks=False)
+    if chart.empty:
+        steps = [run.steps for subject in subjects for run in subject.runs]
+        chart.missing = never_finite(steps, quantity.names) or chart.missing
+    return chart
 
 
 def by_position(kind: str, subjects: Sequence[Subject]) -> Chart:
@@ -55,17 +50,14 @@ def by_position(kind: str, subjects: Sequence[Subject]) -> Chart:
     names = [f"frpo/{kind}_by_position/{q}" for q in QUARTERS]
     if len(subjects) == 1:
         for i, (name, words) in enumerate(zip(names, QUARTERS.values(), strict=True)):
-            found = subjects[0].curve(name)
-            if found is not None:
-                chart.lines.append(Line(words, found, colour=i, dash=i))
+            chart.add(subjects[0].curve(name), words, i, i, marks=False)
         return chart
     chart.kind, chart.legend = "position", False
     chart.text += " Mean of the last steps."
     for i, subject in enumerate(subjects):
         points = [(place, end) for place, name in enumerate(names, 1) if (end := subject.at_end(name)) is not None]
         if points:
-            c = Curve([place for place, _ in points], [end for _, end in points])
-            chart.lines.append(line_of(i, subject, c, marks=True))
+            chart.add(Curve([place for place, _ in points], [end for _, end in points]), subject.name, i)
     return chart
 
 
@@ -85,11 +77,8 @@ def held_out(subjects: Sequence[Subject]) -> Chart:
     )  # fmt: skip
     for source in sorted({s for subject in subjects for s in subject.held_out_sources()})[:SOURCES]:
         for i, subject in enumerate(subjects):
-            found = subject.held_out(source)
-            if found is not None:
-                line = line_of(len(chart.lines) if one else i, subject, found, marks=True)
-                line.label = source if one else subject.name
-                chart.lines.append(line)
+            look = (source, len(chart.lines)) if one else (subject.name, i)
+            chart.add(subject.held_out(source), *look)
     return chart
 
 
@@ -114,14 +103,12 @@ def _passes_over_steps(key: str, of: str, source: str, subjects: Sequence[Subjec
         text="Bands: 95 % interval over problems; of a group, over its runs.", missing="no mean@n in the dumps",
     )  # fmt: skip
     for i, subject in enumerate(subjects):
-        ks = subject.ks(source)
-        names = [subject.mean_metric(source) or ""]
-        if one and len(ks) > 1:
-            names += [f"pass@{ks[-1]}", f"maj@{ks[-1]}"]
-        for j, name in enumerate(names):
-            found = subject.validation(source, name)
-            if found is not None:
-                chart.lines.append(Line(name, found, j, j, True) if one else line_of(i, subject, found, marks=True))
+        ks, mean = subject.ks(source), subject.mean_metric(source) or ""
+        if not one:
+            chart.add(subject.validation(source, mean), subject.name, i)
+            continue
+        for j, name in enumerate([mean, f"pass@{ks[-1]}", f"maj@{ks[-1]}"] if len(ks) > 1 else [mean]):
+            chart.add(subject.validation(source, name), name, j, j)
     return chart
 
 
@@ -139,13 +126,10 @@ def over_k(key: str, kind: str, of: str, source: str, subjects: Sequence[Subject
         shown = [steps[0], steps[-1]] if one and len(steps) > 1 else steps[-1:]
         for j, step in enumerate(shown):
             found = subject.over_k(source, kind, step)
-            if found is None:
-                continue
-            if len(subjects) > 4:
+            if found is not None and len(subjects) > 4:
                 found.low = found.high = None
-            line = line_of(len(shown) - 1 - j if one else i, subject, found, marks=True)
-            line.label = f"step {step}" if one else subject.name
-            chart.lines.append(line)
+            look = (f"step {step}", len(shown) - 1 - j) if one else (subject.name, i)
+            chart.add(found, *look)
     return chart
 
 
@@ -159,15 +143,12 @@ def verifier_chart(subjects: Sequence[Subject]) -> Chart:
     for i, subject in enumerate(subjects):
         logged = {name for run in subject.runs for data in run.steps.values() for name in data}
         names = sorted(name for name in logged if "/verify_" in name and "/mean@" in name)
-        curves = [c for c in map(subject.curve, names) if c is not None]
-        if not curves:
-            continue
-        sources = len({name.split("/verify_")[0] for name in names})
-        tables = [dict(zip(c.steps, c.values, strict=True)) for c in curves]
-        steps = sorted(set.intersection(*(set(table) for table in tables)))
+        tables = [dict(zip(c.steps, c.values, strict=True)) for c in map(subject.curve, names) if c is not None]
+        steps = sorted(set.intersection(*map(set, tables))) if tables else []
         if steps:
+            sources = len({name.split("/verify_")[0] for name in names})
             total = Curve(steps, [sum(table[step] for table in tables) / sources for step in steps])
-            chart.lines.append(line_of(i, subject, total, marks=True))
+            chart.add(total, subject.name, i)
     return chart
 
 
@@ -196,9 +177,8 @@ def phases_chart(subjects: Sequence[Subject]) -> Chart:
     shown = sorted(size, key=lambda name: -size[name])[:COLOURS]
     chart.labels = [subject.name for subject in subjects]
     chart.bars = {name[9:]: [mean.get(name, 0.0) for mean in means] for name in shown}
-    whole = [mean.get("timing_s/step", 0.0) for mean in means]
     chart.bars["rest"] = [
-        max(0.0, w - sum(m.get(name, 0.0) for name in shown)) for w, m in zip(whole, means, strict=True)
+        max(0.0, mean.get("timing_s/step", 0.0) - sum(mean.get(name, 0.0) for name in shown)) for mean in means
     ]
     return chart
 

@@ -4,12 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
-from frpo_verl.files import write_atomically
-
-from .charts import DASHES, STYLE, Chart, Theme, draw_on
+from .charts import COLOURS, DASHES, STYLE, Chart, Theme, draw_on
 from .panels import held_out, over_k, over_steps, sources_of
 from .quantities import ENTROPY, KL, REWARD
 from .subjects import Subject
@@ -47,27 +44,16 @@ def charts(subjects: Sequence[Subject]) -> list[Chart]:
             line.colour += len(training.lines)
     title = "Reward" if one or not held.lines else "Reward (dotted: held-out)"
     reward = replace(training, title=title, lines=[*training.lines, *held.lines])
-    passes = Chart(
-        "passk",
-        "pass@k on the held-out problems",
-        "",
-        kind="k",
-        share=True,
-        missing="no validation dumps\n(trainer.validation_data_dir)",
-    )
+    missing = "no validation dumps\n(trainer.validation_data_dir)"
+    passes = Chart("passk", "pass@k on the held-out problems", "", kind="k", share=True, missing=missing)
     sources = sources_of(subjects)
     for n, (source, name) in enumerate(sources):
         for line in over_k("passk", "pass", "", source, subjects).lines:
             line.label += f" ({name})" if len(sources) > 1 else ""
             line.dash = n
             passes.lines.append(line)
-    entropy, kl = over_steps(ENTROPY, subjects), over_steps(KL, subjects)
-    return [
-        reward,
-        passes,
-        replace(entropy, title="Entropy (nats a token)"),
-        replace(kl, title="KL to the reference (nats a token)"),
-    ]
+    entropy = replace(over_steps(ENTROPY, subjects), title="Entropy (nats a token)")
+    return [reward, passes, entropy, replace(over_steps(KL, subjects), title="KL to the reference (nats a token)")]
 
 
 def draw(subjects: Sequence[Subject], title: str | None = None) -> Any:
@@ -77,8 +63,6 @@ def draw(subjects: Sequence[Subject], title: str | None = None) -> Any:
     from matplotlib.figure import Figure
     from matplotlib.lines import Line2D
 
-    if not subjects:
-        raise ValueError("subjects: give at least one")
     one = len(subjects) == 1
     with matplotlib.rc_context({**matplotlib.rcParamsDefault, **_PICTURE_STYLE}):
         figure: Any = Figure(figsize=(10.4, 7.2), dpi=130, layout="constrained")
@@ -87,8 +71,7 @@ def draw(subjects: Sequence[Subject], title: str | None = None) -> Any:
             axis.set_title(chart.title)
             if chart.empty:
                 axis.text(0.5, 0.5, chart.missing, transform=axis.transAxes, ha="center", va="center", color="#999999")
-                axis.set_xticks([])
-                axis.set_yticks([])
+                axis.set(xticks=[], yticks=[])
                 continue
             draw_on(axis, chart, THEME)
             if one and len(chart.lines) > 1:
@@ -97,23 +80,9 @@ def draw(subjects: Sequence[Subject], title: str | None = None) -> Any:
         if heading:
             figure.suptitle(heading, x=0.012, ha="left", fontsize=13, color="#333333")
         if not one:
-            lines = [
-                Line2D(
-                    [],
-                    [],
-                    color=THEME.series[i % len(THEME.series)],
-                    linestyle=DASHES[i // len(THEME.series) % len(DASHES)],
-                    linewidth=3,
-                )
-                for i in range(len(subjects))
-            ]
+            looks = [(THEME.series[i % COLOURS], DASHES[i // COLOURS % len(DASHES)]) for i in range(len(subjects))]
+            lines = [Line2D([], [], color=colour, linestyle=dash, linewidth=3) for colour, dash in looks]
             place = f"outside {'lower' if heading else 'upper'} center"
             figure.legend(lines, [s.name for s in subjects], loc=place, ncols=min(len(lines), 4), fontsize=10)
         figure.get_layout_engine().set(w_pad=0.12, h_pad=0.12, wspace=0.03, hspace=0.04)
         return figure
-
-
-def save(figure: Any, path: str | Path) -> Path:
-    """Write the figure to ``path`` (png, or what the ending says) under a temporary name, then rename it."""
-    ending = Path(path).suffix[1:] or "png"
-    return write_atomically(path, lambda temporary: figure.savefig(temporary, format=ending))

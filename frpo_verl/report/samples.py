@@ -2,21 +2,19 @@
 
 from __future__ import annotations
 
-import json
 import math
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import TypeAlias
 
-from frpo_verl.evaluation.dumps import CORRECT_KEYS, is_correct
+from frpo_verl.evaluation.dumps import CORRECT_KEYS, DumpError, is_correct, read_lines
 
 from .answers import Answer
 from .collect import TrainingRun
 
 LETTERS = 1500  # that are shown of a text
 TOKENS = 400
-STRONGEST = 5
 #: (prompt, right answer)
 Problem: TypeAlias = tuple[str, str]
 #: (whether it is right, its text)
@@ -48,16 +46,15 @@ class ShownProblem:
 
 @dataclass
 class Shaded:
-    """A token's text, its log-ratio, and the shade -3 .. 3 that stands for it."""
+    """A token's text, and the shade -3 .. 3 that stands for its log-ratio."""
 
     text: str
-    ratio: float
     shade: int
 
 
 @dataclass
 class ShadedAnswer:
-    """An answer as shaded tokens, and those that moved most."""
+    """An answer as shaded tokens."""
 
     step: int
     score: float
@@ -65,7 +62,6 @@ class ShadedAnswer:
     tokens: list[Shaded]
     left_out: int
     total: float
-    strongest: list[tuple[int, Shaded]]
 
 
 def cut(text: object, letters: int = LETTERS) -> str:
@@ -74,35 +70,18 @@ def cut(text: object, letters: int = LETTERS) -> str:
     return text if len(text) <= letters else f"{text[:letters]} … ({len(text) - letters} more characters)"
 
 
-def _rows(file: Path) -> Iterator[dict[str, Any]]:
-    try:
-        with open(file, encoding="utf-8", errors="replace") as lines:
-            for line in lines:
-                try:
-                    row = json.loads(line)
-                except (ValueError, RecursionError):
-                    continue
-                if isinstance(row, dict) and "input" in row and "output" in row:
-                    yield row
-    except OSError:
-        return
-
-
-def _correct(row: Mapping[str, Any]) -> bool | None:
-    value = next((row[key] for key in CORRECT_KEYS if row.get(key) is not None), None)
-    try:
-        return is_correct(value, None)
-    except (ValueError, TypeError):
-        return None
-
-
 def _problems(file: Path) -> dict[Problem, list[Graded]]:
     """The graded answers to each problem of a dump."""
     found: dict[Problem, list[Graded]] = {}
-    for row in _rows(file):
-        correct = _correct(row)
-        if correct is not None:
-            found.setdefault((str(row["input"]), str(row.get("gts", ""))), []).append((correct, cut(row["output"])))
+    try:
+        for _, row in read_lines(file):
+            grade = next((row[key] for key in CORRECT_KEYS if row.get(key) is not None), None)
+            correct = is_correct(grade, None)
+            if correct is not None and "input" in row and "output" in row:
+                graded = correct, cut(row["output"])
+                found.setdefault((str(row["input"]), str(row.get("gts", ""))), []).append(graded)
+    except (DumpError, ValueError):  # it was read a moment ago
+        pass
     return found
 
 
@@ -131,7 +110,7 @@ KINDS_OF_ONE: Kinds = {  # at the only validation
 }
 
 
-def shown_problems(run: TrainingRun, number: int = 4) -> list[ShownProblem]:
+def shown_problems(run: TrainingRun, number: int) -> list[ShownProblem]:
     """Problems of the first and the last validation: the one that was learnt most, the one that was lost most, one that
     stays wrong and one that stays right, as far as there are such."""
     if run.dumps is None or not run.validations:
@@ -153,35 +132,25 @@ def shown_problems(run: TrainingRun, number: int = 4) -> list[ShownProblem]:
 
 def shade(ratio: float) -> int:
     """-3 .. 3: how far a token is from the reference, negative where the reference likes it more."""
-    if math.isnan(ratio):
-        return 0
-    level = sum(abs(ratio) >= bound for bound in SHADES)
+    level = sum(abs(ratio) >= bound for bound in SHADES)  # 0 for nan
     return level if ratio > 0 else -level
 
 
 def shaded(answer: Answer) -> ShadedAnswer:
     """An answer's tokens as they are shown."""
-    pairs = list(zip(answer.tokens, answer.log_ratio, strict=True))
-    tokens = [Shaded(text, ratio, shade(ratio)) for text, ratio in pairs]
-    finite = [(place, t) for place, t in enumerate(tokens, 1) if math.isfinite(t.ratio)]
-    strongest = sorted(finite, key=lambda pair: -abs(pair[1].ratio))[:STRONGEST]
-    return ShadedAnswer(
-        answer.step,
-        answer.score,
-        cut(answer.prompt, LETTERS // 2),
-        tokens[:TOKENS],
-        max(0, len(tokens) - TOKENS),
-        sum(t.ratio for _, t in finite),
-        strongest,
-    )
+    pairs = zip(answer.tokens, answer.log_ratio, strict=True)
+    tokens = [Shaded(text, shade(ratio)) for text, ratio in pairs]
+    total = sum(filter(math.isfinite, answer.log_ratio))
+    left_out = max(0, len(tokens) - TOKENS)
+    return ShadedAnswer(answer.step, answer.score, cut(answer.prompt, LETTERS // 2), tokens[:TOKENS], left_out, total)
 
 
-def token_answers(answers: Mapping[int, Iterable[Answer]], each: int = 4) -> list[ShadedAnswer]:
+def token_answers(answers: Mapping[int, Iterable[Answer]], each: int) -> list[ShadedAnswer]:
     """The best and the worst answers of the first and of the last step that were recorded."""
     out = []
     for step in sorted(answers):
         rows = list(answers[step])
         best = rows[: (each + 1) // 2]
-        worst = rows[len(best) :][-(each - len(best)) :] if each > len(best) else []
+        worst = rows[len(best) :][-(each - len(best)) :]
         out += [shaded(answer) for answer in [*best, *worst]]
     return out

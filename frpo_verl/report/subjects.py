@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
+from itertools import chain, count
 
 import numpy as np
 
@@ -44,14 +45,12 @@ def of_points(points: Points) -> Curve:
 
 
 def smooth(values: Sequence[float], sigma: float) -> list[float]:
-    """Centred Gaussian mean of width ``sigma`` (in points), its weights renormalised at the ends; 0 changes nothing."""
-    if sigma <= 0 or not len(values):
-        return list(values)
-    reach = math.ceil(3 * sigma)
-    weights = np.exp(-0.5 * (np.arange(-reach, reach + 1) / sigma) ** 2)
-    inside = slice(reach, reach + len(values))
-    total = np.convolve(values, weights)[inside]
-    return list(total / np.convolve(np.ones(len(values)), weights)[inside])
+    """Centred Gaussian mean of width ``sigma`` (in points), its weights renormalised at the ends."""
+    from scipy.ndimage import gaussian_filter1d
+
+    rows = np.array([values, np.ones(len(values))], dtype=float)
+    mean, weight = gaussian_filter1d(rows, sigma, mode="constant", radius=math.ceil(3 * sigma))
+    return list(mean / weight)
 
 
 def smoothed(c: Curve) -> Curve:
@@ -80,6 +79,12 @@ def pool(curves: Sequence[Curve]) -> Curve:
     return Curve(common, mean.tolist(), *ends, smooth=all(c.smooth for c in curves))
 
 
+def _pooled(curves: Sequence[Curve]) -> Curve | None:
+    """None unless all have a point in common: a mean over fewer runs would be compared with the next one's."""
+    pooled = pool(curves) if all(len(c) for c in curves) else None
+    return pooled if pooled is not None and len(pooled) else None
+
+
 @dataclass
 class Subject:
     """One run, or the runs of a group."""
@@ -92,26 +97,18 @@ class Subject:
         """The last step that all runs of it have reached."""
         return min(run.last_step for run in self.runs)
 
-    def _pooled(self, of_run: Callable[[TrainingRun], Curve]) -> Curve | None:
-        found = [c for c in map(of_run, self.runs) if len(c)]
-        if len(found) < len(self.runs):
-            return None  # a mean over other runs than the next one's would be compared with it
-        pooled = pool(found)
-        return pooled if len(pooled) else None
-
     def curve(self, *names: str) -> Curve | None:
         """The first of the metrics that every run of it has logged, finite values only.
 
         The runs of a group are smoothed before they are pooled: the interval is that of their courses, without the noise
         of a step.
         """
-
-        def of_run(run: TrainingRun, name: str) -> Curve:
-            c = of_points(run.points(name))
-            return smoothed(c) if len(self.runs) > 1 else c
-
-        pooled = (self._pooled(lambda run, name=name: of_run(run, name)) for name in names)  # type: ignore[misc]
-        return next((c for c in pooled if c is not None), None)
+        for name in names:
+            each = [of_points(run.points(name)) for run in self.runs]
+            found = _pooled(each if len(each) == 1 else [smoothed(c) for c in each])
+            if found is not None:
+                return found
+        return None
 
     def at_end(self, *names: str) -> float | None:
         """Mean over the last steps of the first of the metrics that every run of it has logged."""
@@ -119,7 +116,7 @@ class Subject:
 
     def held_out(self, source: str) -> Curve | None:
         """Mean validation reward of a data source, as verl logs it."""
-        return self._pooled(lambda run: of_points(run.held_out.get(source, [])))
+        return _pooled([of_points(run.held_out.get(source, [])) for run in self.runs])
 
     def held_out_sources(self) -> list[str]:
         """Data sources that verl logs a validation reward of."""
@@ -133,7 +130,7 @@ class Subject:
             value, low, high = ([values[part] for _, values in found] for part in ("value", "low", "high"))
             return Curve([step for step, _ in found], value, low, high)
 
-        return self._pooled(of_run)
+        return _pooled([of_run(run) for run in self.runs])
 
     def mean_metric(self, source: str) -> str | None:
         """The name of the mean@n of a data source."""
@@ -156,13 +153,13 @@ class Subject:
         if not points:
             return None
         ends = [end for _, c, i in points if (end := c.ends(i))]
-        low, high = [end[0] for end in ends], [end[1] for end in ends]
-        return Curve([k for k, _, _ in points], [c.values[i] for _, c, i in points], low or None, high or None)
+        low, high = ([end[side] for end in ends] or None for side in (0, 1))
+        return Curve([k for k, _, _ in points], [c.values[i] for _, c, i in points], low, high)
 
     def validation_steps(self, source: str) -> list[int]:
         """Steps at which every run of it has validated the source."""
         each = [{s for s, result in run.validations.items() if source in result} for run in self.runs]
-        return sorted(set.intersection(*each)) if each else []
+        return sorted(set.intersection(*each))
 
 
 def last_count(points: int) -> int:
@@ -172,14 +169,7 @@ def last_count(points: int) -> int:
 
 def at_end(c: Curve | None) -> float | None:
     """Mean of a training metric over the last steps."""
-    if c is None or not len(c):
-        return None
-    return float(np.mean(c.values[-last_count(len(c)) :]))
-
-
-def stem(name: str) -> str:
-    """A folder's name without the number of the seed: frpo-seed2, frpo_s2, frpo-2 -> frpo."""
-    return _NUMBERED.sub("", name) or name
+    return float(np.mean(c.values[-last_count(len(c)) :])) if c is not None and len(c) else None
 
 
 def group(runs: Sequence[TrainingRun], named: bool) -> list[Subject]:
@@ -187,33 +177,29 @@ def group(runs: Sequence[TrainingRun], named: bool) -> list[Subject]:
 
     Of one kind are runs with the same ``--name``, where names were given; else runs whose configurations differ in
     nothing but seeds and the folders they write to; else, where a configuration is missing, runs whose folders are
-    called the same apart from a number at the end.
+    called the same apart from a number at the end: frpo-seed2, frpo_s2, frpo-2.
     """
+    stems = {run.name: run.name if named else _NUMBERED.sub("", run.name) or run.name for run in runs}
     by_config = not named and all(run.config is not None for run in runs)
     groups: dict[object, list[TrainingRun]] = {}
     for run in runs:
-        key = run.name if named else stem(run.name)
+        key: object = stems[run.name]
         if by_config and run.config is not None:
             key = repr(sorted(comparable(run.config, seeds=False).items()))
         groups.setdefault(key, []).append(run)
-    subjects: list[Subject] = []
-    for members in groups.values():
-        name = members[0].name if named or len(members) == 1 else stem(members[0].name)
-        subjects.append(Subject(unique(name, [s.name for s in subjects]), members))
-    return subjects
+    return _told_apart([(g[0].name if len(g) == 1 else stems[g[0].name], g) for g in groups.values()])
 
 
 def alone(runs: Sequence[TrainingRun]) -> list[Subject]:
-    """Every run for itself; runs of one name are told apart by a number."""
-    subjects: list[Subject] = []
-    for run in runs:
-        subjects.append(Subject(unique(run.name, [s.name for s in subjects]), [run]))
-    return subjects
+    """Every run for itself."""
+    return _told_apart([(run.name, [run]) for run in runs])
 
 
-def unique(name: str, taken: Sequence[str]) -> str:
-    """The name, or with " (2)", " (3)", ... behind it where it is taken."""
-    if name not in taken:
-        return name
-    number = next(i for i in range(2, len(taken) + 3) if f"{name} ({i})" not in taken)
-    return f"{name} ({number})"
+def _told_apart(members: Sequence[tuple[str, list[TrainingRun]]]) -> list[Subject]:
+    """Subjects, those of one name with " (2)", " (3)", ... behind it."""
+    subjects: dict[str, Subject] = {}
+    for name, runs in members:
+        numbered = (f"{name} ({i})" for i in count(2))
+        free = next(text for text in chain([name], numbered) if text not in subjects)
+        subjects[free] = Subject(free, runs)
+    return list(subjects.values())

@@ -12,9 +12,8 @@ from report_runs import write_dump, write_run
 from frpo_verl.report import collect, facts
 from frpo_verl.report.configuration import HIDDEN, find_configuration, flatten, read_configuration
 from frpo_verl.report.environment import commit, describe, read_environment, write_environment
+from frpo_verl.report.loggers import event_files, read_events, read_wandb, wandb_files
 from frpo_verl.report.subjects import alone
-from frpo_verl.report.tensorboard import event_files, read_events
-from frpo_verl.report.wandb_files import read_wandb, wandb_files
 
 
 def write_events(folder, rows):
@@ -116,7 +115,7 @@ def test_the_offline_files_of_weights_and_biases_stand_in_for_the_metrics_file(t
     content[content.index(b"critic/score/mean") + 3] ^= 0xFF
     file.write_bytes(content)
     damaged = collect.load_run(run)
-    assert damaged.notes[-1] == f"{file.name}: a damaged record left out, what follows is read"
+    assert damaged.notes[-1].startswith(f"{file.name}: a damaged record at byte ")
     assert {2, 3} <= set(damaged.steps)
     write_wandb(run, rows)
     with pytest.raises(collect.RunError, match="files of 2 runs of Weights & Biases"):

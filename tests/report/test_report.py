@@ -181,7 +181,6 @@ def test_nothing_to_compare_yet(tmp_path, capsys):
 
 
 def test_smooth():
-    assert smooth([1.0, 5.0, 2.0], 0) == [1.0, 5.0, 2.0]
     assert smooth([3.0] * 9, 2.0) == pytest.approx([3.0] * 9)
     w = math.exp(-0.5)  # neighbours one sigma away; the window reaches three of them
     w2, w3 = math.exp(-2.0), math.exp(-4.5)
