@@ -72,21 +72,6 @@ def make_parser(dataset: DataSet, doc: str | None) -> OneLineParser:
     return parser
 
 
-def save_dir_of(options: argparse.Namespace) -> Path:
-    if options.local_dir is not None:
-        print("--local_dir is the old name of --local_save_dir", file=sys.stderr)
-    return Path(options.local_dir if options.local_dir is not None else options.local_save_dir).expanduser()
-
-
-def copy_to_hdfs(folder: Path, hdfs_dir: str) -> None:
-    from ..verl_plugin import upstream
-
-    try:
-        upstream.copy_to_hdfs(folder, hdfs_dir)
-    except ImportError as error:
-        raise InputError(f"--hdfs_dir {hdfs_dir}: needs verl, which cannot be imported ({error})") from None
-
-
 def finish(
     name: str,
     options: argparse.Namespace,
@@ -101,14 +86,21 @@ def finish(
         said: (card, path) -> the line.
     """
     typed = vars(options)
+    if options.local_dir is not None:
+        print("--local_dir is the old name of --local_save_dir", file=sys.stderr)
+    folder = Path(options.local_save_dir if options.local_dir is None else options.local_dir).expanduser()
     try:
-        folder = save_dir_of(options)
         files = prepare(folder)
         refuse_to_overwrite([path for _, path, _ in files], [typed.get("local_dataset_path"), typed.get("mix")])
         for card in write_files(files, schema):
             print(said(card, folder / card["file"]))
         if typed.get("hdfs_dir") is not None:
-            copy_to_hdfs(folder, typed["hdfs_dir"])
+            try:
+                from ..verl_plugin import upstream
+
+                upstream.copy_to_hdfs(folder, typed["hdfs_dir"])
+            except ImportError as error:
+                raise InputError(f"--hdfs_dir needs verl, which cannot be imported ({error})") from None
     except InputError as error:
         print(f"{name}: error: {error}", file=sys.stderr)
         return 2
@@ -145,8 +137,7 @@ def prepare(dataset: DataSet, options: argparse.Namespace, folder: Path) -> list
     for split, source in sources.items():
         selection = select(source, dataset, split, options.max_rows, options.seed)
         if not selection.examples:
-            why = ", ".join(f"{n} {reason}" for reason, n in selection.dropped.most_common()) or "the source is empty"
-            raise InputError(f"split '{split}': none of {selection.rows_in} rows can be used ({why})")
+            raise InputError(f"split '{split}': none of {selection.rows_in} rows can be used ({selection.why()})")
         card = {
             "dataset": dataset.name,
             "data_source": dataset.data_source,

@@ -117,12 +117,6 @@ def read_first(row: Mapping[str, Any], names: Iterable[str], reader: Callable[[A
     return read(name, row[name], reader) if name else None
 
 
-def unwrapped(question: str) -> str:
-    """A problem without the instructions that a published file puts around it."""
-    found = next(filter(None, (wrapping.fullmatch(question) for wrapping in WRAPPINGS)), None)
-    return found["problem"].strip() if found else question
-
-
 def answered(value: Any) -> str | None:
     """The last message of a chat that ends with the assistant's: a worked solution; else None."""
     value = parsed(value)
@@ -151,10 +145,11 @@ def parse_row(row: Mapping[str, Any]) -> Example:
         answer = clean_answer(boxed_answer(answer))
     if written is None and solution:
         answer = clean_answer(boxed_answer(solution))
+    wrapped = next(filter(None, (wrapping.fullmatch(question) for wrapping in WRAPPINGS)), None)
     extra = parsed(row.get("extra_info"))
     own = read_first(row, ID_FIELDS, label)
     return Example(
-        question=unwrapped(question),
+        question=wrapped["problem"].strip() if wrapped else question,
         answer=answer,
         id=own if own is not None or not isinstance(extra, Mapping) else label(extra.get("index")),
         subject=read_first(row, SUBJECT_FIELDS, label),

@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import argparse
 import random
-from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from fractions import Fraction
 from functools import partial
@@ -26,7 +25,7 @@ import pyarrow as pa
 from .command import PATH_OPTIONS, OneLineParser, add_output_options, finish, positive_int
 from .examples import DataSet, InputError, Skip
 from .pairs import CHOSEN_FIELDS, PROMPT_FIELDS, REJECTED_FIELDS, Pair, read_pair
-from .selection import draw, refuse_surrogates, watched
+from .selection import Selection, draw, parsed_rows, refuse_surrogates
 from .sources import RowSource, open_source, read_file
 from .writing import EXTRA_INFO, SCHEMA, Rows, make_row, sha256
 
@@ -62,36 +61,31 @@ def length_of(name: str) -> Callable[[str], int]:
     return length
 
 
-def select_pairs(source: RowSource, options: argparse.Namespace) -> tuple[list[Pair], int, Counter]:
-    """(usable pairs, rows read, count of every skipped row under one reason)."""
+def select_pairs(source: RowSource, options: argparse.Namespace) -> tuple[list[Pair], Selection]:
+    """(usable pairs, the count of rows read and of every skipped one under its reason)."""
     length = length_of(options.tokenizer) if options.tokenizer else None
-    pairs: list[Pair] = []
     seen: set[tuple] = set()
-    dropped: Counter = Counter()
-    rows_in = 0
-    for index, row in enumerate(watched(source, "preference")):
-        rows_in += 1
-        try:
-            pair = read_pair(row, index)
-            asked = "\n".join(content for _, content in pair.prompt)
-            refuse_surrogates(f"row {index}", {**pair._asdict(), "prompt": asked})
-            key = (pair.prompt, pair.chosen, pair.rejected)
-            if key in seen:
-                raise Skip("duplicate")
-            seen.add(key)
-            if length is not None and max(length(pair.chosen), length(pair.rejected)) > options.max_tokens:
-                raise Skip("overlong")
-        except Skip as reason:
-            dropped[str(reason)] += 1
-            continue
-        pairs.append(pair)
+
+    def parse(row: Mapping[str, Any], index: int) -> Pair:
+        pair = read_pair(row, index)
+        asked = "\n".join(content for _, content in pair.prompt)
+        refuse_surrogates(f"row {index}", {**pair._asdict(), "prompt": asked})
+        key = (pair.prompt, pair.chosen, pair.rejected)
+        if key in seen:
+            raise Skip("duplicate")
+        seen.add(key)
+        if length is not None and max(length(pair.chosen), length(pair.rejected)) > options.max_tokens:
+            raise Skip("overlong")
+        return pair
+
+    result = Selection()
+    pairs = [pair for _, pair in parsed_rows(source, "preference", parse, result)]
     if not pairs:
-        why = ", ".join(f"{n} {reason}" for reason, n in dropped.most_common()) or "the source is empty"
         raise InputError(
-            f"none of {rows_in} rows can be used ({why}); looked for the fields {'/'.join(PROMPT_FIELDS)}, "
+            f"none of {result.rows_in} rows can be used ({result.why()}); looked for the fields {'/'.join(PROMPT_FIELDS)}, "
             f"{'/'.join(CHOSEN_FIELDS)} and {'/'.join(REJECTED_FIELDS)}"
         )
-    return draw(pairs, options.max_rows, options.seed, dropped), rows_in, dropped
+    return draw(pairs, options.max_rows, options.seed, result.dropped), result
 
 
 def pair_row(pair: Pair, prompt_suffix: str, system_prompt: str | None) -> dict[str, Any]:
@@ -208,7 +202,7 @@ def prepare(options: argparse.Namespace, folder: Path) -> list[tuple[Rows, Path,
     wanted = DataSet(DATA_SOURCE, DATA_SOURCE, options.hub_name or "", splits, hub_config=options.hub_config)
     source = open_source(wanted, options.local_dataset_path, [options.split], True)[options.split]
     others = read_mix(options.mix) if options.mix is not None else []
-    pairs, rows_in, dropped = select_pairs(source, options)
+    pairs, result = select_pairs(source, options)
     mixed = None
     if options.mix is not None:
         n_pairs, n_others = shares(len(pairs), len(others), options.ratio)
@@ -219,14 +213,14 @@ def prepare(options: argparse.Namespace, folder: Path) -> list[tuple[Rows, Path,
             )
         rng = random.Random(options.seed or 0)
         if n_pairs < len(pairs):
-            dropped["not_selected"] += len(pairs) - n_pairs
+            result.dropped["not_selected"] += len(pairs) - n_pairs
         pairs = rng.sample(pairs, n_pairs)
         mixed = {
             "name": Path(options.mix).name, "sha256": sha256(Path(options.mix).expanduser()),
             "rows_in": len(others), "rows_used": n_others,
         }  # fmt: skip
         others = rng.sample(others, n_others)
-    if rows_in != len(pairs) + sum(dropped.values()):
+    if result.rows_in != len(pairs) + sum(result.dropped.values()):
         raise AssertionError("preference: rows were lost without a reason")
     elsewhere = {*PATH_OPTIONS, "mix", "hub_name", "hub_config"}
     settings = {name: value for name, value in vars(options).items() if name not in elsewhere}
@@ -239,8 +233,8 @@ def prepare(options: argparse.Namespace, folder: Path) -> list[tuple[Rows, Path,
         "split": options.split,
         "source": source.description,
         "options": settings,
-        "rows_in": rows_in,
-        "dropped": dict(sorted(dropped.items())),
+        "rows_in": result.rows_in,
+        "dropped": dict(sorted(result.dropped.items())),
         "pairs": len(pairs),
         "mix": mixed,
         "share_of_pairs": len(pairs) / (len(pairs) + len(others)),

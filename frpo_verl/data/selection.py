@@ -8,7 +8,7 @@ import random
 import sys
 import unicodedata
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, TypeVar
 
@@ -24,13 +24,6 @@ def question_key(question: str) -> bytes:
     """Two problems are the same if they agree after Unicode NFKC and up to white space."""
     folded = " ".join(unicodedata.normalize("NFKC", question).split())
     return hashlib.blake2b(folded.encode("utf-8", "surrogatepass"), digest_size=16).digest()
-
-
-def same_answer(first: str, second: str) -> bool:
-    """Whether two ground truths are one to the verifier: 34 and 34.0, 1/2 and 0.5."""
-    from ..rewards.compare import compare
-
-    return first == second or bool(compare(first, second)) or bool(compare(second, first))
 
 
 def refuse_surrogates(where: str, fields: Mapping[str, Any]) -> None:
@@ -54,14 +47,27 @@ class Selection:
     dropped: Counter = field(default_factory=Counter)
     notes: Counter = field(default_factory=Counter)
 
+    def why(self) -> str:
+        """What became of the rows, the most frequent first."""
+        return ", ".join(f"{n} {reason}" for reason, n in self.dropped.most_common()) or "the source is empty"
 
-def watched(source: RowSource, title: str) -> Iterable[Mapping[str, Any]]:
-    """The rows of a source, with a bar on a terminal."""
-    if not sys.stderr.isatty():
-        return source.rows
+
+def parsed_rows(
+    source: RowSource, title: str, parse: Callable[[Mapping[str, Any], int], T], result: Selection
+) -> Iterator[tuple[int, T]]:
+    """(number, what `parse` makes of it) of each row, with a bar on a terminal; what it raises as Skip is counted."""
     from tqdm import tqdm
 
-    return tqdm(source.rows, total=source.total, desc=title, unit=" rows", mininterval=0.5)
+    quiet = not sys.stderr.isatty()
+    rows = tqdm(source.rows, total=source.total, desc=title, unit=" rows", mininterval=0.5, disable=quiet)
+    for index, row in enumerate(rows):
+        result.rows_in += 1
+        try:
+            parsed = parse(row, index)
+        except Skip as reason:
+            result.dropped[str(reason)] += 1
+        else:
+            yield index, parsed
 
 
 def draw(items: list[T], number: int | None, seed: int | None, dropped: Counter) -> list[T]:
@@ -82,8 +88,27 @@ def select(source: RowSource, dataset: DataSet, split: str, max_rows: int | None
     `duplicate_kept`.
     """
     result = Selection()
-    usable = _usable(source, dataset, split, result)
-    chosen = _distinct(usable, result) if split in TRAIN_SPLITS else _noted(list(usable), result)
+
+    def parse(row: Mapping[str, Any], index: int) -> Example:
+        where = f"split '{split}', row {index}"
+        try:
+            example = (dataset.parse or parse_row)(row)
+        except Unreadable as error:
+            raise InputError(f"{where}: {error}; take the row out, or write the column as text") from None
+        refuse_surrogates(where, vars(example))
+        if not example.question.strip():
+            raise Skip("empty_problem")
+        if example.answer is None:
+            raise Skip("no_answer")
+        return example if dataset.keep_solution else replace(example, solution=None)
+
+    usable = parsed_rows(source, f"{dataset.name} {split}", parse, result)
+    if split in TRAIN_SPLITS:
+        chosen = _distinct(usable, result)
+    else:
+        chosen = list(usable)
+        again = len(chosen) - len({question_key(example.question) for _, example in chosen})
+        result.notes.update({"duplicate_kept": again} if again else {})
     result.examples = draw(chosen, max_rows, seed, result.dropped)
     for _, example in result.examples:
         result.notes.update(example.notes)
@@ -92,46 +117,26 @@ def select(source: RowSource, dataset: DataSet, split: str, max_rows: int | None
     return result
 
 
-def _usable(source: RowSource, dataset: DataSet, split: str, result: Selection) -> Iterator[tuple[int, Example]]:
-    parse = dataset.parse or parse_row
-    for index, row in enumerate(watched(source, f"{dataset.name} {split}")):
-        result.rows_in += 1
-        where = f"split '{split}', row {index}"
-        try:
-            example = parse(row)
-            refuse_surrogates(where, vars(example))
-            if not example.question.strip():
-                raise Skip("empty_problem")
-            if example.answer is None:
-                raise Skip("no_answer")
-        except Skip as reason:
-            result.dropped[str(reason)] += 1
-        except Unreadable as error:
-            raise InputError(f"{where}: {error}; take the row out, or write the column as text") from None
-        else:
-            yield index, example if dataset.keep_solution else replace(example, solution=None)
-
-
 def _distinct(usable: Iterable[tuple[int, Example]], result: Selection) -> list[tuple[int, Example]]:
-    """One of each problem; none where its answers differ."""
+    """One of each problem; none where the verifier does not take its answers for one (34 and 34.0 are)."""
+    from ..rewards.compare import compare
+
     kept: dict[bytes, tuple[int, Example] | None] = {}  # None: its answers differ
     for index, example in usable:
         key = question_key(example.question)
-        first = kept.setdefault(key, (index, example))
+        if key not in kept:
+            kept[key] = index, example
+            continue
+        first = kept[key]
+        answers = (first[1].answer or "", example.answer or "") if first else ("", "")
         if first is None:
             result.dropped["conflicting_duplicate"] += 1
-        elif first[0] != index and same_answer(first[1].answer or "", example.answer or ""):
+        elif answers[0] == answers[1] or compare(*answers) or compare(*answers[::-1]):
             result.dropped["duplicate"] += 1
-        elif first[0] != index:
+        else:
             kept[key] = None
             result.dropped["conflicting_duplicate"] += 2
     return [pair for pair in kept.values() if pair is not None]
-
-
-def _noted(usable: list[tuple[int, Example]], result: Selection) -> list[tuple[int, Example]]:
-    again = len(usable) - len({question_key(example.question) for _, example in usable})
-    result.notes.update({"duplicate_kept": again} if again else {})
-    return usable
 
 
 def rows_of(selection: Selection, dataset: DataSet, split: str, options: argparse.Namespace) -> Iterator[dict]:

@@ -90,41 +90,31 @@ def refuse_to_overwrite(targets: Iterable[Path], sources: Iterable[str | Path | 
             )
 
 
-def write_rows(rows: Rows, path: str | Path, card: Mapping[str, Any], schema: pa.Schema = SCHEMA) -> dict[str, Any]:
-    """Write row dicts to `path` (parquet) and `card`, with `rows_out` and `sha256` added, to `NAME.card.json` beside it.
-
-    `schema` may extend SCHEMA by columns; keep the shared ones as they are, for verl concatenates files. Returns the card.
-    Raises InputError, and leaves what was there before, if there is no row or a row does not fit the schema.
-    """
-    return write_files([(rows, Path(path), card)], schema)[0]
-
-
 def write_files(
     files: Sequence[tuple[Rows, Path, Mapping[str, Any]]], schema: pa.Schema = SCHEMA
 ) -> list[dict[str, Any]]:
-    """`write_rows` for several files: all are written out before the first is renamed into place."""
-    cards = []
-    contents: dict[str | Path, Content] = {}
-    for rows, path, card in files:
-        written = {**card, "file": path.name}
-        cards.append(written)
+    """Write row dicts to parquet files and, beside each, its card with `file`, `rows_out` and `sha256` added; returns the cards.
 
-        contents[path] = partial(_write_data, rows, path, schema, written)
-        contents[path.with_suffix(".card.json")] = partial(_write_card, written)
+    All are written out before the first is renamed into place. `schema` may extend SCHEMA by columns; keep the shared ones as they
+    are, for verl concatenates files. Raises InputError, and leaves what was there before, if there is no row or a row does not fit.
+    """
+    cards = [{**card, "file": path.name} for _, path, card in files]
+
+    def write(rows: Rows, path: Path, card: dict[str, Any], temporary: Path) -> None:
+        card |= {"rows_out": write_parquet(rows, temporary, path, schema), "sha256": sha256(temporary)}
+
+    def write_card(card: Mapping[str, Any], temporary: Path) -> None:  # behind its file, which completes it
+        temporary.write_text(json.dumps(card, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+
+    contents: dict[str | Path, Content] = {}
+    for (rows, path, _), card in zip(files, cards, strict=True):
+        contents[path] = partial(write, rows, path, card)
+        contents[path.with_suffix(".card.json")] = partial(write_card, card)
     try:
         write_together(contents)
     except OSError as error:
         raise InputError(f"cannot write {error.filename or files[0][1]}: {error.strerror or error}") from None
     return cards
-
-
-def _write_data(rows: Rows, path: Path, schema: pa.Schema, card: dict[str, Any], temporary: Path) -> None:
-    """Write a file and add to its card what is known of it then."""
-    card |= {"rows_out": write_parquet(rows, temporary, path, schema), "sha256": sha256(temporary)}
-
-
-def _write_card(card: Mapping[str, Any], temporary: Path) -> None:
-    temporary.write_text(json.dumps(card, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
 
 
 def write_parquet(rows: Rows, target: Path, name: Path, schema: pa.Schema) -> int:

@@ -12,7 +12,7 @@ from data_files import card_of, main, rlhf_dataset, rows_of, write_jsonl
 from frpo_verl.data import cli
 from frpo_verl.data.examples import InputError
 from frpo_verl.data.sets import SETS
-from frpo_verl.data.writing import PROMPT_SUFFIX, SCHEMA, make_row, sha256, write_rows
+from frpo_verl.data.writing import PROMPT_SUFFIX, SCHEMA, make_row, sha256, write_files
 
 ROOT = Path(__file__).resolve().parents[2]
 SCRIPTS = ROOT / "data_preprocess"
@@ -526,7 +526,7 @@ def test_bad_options_are_one_line(tmp_path, capsys, argv):
 def test_a_failure_while_writing_leaves_no_trace(tmp_path):
     target = tmp_path / "train.parquet"
     row = make_row(data_source="d", question="q", ground_truth="1", split="train", index=0)
-    card = write_rows([row], target, {"dataset": "d"})
+    (card,) = write_files([([row], target, {"dataset": "d"})])
     assert (card["rows_out"], card["file"]) == (1, "train.parquet") and rows_of(target) == [row]
     before = {p.name: p.read_bytes() for p in tmp_path.iterdir()}
 
@@ -535,18 +535,18 @@ def test_a_failure_while_writing_leaves_no_trace(tmp_path):
         raise RuntimeError("power cut")
 
     with pytest.raises(RuntimeError, match="power cut"):
-        write_rows(failing(), target, {})
+        write_files([(failing(), target, {})])
     with pytest.raises(InputError, match="no row"):
-        write_rows([], target, {})
+        write_files([([], target, {})])
     with pytest.raises(InputError, match="'extra' is not in the schema"):
-        write_rows([{**row, "extra": 1}], target, {})
+        write_files([([{**row, "extra": 1}], target, {})])
     with pytest.raises(InputError, match="does not fit"):
-        write_rows([{**row, "prompt": 3}], target, {})
+        write_files([([{**row, "prompt": 3}], target, {})])
     with pytest.raises(InputError, match="cannot write"):
-        write_rows([row], target / "below" / "x.parquet", {})
+        write_files([([row], target / "below" / "x.parquet", {})])
     assert {p.name: p.read_bytes() for p in tmp_path.iterdir()} == before
     wider = SCHEMA.append(pa.field("agent_name", pa.string()))
-    assert write_rows([{**row, "agent_name": "a"}], target, {}, wider)["rows_out"] == 1
+    assert write_files([([{**row, "agent_name": "a"}], target, {})], wider)[0]["rows_out"] == 1
 
 
 def test_names_of_the_data_sets():
