@@ -10,7 +10,7 @@ unbiased estimate, and the exact mean over the way that a problem might accept (
 reference) and entropy of a whole answer are summed over the vocabulary at each position of 8 of the answers.
 
 Methods are compared at equal pass@1: for each seed, a method's figures over its betas are joined by straight lines, and
-read off at a pass@1 between two of them. The best possible comes with each table (frpo_verl/quickstart/coverage.py).
+read off at a pass@1 between two of them. The best possible comes with each table (coverage_optimum.py).
 
 A cell is a file of its own below cells/, written whole; a killed command goes on where it was.
 """
@@ -24,6 +24,7 @@ import statistics
 from dataclasses import dataclass
 from pathlib import Path
 
+import coverage_optimum
 import numpy as np
 import study
 import torch
@@ -134,15 +135,17 @@ def brief(result: dict) -> dict:
 
 def optimum(start: np.ndarray, beta: float) -> dict:
     """The figures of the policy that maximises pass@1 - beta KL."""
-    chances = coverage.optimum(start, coverage.SHARES, beta)
-    passes = {f"pass@{k}": coverage.pass_at(chances, coverage.SHARES, k) for k in KS}
-    return {**passes, "kl": coverage.divergence(chances, start)}
+    chances = coverage_optimum.optimum(start, coverage.SHARES, beta)
+    passes = {f"pass@{k}": coverage_optimum.pass_at(chances, coverage.SHARES, k) for k in KS}
+    return {**passes, "kl": coverage_optimum.divergence(chances, start)}
 
 
 def best_at_kl(start: np.ndarray, k: int = 16) -> tuple[list[float], list[float]]:
     """KL, rising, and the best pass@k at each."""
-    rows = [coverage.best_at_kl(start, coverage.SHARES, k, price) for price in np.geomspace(60, 0.01, 25)]
-    return [coverage.divergence(p, start) for p in rows], [coverage.pass_at(p, coverage.SHARES, k) for p in rows]
+    rows = [coverage_optimum.best_at_kl(start, coverage.SHARES, k, price) for price in np.geomspace(60, 0.01, 25)]
+    return [coverage_optimum.divergence(p, start) for p in rows], [
+        coverage_optimum.pass_at(p, coverage.SHARES, k) for p in rows
+    ]
 
 
 def grouped(results: list[dict]) -> dict[tuple, list[dict]]:

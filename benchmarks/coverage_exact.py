@@ -18,9 +18,10 @@ k1 and k3 of one divergence end at the same policy: what tells them apart is noi
 from __future__ import annotations
 
 import numpy as np
+from coverage_optimum import pass_at
 from fixed_points import level, slope_of, tilt, two_level, two_tilt
 
-from frpo_verl.quickstart.coverage import SHARES, pass_at
+from frpo_verl.quickstart.coverage import SHARES
 
 START, SUCCESS = np.array([0.628, 0.277, 0.095]), np.array([0.041, 0.349, 0.852])  # of the model in coverage.py
 LENGTH, GROUP = 17, 8

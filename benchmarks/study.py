@@ -119,7 +119,7 @@ class Study:
         self.test = read_problems(folder / "data/test.parquet")[:test]
         self.eos, self.pad = self.tokenizer.eos_token_id, self.tokenizer.pad_token_id
         first = self.train[0]
-        self.length = three_ways.longest_answer(first.digits, len(first.terms))
+        self.length = len(first.written("C")) + 1  # tokens of the longest way, with the end marker
         self.marks = self.tokenizer.convert_tokens_to_ids(list(three_ways.WAYS))
 
     def prompts(self, problems) -> torch.Tensor:
@@ -134,8 +134,9 @@ class Study:
         return self.tokenizer.batch_decode(answers, skip_special_tokens=True)
 
     def rewards(self, problems, answers: torch.Tensor, repeat: int) -> torch.Tensor:
-        texts = self.texts(answers)
-        return torch.tensor([float(three_ways.is_right(t, problems[i // repeat])) for i, t in enumerate(texts)])
+        rows = [(text, problems[i // repeat]) for i, text in enumerate(self.texts(answers))]
+        found = [three_ways.compute_score("", text, p.answer, {"question": p.question}) for text, p in rows]
+        return torch.tensor([row["score"] for row in found])
 
     @torch.no_grad()
     def distance(self, model, prompts, answers, mask) -> dict[str, torch.Tensor]:

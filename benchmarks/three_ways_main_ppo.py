@@ -31,7 +31,6 @@ from pathlib import Path
 from horizon import machine
 
 from frpo_verl.files import write_atomically
-from frpo_verl.quickstart import three_ways
 from frpo_verl.quickstart.__main__ import BUILD, MEAN, RUNS, environment
 from frpo_verl.quickstart.ways_model import read_problems, shape_of
 from frpo_verl.report.collect import load_run, metric_files, read_metrics
@@ -58,8 +57,9 @@ SAMPLES = 4
 
 def task(folder: Path, gpu: bool) -> list[str]:
     """Overrides for the data and the model in a folder, and for where they train."""
-    digits, terms = shape_of(read_problems(folder / "data/test.parquet"))
-    longest = three_ways.longest_answer(digits, terms)
+    problems = read_problems(folder / "data/test.parquet")
+    digits, terms = shape_of(problems)
+    longest = len(problems[0].written("C")) + 1  # tokens of the longest way, with the end marker
     words = [f"data.train_files={folder}/data/train.parquet", f"data.val_files={folder}/data/test.parquet",
              f"actor_rollout_ref.model.path={folder}/model", f"data.max_response_length={longest}",
              f"data.max_prompt_length={(digits + 1) * terms + 6}"]  # fmt: skip

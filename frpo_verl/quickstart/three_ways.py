@@ -84,11 +84,6 @@ class Problem:
         return self.written(way, "".join(total))
 
 
-def longest_answer(digits: int = DIGITS, terms: int = TERMS) -> int:
-    """Tokens of the longest way, with the end marker."""
-    return len(Problem((0,) * terms, digits).written("C")) + 1
-
-
 def total_of(text: str) -> str:
     """The digits of the sum in an answer of any way, units first."""
     return "".join(column[-1] for column in text[1:].split(",")) if text[0] == "C" else text[1:].split(",")[-1]
@@ -109,11 +104,6 @@ def read_sum(text: str, digits: int, terms: int = TERMS) -> int | None:
     if not text or text[0] not in WAYS or form != blank.written(text[0]):
         return None
     return int(total_of(text)[::-1])
-
-
-def is_right(text: str, problem: Problem) -> bool:
-    """Whether an answer is written in one of the three ways and states the sum."""
-    return read_sum(text, problem.digits, len(problem.terms)) == sum(problem.terms)
 
 
 def from_question(question: str) -> Problem:

@@ -75,8 +75,11 @@ def targets(runs: Sequence[str], out: Path | None) -> Targets:
     return Targets(page, out.with_suffix(ending), out.with_suffix(".json"))
 
 
-def load(options: argparse.Namespace, names: Sequence[str | None]) -> tuple[list[TrainingRun], list[str]]:
-    """(runs, a line for each that cannot be shown); raises RunError where none can."""
+def write(options: argparse.Namespace, names: Sequence[str | None]) -> tuple[list[TrainingRun], list[str]]:
+    """Read the runs and write page, picture and figures once; returns the runs and a line for each that cannot be shown.
+
+    Raises RunError where none can.
+    """
     runs, notes = [], []
     for path, name in zip(options.runs, names, strict=True):
         try:
@@ -85,12 +88,6 @@ def load(options: argparse.Namespace, names: Sequence[str | None]) -> tuple[list
             notes.append(str(error))
     if not runs and not options.watch:
         raise RunError("; ".join(notes))
-    return runs, notes
-
-
-def write(options: argparse.Namespace, names: Sequence[str | None]) -> tuple[list[TrainingRun], list[str]]:
-    """Read the runs and write page, picture and figures once; returns the runs and the notes on what is missing."""
-    runs, notes = load(options, names)
     files = targets(options.runs, options.out)
     if runs or files.page.parent.is_dir():  # else watched before it has begun, or mistyped: the folder is not made
         named = bool(options.name)
@@ -156,7 +153,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(f"report: error: cannot read or write {error.filename}: {error.strerror or error}", file=sys.stderr)
         return 2
     if not several:
-        from .table import show
+        from .facts import show
 
         show(runs, [*notes, f"picture: {files.picture}", f"figures: {files.figures}", f"page:    {files.page}"])
     if options.open and not webbrowser.open(files.page.resolve().as_uri()):

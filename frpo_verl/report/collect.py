@@ -151,19 +151,20 @@ def _lines(file: Path) -> tuple[list[tuple[int, dict[str, float]]], int, OSError
                 except (ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError):
                     passed += 1
                 else:
-                    rows.append((step, {n: _as_float(v) for n, v in data if v is None or _is_number(v)}))
+                    rows.append((step, {n: v for n, text in data if (v := _number(text)) is not None}))
     except OSError as error:
         return rows, passed, error
     return rows, passed, None
 
 
-def _is_number(value: object) -> bool:
-    return isinstance(value, (int, float)) and not isinstance(value, bool)
-
-
-def _as_float(value: int | float | None) -> float:
+def _number(value: object) -> float | None:
+    """A value as a float, null as nan; None for what is no number."""
+    if value is None:
+        return math.nan
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
+        return None
     try:
-        return math.nan if value is None else float(value)
+        return float(value)
     except OverflowError:  # an integer of hundreds of digits
         return math.inf
 

@@ -53,17 +53,6 @@ def _load_yaml(file: Path) -> Any:
     return yaml.load(file.read_text(encoding="utf-8", errors="replace"), Loader=loader)
 
 
-def _resolved(tree: Any) -> Any:
-    """Interpolations filled in; as they are written where one of them cannot be."""
-    from omegaconf import OmegaConf
-
-    config = OmegaConf.create(tree)
-    try:
-        return OmegaConf.to_container(config, resolve=True)
-    except Exception:  # a resolver of the user's, a variable of another machine: any exception type
-        return OmegaConf.to_container(config, resolve=False)
-
-
 def read_configuration(file: Path) -> Configuration:
     """Read `.hydra/config.yaml` and, beside it, what Hydra chose and what was typed.
 
@@ -73,12 +62,17 @@ def read_configuration(file: Path) -> Configuration:
     if file in _cache and _cache[file][0] == modified:
         return _cache[file][1]
     import yaml
+    from omegaconf import OmegaConf
 
     try:
         tree = _load_yaml(file)
         if not isinstance(tree, Mapping):
             raise ValueError(f"{file}: no configuration in it")
-        values = flatten(_resolved(tree))
+        config = OmegaConf.create(dict(tree))
+        try:
+            values = flatten(OmegaConf.to_container(config, resolve=True))
+        except Exception:  # a resolver of the user's, a variable of another machine: as it is written
+            values = flatten(OmegaConf.to_container(config, resolve=False))
     except (yaml.YAMLError, RecursionError) as error:
         raise ValueError(f"{file}: not YAML ({' '.join(str(error).split())[:120]})") from None
     choices, overrides = {}, []
@@ -88,29 +82,10 @@ def read_configuration(file: Path) -> Configuration:
         overrides = [str(text) for text in hydra["overrides"]["task"]]
     except (OSError, KeyError, TypeError, AttributeError, yaml.YAMLError):
         pass  # the choices are a help; the configuration stands without them
-    found = Configuration(file, values, choices, [_hide(text) for text in overrides])
-    _cache[file] = (modified, found)
-    return found
-
-
-def _hide(override: str) -> str:
-    key, equals, _ = override.partition("=")
-    return f"{key}={HIDDEN}" if equals and _SECRET.search(key) else override
-
-
-def _candidates(folder: Path) -> list[Path]:
-    found: dict[Path, None] = {}
-    for place in PLACES:
-        for file in folder.glob(f"{place}/.hydra/config.yaml"):
-            found[file] = None
-    return list(found)
-
-
-def _writes_to(config: Configuration, folder: Path, start: Path) -> bool:
-    """Whether a configuration names the folder as the place where its run writes."""
-    named = [config.get(key) for key in ("run_dir", "trainer.project_name", "trainer.default_local_dir")]
-    paths = [(start / str(value)).resolve() for value in named if value]
-    return any(path == folder or folder in path.parents for path in paths)
+    parts = [text.partition("=") for text in overrides]
+    shown = [key + equals + (HIDDEN if equals and _SECRET.search(key) else value) for key, equals, value in parts]
+    _cache[file] = (modified, Configuration(file, values, choices, shown))
+    return _cache[file][1]
 
 
 def find_configuration(folder: Path) -> tuple[Configuration | None, str | None]:
@@ -121,7 +96,8 @@ def find_configuration(folder: Path) -> tuple[Configuration | None, str | None]:
     """
     folder = folder.resolve()
     note = None
-    for file in sorted(_candidates(folder), key=lambda f: f.stat().st_mtime_ns, reverse=True):
+    inside = {file for place in PLACES for file in folder.glob(f"{place}/.hydra/config.yaml")}
+    for file in sorted(inside, key=lambda f: f.stat().st_mtime_ns, reverse=True):
         try:
             return read_configuration(file), None
         except (ValueError, OSError) as error:
@@ -135,7 +111,9 @@ def find_configuration(folder: Path) -> tuple[Configuration | None, str | None]:
             config = read_configuration(file)
         except (ValueError, OSError):
             continue
-        if _writes_to(config, folder, start):
+        named = [config.get(key) for key in ("run_dir", "trainer.project_name", "trainer.default_local_dir")]
+        paths = [(start / str(value)).resolve() for value in named if value]
+        if any(path == folder or folder in path.parents for path in paths):
             return config, None
     return None, note or "no configuration: .hydra/config.yaml is neither in the run's folder nor in outputs/ here"
 

@@ -6,6 +6,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from frpo_verl.evaluation.figures import number
+
 from .collect import Points, TrainingRun
 from .configuration import Configuration, comparable
 from .quantities import IN_TABLE
@@ -109,17 +111,15 @@ def _of_run(run: TrainingRun) -> dict[str, str]:
     return rows
 
 
-def _joined(tables: Sequence[Mapping[str, str]], absent: str | None = None) -> dict[str, str]:
-    """One table of several: the different values of a key behind each other; ``absent`` where a table has none."""
-    keys = dict.fromkeys(key for table in tables for key in table)
-    cells = {key: [table.get(key, absent) for table in tables] for key in keys}
-    return {key: "; ".join(dict.fromkeys(cell for cell in row if cell is not None)) for key, row in cells.items()}
-
-
 def _compared(tables: Sequence[Mapping[str, str]], absent: str) -> dict[str, list[str]]:
     """key -> its cell in each table."""
     keys = dict.fromkeys(key for table in tables for key in table)
     return {key: [table.get(key, absent) for table in tables] for key in keys}
+
+
+def _joined(tables: Sequence[Mapping[str, str]], absent: str) -> dict[str, str]:
+    """One table of several: the different values of a key behind each other."""
+    return {key: "; ".join(dict.fromkeys(cells)) for key, cells in _compared(tables, absent).items()}
 
 
 def gather(subjects: Sequence[Subject]) -> Facts:
@@ -138,22 +138,19 @@ def gather(subjects: Sequence[Subject]) -> Facts:
     configs = [[run.config for run in subject.runs if run.config is not None] for subject in subjects]
     runs = [run for subject in subjects for run in subject.runs]
     known = [run for run in runs if run.config is not None]
-    facts.commands = [
-        (run.name, " ".join(run.config.overrides)) for run in known if run.config and run.config.overrides
-    ]
+    typed_words = [(run.name, run.config.overrides) for run in known if run.config]
+    facts.commands = [(name, " ".join(words)) for name, words in typed_words if words]
     if len(runs) == len(known) == 1:
         values = configs[0][0].values.items()
         facts.settings = [(k, text(v)) for k, v in values if v is not None and not k.endswith("_target_")]
     if len(subjects) > 1 and len(known) == len(runs):
         told = {key for keys in KEYS.values() for key in keys}
         typed = [[{k: text(v) for k, v in comparable(config).items()} for config in each] for each in configs]
-        for key, cells in _compared([_joined(each) for each in typed], "–").items():
-            if key in told or len(set(cells)) == 1:
-                continue
-            if len(facts.differences) < DIFFERENCES:
+        for key, cells in _compared([_joined(each, "–") for each in typed], "–").items():
+            if key not in told and len(set(cells)) > 1:
                 differ(key, cells)
-            else:
-                facts.left_out += 1
+    facts.left_out = max(0, len(facts.differences) - DIFFERENCES)
+    facts.differences = facts.differences[:DIFFERENCES]
     return facts
 
 
@@ -172,9 +169,8 @@ def results(run: TrainingRun) -> list[dict[str, Any]]:
     of the last LAST_STEPS.
     """
     found: list[tuple[str, str, tuple[float, float | None] | None]] = []
-    many = len(run.held_out) > 1
     for source, points in run.held_out.items():
-        label = "held-out reward" + (f" ({source})" if many else "")
+        label = "held-out reward" + (f" ({source})" if len(run.held_out) > 1 else "")
         found.append((f"held_out_reward/{source}", label, before_after(points)))
     sources = run.sources()
     for source in sources:
@@ -208,3 +204,43 @@ def as_json(run: TrainingRun) -> dict[str, Any]:
         "notes": run.notes,
         "environment": run.environment,
     }
+
+
+LEGEND = (
+    f"held-out: first and last validation; the rest: first step and mean of the last {LAST_STEPS}; "
+    "entropy and KL in nats a token, length in tokens"
+)
+
+
+def show(runs: Sequence[TrainingRun], lines: Sequence[str] = ()) -> None:
+    """The table of the command on the terminal: a row a quantity, before, after and change for one run, `before → after` for several; then the notes and the lines."""
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    console = Console()
+    one = len(runs) == 1
+    rows: dict[str, dict[int, tuple[float, float | None]]] = {}
+    for i, run in enumerate(runs):
+        for row in results(run):
+            rows.setdefault(row["label"], {})[i] = (row["before"], row["after"])
+    grid = Table()
+    grid.add_column("")
+    for column in ("before", "after", "change") if one else [run.name for run in runs]:
+        grid.add_column(Text(column), justify="right", no_wrap=one)
+    for label, by_run in rows.items():
+        if one:
+            before, after = by_run[0]
+            change = None if after is None else after - before
+            sign = "+" if change is not None and change >= 0 else ""
+            cells = [number(before), number(after), sign + number(change)]
+        else:
+            pairs = [by_run.get(i) for i in range(len(runs))]
+            cells = [f"{number(pair[0])} → {number(pair[1])}" if pair else "–" for pair in pairs]
+        grid.add_row(Text(label), *cells)
+    steps = ", ".join(str(run.last_step) for run in runs)
+    console.print(Text(f"{', '.join(run.name for run in runs)}: {steps} steps", style="bold"), soft_wrap=True)
+    console.print(grid)
+    console.print(Text(LEGEND, style="dim"), soft_wrap=True)
+    for line in [*(f"{run.name}: {note}" for run in runs for note in run.notes), *lines]:
+        console.print(Text(line), soft_wrap=True)

@@ -6,6 +6,8 @@ import torch
 
 pytest.importorskip("verl")
 exact = pytest.importorskip("coverage_exact")
+import coverage_optimum as optimum  # noqa: E402
+
 from frpo_verl.quickstart import coverage  # noqa: E402
 
 F = np.array(coverage.SHARES)
@@ -15,9 +17,9 @@ F = np.array(coverage.SHARES)
 def test_future_ends_at_the_formulas_optimum(beta):
     chances, kl = exact.reached(F, beta, "future")
     start = (exact.START * exact.SUCCESS)[None] / exact.START.sum()
-    best = coverage.optimum(start, coverage.SHARES, beta)
+    best = optimum.optimum(start, coverage.SHARES, beta)
     np.testing.assert_allclose(chances, best[0], atol=1e-9)
-    assert kl == pytest.approx(coverage.divergence(best, start), abs=1e-6)
+    assert kl == pytest.approx(optimum.divergence(best, start), abs=1e-6)
 
 
 @pytest.mark.parametrize("method", exact.METHODS)
