@@ -12,7 +12,7 @@ from fractions import Fraction
 from functools import lru_cache
 from math import gcd, isqrt
 
-from frpo_verl.rewards.units import SCALES, is_symbol, read_unit
+from frpo_verl.rewards.units import SCALES, read_unit
 from frpo_verl.rewards.values import Form, Number
 
 MAX_CHARS = 2_000
@@ -197,6 +197,7 @@ class _Reader:
 _CURRENCIES = {"¤": "$", "€": "€", "£": "£", "¥": "¥", "₹": "₹"}
 _UNIT = r"[^\W\d_]+(?:\^\{?-?\d\}?)?"
 _PHRASE = rf"{_UNIT}(?:[ */.]+{_UNIT})*\.*|°[CF]|[€£¥₹₩¢]"  # deterministic: no text makes it backtrack
+_VARIABLE = re.compile(r"[A-Za-z](?:\^\{?-?\d\}?)?", re.ASCII)
 _SUFFIX = re.compile(rf"^(.*?[\d)}}%!°])([ ␣]?)({_PHRASE})$", re.DOTALL)
 
 
@@ -218,7 +219,7 @@ def _split_unit(s: str, trusted: bool) -> tuple[str, str, int]:
         return (s, "", 1) if name is None else (core, name, SCALES[scale.lower()])
     if core.endswith("°"):  # 20°C
         core, phrase = core[:-1], "°" + phrase
-    if not space and is_symbol(phrase) and phrase.isascii() and (trusted or not phrase.startswith("m^")):
+    if not space and _VARIABLE.fullmatch(phrase) and (trusted or not phrase.startswith("m^")):
         return s, "", 1  # 5m and 3s^2 are products; an answer may be 15m^2
     name = read_unit(phrase, trusted)
     return (s, "", 1) if name is None or not name and not space and core[-1].isdigit() else (core, name, 1)

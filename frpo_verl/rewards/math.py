@@ -16,7 +16,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from frpo_verl.methods.names import nearest
-from frpo_verl.rewards import compare, extract, guard, reading, shaping, spelling, units
+from frpo_verl.rewards import compare, extract, guard, reading, spelling, units
 
 logger = logging.getLogger("frpo_verl.rewards")
 
@@ -84,6 +84,18 @@ def judge(
     return answer.equal, answer.timed_out, answer.error
 
 
+def soft_overlong(length: float, max_length: float, buffer: float) -> float:
+    """DAPO's soft overlong penalty: 0 up to max_length - buffer, then down linearly to -1 at max_length and beyond.
+
+        penalty = min(0, max(-1, (max_length - buffer - length) / buffer))
+
+    All three in one unit. Raises ValueError when buffer is not in (0, max_length]. Source: DAPO, arXiv 2503.14476, equation 13.
+    """
+    if not 0 < buffer <= max_length:
+        raise ValueError(f"overlong_buffer={buffer}: must be > 0 and <= overlong_max_length={max_length}")
+    return min(0.0, max(-1.0, (max_length - buffer - length) / buffer))
+
+
 def compute_score(
     data_source: str,
     solution_str: str,
@@ -130,7 +142,9 @@ def compute_score(
         RuntimeError: when math-verify is needed and can't be started (nothing is scored 0 for that reason).
     """
     if unknown:
-        _refuse_unknown(unknown)
+        known = [p.name for p in inspect.signature(compute_score).parameters.values() if p.kind is p.KEYWORD_ONLY]
+        key = sorted(unknown)[0]
+        raise TypeError(f"reward_kwargs.{key} is not known{nearest(key, known)}; known: {', '.join(known)}")
     if not deadline > 0:
         raise ValueError(f"reward_kwargs.deadline={deadline}: must be a number of seconds > 0")
     solution, gold = extract.clean_text(solution_str), ground_truth_text(ground_truth)
@@ -154,25 +168,16 @@ def compute_score(
     if format_bonus and answer is not None and extract.is_marked(solution):
         score += float(format_bonus)
     if overlong_max_length:
-        score += shaping.soft_overlong(len(solution), overlong_max_length, overlong_buffer)
+        score += soft_overlong(len(solution), overlong_max_length, overlong_buffer)
+    pred = (answer or "")[:MAX_PRED_CHARS]
+    try:
+        pred = compare.canonical(pred)
+    except Exception:  # then it stays as it is
+        pass
     return {
         "score": score,
         "acc": float(equal),
-        "pred": "" if answer is None else _vote(answer[:MAX_PRED_CHARS])[:MAX_PRED_CHARS],
+        "pred": pred[:MAX_PRED_CHARS],
         "verify_timeout": float(timed_out),
         "verify_error": float(bool(error)),
     }
-
-
-def _vote(answer: str) -> str:
-    """The answer in one spelling, or as it is where that fails."""
-    try:
-        return compare.canonical(answer)
-    except Exception:
-        return answer
-
-
-def _refuse_unknown(unknown: Mapping[str, Any]) -> None:
-    known = [p.name for p in inspect.signature(compute_score).parameters.values() if p.kind is p.KEYWORD_ONLY]
-    key = sorted(unknown)[0]
-    raise TypeError(f"reward_kwargs.{key} is not known{nearest(key, known)}; known: {', '.join(known)}")

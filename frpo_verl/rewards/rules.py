@@ -8,7 +8,6 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 
-from frpo_verl.rewards.conditions import renamed
 from frpo_verl.rewards.exact import FLOAT_DIGITS, ONE, ROUNDED_DIGITS, approximate, same_number
 from frpo_verl.rewards.reading import letters_of, read
 from frpo_verl.rewards.table import Ask, Verdict, distinct, every, in_order, matched, rule, same, written
@@ -174,6 +173,16 @@ def _named(value: Value) -> dict[str, Value]:
 def _by_name(g: Value, p: Value, ask: Ask) -> Verdict:
     gold, pred = _named(g), _named(p)
     return bool(gold and pred) and set(gold) == set(pred) and every(same(gold[name], pred[name], ask) for name in gold)
+
+
+def renamed(text: str, letters: list[str], to: list[str]) -> str | None:
+    """The text with its letters called as the other side calls them: 2\\pi n for 2\\pi k; None where it has such letters
+    already."""
+    names = dict(zip(letters, to, strict=False))
+    others = set(re.findall(r"[A-Za-z]", re.sub(r"\\[A-Za-z]+", "", text))) - set(letters)
+    if len(letters) != len(to) or others & set(to):
+        return None
+    return re.sub(r"\\[A-Za-z]+|[A-Za-z]", lambda match: names.get(match[0], match[0]), text)
 
 
 def _same_function(g: Assign, p: Assign) -> Value | None:

@@ -52,14 +52,13 @@ def _parse(text: str, is_complex: bool) -> Any:
         normalization_config=None, conversion_config=ConversionConfig(lowercase_symbols=False),
     )  # fmt: skip
     if isinstance(value, sympy.Basic) and value.has(sympy.log):  # \log_3 x, which sympy.N would take for \ln x
-        value = value.replace(lambda n: isinstance(n, sympy.log) and len(n.args) == 2, lambda n: _log(*n.args))
+        value = value.replace(
+            lambda n: isinstance(n, sympy.log) and len(n.args) == 2,
+            lambda n: sympy.expand_log(sympy.log(n.args[0])) / sympy.log(n.args[1]),
+        )
     if is_complex and isinstance(value, sympy.Basic):
         value = value.subs({symbol: sympy.I for symbol in value.free_symbols if symbol.name == "i"})
     return value
-
-
-def _log(value: Any, base: Any) -> Any:
-    return sympy.expand_log(sympy.log(value)) / sympy.log(base)
 
 
 @lru_cache(maxsize=4096)
@@ -144,13 +143,6 @@ def _values_differ(a: Any, b: Any) -> bool:
         return False  # not certain: math-verify decides
 
 
-def _plain(a: Any, b: Any) -> bool:
-    """Whether both are expressions without symbols of several letters, which are words and not variables."""
-    if not (isinstance(a, sympy.Expr) and isinstance(b, sympy.Expr)):
-        return False
-    return not any(len(symbol.name) > 1 and symbol.name.isalpha() for symbol in a.free_symbols | b.free_symbols)
-
-
 _DECIMAL = re.compile(r"-?\d+e-\d+")
 
 
@@ -184,7 +176,11 @@ def ask(gold: str, pred: str, kind: str) -> bool:
         if kind == "decimal":
             return _rounded(_parse(pred, is_complex), gold) if printed else _rounded(gold_value, pred)
         pred_value = _parse(pred, is_complex)
-        if kind == "value" and _plain(gold_value, pred_value):
+        plain = all(  # symbols of several letters are words and not variables
+            isinstance(v, sympy.Expr) and not any(len(s.name) > 1 and s.name.isalpha() for s in v.free_symbols)
+            for v in (gold_value, pred_value)
+        )
+        if kind == "value" and plain:
             verdict = _by_fingerprint(gold_value, pred_value)
             if verdict is not None:
                 return verdict

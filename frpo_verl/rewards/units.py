@@ -158,8 +158,3 @@ def without_things(answer: str, normalized: str, question: str) -> str:
     words = [word for word in match[2].lower().split() if word != "of"]
     named = all(w not in NEVER and (_unit_of(w, False) is not None or asked.intersection(_stems(w))) for w in words)
     return match[1] if named else answer
-
-
-def is_symbol(text: str) -> bool:
-    """Whether the text is a unit of one letter, perhaps with a power, which may as well be a variable: `3s^2`."""
-    return re.fullmatch(r"[^\W\d_](?:\^\{?-?\d\}?)?", text.strip()) is not None

@@ -19,7 +19,6 @@ from typing import TypedDict
 
 from frpo_verl.processes import die_with_parent
 
-GOLD_CACHE = 4096  # parsed ground truths kept per worker
 VERDICT_CACHE = 4096  # judged pairs kept per worker: the answers of a group repeat
 GRACE = 2.0  # seconds after the pool's own limit until the kernel ends a worker whose pool is gone
 

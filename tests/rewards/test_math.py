@@ -12,7 +12,7 @@ import pytest
 from hostile_answers import HOSTILE, STUBBORN, fuzzed
 
 from frpo_verl.rewards import math as reward
-from frpo_verl.rewards.math import FailureWindow, compute_score, ground_truth_text
+from frpo_verl.rewards.math import FailureWindow, compute_score, ground_truth_text, soft_overlong
 
 DATA = Path(os.environ.get("FRPO_VERL_DATA", Path(__file__).parents[3] / "shared" / "data"))
 PAIRS = [
@@ -302,3 +302,15 @@ def test_ground_truth_text():
     assert ground_truth_text("a #### 12") == "12"
     assert ground_truth_text(r"so $\boxed{\frac12}$") == r"\frac12"
     assert ground_truth_text([1, 2]) == "1, 2" and ground_truth_text(7) == "7"
+
+
+def test_soft_overlong_values():
+    # DAPO's figures: 16384 + 4096 tokens
+    values = [soft_overlong(length, 20480, 4096) for length in (0, 16384, 17408, 18432, 20480, 30000)]
+    assert values == [0.0, 0.0, -0.25, -0.5, -1.0, -1.0]
+
+
+@pytest.mark.parametrize("buffer", [0, -1, 101])
+def test_soft_overlong_refuses_a_wrong_buffer(buffer):
+    with pytest.raises(ValueError, match="overlong_buffer"):
+        soft_overlong(1, 100, buffer)
