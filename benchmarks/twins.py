@@ -1,7 +1,7 @@
 """Two steps and a validation of every recipe on a CPU: its twin, through verl's main_ppo.
 
     python benchmarks/twins.py --raw FOLDER           # FOLDER/gsm8k, FOLDER/eval: data sets as they are published
-    python benchmarks/twins.py --only rpg_qwen3_4b    # one of them
+    python benchmarks/twins.py --only rpg_qwen3_4b    # one of them; --only method=maxrl: by what is typed beside it
     python benchmarks/twins.py --evaluation           # eval_math: 64 answers, six sets, three models by name, three reports
 
 Makes the data files that the recipes name where they are missing, by data_preprocess/: from --raw where a set is there, else from
@@ -38,10 +38,15 @@ DAPO_FORM = (
 REFERENCE = ("frpo/kl_to_ref/k1", "frpo/kl_to_ref/k3", "frpo/kl_to_go/first_token/mean", "frpo/zero_variance_groups")
 SHARE = "frpo/regularizer_share"  # a ratio to the outcome's advantage: absent where no group has one
 FRPO = (*REFERENCE, SHARE, "frpo/kl_by_position/q1", "frpo/log_ratio_clip_frac", "frpo/sign_flip_frac")
+CLIPPED = ("actor/pg_clipfrac",)
 CLIP = ("actor/ppo_kl", "actor/pg_clipfrac", "actor/pg_clipfrac_at_low", "actor/pg_clipfrac_at_high")
 RPG = (*CLIP, "actor/rpg_kl")
 F_GRPO = (*REFERENCE, "actor/f_grpo/margin", "actor/f_grpo/good_frac", "actor/f_grpo/v_clip_frac")
 F_HAL = (*F_GRPO, "frpo/f_hal/on_policy_rows", "frpo/f_hal/chosen_rows", "frpo/f_hal/rejected_rows")
+
+CRITIC = ("actor/pg_clipfrac", "critic/vf_loss", "critic/kl", "actor/reward_kl_penalty")
+TEACHER = twin.FOLDER / "teacher"  # untrained, smaller than the student, of its tokenizer
+TAUGHT = [f"distillation.teacher_models.teacher_model.model_path={TEACHER}", "ray_kwargs.ray_init.num_gpus=2"]
 
 # recipe, what is typed beside it, metrics of a step that its page promises (evaluations have none)
 CASES: list[tuple[str, list[str], tuple[str, ...]]] = [
@@ -50,13 +55,20 @@ CASES: list[tuple[str, list[str], tuple[str, ...]]] = [
     ("frpo_qwen3_1.7b", [], FRPO),
     ("frpo_qwen3_1.7b", ["method=grpo_kl_loss"], REFERENCE),
     ("frpo_qwen3_1.7b", ["method=frpo_forward_k3"], FRPO),
+    ("frpo_qwen3_1.7b", ["method=frpo_forward_kl"], FRPO),
+    ("frpo_qwen3_1.7b", ["method=frpo_k3", "+algorithm.frpo.baseline=remaining"], FRPO),
+    ("frpo_qwen3_1.7b", ["method=frpo_reward_to_go"], FRPO),
+    ("frpo_qwen3_1.7b", ["method=gae_kl_reward"], CRITIC),
+    ("frpo_qwen3_1.7b", ["method=corpo"], CLIPPED),
+    ("frpo_qwen3_1.7b", ["method=maxrl"], CLIPPED),
+    ("frpo_qwen3_1.7b", ["method=distillation", *TAUGHT], REFERENCE),
     ("frpo_qwen3_4b", [], FRPO),
     ("frpo_qwen3_8b", ["method=atr_grpo"], CLIP),
     ("frpo_qwen3_30b_a3b", [], FRPO),
     ("prl_qwen2.5_math_7b", [], FRPO),
     ("prl_qwen2.5_math_1.5b", ["method=prl_newline"], FRPO),
     ("rpg_qwen3_4b", [], RPG),
-    ("rpg_qwen3_4b", ["method=dapo"], ("actor/pg_clipfrac",)),
+    ("rpg_qwen3_4b", ["method=dapo"], CLIPPED),
     ("rpg_qwen2.5_math_7b", [], RPG),
     ("f_grpo_qwen2.5_math_1.5b", [], F_GRPO),
     ("f_grpo_qwen2.5_math_7b", [], F_GRPO),
@@ -173,16 +185,21 @@ def shown(row: dict) -> dict:
     return {k: float(f"{v:.5g}") for k, v in sorted(row.items()) if not k.startswith(("timing", "perf/"))}
 
 
-def evaluate() -> int:
-    """eval_math's twin for three models; their reports go into one file. Needs the twin of smoke for the third model."""
+def untrained_model(folder: Path, settings: ways_model.Settings) -> Path:
+    """A folder with the tiny model as it is before its warm-up."""
     from frpo_verl.quickstart.tokenizer import load_tokenizer, write_tokenizer
     from frpo_verl.quickstart.warm_start import make_model
 
-    untrained = Path("build/twin/untrained")
-    if not untrained.exists():
-        untrained.mkdir(parents=True)
-        write_tokenizer(untrained)
-        make_model(ways_model.Settings(), load_tokenizer(untrained)).save_pretrained(untrained)
+    if not folder.exists():
+        folder.mkdir(parents=True)
+        write_tokenizer(folder)
+        make_model(settings, load_tokenizer(folder)).save_pretrained(folder)
+    return folder
+
+
+def evaluate() -> int:
+    """eval_math's twin for three models; their reports go into one file. Needs the twin of smoke for the third model."""
+    untrained = untrained_model(Path("build/twin/untrained"), ways_model.Settings())
     models = {
         "untrained": [f"actor_rollout_ref.model.path={untrained}"],
         "quickstart": [],
@@ -241,12 +258,15 @@ def main() -> int:
     parser.add_argument("--raw", type=Path, default=None, help="folder with published data sets")
     parser.add_argument("--evaluation", action="store_true", help="eval_math for three models")
     parser.add_argument("--table", action="store_true", help="run nothing; print what the JSON holds")
-    parser.add_argument("--only", nargs="+", default=None, help="these recipes alone; the others' results are kept")
+    parser.add_argument(
+        "--only", nargs="+", default=None, help="these recipes, or what is typed beside them; others are kept"
+    )
     args = parser.parse_args()
     if args.table:
         print(markdown(json.loads((RESULTS / "twins.json").read_text())))
         return 0
     ways_model.build(twin.MODEL, settings=ways_model.Settings(marked=True))
+    untrained_model(TEACHER, ways_model.Settings(hidden_size=32, n_layers=2))
     make_files(args.raw)
     RESULTS.mkdir(parents=True, exist_ok=True)
     if args.evaluation:
@@ -254,7 +274,7 @@ def main() -> int:
     file = RESULTS / "twins.json"
     old = {r["typed"]: r for r in json.loads(file.read_text())} if file.exists() else {}
     for case in CASES:
-        if args.only is None or case[0] in args.only:
+        if args.only is None or {case[0], *case[1]} & set(args.only):
             result = run(case)
             old[result["typed"]] = result
             print(f"{result['typed']}: {result['trouble'] or 'ok'}, {result['seconds']} s", flush=True)

@@ -278,7 +278,7 @@ class FrpoSettings(Scheduled):
                 f"{self.KEY}.baseline=remaining: counts the tokens of placement=future with step=token and discount=1, and is "
                 "biased there; set baseline=position or those"
             )
-        if self.placement == "reward" and self.outcome in ("none", *names.OUTCOMES_BY_TOKEN):
+        if self.placement == "reward" and self.outcome in ("none", "gdpo", *names.OUTCOMES_BY_TOKEN):
             raise ConfigError(
                 f"{self.KEY}.outcome={self.outcome}: placement=reward puts the KL into one reward for each response, which this "
                 "outcome does not read; set placement=future"

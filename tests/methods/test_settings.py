@@ -47,6 +47,9 @@ FRPO = """
 {kl_coef_end: 0.0} -> needs algorithm.frpo.kl_coef_steps
 {kl_coef_steps: 5} -> kl_coef_steps=5: only read where kl_coef_end
 {kl_coef_shape: cosine} -> kl_coef_shape='cosine': only read where kl_coef_end
+{kl_coef: 0, reference: teacher} -> reference='teacher': only read where kl_coef is
+{placement: reward, outcome: none} -> outcome=none: placement=reward puts the KL into one reward for each response
+{placement: reward, outcome: gae} -> outcome=gae: placement=reward puts the KL into one reward for each response
 {kl_horizon: 5} -> kl_horizon=5: only read where kl_target
 {kl_coef: 0, kl_target: 1.0} -> kl_target=1.0: only read where kl_coef
 {kl_coef: 0, kl_coef_end: 0.1, kl_coef_steps: 5} -> only read where kl_coef is
@@ -60,6 +63,10 @@ RpgSettings: {reference: rf} -> policy_loss.rpg.reference='rf': not one of old, 
 RpgSettings: {kl_coef: 0, reference: ref} -> reference='ref': only read where kl_coef is a finite number
 FrpoLossSettings: {kl_coef: 0, log_ratio_clip: 5} -> log_ratio_clip=5: only read where kl_coef is
 FrpoLossSettings: {divergence: alpha} -> policy_loss.frpo.alpha=None: must be
+FrpoLossSettings: {kl_coef_end: 0.1} -> needs actor_rollout_ref.actor.policy_loss.frpo.kl_coef_steps
+FrpoLossSettings: {kl_coef_steps: 5} -> kl_coef_steps=5: only read where kl_coef_end
+RpgSettings: {kl_coef_shape: cosine} -> kl_coef_shape='cosine': only read where kl_coef_end
+RpgSettings: {kl_coef: 0, kl_coef_end: 0.1, kl_coef_steps: 5} -> only read where kl_coef is
 ClipSettings: {delta: 0} -> policy_loss.clip.delta=0: must be a number in (0, 700]
 ClipSettings: {measure: prob_tv, delta: 1} -> policy_loss.clip.delta=1: must be a number in (0, 1)
 ClipSettings: {measure: binary_kl, delta: [0.1, 0.2]} -> policy_loss.clip.delta=(0.1, 0.2): must be

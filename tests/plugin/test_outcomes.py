@@ -11,13 +11,14 @@ from verl.trainer.ppo.v1.utils import compute_advantage_for_multi_trajectories
 
 from frpo_verl.core import enumeration as exact
 from frpo_verl.methods import names
+from frpo_verl.methods.settings import ConfigError, FrpoSettings
 from frpo_verl.verl_plugin import metrics
 
 BY_RESPONSE = [
     "grpo", "grpo_vectorized", "grpo_passk", "rloo", "rloo_vectorized", "opo", "gpg", "reinforce_plus_plus_baseline",
-    "corpo", "maxrl",
+    "gdpo", "corpo", "maxrl",
 ]  # fmt: skip
-ALONE = {"reward_baselines", "values", "sum_pi_squared"}
+PARTS = {"gdpo_reward_keys": ["right", "short"], "gdpo_reward_weights": [1.0, 0.5]}
 
 
 @pytest.fixture(autouse=True)
@@ -27,7 +28,7 @@ def no_metrics_of_other_tests():
 
 def algorithm(estimator, **sections):
     return OmegaConf.create(
-        {"adv_estimator": estimator, "gamma": 1.0, "lam": 0.9, "norm_adv_by_std_in_grpo": True, **sections}
+        {"adv_estimator": estimator, "gamma": 1.0, "lam": 0.9, "norm_adv_by_std_in_grpo": True, **PARTS, **sections}
     )
 
 
@@ -49,8 +50,12 @@ def to_go(old, ref, mask):
     return d.flip(-1).cumsum(-1).flip(-1)
 
 
-def opo_columns(data, mask):
-    """opo weighs by the length of an answer, which it takes from the mask; gae by the values of a critic."""
+def all_columns(data, mask):
+    """What estimators read besides rewards: gae a critic's values, gdpo the parts of the reward and where answers end."""
+    ones = torch.ones(len(mask), 1, dtype=torch.long)
+    data.batch["prompts"], data.batch["attention_mask"] = ones, torch.cat([ones, mask.long()], 1)
+    scores = data.batch["token_level_rewards"].sum(-1).numpy()
+    data.non_tensor_batch |= {"right": scores, "short": scores**2}
     data.batch["values"] = torch.linspace(0, 1, mask.numel(), dtype=torch.float64).reshape(mask.shape)
     return data
 
@@ -58,8 +63,8 @@ def opo_columns(data, mask):
 @pytest.mark.parametrize("name", [*BY_RESPONSE, "reinforce_plus_plus", "gae"])
 def test_the_advantage_is_the_outcome_minus_the_kl_to_go(name):
     rewards, mask, old, ref, uid = rows()
-    theirs = ask(opo_columns(batch(rewards, mask, old, ref, uid), mask), name).batch["advantages"]
-    data = ask(opo_columns(batch(rewards, mask, old, ref, uid), mask), "frpo", frpo={"outcome": name, "kl_coef": 0.3})
+    theirs = ask(all_columns(batch(rewards, mask, old, ref, uid), mask), name).batch["advantages"]
+    data = ask(all_columns(batch(rewards, mask, old, ref, uid), mask), "frpo", frpo={"outcome": name, "kl_coef": 0.3})
     expected = torch.where(mask.bool(), theirs - 0.3 * to_go(old, ref, mask), 0.0)
     torch.testing.assert_close(data.batch["advantages"], expected, rtol=0, atol=1e-6)
     assert torch.equal(data.batch["token_level_rewards"], rewards)  # verl's function works on a copy
@@ -68,9 +73,9 @@ def test_the_advantage_is_the_outcome_minus_the_kl_to_go(name):
 @pytest.mark.parametrize("name", [*BY_RESPONSE, "gae"])
 def test_without_a_kl_it_is_the_estimator_itself(name):
     rewards, mask, old, ref, uid = rows()
-    theirs = ask(opo_columns(batch(rewards, mask, old, ref, uid), mask), name).batch
+    theirs = ask(all_columns(batch(rewards, mask, old, ref, uid), mask), name).batch
     ours = ask(
-        opo_columns(batch(rewards, mask, old, ref, uid), mask), "frpo", frpo={"outcome": name, "kl_coef": 0.0}
+        all_columns(batch(rewards, mask, old, ref, uid), mask), "frpo", frpo={"outcome": name, "kl_coef": 0.0}
     ).batch
     torch.testing.assert_close(ours["advantages"], torch.where(mask.bool(), theirs["advantages"], 0.0), rtol=0, atol=0)
     if name == "gae":
@@ -79,8 +84,8 @@ def test_without_a_kl_it_is_the_estimator_itself(name):
 
 def test_gae_leaves_the_critic_its_returns():
     rewards, mask, old, ref, uid = rows()
-    theirs = ask(opo_columns(batch(rewards, mask, old, ref, uid), mask), "gae").batch["returns"]
-    data = ask(opo_columns(batch(rewards, mask, old, ref, uid), mask), "frpo", frpo={"outcome": "gae", "kl_coef": 0.3})
+    theirs = ask(all_columns(batch(rewards, mask, old, ref, uid), mask), "gae").batch["returns"]
+    data = ask(all_columns(batch(rewards, mask, old, ref, uid), mask), "frpo", frpo={"outcome": "gae", "kl_coef": 0.3})
     assert torch.equal(data.batch["returns"], theirs) and not torch.equal(data.batch["advantages"], theirs)
 
 
@@ -99,7 +104,7 @@ def test_the_regularisers_expected_gradient_is_exact_beside_each_outcome(name, p
     ref_logits = exact.random_logits(toy, 1)
     old, ref = exact.log_prob(toy, logits).detach(), exact.log_prob(toy, ref_logits)
     rewards = torch.zeros_like(old)
-    data = batch(rewards, toy.mask.long(), old, ref, ["one"] * toy.count)
+    data = all_columns(batch(rewards, toy.mask.long(), old, ref, ["one"] * toy.count), toy.mask)
     weight = ask(data, "frpo", frpo={"outcome": name, "kl_coef": 0.3, "placement": placement}).batch["advantages"]
     plain = ask(batch(rewards, toy.mask.long(), old, ref, ["one"] * toy.count), "frpo",
                 frpo={"outcome": "none", "kl_coef": 0.3, "placement": placement}).batch["advantages"]  # fmt: skip
@@ -107,18 +112,47 @@ def test_the_regularisers_expected_gradient_is_exact_beside_each_outcome(name, p
     torch.testing.assert_close(found, truth, rtol=0, atol=1e-10)
 
 
-@pytest.mark.parametrize("name", ["rloo", "corpo", "maxrl", "grpo_passk"])
+@pytest.mark.parametrize("name", [name for name in BY_RESPONSE if name != "gdpo"])
 def test_in_the_reward_the_outcome_is_that_of_the_fused_reward(name):
     rewards, mask, old, ref, uid = rows()
     rewards = rewards + torch.where(rewards > 0, 5.0, 0.0)  # MaxRL's rewards are positive, less the KL too
     cost = ((old - ref) * mask).sum(-1)
     fused = rewards.clone()
     fused[torch.arange(len(mask)), mask.sum(-1) - 1] -= 0.3 * cost
-    theirs = ask(batch(fused, mask, old, ref, uid), name).batch["advantages"]
-    ours = ask(
-        batch(rewards, mask, old, ref, uid), "frpo", frpo={"outcome": name, "kl_coef": 0.3, "placement": "reward"}
-    )
+    theirs = ask(all_columns(batch(fused, mask, old, ref, uid), mask), name).batch["advantages"]
+    section = {"outcome": name, "kl_coef": 0.3, "placement": "reward"}
+    ours = ask(all_columns(batch(rewards, mask, old, ref, uid), mask), "frpo", frpo=section)
     torch.testing.assert_close(ours.batch["advantages"], torch.where(mask.bool(), theirs, 0.0), rtol=0, atol=1e-6)
+
+
+def test_gdpo_reads_the_parts_of_the_reward_and_would_see_no_kl_in_it():
+    with pytest.raises(ConfigError, match="outcome=gdpo: placement=reward puts the KL into one reward"):
+        FrpoSettings.parse({"outcome": "gdpo", "placement": "reward"})
+
+
+@pytest.mark.parametrize("name, placement, reward, kl", [
+    ("rloo", "future", 1, 1), ("rloo", "sequence", 1, 1), ("rloo", "reward", 1, 1), ("rloo_vectorized", "reward", 1, 1),
+    ("grpo", "future", 0.5, 1), ("grpo", "sequence", 0.5, 1), ("grpo", "reward", 0.5, 0.5),
+])  # fmt: skip
+def test_the_whole_expected_gradient_beside_a_mean_of_two(name, placement, reward, kl):
+    """Every pair of answers as a group: `reward` grad E[r] - beta `kl` grad KL, a mean that holds the answer halves."""
+    toy = exact.enumerate_trajectories(vocabulary=3, horizon=2)
+    logits, ref_logits = exact.random_logits(toy, 0).requires_grad_(), exact.random_logits(toy, 1)
+    pairs = torch.cartesian_prod(*[torch.arange(toy.count)] * 2)
+    each = pairs.flatten()
+    log_p, mask = exact.log_prob(toy, logits)[each], toy.mask[each]
+    r = torch.linspace(0, 1, toy.count, dtype=torch.float64)
+    scores = torch.zeros_like(log_p)
+    scores[torch.arange(len(each)), mask.sum(-1) - 1] = r[each]
+    uid = [str(i // 2) for i in range(len(each))]
+    section = {"outcome": name, "kl_coef": 0.3, "placement": placement}
+    data = batch(scores, mask.long(), log_p.detach(), exact.log_prob(toy, ref_logits)[each], uid)
+    weight = ask(data, "frpo", norm_adv_by_std_in_grpo=False, frpo=section).batch["advantages"]
+    p = exact.probability(toy, logits).detach()[pairs].prod(-1).repeat_interleave(2)
+    found = exact.gradient((p[:, None] * weight * mask * log_p).sum() / 2, logits)
+    expected_reward = exact.gradient((exact.probability(toy, logits) * r).sum(), logits)
+    divergence = exact.gradient(exact.objective(toy, logits, ref_logits, lambda x: x.exp() * x), logits)
+    torch.testing.assert_close(found, reward * expected_reward - 0.3 * kl * divergence, rtol=0, atol=1e-8)
 
 
 def sessions():
@@ -148,7 +182,7 @@ def test_the_rows_of_a_session_share_the_outcome_of_its_last(name):
 
 def test_an_outcome_by_token_and_sessions_of_several_rows_stop():
     keys, rewards, mask, old, ref, uid = sessions()
-    data = opo_columns(batch(rewards, mask, old, ref, uid), mask)
+    data = all_columns(batch(rewards, mask, old, ref, uid), mask)
     with pytest.raises(RuntimeError, match="outcome=gae gives each token an advantage of its own"):
         compute_advantage_for_multi_trajectories(
             data, batch_keys=keys, adv_estimator="frpo", config=algorithm("frpo", frpo={"outcome": "gae"})
@@ -164,4 +198,5 @@ def test_the_trap_of_corpo_is_said(capsys):
 def test_the_table_knows_every_outcome_of_verl():
     theirs = {name.value if hasattr(name, "value") else name for name in core_algos.AdvantageEstimator}
     assert theirs - {"remax"} <= set(names.OUTCOME_KEYS)
+    assert theirs - {"remax", *names.OUTCOMES_BY_TOKEN} == set(BY_RESPONSE) - set(names.OUTCOMES_OF_OURS)
     assert np.all([core_algos.get_adv_estimator_fn(name) for name in theirs])
