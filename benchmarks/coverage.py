@@ -12,7 +12,8 @@ reference) and entropy of a whole answer are summed over the vocabulary at each 
 Methods are compared at equal pass@1: for each seed, a method's figures over its betas are joined by straight lines, and
 read off at a pass@1 between two of them. The best possible comes with each table (coverage_optimum.py).
 
-A cell is a file of its own below cells/, written whole; a killed command goes on where it was.
+A cell is a file of its own below cells/, written whole; a killed command goes on where it was. Cells that are published
+(--published) are not run again; they are taken only if the model is theirs to the last bit.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ import argparse
 import json
 import math
 import statistics
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 
 import coverage_optimum
@@ -37,9 +38,9 @@ from frpo_verl.quickstart import coverage
 
 STEPS, LR, TEST, SAMPLES = 60, 5e-4, 128, 32
 KS = (1, 2, 4, 8, 16, 32)
-BETAS = (0.03, 0.05, 0.1, 0.2, 0.3)
-PLACEMENTS = ("future", "local", "k3 loss", "reward")
-VARIANTS = ("sequence, position", "future k3", "future forward", "future forward k3")
+BETAS = {False: (0.03, 0.05, 0.1, 0.2, 0.3), True: (0.05, 0.1, 0.2, 0.3, 0.5)}  # mean baseline, divided by std
+PLACEMENTS = ("future", "local", "k3 loss", "reward", "sequence, position")
+VARIANTS = ("GAE", "future k3", "future forward", "future forward k3")
 READ_AT = (0.3, 0.35, 0.38, 0.4)
 
 
@@ -53,7 +54,7 @@ class Cell(study.Run):
 
 
 def cells() -> list[Cell]:
-    """Every cell, the most telling first."""
+    """Every cell, in an order that leaves whole comparisons wherever it stops."""
 
     def rows(methods, betas, by_std, seeds, unsolvable=0.0):
         for beta in betas:
@@ -61,29 +62,29 @@ def cells() -> list[Cell]:
                 for method in methods:
                     yield Cell(method, beta, by_std, seed, STEPS, LR, unsolvable)
 
-    first, more, every = (1, 2, 3), (4, 5), [*PLACEMENTS, *VARIANTS]
+    first, seeds, hard = (1, 2, 3), (1, 2, 3, 4, 5), 7 / 8
     forward = [m for m in VARIANTS if "forward" in m]  # weaker at the same beta
-    hard = 7 / 8
+    others = [m for m in VARIANTS if m not in forward]
     planned = [
-        *rows(["no KL"], [0.0], False, first),
-        *rows(every, [0.1], False, first),
-        *rows(PLACEMENTS, [0.05], False, first),
-        *rows(forward, [0.03], False, first),
-        *rows([m for m in VARIANTS if m not in forward], [0.05], False, first),
+        *rows(["no KL"], [0.0], False, seeds),
+        *rows(PLACEMENTS, [0.1, 0.05], False, seeds),
+        *rows(forward, [0.1, 0.03], False, first),
         *rows(["no KL"], [0.0], True, first[:2], hard),
         *rows(["future", "reward", "k3 loss"], [0.01], True, first[:2], hard),
-        *rows(["no KL"], [0.0], True, first),
-        *rows(PLACEMENTS, [0.2, 0.1], True, first),
-        *rows(["no KL"], [0.0], False, more),
-        *rows(PLACEMENTS, [0.1, 0.05], False, more),
-        *rows(every, [0.2, *BETAS], False, first),
-        *rows(["no KL"], [0.0], True, first, hard),
-        *rows(["future", "reward", "k3 loss"], [0.1, 0.01], True, first, hard),
-        *rows(PLACEMENTS, BETAS, True, first),
-        *rows(PLACEMENTS, BETAS, False, more),
-        *rows(["no KL"], [0.0], True, more),
-        *rows(PLACEMENTS, BETAS, True, more),
-        *rows(VARIANTS, BETAS, False, more),
+        *rows(others, [0.1, 0.05], False, first),
+        *rows(["no KL"], [0.0], True, seeds),
+        *rows(PLACEMENTS, [0.2, 0.3], True, seeds),
+        *rows(PLACEMENTS, [0.2], False, seeds),
+        *rows(others, [0.1, 0.05], False, seeds),
+        *rows(forward, [0.1, 0.03], False, seeds),
+        *rows(PLACEMENTS, [0.1], True, seeds),
+        *rows(["no KL"], [0.0], True, seeds, hard),
+        *rows(["future", "reward", "k3 loss"], [0.01], True, seeds, hard),
+        *rows(PLACEMENTS, BETAS[False], False, seeds),
+        *rows(PLACEMENTS, BETAS[True], True, seeds),
+        *rows(["future", "reward", "k3 loss"], [0.1], True, seeds, hard),
+        *rows(VARIANTS, BETAS[False], False, seeds),
+        *rows([m for m in VARIANTS if m != "GAE"], BETAS[True], True, seeds),
     ]
     return list(dict.fromkeys(planned))
 
@@ -129,8 +130,18 @@ class Coverage(study.Study):
 
 def brief(result: dict) -> dict:
     """A run as it is published: four digits, every tenth step of its curve."""
-    curve = [{"step": i + 1, **row} for i, row in enumerate(result["curve"]) if i % 10 in (0, 9)]
+    curve = [{"step": i, **row} for i, row in enumerate(result["curve"], 1)]
+    curve = [row for row in curve if row["step"] % 10 < 2]
     return json.loads(json.dumps({**result, "curve": curve}), parse_float=lambda x: float(f"{float(x):.4g}"))
+
+
+def published(path: Path, start: dict) -> dict[str, dict]:
+    """Cell -> its run in a coverage.json, none if it began with another model than `start` tells of."""
+    saved = json.loads(path.read_text()) if path.exists() else {"start": start, "runs": []}
+    if saved["start"] != start:
+        print(f"{path} is of another model: every cell is run again")
+        return {}
+    return {Cell(**{f.name: r[f.name] for f in fields(Cell)}).key: r for r in saved["runs"]}
 
 
 def optimum(start: np.ndarray, beta: float) -> dict:
@@ -168,7 +179,7 @@ def table(results: list[dict], start: dict) -> str:
     rows = [("*at the start*", start)]
     chances = np.array(start["chances"])
     bounds = best_at_kl(chances)
-    rows += [(f"*optimum at beta {beta:g}*", optimum(chances, beta)) for beta in sorted(BETAS)]
+    rows += [(f"*optimum at beta {beta:g}*", optimum(chances, beta)) for beta in BETAS[False]]
     for name, figures in rows:
         cells = " | ".join(f"{figures[c]:.3f}" if c in figures else "" for c in columns)
         shares = " / ".join(f"{x:.2f}" for x in figures.get("shares", []))
@@ -284,7 +295,7 @@ def pictures(results: list[dict], start: dict, folder: Path) -> None:
     for ax, method in zip(axes, ("no KL", *PLACEMENTS), strict=True):
         runs = grouped(results).get((0, False, 0.0 if method == "no KL" else 0.1, method), [])
         if runs:
-            ax.stackplot(range(1, STEPS + 1), np.mean([[c["shares"] for c in r["curve"]] for r in runs], 0).T,
+            ax.stackplot([c["step"] for c in runs[0]["curve"]], np.mean([[c["shares"] for c in r["curve"]] for r in runs], 0).T,
                          colors=("#d9d9d9", "#9ecae1", "#08519c"), labels=("way A", "way B", "way C"))  # fmt: skip
         ax.set(title=method, xlabel="step", ylim=(0, 1))
     axes[0].set_ylabel("share of the ways")
@@ -297,6 +308,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--figures", action="store_true", help="train nothing; tables and figures of what is there")
     parser.add_argument("--quickstart", type=Path, default=QUICKSTART, help="folder with data/ and model/")
+    parser.add_argument("--published", type=Path, default=Path("docs/results/coverage.json"), help="runs to begin with")
     parser.add_argument("--out", type=Path, default=Path("build/coverage"))
     args = parser.parse_args()
     torch.set_num_threads(1)
@@ -305,21 +317,21 @@ def main() -> None:
     if task and not origin.exists():
         start = {**task.examine(task.reference), "chances": task.chances(task.reference).tolist()}
         write_atomically(origin, json.dumps(start) + "\n")
+    start = json.loads((origin if origin.exists() else args.published).read_text())
+    start = start.get("start", start)
+    known = published(args.published, start)
     for cell in [] if task is None else cells():
         path = folder / f"{cell.key}.json"
-        if not path.exists():
+        if not path.exists() and cell.key not in known:
             result = task.train_cell(cell)
             write_atomically(path, json.dumps(result) + "\n")
             end = result["end"]
             print(f"{cell.key}: pass@1 {end['pass@1']:.3f} pass@16 {end['pass@16']:.3f} KL "
                   f"{end['kl']:.2f} entropy {end['entropy']:.2f}, {result['cpu_seconds']} s", flush=True)  # fmt: skip
-    start = json.loads(origin.read_text())
-    results = [
-        json.loads((folder / f"{c.key}.json").read_text()) for c in cells() if (folder / f"{c.key}.json").exists()
-    ]
-    write_atomically(
-        args.out / "coverage.json", json.dumps({"start": start, "runs": [brief(r) for r in results]}) + "\n"
-    )
+    files = {cell.key: folder / f"{cell.key}.json" for cell in cells()}
+    found = known | {key: json.loads(path.read_text()) for key, path in files.items() if path.exists()}
+    results = [brief(found[key]) for key in files if key in found]
+    write_atomically(args.out / "coverage.json", json.dumps({"start": start, "runs": results}) + "\n")
     text = table(results, start) + "\n" + comparison(results)
     write_atomically(args.out / "coverage_tables.md", text)
     pictures(results, start, args.out)

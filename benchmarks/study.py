@@ -20,9 +20,9 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from frpo_verl.quickstart import three_ways
+from frpo_verl.quickstart import three_ways, ways_model
 from frpo_verl.quickstart.tokenizer import load_tokenizer
-from frpo_verl.quickstart.warm_start import answer_nll, template_parts
+from frpo_verl.quickstart.warm_start import template_parts
 from frpo_verl.quickstart.ways_model import read_problems
 
 QUICKSTART = Path("build/quickstart")
@@ -42,11 +42,12 @@ METHODS = {
     "k2 loss": ("grpo", {}, "mse"),
     "k3 loss": ("grpo", {}, "low_var_kl"),
     "reward": ("frpo", {"placement": "reward"}, None),
+    "GAE": ("gae", {}, None),  # verl's critic and its KL in the reward; whitened over the batch, by_std or not
 }
 COLORS = {
     "no KL": "#888888", "future": "#00798c", "future, position": "#2ec4b6", "sequence": "#a3b18a",
     "sequence, position": "#66a182", "future k3": "#3a86ff", "future forward": "#8ecae6", "future forward k3": "#023e8a",
-    "local": "#d1495b", "k2 loss": "#f4978e", "k3 loss": "#edae49", "reward": "#6b4e9b",
+    "local": "#d1495b", "k2 loss": "#f4978e", "k3 loss": "#edae49", "reward": "#6b4e9b", "GAE": "#7f5539",
 }  # fmt: skip
 
 
@@ -148,14 +149,9 @@ class Study:
             "ways": pi[:, 0, self.marks].exp(),
         }
 
-    @torch.no_grad()
     def chances(self, model) -> np.ndarray:
-        """(N, 3) chance of the right answer, as it is written, in each way on the held-out problems; no sampling."""
-        columns = []
-        for way in three_ways.WAYS:
-            nll, _ = answer_nll(model, self.tokenizer, self.test, [p.written(way) for p in self.test])
-            columns.append(nll.double().sum(1).neg().exp())
-        return torch.stack(columns, 1).numpy()
+        """(N, 3) chance of a right answer in each way on the held-out problems."""
+        return np.array(ways_model.chances(model, self.tokenizer, self.test))
 
     def examine(self, model) -> dict:
         """Every figure of a model on the held-out problems."""
@@ -163,7 +159,7 @@ class Study:
 
     def step(self, run: Run) -> Step:
         """What turns a batch of the run into a loss."""
-        return Step(run)
+        return Step(run, self.reference)
 
     def run(self, run: Run) -> dict:
         """Train as `run` says; the curve and the last model's figures."""
@@ -195,21 +191,62 @@ class Study:
                 "reward": reward.mean().item(), **{k: (v * mask).sum(1).mean().item() for k, v in seen.items()},
                 "shares": [(answers[:, 0] == mark).float().mean().item() for mark in self.marks],
                 "equal_groups": (groups == groups[:, :1]).all(1).float().mean().item(), "grad_norm": norm.item(),
+                **step.figures,
             })  # fmt: skip
         result = {**asdict(run), "curve": curve, "end": self.examine(model.eval())}
         return {**result, "cpu_seconds": round(time.process_time() - began, 1)}
 
 
-class Step:
-    """One batch through verl's `compute_advantage` and `ppo_loss`."""
+class Critic:
+    """V of the state before each token: the reference's layers under a linear head that begins at 0."""
 
-    def __init__(self, run: Run):
+    def __init__(self, reference, lr: float = 2e-3):
+        from omegaconf import OmegaConf
+        from verl.utils.config import omega_conf_to_dataclass
+
+        self.layers = copy.deepcopy(reference.model).train()
+        self.head = torch.nn.Linear(reference.config.hidden_size, 1)
+        torch.nn.init.zeros_(self.head.weight), torch.nn.init.zeros_(self.head.bias)
+        parameters = [*self.layers.parameters(), *self.head.parameters()]
+        self.optimizer = torch.optim.AdamW(parameters, lr=lr, betas=(0.9, 0.999), weight_decay=0.01)
+        config = {
+            "_target_": "verl.workers.config.CriticConfig",
+            "strategy": "fsdp2",
+            "ppo_micro_batch_size_per_gpu": 1,
+        }
+        self.config = omega_conf_to_dataclass(OmegaConf.create(config))
+
+    def __call__(self, prompts, answers) -> torch.Tensor:
+        """(N, T) values."""
+        from transformers import DynamicCache
+
+        cache, repeat = DynamicCache(), len(answers) // len(prompts)
+        first = self.layers(input_ids=prompts, past_key_values=cache, use_cache=True).last_hidden_state[:, -1:]
+        cache.batch_repeat_interleave(repeat)
+        rest = self.layers(input_ids=answers[:, :-1], past_key_values=cache).last_hidden_state
+        return self.head(torch.cat([first.repeat_interleave(repeat, 0), rest], 1))[..., 0]
+
+    def learn(self, values: torch.Tensor, micro) -> None:
+        """One step on verl's `value_loss`; `values` (nnz) carry the gradient."""
+        from verl.workers.utils.losses import value_loss
+
+        self.optimizer.zero_grad(set_to_none=True)
+        value_loss(self.config, {"values": values}, micro)[0].backward()
+        torch.nn.utils.clip_grad_norm_([*self.layers.parameters(), *self.head.parameters()], 1.0)
+        self.optimizer.step()
+
+
+class Step:
+    """One batch through verl's `compute_advantage` and `ppo_loss`; GAE's critic learns in it too."""
+
+    def __init__(self, run: Run, reference=None):
         from omegaconf import OmegaConf
         from verl.utils.config import omega_conf_to_dataclass
 
         self.estimator, section, kl_loss = METHODS[run.method]
         section = {"kl_coef": run.beta, **section} if self.estimator == "frpo" else {}
-        self.by_std = run.by_std
+        self.by_std, self.beta, self.figures = run.by_std, run.beta, {}
+        self.critic = Critic(reference) if self.estimator == "gae" else None
         self.algorithm = OmegaConf.create({"norm_adv_by_std_in_grpo": run.by_std, "frpo": section})
         actor = {"_target_": "verl.workers.config.FSDPActorConfig", "strategy": "fsdp2", "rollout_n": ANSWERS,
                  "ppo_micro_batch_size_per_gpu": PROMPTS * ANSWERS, "use_kl_loss": kl_loss is not None,
@@ -219,7 +256,8 @@ class Step:
     def __call__(self, prompts, answers, mask, reward, current, ref) -> torch.Tensor:
         from tensordict import TensorDict
         from verl import DataProto
-        from verl.trainer.ppo.ray_trainer import compute_advantage
+        from verl.trainer.ppo.core_algos import FixedKLController
+        from verl.trainer.ppo.ray_trainer import apply_kl_penalty, compute_advantage
         from verl.utils import tensordict_utils as tu
         from verl.workers.utils.losses import ppo_loss
 
@@ -228,9 +266,14 @@ class Step:
         scores[torch.arange(len(scores)), lengths - 1] = reward
         old = current.detach()
         batch = {"token_level_rewards": scores, "response_mask": mask.long(), "old_log_probs": old}
-        if self.estimator == "frpo":
+        if self.estimator != "grpo":
             batch["ref_log_prob"] = ref
+        if self.critic:
+            values = self.critic(prompts[::ANSWERS], answers)
+            batch |= {"token_level_scores": scores, "values": values.detach()}
         data = DataProto.from_dict(tensors=batch, non_tensors={"uid": np.arange(len(scores)) // ANSWERS})
+        if self.critic:
+            data, _ = apply_kl_penalty(data, FixedKLController(self.beta))
         data = compute_advantage(data, self.estimator, norm_adv_by_std_in_grpo=self.by_std, config=self.algorithm)
 
         def nested(x):
@@ -238,14 +281,22 @@ class Step:
                 [row[:n] for row, n in zip(x, lengths.tolist(), strict=True)], layout=torch.jagged
             )
 
+        def flat(x):  # as a model gives it: of prompt and answer, the one before each token
+            blank, end = torch.zeros(prompts.shape[1] - 1), torch.zeros(1)
+            return torch.cat([y for row, n in zip(x, lengths.tolist(), strict=True) for y in (blank, row[:n], end)])
+
         columns = {"prompts": torch.nested.as_nested_tensor(list(prompts), layout=torch.jagged),
                    "responses": nested(answers), "response_mask": nested(mask.long()), "old_log_probs": nested(old),
                    "advantages": nested(data.batch["advantages"]), "ref_log_prob": nested(ref)}  # fmt: skip
+        if self.critic:
+            returns = data.batch["returns"]
+            columns |= {"values": nested(values.detach()), "returns": nested(returns)}
+            self.figures = {"explained": 1 - ((returns - values)[mask].var() / returns[mask].var()).item()}
         micro = TensorDict(columns, batch_size=len(scores))
         tu.assign_non_tensor(micro, dp_size=1, batch_num_tokens=int(lengths.sum()), global_batch_size=len(scores))
-        blank, end = torch.zeros(prompts.shape[1] - 1), torch.zeros(1)
-        flat = torch.cat([x for row, n in zip(current, lengths.tolist(), strict=True) for x in (blank, row[:n], end)])
-        return ppo_loss(self.actor, {"log_probs": flat}, micro)[0]
+        if self.critic:
+            self.critic.learn(flat(values), micro)
+        return ppo_loss(self.actor, {"log_probs": flat(current)}, micro)[0]
 
 
 # ------------------------------------------------------------------------------------------------------ reporting

@@ -8,6 +8,7 @@ reused: a finished run is only shown again, a longer `--steps` continues it, a k
 from __future__ import annotations
 
 import argparse
+import json
 import os
 import shutil
 import signal
@@ -17,17 +18,22 @@ import tempfile
 import time
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
+from frpo_verl.files import write_atomically
 from frpo_verl.processes import die_with_parent
-from frpo_verl.report.collect import metric_files, read_metrics
+from frpo_verl.report.collect import BEST_FILE, metric_files, read_metrics
+
+from . import three_ways
 
 BUILD = Path("build/quickstart")
 MEAN = "algorithm.norm_adv_by_std_in_grpo=false"  # advantages r - mean: pass rate - beta * KL is what both runs ascend
 MEASURE = ("algorithm.use_kl_in_reward=true", "algorithm.kl_ctrl.kl_coef=0")  # loads the reference, to measure by
 RUNS = {"FRPO": (MEAN, "algorithm.frpo.kl_coef=0.3"), "no KL": (MEAN, "algorithm.frpo.kl_coef=0", *MEASURE)}
+MEMORY_FOR_TWO = 12 * 2**30  # bytes
 RAY_PATH_LIMIT = 44  # Ray puts unix sockets 62 characters below its folder, and 107 is the system's limit
 
 
@@ -63,20 +69,23 @@ def environment(sockets: Path) -> dict[str, str]:
     return {**defaults, **inherited, **forced}
 
 
-def ray_folder() -> Path:
-    """A folder for Ray's sockets: build/ray if its path is short enough, else a new one in the first place that is.
+def ray_folder(number: int = 0) -> Path:
+    """A folder for a run's Ray and its sockets: build/ray and a number if its path is short enough, else a new one in the first place that is.
 
     Raises:
         SystemExit: with one line, when every place is too long or cannot be written.
     """
-    places = [str(Path("build/ray").absolute()), *dict.fromkeys((tempfile.gettempdir(), "/tmp", "/var/tmp"))]
-    for number, place in enumerate(places):
+    places = [
+        str(Path(f"build/ray{number or ''}").absolute()),
+        *dict.fromkeys((tempfile.gettempdir(), "/tmp", "/var/tmp")),
+    ]
+    for i, place in enumerate(places):
         try:
-            if number == 0 and len(place) <= RAY_PATH_LIMIT:
+            if i == 0 and len(place) <= RAY_PATH_LIMIT:
                 Path(place).mkdir(parents=True, exist_ok=True)
                 if os.access(place, os.W_OK):
                     return Path(place)
-            elif number and len(f"{place}/frpo-12345678") <= RAY_PATH_LIMIT:
+            elif i and len(f"{place}/frpo-12345678") <= RAY_PATH_LIMIT:
                 return Path(tempfile.mkdtemp(prefix="frpo-", dir=place))
         except OSError:
             continue
@@ -99,13 +108,23 @@ def make_data(console: Console) -> None:
         raise SystemExit(status)
 
 
-def make_model(console: Console) -> None:
+def make_model(console: Console) -> dict:
     from . import ways_model
 
     console.print(f"[2/4] model    a tiny Qwen, warmed up by supervised learning, in {BUILD / 'model'}", soft_wrap=True)
     stamp = ways_model.build(BUILD / "model", BUILD / "data")
     if stamp.get("reused"):
         console.print("               up to date, reused")
+    return stamp
+
+
+def write_best(run: Path, stamp: dict, overrides: list[str]) -> None:
+    """Leave the best possible objective of a run with FRPO in its folder, for the picture."""
+    typed = [o.partition("=")[2] for o in overrides if o.lstrip("+").startswith("algorithm.frpo.kl_coef=")]
+    if "held_out" in stamp and typed and float(typed[-1]) > 0:
+        best = three_ways.best_objective(stamp["held_out"], float(typed[-1]))
+        content = json.dumps({"kl_coef": float(typed[-1]), "best": round(best, 5)})
+        write_atomically(run / BEST_FILE, content + "\n")
 
 
 def checkpoint_step(run: Path) -> int:
@@ -129,24 +148,67 @@ def _status(rows: dict[int, dict]) -> str:
     return "   ".join(text) or "starting Ray, the trainer and the rollout server"
 
 
-def train(run: Path, steps: int, overrides: list[str], console: Console, name: str = "") -> int:
-    """Run verl's main_ppo and follow its metrics; returns its exit status."""
-    done = checkpoint_step(run)
-    command = [
-        sys.executable, "-m", "verl.trainer.main_ppo", "+recipe=quickstart_cpu", f"run_dir={run}",
-        f"trainer.total_training_steps={steps}", f"hydra.run.dir={run}/hydra", *overrides,
-    ]  # fmt: skip
-    shown = " ".join(["VERL_PLATFORM=cpu", "python", *command[1:]])
-    start = f"resuming after step {done}" if done else "from the warm start"
-    console.print(f"[3/4] training {name and name + ', '}{start}, with")
-    console.print(f"               {shown}", highlight=False, markup=False, soft_wrap=True)
-    run.mkdir(parents=True, exist_ok=True)
-    log = run / "train.log"
-    metrics = run / "metrics.jsonl"
-    if metrics.exists() and not done:
-        metrics.unlink()  # of a run that never reached a checkpoint
-    before = metrics.stat().st_mtime_ns if metrics.exists() else -1
-    sockets = ray_folder()
+class Training:
+    """A run of verl's main_ppo under way, and what its metrics say of it."""
+
+    def __init__(self, name: str, run: Path, steps: int, overrides: list[str], console: Console, number: int = 0):
+        self.run, self.steps, self.console, self.prefix = run, steps, console, f"{name:7}" if name else ""
+        self.printed = self.done = checkpoint_step(run)
+        command = [
+            sys.executable, "-m", "verl.trainer.main_ppo", "+recipe=quickstart_cpu", f"run_dir={run}",
+            f"trainer.total_training_steps={steps}", f"hydra.run.dir={run}/hydra", *overrides,
+        ]  # fmt: skip
+        shown = " ".join(["VERL_PLATFORM=cpu", "python", *command[1:]])
+        start = f"resuming after step {self.done}" if self.done else "from the warm start"
+        console.print(f"[3/4] training {name and name + ', '}{start}, with")
+        console.print(f"               {shown}", highlight=False, markup=False, soft_wrap=True)
+        run.mkdir(parents=True, exist_ok=True)
+        self.log, self.metrics, self.sockets = run / "train.log", run / "metrics.jsonl", ray_folder(number)
+        if self.metrics.exists() and not self.done:
+            self.metrics.unlink()  # of a run that never reached a checkpoint
+        self.seen = self._written()
+        with open(self.log, "ab") as out:
+            self.process = subprocess.Popen(
+                command,
+                stdout=out,
+                stderr=subprocess.STDOUT,
+                env=environment(self.sockets),
+                preexec_fn=partial(die_with_parent, signal.SIGTERM),
+            )
+
+    def _written(self) -> int:
+        return self.metrics.stat().st_mtime_ns if self.metrics.exists() else -1
+
+    def look(self, progress: Progress, task: Any) -> None:
+        """Show new metrics, if there are any."""
+        if self._written() == self.seen:
+            return
+        self.seen = self._written()
+        rows = read_metrics(metric_files(self.run))
+        last = max(rows, default=self.done)
+        progress.update(task, completed=last, description=self.prefix + _status(rows))
+        if not self.console.is_terminal and last >= self.printed + 10:
+            self.printed = last
+            self.console.print(f"               step {last}/{self.steps}   {self.prefix}{_status(rows)}")
+
+    def stop(self) -> None:
+        """End it, if it has not ended, and remove Ray's sockets."""
+        if self.process.poll() is None:
+            self.process.terminate()
+            self.process.wait()
+        shutil.rmtree(self.sockets, ignore_errors=True)
+
+    def explain(self) -> None:
+        """Say why it stopped."""
+        lines = self.log.read_text(errors="replace").splitlines()
+        error = next((line for line in reversed(lines) if "Error" in line or "Exception" in line), "")
+        status = self.process.returncode
+        self.console.print(f"[red]training stopped with status {status}[/red]; the whole output is in {self.log}")
+        self.console.print(error.strip(), highlight=False, markup=False)
+
+
+def train(runs: dict[str, tuple[Path, list[str]]], steps: int, console: Console) -> int:
+    """Run verl's main_ppo for all of them side by side; the status of the first that fails ends the others."""
     columns = (
         TextColumn("               "),
         BarColumn(24),
@@ -155,41 +217,36 @@ def train(run: Path, steps: int, overrides: list[str], console: Console, name: s
         TimeRemainingColumn(),
         TextColumn("{task.description}"),
     )
+    trainings: list[Training] = []
     try:
-        with open(log, "ab") as out:
-            process = subprocess.Popen(
-                command,
-                stdout=out,
-                stderr=subprocess.STDOUT,
-                env=environment(sockets),
-                preexec_fn=partial(die_with_parent, signal.SIGTERM),
-            )
+        for number, (name, (run, overrides)) in enumerate(runs.items()):
+            trainings.append(Training(name, run, steps, overrides, console, number))
         with Progress(*columns, console=console, disable=not console.is_terminal) as progress:
-            task = progress.add_task(_status({}), total=steps, completed=done)
-            printed = done
-            while process.poll() is None:
+            tasks = [progress.add_task(t.prefix + _status({}), total=steps, completed=t.done) for t in trainings]
+            while True:
+                ended = [t.process.poll() is not None for t in trainings]  # before the look: the last one sees it all
+                for training, task in zip(trainings, tasks, strict=True):
+                    training.look(progress, task)
+                failed = next((t for t in trainings if t.process.returncode), None)
+                if failed or all(ended):
+                    break
                 time.sleep(0.5)
-                if not metrics.exists() or metrics.stat().st_mtime_ns == before:
-                    continue
-                rows = read_metrics(metric_files(run))
-                last = max(rows, default=done)
-                progress.update(task, completed=last, description=_status(rows))
-                if not console.is_terminal and last >= printed + 10:
-                    printed = last
-                    console.print(f"               step {last}/{steps}   {_status(rows)}")
     except KeyboardInterrupt:
-        process.terminate()
-        process.wait()
         console.print("stopped; the same command goes on from the last checkpoint")
         return 130
     finally:
-        shutil.rmtree(sockets, ignore_errors=True)
-    if process.returncode:
-        lines = log.read_text(errors="replace").splitlines()
-        error = next((line for line in reversed(lines) if "Error" in line or "Exception" in line), "")
-        console.print(f"[red]training stopped with status {process.returncode}[/red]; the whole output is in {log}")
-        console.print(error.strip(), highlight=False, markup=False)
-    return process.returncode
+        for training in trainings:
+            training.stop()
+    if failed:
+        failed.explain()
+        return failed.process.returncode
+    return 0
+
+
+def side_by_side() -> bool:
+    """Whether the machine holds two runs: two cores, and memory for both."""
+    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    return len(os.sched_getaffinity(0)) > 1 and memory > MEMORY_FOR_TWO
 
 
 def method_of(overrides: list[str]) -> str:
@@ -231,17 +288,20 @@ def main(argv: list[str] | None = None) -> int:
         if args.fresh and run.exists():
             shutil.rmtree(run)
     make_data(console)
-    make_model(console)
+    stamp = make_model(console)
+    missing = {}
     for name, (run, overrides) in runs.items():
-        if checkpoint_step(run) >= args.steps:
-            console.print(
-                f"[3/4] training reusing {run}, finished at step {checkpoint_step(run)} (FRESH=1 starts over)"
-            )
+        if checkpoint_step(run) < args.steps:
+            missing[name] = (run, overrides)
             continue
-        status = train(run, args.steps, overrides, console, name)
+        console.print(f"[3/4] training reusing {run}, finished at step {checkpoint_step(run)} (FRESH=1 starts over)")
+    for some in [missing] if side_by_side() else [{name: run} for name, run in missing.items()]:
+        status = train(some, args.steps, console) if some else 0
         if status:
             return status
     console.print("[4/4] report")
+    for run, overrides in runs.values():
+        write_best(run, stamp, overrides)
     os.environ.setdefault("MPLCONFIGDIR", str((BUILD / "cache" / "matplotlib").absolute()))
     from ..report import cli
 

@@ -18,8 +18,9 @@ Characters are tokens for that model: two terms of four digits take 6, 16 and 17
 
 from __future__ import annotations
 
+import math
 import random
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 DATA_SOURCE = "three_ways"
@@ -104,6 +105,18 @@ def read_sum(text: str, digits: int, terms: int = TERMS) -> int | None:
     if not text or text[0] not in WAYS or form != blank.written(text[0]):
         return None
     return int(total_of(text)[::-1])
+
+
+def best_objective(chances: Sequence[float], beta: float) -> float:
+    """The best pass rate - beta KL(pi || start) of an answer that any policy can have, the mean over problems.
+
+        J* = mean of beta log(1 - p + p exp(1 / beta))
+
+    Args:
+        chances: of a right answer at the start, a problem each.
+        beta: > 0.
+    """
+    return sum(beta * math.log(1 - p + p * math.exp(1 / beta)) for p in chances) / len(chances)
 
 
 def from_question(question: str) -> Problem:

@@ -84,6 +84,18 @@ def success_by_way(model, tokenizer, problems, finish: Callable[[str], str] = st
     return found
 
 
+def chances(model, tokenizer, problems, finish: Callable[[str], str] = str) -> list[list[float]]:
+    """(N, 3) chance of the right answer, as it is written in each way, at temperature 1; no sampling."""
+    import torch
+
+    columns = []
+    for way in three_ways.WAYS:
+        with torch.no_grad():
+            nll, _ = answer_nll(model, tokenizer, problems, [finish(p.written(way)) for p in problems])
+        columns.append(nll.double().sum(1).neg().exp())
+    return torch.stack(columns, 1).tolist()
+
+
 def warm_up(model, tokenizer, settings: Settings, exclude, shape: tuple[int, int], progress: bool = True) -> dict:
     """Train ``model`` in place: all ways without a mistake until each succeeds, then with the habits.
 
@@ -202,10 +214,17 @@ def build(
         tokenizer = load_tokenizer(folder)
         model = make_model(settings, tokenizer).to(device)
         measured = warm_up(model, tokenizer, settings, {p.key for p in test}, shape_of(train + test), progress)
+        held_out = [round(sum(row), 5) for row in chances(model, tokenizer, test, settings.finish)]
         logging.disable_progress_bar()  # transformers 5 shows one for the one file
         model.save_pretrained(folder)
         parameters = sum(p.numel() for p in model.parameters())
-        stamp = {"hash": digest, "parameters": parameters, "settings": asdict(settings), **measured}
+        stamp = {
+            "hash": digest,
+            "parameters": parameters,
+            "settings": asdict(settings),
+            **measured,
+            "held_out": held_out,
+        }
         (folder / STAMP).write_text(json.dumps(stamp, indent=2) + "\n", encoding="utf-8")
 
     write_atomically(out, fill)

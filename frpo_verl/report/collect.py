@@ -20,6 +20,7 @@ from .loggers import event_files, read_events, read_wandb, wandb_files
 from .quantities import IN_TABLE, TRUNCATED
 
 METRICS_FILE = "metrics.jsonl"
+BEST_FILE = "best_objective.json"  # {"kl_coef", "best"}: the best reward - kl_coef KL of an answer, where it is known
 VALIDATION_FOLDERS = ("validation", "val")
 LAST_POSSIBLE_STEP = 2**53
 
@@ -55,6 +56,7 @@ class TrainingRun:
     dumps: Path | None = None  # folder of the validation dumps
     config: Configuration | None = None
     environment: dict[str, Any] | None = None
+    best: tuple[float, float] | None = None  # kl_coef, and the best possible reward - kl_coef KL of an answer
     answers: dict[int, list[Answer]] = field(default_factory=dict)
     remarks: list[str] = field(default_factory=list)  # what is not there at all: said on the page only
     notes: list[str] = field(default_factory=list)
@@ -245,6 +247,15 @@ def read_validations(
     return results, notes
 
 
+def read_best(folder: Path) -> tuple[float, float] | None:
+    """(kl_coef, best) of a folder's BEST_FILE, None where it has none."""
+    try:
+        content = json.loads((folder / BEST_FILE).read_text(encoding="utf-8"))
+        return float(content["kl_coef"]), float(content["best"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+
+
 def _named_folder(config: Configuration | None, key: str) -> Path | None:
     """A folder that the configuration names, where it exists from here."""
     named = config.get(key) if config else None
@@ -297,6 +308,7 @@ def load_run(path: str | Path, data: Iterable[str | Path] | None = None, name: s
         run.steps, run.notes = logged
     run.notes += filter(None, (never_finite([run.steps], quantity.names) for quantity in IN_TABLE))
     run.held_out = held_out_curves(run.steps)
+    run.best = read_best(folder)
     add_truncation(run.steps, config.get("data.max_response_length") if config else None)
     run.dumps = dumps or _named_folder(config, "trainer.validation_data_dir")
     if run.dumps is not None:

@@ -1,4 +1,4 @@
-"""The picture: reward, pass@k, entropy and KL to the reference, from the same curves as the page's charts."""
+"""The picture: reward, pass@k, entropy and KL to the reference, as on the page; and what the KL buys, step by step."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ from typing import Any
 
 from .charts import COLOURS, DASHES, STYLE, Chart, Theme, draw_on
 from .panels import held_out, over_k, over_steps, sources_of
-from .quantities import ENTROPY, KL, REWARD
-from .subjects import Subject
+from .quantities import ENTROPY, KL, KL_OF_AN_ANSWER, LENGTH, REWARD
+from .subjects import Subject, smooth
 
 # Okabe and Ito's colours, told apart with any kind of colour vision
 THEME = Theme(("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9"), rest="#8C8C8C", text="#555555")
@@ -56,6 +56,38 @@ def charts(subjects: Sequence[Subject]) -> list[Chart]:
     return [reward, passes, entropy, replace(over_steps(KL, subjects), title="KL to the reference (nats a token)")]
 
 
+def courses(subjects: Sequence[Subject]) -> list[tuple[list[float], list[float]]]:
+    """(KL of an answer, training reward) of each subject, step by step, both running means; empty where one is missing."""
+    found = []
+    for subject in subjects:
+        curves = [subject.curve(KL_OF_AN_ANSWER), subject.curve(*REWARD.names)]
+        tables = [dict(zip(c.steps, c.values, strict=True)) if c else {} for c in curves]
+        steps = sorted(set(tables[0]) & set(tables[1]))
+        kl, reward = (smooth([table[step] for step in steps], max(1.0, len(steps) / 40)) for table in tables)
+        found.append((kl, reward))
+    return found
+
+
+def _draw_courses(axis: Any, subjects: Sequence[Subject]) -> None:
+    """Reward against KL of an answer; the line of the best possible objective where a run's folder tells it."""
+    axis.set_title("What the KL buys: reward by the KL of an answer")
+    for i, (kl, reward) in enumerate(courses(subjects)):
+        style = {
+            "color": THEME.series[i % len(THEME.series)],
+            "linestyle": DASHES[i // len(THEME.series) % len(DASHES)],
+        }
+        axis.plot(kl, reward, marker="o", markersize=2.5, **style)
+    axis.set_xlim(left=min(0.0, axis.get_xlim()[0]))
+    low, high = axis.get_ylim()
+    for beta, best in sorted({run.best for subject in subjects for run in subject.runs if run.best}):
+        ends = axis.get_xlim()
+        axis.plot(ends, [best + beta * x for x in ends], color="black", linewidth=1, linestyle="--",
+                  label=f"best possible reward - {beta:g} KL")  # fmt: skip
+        axis.set(xlim=ends, ylim=(low, max(high, min(1.02, best + beta * ends[1]))))
+        axis.legend(loc="lower right")
+    axis.set_xlabel("KL to the reference, nats an answer")
+
+
 def draw(subjects: Sequence[Subject], title: str | None = None) -> Any:
     """matplotlib's figure of one or several subjects; a panel without data says so."""
     import matplotlib
@@ -64,10 +96,16 @@ def draw(subjects: Sequence[Subject], title: str | None = None) -> Any:
     from matplotlib.lines import Line2D
 
     one = len(subjects) == 1
+    buys = any(kl for kl, _ in courses(subjects))
     with matplotlib.rc_context({**matplotlib.rcParamsDefault, **_PICTURE_STYLE}):
-        figure: Any = Figure(figsize=(10.4, 7.2), dpi=130, layout="constrained")
+        figure: Any = Figure(figsize=(15.2 if buys else 10.4, 7.2), dpi=130, layout="constrained")
         FigureCanvasAgg(figure)
-        for axis, chart in zip(figure.subplots(2, 2).flat, charts(subjects), strict=True):
+        shown = charts(subjects)
+        axes = list(figure.subplots(2, 3 if buys else 2).flat)
+        if buys:
+            _draw_courses(axes.pop(2), subjects)
+            shown.append(replace(over_steps(LENGTH, subjects), title="Length of the answers (tokens)"))
+        for axis, chart in zip(axes, shown, strict=True):
             axis.set_title(chart.title)
             if chart.empty:
                 axis.text(0.5, 0.5, chart.missing, transform=axis.transAxes, ha="center", va="center", color="#999999")

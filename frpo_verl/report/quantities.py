@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 #: share of the answers that reached data.max_response_length, put among the metrics of a step by `add_truncation`
 TRUNCATED = "report/truncated"
+KL_OF_AN_ANSWER = "frpo/kl_to_go/first_token/mean"
 
 
 @dataclass(frozen=True)

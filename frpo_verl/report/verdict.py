@@ -10,12 +10,11 @@ import numpy as np
 from frpo_verl.evaluation import confidence_interval
 from frpo_verl.evaluation.figures import number, percent
 
-from .quantities import ENTROPY, KL, LENGTH, REWARD
+from .quantities import ENTROPY, KL, KL_OF_AN_ANSWER, LENGTH, REWARD
 from .rules import Breach
 from .subjects import Curve, Subject, at_end, pool
 
 GOOD, BAD, OPEN = "good", "bad", "open"
-KL_OF_AN_ANSWER = "frpo/kl_to_go/first_token/mean"
 BEFORE_AFTER = ["held-out before", "held-out after", "pass@k after"]
 HEADER = ["", "runs", "steps", *BEFORE_AFTER, "KL, nats a token", "entropy", "length"]
 

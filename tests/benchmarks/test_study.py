@@ -1,5 +1,8 @@
 """benchmarks/study.py: what a batch pushes each token by, against the equations written out once more."""
 
+import json
+from pathlib import Path
+
 import pytest
 import torch
 
@@ -64,6 +67,15 @@ def test_the_cells_of_coverage_are_named_once_each():
     assert cells[0].method == "no KL" and {cell.beta for cell in cells if cell.method == "no KL"} == {0.0}
 
 
+def test_published_runs_are_of_the_same_model(tmp_path):
+    """A run that was published stays as it is, and none counts that began with another model."""
+    saved = json.loads((Path(__file__).parents[2] / "docs/results/coverage.json").read_text())
+    assert [coverage.brief(run) for run in saved["runs"]] == saved["runs"]
+    found = coverage.published(Path(__file__).parents[2] / "docs/results/coverage.json", saved["start"])
+    assert list(found.values()) == saved["runs"] and set(found) <= {cell.key for cell in coverage.cells()}
+    assert not coverage.published(Path(__file__).parents[2] / "docs/results/coverage.json", {"pass@1": 0.1})
+
+
 def test_methods_are_read_off_at_equal_pass_at_1():
     """Two seeds, two betas: on the straight line between the two ends that enclose it; never beyond the last one."""
 
@@ -77,15 +89,37 @@ def test_methods_are_read_off_at_equal_pass_at_1():
     assert set(found[0.35]) == {"future"} and not found[0.4]
 
 
-def test_log_probs_share_the_prompt():
-    """A prompt that is read once for its answers gives what reading it for each of them does."""
+@pytest.fixture
+def tiny():
+    """A model of 11 tokens."""
     transformers = pytest.importorskip("transformers")
     torch.manual_seed(0)
     config = transformers.Qwen3Config(
         vocab_size=11, hidden_size=8, intermediate_size=16, num_hidden_layers=2, num_attention_heads=2,
         num_key_value_heads=1, head_dim=4, tie_word_embeddings=False,
     )  # fmt: skip
-    model = transformers.Qwen3ForCausalLM(config).eval()
+    return transformers.Qwen3ForCausalLM(config).eval()
+
+
+def test_gae_pushes_by_the_kl_to_go_and_its_critic_learns(batch, tiny):
+    """A critic that says 0 leaves reward - beta KL to go, whitened over the batch; then its values come nearer to that."""
+    prompts, answers, mask, reward, current, ref = batch
+    step = study.Step(study.Run("GAE", 0.3, False, seed=0, steps=1, lr=1e-3), tiny)
+    push = -torch.autograd.grad(step(*batch), current)[0]
+    go = ((current.detach() - ref) * mask).flip(1).cumsum(1).flip(1)
+    returns = reward[:, None] - 0.3 * go
+    white = (returns - returns[mask].mean()) / (returns[mask].var() + 1e-8).sqrt()
+    torch.testing.assert_close(push, white * mask / mask.sum(), atol=1e-6, rtol=1e-4)
+    step.critic.optimizer.param_groups[0]["lr"] = 0.02
+    answers = torch.randint(1, 11, answers.shape, generator=torch.Generator().manual_seed(0))
+    for _ in range(40):
+        step(prompts, answers, mask, reward, current, ref)
+    assert step.figures["explained"] > 0.3
+
+
+def test_log_probs_share_the_prompt(tiny):
+    """A prompt that is read once for its answers gives what reading it for each of them does."""
+    model = tiny
     prompts, answers = torch.randint(0, 11, (3, 4)), torch.randint(0, 11, (6, 5))
     rows = torch.cat([prompts.repeat_interleave(2, 0), answers], 1)
     expected = model(input_ids=rows).logits[:, 3:-1].log_softmax(-1)

@@ -1,6 +1,8 @@
 """`python -m frpo_verl.quickstart`: what it reuses, where it writes, what it says when training stops."""
 
+import math
 import os
+import time
 from pathlib import Path
 
 import pytest
@@ -8,6 +10,7 @@ from rich.console import Console
 from small_runs import make_run
 
 from frpo_verl.quickstart import __main__ as quickstart
+from frpo_verl.report.collect import read_best
 from frpo_verl.report.environment import write_environment
 
 
@@ -15,7 +18,7 @@ from frpo_verl.report.environment import write_environment
 def clone(tmp_path, monkeypatch):
     """An empty folder to work in, with data and model left out."""
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(quickstart, "make_model", lambda console: None)
+    monkeypatch.setattr(quickstart, "make_model", lambda console: {"held_out": [0.2, 0.3]})
     return tmp_path
 
 
@@ -45,7 +48,7 @@ def test_finished_runs_are_shown_again(clone, capsys, monkeypatch):
 def test_frpo_stands_beside_the_same_run_without_a_kl(clone, monkeypatch):
     """Two runs that differ in one key; the user's overrides reach both, another method runs alone and as it is."""
     seen = []
-    monkeypatch.setattr(quickstart, "train", lambda run, steps, overrides, *rest: seen.append((run, overrides)) and 0)
+    monkeypatch.setattr(quickstart, "train", lambda runs, *rest: seen.extend(runs.values()) or 0)
     monkeypatch.setattr("frpo_verl.report.cli.main", lambda argv: 0)
     assert quickstart.main(["algorithm.frpo.kl_coef=0.1", "data.seed=3"]) == 0
     (frpo, with_kl), (none, without) = seen
@@ -60,9 +63,10 @@ def test_frpo_stands_beside_the_same_run_without_a_kl(clone, monkeypatch):
 
 @pytest.mark.slow
 def test_a_trained_run_ends_with_the_page_and_its_versions(clone, capsys, monkeypatch):
-    def train(run, *rest):  # as the plugin leaves a run
-        make_run(run, steps=20)
-        write_environment(run)
+    def train(runs, *rest):  # as the plugin leaves a run
+        for run, _ in runs.values():
+            make_run(run, steps=20)
+            write_environment(run)
         return 0
 
     monkeypatch.setattr(quickstart, "train", train)
@@ -82,7 +86,9 @@ def test_the_step_it_resumes_from(clone, tracker, step):
 def test_fresh_throws_the_old_run_away_and_a_failure_is_the_exit_status(clone, monkeypatch):
     make_run(clone / "old", steps=20)
     seen = []
-    monkeypatch.setattr(quickstart, "train", lambda run, steps, *rest: seen.append((run.exists(), steps)) or 3)
+    monkeypatch.setattr(
+        quickstart, "train", lambda runs, steps, *rest: seen.append((runs["FRPO"][0].exists(), steps)) or 3
+    )
     assert quickstart.main(["--fresh", "--run", "old", "--steps", "7"]) == 3
     assert seen == [(False, 7)]
 
@@ -98,7 +104,7 @@ def test_fresh_throws_the_old_run_away_and_a_failure_is_the_exit_status(clone, m
 )
 def test_each_method_has_its_own_folder(clone, monkeypatch, argv, folder):
     seen = []
-    monkeypatch.setattr(quickstart, "train", lambda run, *rest: seen.append(run) or 3)
+    monkeypatch.setattr(quickstart, "train", lambda runs, *rest: seen.append(next(iter(runs.values()))[0]) or 3)
     assert quickstart.main(argv) == 3 and seen == [Path(folder)]
 
 
@@ -144,10 +150,49 @@ def test_ray_gets_the_first_folder_that_is_short_enough(clone, monkeypatch):
     assert "\n" not in str(stop.value)
 
 
+@pytest.mark.parametrize("memory, batches", [(0, [["FRPO", "no KL"]]), (2**60, [["FRPO"], ["no KL"]])])
+def test_runs_go_side_by_side_where_the_machine_holds_both(clone, monkeypatch, memory, batches):
+    seen = []
+    monkeypatch.setattr(quickstart, "MEMORY_FOR_TWO", memory)
+    monkeypatch.setattr(quickstart.os, "sched_getaffinity", lambda pid: {0, 1})
+    monkeypatch.setattr(quickstart, "train", lambda runs, *rest: seen.append([*runs]) or 0)
+    monkeypatch.setattr("frpo_verl.report.cli.main", lambda argv: 0)
+    assert quickstart.main([]) == 0 and seen == batches
+    monkeypatch.setattr(quickstart.os, "sched_getaffinity", lambda pid: {0})
+    assert quickstart.main([]) == 0 and seen[len(batches) :] == [["FRPO"], ["no KL"]]
+
+
+def test_a_run_that_fails_ends_the_one_beside_it(clone, monkeypatch):
+    """Two commands in place of main_ppo: one waits for a minute, one fails at once."""
+    scripts = {"one": "import time; time.sleep(60)", "other": "print('ValueError: beta'); raise SystemExit(5)"}
+    real = quickstart.subprocess.Popen
+
+    def start(command, **settings):
+        name = next(w.removeprefix("run_dir=") for w in command if w.startswith("run_dir="))
+        return real([command[0], "-c", scripts[name]], **settings)
+
+    monkeypatch.setattr(quickstart.subprocess, "Popen", start)
+    console = Console(record=True, width=200)
+    began = time.monotonic()
+    assert quickstart.train({name: (Path(name), []) for name in scripts}, 1, console) == 5
+    said = console.export_text()
+    assert time.monotonic() - began < 50 and "ValueError: beta" in said and "other/train.log" in said
+    assert not list(Path("build").glob("ray*"))
+
+
+def test_the_picture_is_told_the_best_objective(clone, monkeypatch):
+    monkeypatch.setattr(quickstart, "train", lambda *args: 0)
+    monkeypatch.setattr("frpo_verl.report.cli.main", lambda argv: 0)
+    assert quickstart.main(["algorithm.frpo.kl_coef=0.5"]) == 0
+    best = sum(0.5 * math.log(1 - p + p * math.exp(2)) for p in (0.2, 0.3)) / 2
+    assert read_best(Path("runs/quickstart")) == (0.5, pytest.approx(best, abs=1e-5))
+    assert read_best(Path("runs/quickstart_no_kl")) is None
+
+
 @pytest.mark.e2e
 def test_training_that_stops_says_why_and_where_to_look(clone):
     console = Console(record=True, width=200)
-    status = quickstart.train(clone / "run", 1, ["algorithm.adv_estimator=frop"], console)
+    status = quickstart.train({"": (clone / "run", ["algorithm.adv_estimator=frop"])}, 1, console)
     said = console.export_text()
     assert status != 0 and "did you mean 'frpo'" in said and "run/train.log" in said
     assert "frop" in (clone / "run/train.log").read_text()

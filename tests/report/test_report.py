@@ -156,6 +156,21 @@ def test_picture_shows_the_numbers(tmp_path):
     assert list(kl.lines[0].get_ydata()) == [value for _, value in run.points(*KL.names)]
 
 
+def test_what_the_kl_buys(tmp_path):
+    """Reward against the KL of an answer, step by step; the line of the best objective where a run tells it."""
+    for name in ("FRPO", "no KL"):
+        (tmp_path / name).mkdir()
+        rows = [line(i, critic__score__mean=0.1 * i, frpo__kl_to_go__first_token__mean=0.2 * i) for i in range(1, 6)]
+        (tmp_path / name / "metrics.jsonl").write_text("".join(rows))
+    (tmp_path / "FRPO" / collect.BEST_FILE).write_text('{"kl_coef": 0.5, "best": 0.25}')
+    figure = plot.draw(alone([collect.load_run(tmp_path / name) for name in ("FRPO", "no KL")]))
+    buys = next(axis for axis in figure.axes if axis.get_xlabel().startswith("KL to the reference"))
+    frpo, none, best = buys.lines
+    assert frpo.get_ydata() == pytest.approx([x / 2 for x in frpo.get_xdata()]) and len(none.get_xdata()) == 5
+    assert best.get_ydata() == pytest.approx([0.25 + 0.5 * x for x in best.get_xdata()])
+    assert len(figure.axes) == 6
+
+
 @pytest.mark.parametrize("data", [{"critic__score__mean": 0.5}, {"actor__entropy": 1.0}, {"actor__kl_loss": 0.1}])
 def test_a_panel_without_data_says_so(tmp_path, data):
     (tmp_path / "metrics.jsonl").write_text(line(1, **data))
