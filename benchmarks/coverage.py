@@ -40,7 +40,7 @@ STEPS, LR, TEST, SAMPLES = 60, 5e-4, 128, 32
 KS = (1, 2, 4, 8, 16, 32)
 BETAS = {False: (0.03, 0.05, 0.1, 0.2, 0.3), True: (0.05, 0.1, 0.2, 0.3, 0.5)}  # mean baseline, divided by std
 PLACEMENTS = ("future", "local", "k3 loss", "reward", "sequence, position")
-VARIANTS = ("GAE", "future k3", "future forward", "future forward k3")
+VARIANTS = ("reward to go", "future, remaining", "GAE", "future k3", "future forward", "future forward k3")
 READ_AT = (0.3, 0.35, 0.38, 0.4)
 
 
@@ -71,7 +71,10 @@ def cells() -> list[Cell]:
         *rows(forward, [0.1, 0.03], False, first),
         *rows(["no KL"], [0.0], True, first[:2], hard),
         *rows(["future", "reward", "k3 loss"], [0.01], True, first[:2], hard),
-        *rows(others, [0.1, 0.05], False, first),
+        *rows(others, [0.1], False, first),
+        *rows(["no KL"], [0.0], True, first),
+        *rows(PLACEMENTS, [0.2, 0.3], True, first),
+        *rows(others, [0.05], False, first),
         *rows(["no KL"], [0.0], True, seeds),
         *rows(PLACEMENTS, [0.2, 0.3], True, seeds),
         *rows(PLACEMENTS, [0.2], False, seeds),

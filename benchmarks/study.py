@@ -42,12 +42,15 @@ METHODS = {
     "k2 loss": ("grpo", {}, "mse"),
     "k3 loss": ("grpo", {}, "low_var_kl"),
     "reward": ("frpo", {"placement": "reward"}, None),
+    "reward to go": ("frpo", {"placement": "reward_to_go"}, None),  # the paper's strategy (c)
+    "future, remaining": ("frpo", {"baseline": "remaining"}, None),  # the paper's Table 2
     "GAE": ("gae", {}, None),  # verl's critic and its KL in the reward; whitened over the batch, by_std or not
 }
 COLORS = {
     "no KL": "#888888", "future": "#00798c", "future, position": "#2ec4b6", "sequence": "#a3b18a",
     "sequence, position": "#66a182", "future k3": "#3a86ff", "future forward": "#8ecae6", "future forward k3": "#023e8a",
     "local": "#d1495b", "k2 loss": "#f4978e", "k3 loss": "#edae49", "reward": "#6b4e9b", "GAE": "#7f5539",
+    "reward to go": "#b56576", "future, remaining": "#90be6d",
 }  # fmt: skip
 
 
