@@ -70,6 +70,11 @@ REGULARISER = (
         "flips", "Tokens whose advantage changes sign", "share of tokens", ("frpo/sign_flip_frac",),
         "Tokens of right answers that the regulariser pushes down, and the reverse: below 0.1.", share=True,
     ),
+    Quantity(
+        "beta", "Coefficient of the KL", "beta", ("frpo/kl_coef", "actor/frpo/kl_coef"),
+        "Flat without a schedule or a target. Steered and falling or rising without end: the target cannot be reached.",
+        "no frpo/kl_coef in the metrics", zero=True,
+    ),
 )  # fmt: skip
 CLIP = (
     *(

@@ -72,6 +72,7 @@ def test_every_chart_has_a_name_and_its_numbers_as_a_table(html, run):
     assert len(images) == html.count("<figure>") >= 20
     kl = collect.load_run(run).points(*KL.names)
     name = next(a["aria-label"] for a in images if a["aria-label"].startswith("KL to the reference, nats"))
+    assert any(a["aria-label"].startswith("Coefficient of the KL, beta") for a in images)
     assert f"from {number(kl[0][1])} at 1 to {number(kl[-1][1])} at 40" in name
     rows = page.of("td")
     assert number(max(v for _, v in kl)) in rows and number(min(v for _, v in kl)) in rows

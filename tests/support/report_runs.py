@@ -41,6 +41,7 @@ def metrics(step: int, steps: int, rng: random.Random, strength: float) -> dict[
         "response_length/mean": 400 + 120 * done + noise(0, 12),
         "response_length/clip_ratio": abs(noise(0.05, 0.01)),
         "frpo/log_ratio_clip_frac": 0.0,
+        "frpo/kl_coef": 0.02 - 0.01 * done,
         "frpo/kl_to_ref/k1": kl + noise(0, 2e-4),
         "frpo/kl_to_ref/k3": kl * 1.05,
         "frpo/kl_to_go/first_token/mean": 450 * kl,
