@@ -1,14 +1,15 @@
-"""Files and folders appear whole or not at all: written under temporary names, then renamed."""
+"""Files and folders appear whole or not at all: written under temporary names, then renamed. JSON lines are read one by one."""
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
-__all__ = ["write_atomically", "write_together"]
+__all__ = ["json_lines", "write_atomically", "write_together"]
 
 #: text (UTF-8), bytes, or a function that writes a file, or makes a folder, at the path it is given
 Content: TypeAlias = str | bytes | Callable[[Path], object]
@@ -54,3 +55,18 @@ def write_together(contents: Mapping[str | Path, Content]) -> list[Path]:
 
 def _aside(temporary: Path) -> Path:
     return temporary.with_name(f"{temporary.name}.old")
+
+
+def json_lines(path: Path, fault: type[Exception]) -> Iterator[tuple[int, dict[str, Any]]]:
+    """(number, object) of each line that is not empty; raises `fault`, naming file and line, for one that is no object."""
+    with open(path, encoding="utf-8") as lines:
+        for number, line in enumerate(lines, 1):
+            if not line.strip():
+                continue
+            try:
+                row = json.loads(line)
+            except (ValueError, RecursionError) as error:
+                raise fault(f"{path}, line {number}: not JSON ({str(error)[:80]})") from None
+            if not isinstance(row, dict):
+                raise fault(f"{path}, line {number}: expected an object, found {type(row).__name__}")
+            yield number, row

@@ -11,12 +11,13 @@ import argparse
 import random
 import shlex
 import sys
-from collections.abc import Mapping
 from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
 from typing import Any
 
+from .report.configuration import flatten
+from .report.facts import text
 from .verl_plugin.upstream import compose_config
 
 TRAIN_ROWS = 64
@@ -51,13 +52,12 @@ def compose(*overrides: str):
         raise TwinError(" ".join(str(error).split())[:300]) from None
 
 
-def plan(recipe: str, overrides: list[str], folder: Path = FOLDER) -> Twin:
+def plan(recipe: str, overrides: list[str]) -> Twin:
     """Write the twin's data files and say how it is run.
 
     Args:
         recipe: a name of `recipe/`.
         overrides: what is typed beside it, such as method=rpg_ufkl.
-        folder: where the small data files go.
 
     Raises:
         TwinError: the recipe does not compose, a layout is not a CPU's, or a file that it names is not there.
@@ -69,7 +69,7 @@ def plan(recipe: str, overrides: list[str], folder: Path = FOLDER) -> Twin:
             raise TwinError(f"{word}: a twin runs on a CPU; leave it out, or set {' or '.join(LAYOUTS)}")
     typed = [f"+recipe={recipe}", *overrides]
     whole = compose(*typed)
-    small = [*typed, "+check=twin", *_counts(whole), *_files(whole, folder / recipe)]
+    small = [*typed, "+check=twin", *_counts(whole), *_files(whole, FOLDER / recipe)]
     twin = compose(*small)
     command = ["-m", "verl.trainer.main_ppo", *small]
     return Twin(command, str(OmegaConf.select(twin, "run_dir")), differences(whole, twin))
@@ -149,10 +149,12 @@ def differences(whole, twin) -> dict[str, tuple[str, str]]:
     """
     from omegaconf import OmegaConf
 
-    before, after = (
-        {key: _text(value) for key, value in _leaves(OmegaConf.to_container(config, resolve=False)).items()}
-        for config in (whole, twin)
-    )
+    def leaves(config: Any) -> dict[str, str]:
+        values = flatten(OmegaConf.to_container(config, resolve=False))
+        own = {k: v for k, v in values.items() if v != {} and not k.startswith("critic.")}  # no recipe has a critic
+        return {k: text(v) for k, v in own.items() if not k.endswith("_target_")}  # it follows the engine
+
+    before, after = leaves(whole), leaves(twin)
     out: dict[str, tuple[str, str]] = {}
     for side, mine, other in ((0, before, after), (1, after, before)):
         sections: dict[str, list[str]] = {}
@@ -167,17 +169,6 @@ def differences(whole, twin) -> dict[str, tuple[str, str]]:
                 out.update({key: (mine[key], NOT_SET) if side == 0 else (NOT_SET, mine[key]) for key in keys})
     out.update({key: (before[key], after[key]) for key in before if key in after and before[key] != after[key]})
     return dict(sorted(out.items()))
-
-
-def _leaves(values: Any, prefix: str = "") -> dict[str, Any]:
-    if not isinstance(values, Mapping):
-        return {prefix: values}
-    out: dict[str, Any] = {}
-    for key, value in values.items():
-        if key == "_target_" or (key == "critic" and not prefix):  # follow the engine; no recipe has a critic
-            continue
-        out.update(_leaves(value, f"{prefix}.{key}" if prefix else str(key)))
-    return out
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -199,7 +190,3 @@ def main(argv: list[str] | None = None) -> int:
     print(f"run it (its folder is {twin.run_dir}):")
     print(f"  VERL_PLATFORM=cpu python {shlex.join(twin.command)}")
     return 0
-
-
-def _text(value: Any) -> str:
-    return "null" if value is None else str(value).lower() if isinstance(value, bool) else str(value)

@@ -12,6 +12,7 @@ from typing import Any, NoReturn
 
 import pyarrow as pa
 
+from ..arguments import positive_int
 from .examples import TRAIN_SPLITS, DataSet, InputError, parse_row
 from .selection import rows_of, select
 from .sources import open_source
@@ -34,12 +35,6 @@ class OneLineParser(argparse.ArgumentParser):
     def option(self, name: str, **kwargs: Any) -> None:
         """Add `--some_name`, also accepted as `--some-name`."""
         self.add_argument(*dict.fromkeys([f"--{name}", f"--{name.replace('_', '-')}"]), **kwargs)
-
-
-def positive_int(value: str) -> int:
-    if not value.isdecimal() or int(value) < 1:
-        raise argparse.ArgumentTypeError(f"must be an integer of at least 1, not {value!r}")
-    return int(value)
 
 
 def add_folder(parser: OneLineParser, default: str) -> None:

@@ -11,8 +11,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from ..arguments import positive_int
 from ..quickstart import coverage, three_ways
-from .command import OneLineParser, add_folder, finish, positive_int
+from .command import OneLineParser, add_folder, finish
 from .examples import InputError
 from .writing import Rows, make_row
 

@@ -22,7 +22,8 @@ from typing import Any
 
 import pyarrow as pa
 
-from .command import PATH_OPTIONS, OneLineParser, add_output_options, finish, positive_int
+from ..arguments import number, positive_int
+from .command import PATH_OPTIONS, OneLineParser, add_output_options, finish
 from .examples import DataSet, InputError, Skip
 from .pairs import CHOSEN_FIELDS, PROMPT_FIELDS, REJECTED_FIELDS, Pair, read_pair
 from .selection import Selection, draw, parsed_rows, refuse_surrogates
@@ -119,7 +120,7 @@ def read_mix(name: str) -> list[dict[str, Any]]:
         raise InputError(f"--mix {name}: not a parquet file; write one with `python -m frpo_verl data NAME`")
     known = {f.name: {sub.name for sub in f.type} if pa.types.is_struct(f.type) else None for f in PAIR_SCHEMA}
     rows = []
-    for number, row in enumerate(read_file(path)):
+    for place, row in enumerate(read_file(path)):
         given = [(key, None) for key in row]
         given += [(key, sub) for key in row if isinstance(row[key], Mapping) for sub in row[key]]
         for key, sub in given:
@@ -130,12 +131,12 @@ def read_mix(name: str) -> list[dict[str, Any]]:
                     "`python -m frpo_verl data NAME`"
                 )
         if not row.get("prompt") or not row.get("data_source"):
-            raise InputError(f"--mix {name}, row {number}: no prompt or no data_source: it is not a file for verl")
+            raise InputError(f"--mix {name}, row {place}: no prompt or no data_source: it is not a file for verl")
         if row.get("agent_name") == RECORDED:
-            raise InputError(f"--mix {name}, row {number}: a recorded pair already; give the math set alone")
+            raise InputError(f"--mix {name}, row {place}: a recorded pair already; give the math set alone")
         extra = dict(row.get("extra_info") or {})
         if extra.get("index") is None:
-            extra["index"] = number
+            extra["index"] = place
         extra |= {"chosen": "", "rejected": ""}
         rows.append({**row, "agent_name": row.get("agent_name") or GENERATED, "extra_info": extra})
     return rows
@@ -160,16 +161,6 @@ def interleave(pairs: list, others: list) -> Iterator:
 # ---- command line
 
 
-def ratio_type(value: str) -> Fraction:
-    try:
-        ratio = Fraction(value)
-    except (ValueError, ZeroDivisionError):
-        ratio = Fraction(0)
-    if not 0 < ratio <= 1:
-        raise argparse.ArgumentTypeError(f"must be a number above 0 and up to 1, the share of pairs, not {value!r}")
-    return ratio
-
-
 def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     parser = OneLineParser("preference", __doc__)
     parser.option("local_dataset_path", default=None, help="a jsonl, json, parquet or arrow file, or a folder")
@@ -180,7 +171,8 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     parser.set_defaults(prompt_suffix="")
     parser.option("seed", type=int, default=None, help="draws --max_rows, shuffles --mix (0 where not given)")
     parser.option("mix", default=None, help="a parquet file of problems to answer on-policy; needs --ratio")
-    parser.option("ratio", type=ratio_type, default=None, help="share of pairs in the output, above 0, up to 1")
+    share = number(Fraction, lambda ratio: 0 < ratio <= 1, "a number above 0 and up to 1, the share of pairs")
+    parser.option("ratio", type=share, default=None, help="share of pairs in the output, above 0, up to 1")
     parser.option("tokenizer", default=None, help="a model or folder; skips answers above --max_tokens")
     parser.option("max_tokens", type=positive_int, default=None, help="the run's data.max_response_length")
     options = parser.parse_args(argv)

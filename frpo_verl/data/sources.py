@@ -14,6 +14,7 @@ import pyarrow as pa
 import pyarrow.ipc
 import pyarrow.parquet as pq
 
+from ..files import json_lines
 from .examples import DataSet, InputError
 from .writing import sha256
 
@@ -23,16 +24,7 @@ NOT_DATA = {"dataset_info.json", "dataset_infos.json", "dataset_dict.json", "sta
 
 
 def read_json_lines(path: Path) -> Iterator[dict]:
-    with open(path, encoding="utf-8") as lines:
-        for number, line in enumerate(lines, 1):
-            if line.strip():
-                try:
-                    row = json.loads(line)
-                except json.JSONDecodeError as error:
-                    raise InputError(f"{path}, line {number}: not JSON ({error.msg} at column {error.colno})") from None
-                if not isinstance(row, dict):
-                    raise InputError(f"{path}, line {number}: expected an object, found {type(row).__name__}")
-                yield row
+    return (row for _, row in json_lines(path, InputError))
 
 
 def read_json(path: Path) -> Iterator[dict]:

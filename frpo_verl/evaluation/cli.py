@@ -9,6 +9,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+from ..arguments import number, positive_int
 from ..files import write_atomically
 from .dumps import DumpError, Record, Sources, find_dumps, read_records
 from .figures import interval, percent
@@ -35,40 +36,27 @@ def build_parser() -> argparse.ArgumentParser:
     def add(name: str, default: Any, text: str, **kwargs: Any) -> None:
         parser.add_argument(name, default=default, help=text, **kwargs)
 
-    add("--k", None, "default: 1,2,4,... up to the samples of a problem", type=_ks, metavar="K,K,...")
+    add(
+        "--k",
+        None,
+        "default: 1,2,4,... up to the samples of a problem",
+        type=lambda text: [positive_int(part.strip()) for part in text.split(",")],
+        metavar="K,K,...",
+    )
     add("--data", None, "data.val_files, to name the data sources of a dump", nargs="+", metavar="PARQUET")
-    add("--samples", None, "samples a problem should have: missing ones are wrong", type=_positive, metavar="N")
+    add("--samples", None, "samples a problem should have: missing ones are wrong", type=positive_int, metavar="N")
     merge = "pool the samples of all files (of one policy); default: a report a file"
     add("--merge", False, merge, action="store_true")
     add("--bootstrap", False, "add the with-replacement score and its standard deviation", action="store_true")
     add("--correct-key", None, "the grade; default: acc, correct, is_correct, score", metavar="KEY")
     parser.add_argument("--correct_key", dest="correct_key", help=argparse.SUPPRESS)
     add("--threshold", None, "a grade of at least T is correct; default: only 1 is", type=float, metavar="T")
-    add("--confidence", 0.95, "of the intervals; default: %(default)s", type=_share)
-    add("--resamples", 2000, "of the problems, for the intervals; default: %(default)s", type=_positive)
+    share = number(float, lambda value: 0 < value < 1, "between 0 and 1")
+    add("--confidence", 0.95, "of the intervals; default: %(default)s", type=share)
+    add("--resamples", 2000, "of the problems, for the intervals; default: %(default)s", type=positive_int)
     add("--seed", 0, "of the intervals; default: %(default)s", type=int)
     add("--json", None, "also write everything there ('-': to standard output, no table)", metavar="OUT")
     return parser
-
-
-def _positive(text: str) -> int:
-    if not text.isdigit() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"must be an integer of at least 1, not {text!r}")
-    return int(text)
-
-
-def _ks(text: str) -> list[int]:
-    return [_positive(part.strip()) for part in text.split(",")]
-
-
-def _share(text: str) -> float:
-    try:
-        value = float(text)
-    except ValueError:
-        value = 0.0
-    if not 0.0 < value < 1.0:
-        raise argparse.ArgumentTypeError(f"must be between 0 and 1, not {text!r}")
-    return value
 
 
 def evaluate(options: argparse.Namespace) -> list[dict[str, Any]]:

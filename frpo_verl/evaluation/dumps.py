@@ -16,6 +16,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from ..files import json_lines
+
 CORRECT_KEYS = ("acc", "correct", "is_correct", "score")
 ID_KEYS = ("id", "problem_id", "task_id", "unique_id")
 UNKNOWN = "(unknown)"
@@ -99,20 +101,10 @@ def split_uid(uid: Any) -> tuple[str, int, int] | None:
     return None
 
 
-def read_lines(path: Path) -> Iterator[tuple[int, dict]]:
+def read_lines(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
     """(line number, object) of each non-empty line; raises DumpError."""
     try:
-        with open(path, encoding="utf-8") as lines:
-            for number, line in enumerate(lines, 1):
-                if not line.strip():
-                    continue
-                try:
-                    row = json.loads(line)
-                except (ValueError, RecursionError) as error:
-                    raise DumpError(f"{path}, line {number}: not JSON ({str(error)[:80]})") from None
-                if not isinstance(row, dict):
-                    raise DumpError(f"{path}, line {number}: expected an object, found {type(row).__name__}")
-                yield number, row
+        yield from json_lines(path, DumpError)
     except (OSError, UnicodeDecodeError) as error:
         raise DumpError(f"cannot read {path}: {error}") from None
 

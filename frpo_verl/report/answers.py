@@ -14,11 +14,13 @@ import json
 import math
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from frpo_verl.files import write_atomically
 
+T = TypeVar("T")
 FOLDER = "answers"
 BROKEN = "\ufffd"  # what a tokenizer decodes part of a character to
 
@@ -104,16 +106,26 @@ def write_answers(folder: str | Path, step: int, answers: Iterable[Answer]) -> P
     return write_atomically(Path(folder) / f"{step}.jsonl", "".join(lines).encode(errors="backslashreplace"))
 
 
-def _answer(row: Any, step: int) -> Answer:
-    tokens, ratios = row["tokens"], row["log_ratio"]
-    return Answer(
-        step=step,
-        uid=str(row.get("uid", "")),
-        score=float(row["score"]),
-        tokens=[str(token) for token in tokens],
-        log_ratio=[math.nan if x is None else float(x) for x in ratios],
-        prompt=str(row.get("prompt") or ""),
-    )
+def parsed_lines(file: Path, parse: Callable[[Any], T]) -> tuple[list[T], int, OSError | None]:
+    """(what `parse` makes of each line of JSON, how many lines it could not read, what stopped reading)."""
+    rows: list[T] = []
+    passed = 0
+    try:
+        with open(file, encoding="utf-8", errors="replace") as lines:
+            for line in filter(str.strip, lines):
+                try:
+                    rows.append(parse(json.loads(line)))
+                except (ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError):
+                    passed += 1
+    except OSError as error:
+        return rows, passed, error
+    return rows, passed, None
+
+
+def _answer(step: int, row: Any) -> Answer:
+    ratios = [math.nan if x is None else float(x) for x in row["log_ratio"]]
+    tokens = [str(token) for token in row["tokens"]]
+    return Answer(step, str(row.get("uid", "")), float(row["score"]), tokens, ratios, str(row.get("prompt") or ""))
 
 
 def read_answers(folder: Path) -> tuple[dict[int, list[Answer]], list[str]]:
@@ -122,17 +134,11 @@ def read_answers(folder: Path) -> tuple[dict[int, list[Answer]], list[str]]:
     notes = []
     files = sorted((p for p in folder.glob("*.jsonl") if p.stem.isdigit()), key=lambda p: int(p.stem))
     for file in dict.fromkeys([*files[:1], *files[-1:]]):
-        broken = 0
-        try:
-            text = file.read_text(encoding="utf-8", errors="replace")
-        except OSError as error:
+        rows, broken, error = parsed_lines(file, partial(_answer, int(file.stem)))
+        if rows:
+            found[int(file.stem)] = rows
+        if error is not None:
             notes.append(f"left out answers: {error}")
-            continue
-        for line in filter(str.strip, text.split("\n")):
-            try:
-                found.setdefault(int(file.stem), []).append(_answer(json.loads(line), int(file.stem)))
-            except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
-                broken += 1
         if broken:
             notes.append(f"answers/{file.name}: {broken} lines could not be read")
     return found, notes

@@ -9,6 +9,7 @@ import webbrowser
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
+from frpo_verl.arguments import number
 from frpo_verl.evaluation import DumpError
 
 from .build import PAGE, Targets, build
@@ -49,19 +50,10 @@ def build_parser() -> argparse.ArgumentParser:
     )
     add("--group", action="store_true", help=group)
     watched = f"write again every so many seconds (default: {WATCH}), until Ctrl-C; an open page reloads itself"
-    add("--watch", type=_seconds, nargs="?", const=WATCH, default=None, metavar="SECONDS", help=watched)
+    seconds = number(int, lambda value: 1 <= value <= 86400, "from 1 to 86400 seconds")
+    add("--watch", type=seconds, nargs="?", const=WATCH, default=None, metavar="SECONDS", help=watched)
     add("--open", action="store_true", help="open the page in a browser")
     return parser
-
-
-def _seconds(text: str) -> float:
-    try:
-        value = float(text)
-    except ValueError:
-        value = 0.0
-    if not 1 <= value <= 86400:
-        raise argparse.ArgumentTypeError(f"must be from 1 to 86400 seconds, not {text!r}")
-    return int(value) if value == int(value) else value
 
 
 def targets(runs: Sequence[str], out: Path | None) -> Targets:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 import re
 from collections.abc import Iterable
@@ -13,7 +12,7 @@ from typing import Any, TypeAlias
 from frpo_verl.evaluation import DumpError, Record, Sources, read_records, summarize
 
 from .answers import FOLDER as ANSWERS_FOLDER
-from .answers import Answer, read_answers
+from .answers import Answer, parsed_lines, read_answers
 from .configuration import Configuration, find_configuration
 from .environment import read_environment
 from .loggers import event_files, read_events, read_wandb, wandb_files
@@ -124,7 +123,7 @@ def read_parts(files: Iterable[Path]) -> tuple[Steps, bool, list[str]]:
     started_over = False
     notes: list[str] = []
     for file in files:
-        rows, passed, error = _lines(file)
+        rows, passed, error = parsed_lines(file, _step_of)
         if error is not None:
             notes.append(f"left out {file.name}: {error.strerror or error}")
         if rows and rows[0][0] <= 1 < max(steps, default=0):
@@ -138,25 +137,12 @@ def read_parts(files: Iterable[Path]) -> tuple[Steps, bool, list[str]]:
     return dict(sorted(steps.items())), started_over, notes
 
 
-def _lines(file: Path) -> tuple[list[tuple[int, dict[str, float]]], int, OSError | None]:
-    """(step and numbers of each line, how many lines were passed over, what stopped reading)."""
-    rows: list[tuple[int, dict[str, float]]] = []
-    passed = 0
-    try:
-        with open(file, encoding="utf-8", errors="replace") as lines:
-            for line in filter(str.strip, lines):
-                try:
-                    row = json.loads(line)
-                    step, data = int(row["step"]), row["data"].items()
-                    if abs(step) > LAST_POSSIBLE_STEP:
-                        raise ValueError(step)
-                except (ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError):
-                    passed += 1
-                else:
-                    rows.append((step, {n: v for n, text in data if (v := _number(text)) is not None}))
-    except OSError as error:
-        return rows, passed, error
-    return rows, passed, None
+def _step_of(row: Any) -> tuple[int, dict[str, float]]:
+    """Step and numbers of one of verl's lines."""
+    step, data = int(row["step"]), row["data"].items()
+    if abs(step) > LAST_POSSIBLE_STEP:
+        raise ValueError(step)
+    return step, {name: found for name, value in data if (found := _number(value)) is not None}
 
 
 def _number(value: object) -> float | None:
