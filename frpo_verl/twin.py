@@ -42,7 +42,7 @@ class Twin:
     changed: dict[str, tuple[str, str]] = field(default_factory=dict)
 
 
-def compose(*overrides: str):
+def compose(*overrides: str) -> Any:
     """The configuration that `python -m verl.trainer.main_ppo OVERRIDES` starts with."""
     from hydra.errors import HydraException
 
@@ -75,7 +75,7 @@ def plan(recipe: str, overrides: list[str]) -> Twin:
     return Twin(command, str(OmegaConf.select(twin, "run_dir")), differences(whole, twin))
 
 
-def _counts(config) -> list[str]:
+def _counts(config: Any) -> list[str]:
     """Overrides that keep the recipe's number of updates for each rollout, and its evaluation's answers."""
     actor, rollout = config.actor_rollout_ref.actor, config.actor_rollout_ref.rollout
     updates = max(1, config.data.train_batch_size // actor.ppo_mini_batch_size)
@@ -88,7 +88,7 @@ def _counts(config) -> list[str]:
     return out
 
 
-def _files(config, folder: Path) -> list[str]:
+def _files(config: Any, folder: Path) -> list[str]:
     """Write the small files; returns the overrides that name them."""
     limit = 700  # characters, below check/twin.yaml's data.max_prompt_length
     train = [_small(Path(path), folder, TRAIN_ROWS, limit, sums=True) for path in _paths(config.data.train_files)]
@@ -142,7 +142,7 @@ def _as_sums(rows: list[dict]) -> list[dict]:
     return rows
 
 
-def differences(whole, twin) -> dict[str, tuple[str, str]]:
+def differences(whole: Any, twin: Any) -> dict[str, tuple[str, str]]:
     """Every key whose value differs as it was written (what follows it by interpolation is not repeated).
 
     Sections of another engine, which only one of the two has, are one entry each.

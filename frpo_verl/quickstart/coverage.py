@@ -13,6 +13,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -53,7 +54,9 @@ def make_splits(
     }
 
 
-def compute_score(data_source, solution_str: str, ground_truth: str, extra_info=None, **_unused) -> dict:
+def compute_score(
+    data_source: str, solution_str: str, ground_truth: str, extra_info: Any = None, **_unused: Any
+) -> dict[str, Any]:
     """verl's reward: 1 for the right sum in the way that the problem accepts (`ground_truth`: that way and the sum).
 
     Returns what `three_ways.compute_score` does and `right_sum`, 1 for a right sum in any way.

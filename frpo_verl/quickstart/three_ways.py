@@ -22,6 +22,7 @@ import math
 import random
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 DATA_SOURCE = "three_ways"
 WAYS = "ABC"
@@ -163,7 +164,8 @@ def sample_distinct(
     """
     if size < 0:
         raise ValueError(f"{name}: size={size}: give a number >= 0")
-    rng, seen, problems = _rng(name, seed), set(exclude), []
+    rng, seen = _rng(name, seed), set(exclude)
+    problems: list[Problem] = []
     while len(problems) < size:
         for _ in range(1000):
             problem = draw(rng, digits, terms)
@@ -187,7 +189,9 @@ def make_splits(
     return {"train": train, "test": test}
 
 
-def compute_score(data_source, solution_str: str, ground_truth: str, extra_info=None, **_unused) -> dict:
+def compute_score(
+    data_source: str, solution_str: str, ground_truth: str, extra_info: Any = None, **_unused: Any
+) -> dict[str, Any]:
     """verl's reward: 1 for the right sum in any way; beside it which way was taken, so that verl logs the shares.
 
     Returns ``{"score", "acc", "pred", "way_A", "way_B", "way_C"}``.

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 from pathlib import Path
+from typing import Any
 
 PAD, EOS = "<|endoftext|>", "<|im_end|>"
 ROLES = ("system", "user", "assistant", "tool")
@@ -62,7 +63,7 @@ def write_tokenizer(folder: str | os.PathLike) -> None:
     (folder / "merges.txt").write_text("#version: 0.2\n", encoding="utf-8")
 
 
-def load_tokenizer(folder: str | os.PathLike):
+def load_tokenizer(folder: str | os.PathLike) -> Any:
     from transformers import AutoTokenizer
 
     return AutoTokenizer.from_pretrained(str(folder), local_files_only=True)

@@ -16,10 +16,11 @@ import json
 import os
 import random
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field, fields
 from itertools import islice
 from pathlib import Path
+from typing import Any
 
 from ..files import write_atomically
 from . import three_ways
@@ -55,7 +56,7 @@ class Settings:
     check_every: int = 20
     validation_size: int = 64
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         if not 0.0 < self.target < 1.0:
             raise ValueError(f"target={self.target}: give a probability between 0 and 1")
         if self.max_steps < 1 or self.habit_steps < 1:
@@ -67,7 +68,9 @@ class Settings:
         return three_ways.marked if self.marked else str
 
 
-def success_by_way(model, tokenizer, problems, finish: Callable[[str], str] = str) -> dict[str, tuple[float, float]]:
+def success_by_way(
+    model: Any, tokenizer: Any, problems: Sequence[three_ways.Problem], finish: Callable[[str], str] = str
+) -> dict[str, tuple[float, float]]:
     """way -> (probability that an answer begins with it, chance that it then is exactly right), means over problems.
 
     From the model's own probabilities at temperature 1, without sampling.
@@ -84,7 +87,9 @@ def success_by_way(model, tokenizer, problems, finish: Callable[[str], str] = st
     return found
 
 
-def chances(model, tokenizer, problems, finish: Callable[[str], str] = str) -> list[list[float]]:
+def chances(
+    model: Any, tokenizer: Any, problems: Sequence[three_ways.Problem], finish: Callable[[str], str] = str
+) -> list[list[float]]:
     """(N, 3) chance of the right answer, as it is written in each way, at temperature 1; no sampling."""
     import torch
 
@@ -96,7 +101,14 @@ def chances(model, tokenizer, problems, finish: Callable[[str], str] = str) -> l
     return torch.stack(columns, 1).tolist()
 
 
-def warm_up(model, tokenizer, settings: Settings, exclude, shape: tuple[int, int], progress: bool = True) -> dict:
+def warm_up(
+    model: Any,
+    tokenizer: Any,
+    settings: Settings,
+    exclude: set[tuple[int, ...]],
+    shape: tuple[int, int],
+    progress: bool = True,
+) -> dict:
     """Train ``model`` in place: all ways without a mistake until each succeeds, then with the habits.
 
     ``exclude`` holds the keys of problems that must not be trained on (the test split), ``shape`` digits and number of
@@ -112,7 +124,7 @@ def warm_up(model, tokenizer, settings: Settings, exclude, shape: tuple[int, int
 
     def learn(habits: three_ways.Habits | None, share: float | None = None) -> None:
         batch = list(islice(problems, settings.batch_size))
-        ways = rng.choices(three_ways.WAYS, habits and habits.shares, k=len(batch))
+        ways = rng.choices(three_ways.WAYS, habits.shares if habits else None, k=len(batch))
         slips = {way: habits.slip(way, shape[0]) if habits else 0.0 for way in three_ways.WAYS}
         texts = [settings.finish(p.with_slips(way, rng, slips[way])) for p, way in zip(batch, ways, strict=True)]
         learner.step(batch, texts, share)

@@ -11,7 +11,7 @@ import numpy as np
 
 from frpo_verl.evaluation.figures import number
 
-from .subjects import Curve, at_end, smoothed
+from .curves import Curve, at_end, smoothed
 
 COLOURS = 6  # of the page's palette; beyond them the dashes change
 DASHES = ("-", (0, (5, 2)), (0, (1.5, 1.5)), (0, (6, 2, 1.5, 2)))

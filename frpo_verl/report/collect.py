@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 import re
 from collections.abc import Iterable
@@ -14,6 +15,7 @@ from frpo_verl.evaluation import DumpError, Record, Sources, read_records, summa
 from .answers import FOLDER as ANSWERS_FOLDER
 from .answers import Answer, parsed_lines, read_answers
 from .configuration import Configuration, find_configuration
+from .curves import Curve
 from .environment import read_environment
 from .loggers import event_files, read_events, read_wandb, wandb_files
 from .quantities import IN_TABLE, TRUNCATED
@@ -25,8 +27,6 @@ LAST_POSSIBLE_STEP = 2**53
 
 #: step -> name of a metric -> its number
 Steps: TypeAlias = dict[int, dict[str, float]]
-#: (step, value)
-Points: TypeAlias = list[tuple[int, float]]
 #: data source -> `summarize`'s result
 Summary: TypeAlias = dict[str, dict[str, Any]]
 #: data source -> problem -> share of its answers that are right
@@ -49,7 +49,7 @@ class TrainingRun:
     name: str
     folder: Path
     steps: Steps = field(default_factory=dict)
-    held_out: dict[str, Points] = field(default_factory=dict)  # data source -> mean validation reward
+    held_out: dict[str, Curve] = field(default_factory=dict)  # data source -> mean validation reward
     validations: dict[int, Summary] = field(default_factory=dict)  # by step
     shares: dict[int, Shares] = field(default_factory=dict)  # by step
     dumps: Path | None = None  # folder of the validation dumps
@@ -67,20 +67,22 @@ class TrainingRun:
 
     def logged(self, *names: str) -> str | None:
         """The first of the metrics that has a finite value."""
-        return next((name for name in names if curve(self.steps, name)), None)
+        return next((name for name in names if len(curve(self.steps, name))), None)
 
-    def points(self, *names: str) -> Points:
-        """Its finite values; [] where none of the metrics has any."""
+    def curve(self, *names: str) -> Curve:
+        """Its finite values; none where none of the metrics has any."""
         return curve(self.steps, self.logged(*names) or "")
 
     def sources(self) -> list[str]:
         """Data sources that occur in the validation dumps."""
         return sorted({source for result in self.validations.values() for source in result})
 
-    def validation(self, source: str, metric: str) -> list[tuple[int, dict[str, float]]]:
-        """[(step, {"value", "low", "high"})] of one of `summarize`'s metrics for one data source."""
-        found = ((s, result.get(source, {}).get("metrics", {}).get(metric)) for s, result in self.validations.items())
-        return [(step, values) for step, values in found if values is not None]
+    def validation(self, source: str, metric: str) -> Curve:
+        """One of `summarize`'s metrics for one data source, with its interval over problems."""
+        metrics = {step: result.get(source, {}).get("metrics", {}) for step, result in self.validations.items()}
+        found = {step: values[metric] for step, values in metrics.items() if metric in values}
+        value, low, high = ([row[part] for row in found.values()] for part in ("value", "low", "high"))
+        return Curve(list(found), value, low, high)
 
     def ks(self, source: str) -> list[int]:
         """The k of which pass@k is known for a data source at every validation that has the source."""
@@ -157,9 +159,10 @@ def _number(value: object) -> float | None:
         return math.inf
 
 
-def curve(steps: Steps, name: str) -> Points:
-    """[(step, value)] of one metric; values that are not finite are left out."""
-    return [(s, data[name]) for s, data in steps.items() if name in data and is_finite(data[name])]
+def curve(steps: Steps, name: str) -> Curve:
+    """One metric; values that are not finite are left out."""
+    found = {step: data[name] for step, data in steps.items() if name in data and is_finite(data[name])}
+    return Curve(list(found), list(found.values()))
 
 
 def is_finite(value: float) -> bool:
@@ -190,15 +193,15 @@ def add_truncation(steps: Steps, limit: Any) -> None:
             data[TRUNCATED] = 0.0 if known else data.get("frpo/cut_off_frac", share)
 
 
-def held_out_curves(steps: Steps) -> dict[str, Points]:
-    """data source -> [(step, mean validation reward)], from verl's val-*/SOURCE/reward/mean@N, else .../acc/mean@N."""
+def held_out_curves(steps: Steps) -> dict[str, Curve]:
+    """data source -> mean validation reward, from verl's val-*/SOURCE/reward/mean@N, else .../acc/mean@N."""
     names: dict[str, dict[str, str]] = {}  # source -> variable -> metric name
     for name in (name for data in steps.values() for name in data):
         match = _HELD_OUT.match(name)
         if match:
             names.setdefault(match["source"], {})[match["variable"]] = name
     found = {source: curve(steps, by.get("reward") or by["acc"]) for source, by in sorted(names.items())}
-    return {source: points for source, points in found.items() if points}
+    return {source: c for source, c in found.items() if len(c)}
 
 
 def share_right(records: Iterable[Record]) -> Shares:

@@ -8,8 +8,9 @@ from typing import Any
 
 from frpo_verl.evaluation.figures import number
 
-from .collect import Points, TrainingRun
+from .collect import TrainingRun
 from .configuration import Configuration, comparable
+from .curves import Curve
 from .quantities import IN_TABLE
 from .subjects import Subject
 
@@ -154,12 +155,12 @@ def gather(subjects: Sequence[Subject]) -> Facts:
     return facts
 
 
-def before_after(points: Points, last: int = 1) -> tuple[float, float | None] | None:
+def before_after(c: Curve, last: int = 1) -> tuple[float, float | None] | None:
     """(first value, mean of the last ``last`` values after it); (value, None) for one point, None for none."""
-    if not points:
+    if not len(c):
         return None
-    tail = [value for _, value in points[1:][-last:]]
-    return points[0][1], sum(tail) / len(tail) if tail else None
+    tail = c.values[1:][-last:]
+    return c.values[0], sum(tail) / len(tail) if tail else None
 
 
 def results(run: TrainingRun) -> list[dict[str, Any]]:
@@ -169,18 +170,18 @@ def results(run: TrainingRun) -> list[dict[str, Any]]:
     of the last LAST_STEPS.
     """
     found: list[tuple[str, str, tuple[float, float | None] | None]] = []
-    for source, points in run.held_out.items():
+    for source, c in run.held_out.items():
         label = "held-out reward" + (f" ({source})" if len(run.held_out) > 1 else "")
-        found.append((f"held_out_reward/{source}", label, before_after(points)))
+        found.append((f"held_out_reward/{source}", label, before_after(c)))
     sources = run.sources()
     for source in sources:
         ks = run.ks(source)
         suffix = f" ({run.label(source)})" if len(sources) > 1 else ""
         for k in sorted({ks[0], ks[len(ks) // 2], ks[-1]} if ks else ()):
-            values = [(step, metric["value"]) for step, metric in run.validation(source, f"pass@{k}")]
+            values = run.validation(source, f"pass@{k}")
             found.append((f"pass@{k}/{source}", f"held-out pass@{k}{suffix}", before_after(values)))
     for quantity in IN_TABLE:
-        found.append((quantity.series, quantity.label, before_after(run.points(*quantity.names), LAST_STEPS)))
+        found.append((quantity.series, quantity.label, before_after(run.curve(*quantity.names), LAST_STEPS)))
     return [
         {"quantity": quantity, "label": label, "before": pair[0], "after": pair[1]}
         for quantity, label, pair in found
@@ -198,8 +199,8 @@ def as_json(run: TrainingRun) -> dict[str, Any]:
         "last_step": run.last_step,
         "table": results(run),
         "metric_names": names,
-        "series": {series: [list(p) for p in run.points(name)] for series, name in names.items()},
-        "held_out_reward": {name: [list(p) for p in points] for name, points in run.held_out.items()},
+        "series": {series: [list(p) for p in run.curve(name)] for series, name in names.items()},
+        "held_out_reward": {name: [list(p) for p in c] for name, c in run.held_out.items()},
         "validations": {str(step): result for step, result in run.validations.items()},
         "notes": run.notes,
         "environment": run.environment,

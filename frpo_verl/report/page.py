@@ -16,11 +16,12 @@ from markupsafe import Markup
 from frpo_verl.evaluation.figures import number
 
 from .charts import Chart, draw
+from .curves import SMOOTH_FROM, Curve
 from .facts import gather
 from .panels import sections
 from .rules import by_rule, find_breaches
 from .samples import SHADES, ShadedAnswer, ShownProblem, shown_problems, token_answers
-from .subjects import SMOOTH_FROM, Curve, Subject
+from .subjects import Subject
 from .verdict import decide
 
 if TYPE_CHECKING:

@@ -7,8 +7,9 @@ from dataclasses import dataclass, field
 
 from .charts import COLOURS, Chart
 from .collect import is_finite, never_finite
+from .curves import Curve
 from .quantities import CLIP, ENTROPY, GROUPS, KL, KL3, LENGTH, MEMORY, REGULARISER, REWARD, TIME, TRUNCATION, Quantity
-from .subjects import Curve, Subject
+from .subjects import Subject
 
 QUARTERS = {"q1": "first quarter", "q2": "second quarter", "q3": "third quarter", "q4": "last quarter"}
 SOURCES = 4  # data sources that have charts of their own
@@ -143,7 +144,7 @@ def verifier_chart(subjects: Sequence[Subject]) -> Chart:
     for i, subject in enumerate(subjects):
         logged = {name for run in subject.runs for data in run.steps.values() for name in data}
         names = sorted(name for name in logged if "/verify_" in name and "/mean@" in name)
-        tables = [dict(zip(c.steps, c.values, strict=True)) for c in map(subject.curve, names) if c is not None]
+        tables = [dict(c) for c in map(subject.curve, names) if c is not None]
         steps = sorted(set.intersection(*map(set, tables))) if tables else []
         if steps:
             sources = len({name.split("/verify_")[0] for name in names})

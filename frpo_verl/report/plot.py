@@ -6,10 +6,13 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
+import numpy as np
+
 from .charts import COLOURS, DASHES, STYLE, Chart, Theme, draw_on
+from .curves import smooth
 from .panels import held_out, over_k, over_steps, sources_of
 from .quantities import ENTROPY, KL, KL_OF_AN_ANSWER, LENGTH, REWARD
-from .subjects import Subject, smooth
+from .subjects import Subject
 
 # Okabe and Ito's colours, told apart with any kind of colour vision
 THEME = Theme(("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9"), rest="#8C8C8C", text="#555555")
@@ -61,10 +64,10 @@ def courses(subjects: Sequence[Subject]) -> list[tuple[list[float], list[float]]
     found = []
     for subject in subjects:
         curves = [subject.curve(KL_OF_AN_ANSWER), subject.curve(*REWARD.names)]
-        tables = [dict(zip(c.steps, c.values, strict=True)) if c else {} for c in curves]
-        steps = sorted(set(tables[0]) & set(tables[1]))
-        kl, reward = (smooth([table[step] for step in steps], max(1.0, len(steps) / 40)) for table in tables)
-        found.append((kl, reward))
+        tables = [dict(c) if c else {} for c in curves]
+        rows = np.array([[table[step] for step in sorted(set(tables[0]) & set(tables[1]))] for table in tables])
+        smoothed = [smooth(row, max(1.0, len(row) / 40)) if len(row) else [] for row in rows]
+        found.append((smoothed[0], smoothed[1]))
     return found
 
 
@@ -72,11 +75,8 @@ def _draw_courses(axis: Any, subjects: Sequence[Subject]) -> None:
     """Reward against KL of an answer; the line of the best possible objective where a run's folder tells it."""
     axis.set_title("What the KL buys: reward by the KL of an answer")
     for i, (kl, reward) in enumerate(courses(subjects)):
-        style = {
-            "color": THEME.series[i % len(THEME.series)],
-            "linestyle": DASHES[i // len(THEME.series) % len(DASHES)],
-        }
-        axis.plot(kl, reward, marker="o", markersize=2.5, **style)
+        colour, dash = THEME.series[i % COLOURS], DASHES[i // COLOURS % len(DASHES)]
+        axis.plot(kl, reward, marker="o", markersize=2.5, color=colour, linestyle=dash)
     axis.set_xlim(left=min(0.0, axis.get_xlim()[0]))
     low, high = axis.get_ylim()
     for beta, best in sorted({run.best for subject in subjects for run in subject.runs if run.best}):

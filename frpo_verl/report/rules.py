@@ -9,8 +9,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from .collect import TrainingRun, is_finite
+from .curves import at_end, last_count
 from .quantities import ENTROPY, REWARD, TRUNCATED
-from .subjects import at_end, last_count, of_points
 
 #: a number, and words that say where it was found
 Finding = tuple[float, str]
@@ -43,7 +43,7 @@ class Breach:
 def _end(run: TrainingRun, *names: str) -> Finding | None:
     """Mean of a metric over the last steps."""
     name = run.logged(*names)
-    c = of_points(run.points(*names))
+    c = run.curve(*names)
     end = at_end(c)
     if name is None or end is None:
         return None
@@ -53,14 +53,14 @@ def _end(run: TrainingRun, *names: str) -> Finding | None:
 
 def _kl_at_start(run: TrainingRun) -> Finding | None:
     for name in ("frpo/kl_to_ref/k3", "frpo/kl_to_ref/k1"):
-        points = run.points(name)
-        if points and points[0][0] <= 1:
-            return points[0][1], f"{name} at step {points[0][0]}"
+        c = run.curve(name)
+        if len(c) and c.steps[0] <= 1:
+            return c.values[0], f"{name} at step {c.steps[0]}"
     return None
 
 
 def _not_finite(run: TrainingRun) -> Finding | None:
-    dropped = sum(value for _, value in run.points("frpo/nonfinite_rows"))
+    dropped = sum(run.curve("frpo/nonfinite_rows").values)
     if dropped:
         return dropped, "frpo/nonfinite_rows, sum over the steps"
     bad: dict[str, int] = {}
@@ -84,7 +84,7 @@ def _verifier(run: TrainingRun) -> Finding | None:
     last: dict[str, float] = {}  # source -> share of its answers at the last validation
     for name in sorted({n for data in run.steps.values() for n in data if "/verify_" in n and "/mean@" in n}):
         source = name.split("/verify_")[0]
-        last[source] = last.get(source, 0.0) + (run.points(name) or [(0, 0.0)])[-1][1]
+        last[source] = last.get(source, 0.0) + sum(run.curve(name).values[-1:])
     if not last:
         return None
     worst = max(last, key=lambda source: last[source])
@@ -93,11 +93,11 @@ def _verifier(run: TrainingRun) -> Finding | None:
 
 def _drift(run: TrainingRun) -> Finding | None:
     """KL of the last fifth over the largest KL of an earlier fifth, where the reward has risen since that fifth."""
-    kl, reward = run.points("frpo/kl_to_ref/k3", "frpo/kl_to_ref/k1"), run.points(*REWARD.names)
+    kl, reward = run.curve("frpo/kl_to_ref/k3", "frpo/kl_to_ref/k1"), run.curve(*REWARD.names)
     if len(kl) < 20 or len(reward) < 20:
         return None
-    fifths = [float(np.mean(part)) for part in np.array_split([v for _, v in kl], 5)]
-    rewards = [np.array(part) for part in np.array_split([v for _, v in reward], 5)]
+    fifths = [float(np.mean(part)) for part in np.array_split(kl.values, 5)]
+    rewards = np.array_split(reward.values, 5)
     top = int(np.argmax(fifths))
     if top == 4 or fifths[top] < 1e-4:
         return 1.0, "KL of the last fifth of the steps over its highest fifth"
@@ -110,7 +110,7 @@ def _drift(run: TrainingRun) -> Finding | None:
 
 
 def _entropy(run: TrainingRun) -> Finding | None:
-    c = of_points(run.points(*ENTROPY.names))
+    c = run.curve(*ENTROPY.names)
     end = at_end(c)
     if end is None or len(c) < 10 or c.values[0] <= 0:
         return None
@@ -126,7 +126,7 @@ def _diversity(run: TrainingRun) -> Finding | None:
         one, many = run.validation(source, "pass@1"), run.validation(source, f"pass@{ks[-1]}" if ks else "")
         if len(ks) < 2 or len(one) < 2:
             continue
-        rise, fall = (100 * (found[-1][1]["value"] - found[0][1]["value"]) for found in (one, many))
+        rise, fall = (100 * (c.values[-1] - c.values[0]) for c in (one, many))
         number = fall if rise >= 1 else max(fall, 0.0)
         if worst is None or number < worst[0]:
             worst = number, f"pass@{ks[-1]} of {run.label(source)}, in points, while pass@1 changed by {rise:+.1f}"

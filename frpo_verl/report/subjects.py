@@ -2,81 +2,16 @@
 
 from __future__ import annotations
 
-import math
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from itertools import chain, count
 
-import numpy as np
-
-from .collect import Points, TrainingRun
+from .collect import TrainingRun
 from .configuration import comparable
-
-CONFIDENCE = 0.95
-SMOOTH_FROM = 20  # steps, from which on a training metric is shown as a running mean
-#: share of the steps, and at least how many of them, that "at the end" is the mean of
-LAST_SHARE, LAST_LEAST = 0.05, 5
+from .curves import Curve, at_end, pool, smoothed
 
 _NUMBERED = re.compile(r"[-_. ]?(?:seed|s|run)?[-_=]?\d+$", re.I)
-
-
-@dataclass
-class Curve:
-    """Values over steps (or over k); low and high are the ends of an interval, or None."""
-
-    steps: list[int]
-    values: list[float]
-    low: list[float] | None = None
-    high: list[float] | None = None
-    smooth: bool = False  # a running mean already
-
-    def __len__(self) -> int:
-        return len(self.steps)
-
-    def ends(self, place: int) -> tuple[float, float] | None:
-        """The interval at one of its points."""
-        return (self.low[place], self.high[place]) if self.low and self.high else None
-
-
-def of_points(points: Points) -> Curve:
-    """A curve of [(step, value)]."""
-    return Curve([step for step, _ in points], [value for _, value in points])
-
-
-def smooth(values: Sequence[float], sigma: float) -> list[float]:
-    """Centred Gaussian mean of width ``sigma`` (in points), its weights renormalised at the ends."""
-    from scipy.ndimage import gaussian_filter1d
-
-    rows = np.array([values, np.ones(len(values))], dtype=float)
-    mean, weight = gaussian_filter1d(rows, sigma, mode="constant", radius=math.ceil(3 * sigma))
-    return list(mean / weight)
-
-
-def smoothed(c: Curve) -> Curve:
-    """A running mean of a long noisy curve."""
-    if c.smooth or len(c) < SMOOTH_FROM:
-        return c
-    return Curve(c.steps, smooth(c.values, len(c) / 40), c.low, c.high, smooth=True)
-
-
-def pool(curves: Sequence[Curve]) -> Curve:
-    """Mean and Student's interval over runs, at the steps that all of them have.
-
-    mean -+ t(n - 1) * s / sqrt(n)
-    """
-    if len(curves) == 1:
-        return curves[0]
-    from scipy.stats import t
-
-    common = sorted(set.intersection(*(set(c.steps) for c in curves)))
-    tables = [dict(zip(c.steps, c.values, strict=True)) for c in curves]
-    values = np.array([[table[step] for step in common] for table in tables]).reshape(len(curves), len(common))
-    mean = values.mean(0)
-    n = len(curves)
-    half = t.ppf(0.5 + CONFIDENCE / 2, n - 1) * values.std(0, ddof=1) / math.sqrt(n)
-    ends = (mean - half).tolist(), (mean + half).tolist()
-    return Curve(common, mean.tolist(), *ends, smooth=all(c.smooth for c in curves))
 
 
 def _pooled(curves: Sequence[Curve]) -> Curve | None:
@@ -104,7 +39,7 @@ class Subject:
         of a step.
         """
         for name in names:
-            each = [of_points(run.points(name)) for run in self.runs]
+            each = [run.curve(name) for run in self.runs]
             found = _pooled(each if len(each) == 1 else [smoothed(c) for c in each])
             if found is not None:
                 return found
@@ -116,7 +51,7 @@ class Subject:
 
     def held_out(self, source: str) -> Curve | None:
         """Mean validation reward of a data source, as verl logs it."""
-        return _pooled([of_points(run.held_out.get(source, [])) for run in self.runs])
+        return _pooled([run.held_out.get(source, Curve()) for run in self.runs])
 
     def held_out_sources(self) -> list[str]:
         """Data sources that verl logs a validation reward of."""
@@ -124,13 +59,7 @@ class Subject:
 
     def validation(self, source: str, metric: str) -> Curve | None:
         """One of `summarize`'s metrics over the validations: its interval over problems, of a group over runs."""
-
-        def of_run(run: TrainingRun) -> Curve:
-            found = run.validation(source, metric)
-            value, low, high = ([values[part] for _, values in found] for part in ("value", "low", "high"))
-            return Curve([step for step, _ in found], value, low, high)
-
-        return _pooled([of_run(run) for run in self.runs])
+        return _pooled([run.validation(source, metric) for run in self.runs])
 
     def mean_metric(self, source: str) -> str | None:
         """The name of the mean@n of a data source."""
@@ -160,16 +89,6 @@ class Subject:
         """Steps at which every run of it has validated the source."""
         each = [{s for s, result in run.validations.items() if source in result} for run in self.runs]
         return sorted(set.intersection(*each))
-
-
-def last_count(points: int) -> int:
-    """How many of the last steps "at the end" is the mean of."""
-    return max(1, min(points, max(LAST_LEAST, math.ceil(points * LAST_SHARE))))
-
-
-def at_end(c: Curve | None) -> float | None:
-    """Mean of a training metric over the last steps."""
-    return float(np.mean(c.values[-last_count(len(c)) :])) if c is not None and len(c) else None
 
 
 def group(runs: Sequence[TrainingRun], named: bool) -> list[Subject]:

@@ -10,9 +10,10 @@ import numpy as np
 from frpo_verl.evaluation import confidence_interval
 from frpo_verl.evaluation.figures import number, percent
 
+from .curves import Curve, at_end, pool
 from .quantities import ENTROPY, KL, KL_OF_AN_ANSWER, LENGTH, REWARD
 from .rules import Breach
-from .subjects import Curve, Subject, at_end, pool
+from .subjects import Subject
 
 GOOD, BAD, OPEN = "good", "bad", "open"
 BEFORE_AFTER = ["held-out before", "held-out after", "pass@k after"]

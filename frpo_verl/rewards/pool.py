@@ -39,28 +39,31 @@ class Verdict(NamedTuple):
     error: str
 
 
-class _Worker:
-    """One verification process, by its socket."""
+class _Channel:
+    """The socket to a process that answers each message with one line of JSON."""
 
-    def __init__(self, pid: int, connection: socket.socket) -> None:
-        self.pid, self.connection, self.tasks, self.buffer = pid, connection, 0, b""
+    def __init__(self, connection: socket.socket, pid: int = 0) -> None:
+        self.connection, self.pid, self.tasks, self.buffer = connection, pid, 0, b""
 
-    def ask(self, request: dict[str, Any], limit: float) -> dict[str, Any] | None:
-        """Send one request; return the reply, None after `limit` seconds.
+    def ask(self, message: bytes, limit: float, *fds: int) -> dict[str, Any] | None:
+        """The answer to a message (with b"", the next line), None after `limit` seconds.
 
         Raises:
-            OSError: when the worker died.
+            OSError: when the process at the other end died.
         """
         stop = time.monotonic() + limit
         self.tasks += 1
         self.connection.settimeout(limit)
         try:
-            self.connection.sendall(json.dumps(request).encode() + b"\n")
+            if fds:
+                socket.send_fds(self.connection, [message], fds)
+            else:
+                self.connection.sendall(message)
             while b"\n" not in self.buffer:
                 self.connection.settimeout(max(0.001, stop - time.monotonic()))
                 part = self.connection.recv(65536)
                 if not part:
-                    raise ConnectionResetError("the verification process ended")
+                    raise ConnectionResetError("the process ended")
                 self.buffer += part
         except TimeoutError:
             return None
@@ -85,11 +88,11 @@ class Pool:
         if memory_gb < 0.25:
             raise ValueError(f"memory_gb={memory_gb}: must be >= 0.25, a verification process needs that to start")
         self.workers, self.memory_bytes = int(workers), int(memory_gb * 2**30)
-        self._free: list[_Worker] = []
+        self._free: list[_Channel] = []
         self._count = 0
         self._changed = threading.Condition()
         self._control_lock = threading.Lock()
-        self._control: socket.socket | None = None
+        self._control: _Channel | None = None
         self._process: subprocess.Popen[bytes] | None = None
 
     # -- template
@@ -110,8 +113,8 @@ class Pool:
                 [*argv, str(self.memory_bytes)], stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL,
                 pass_fds=[theirs.fileno()], start_new_session=True, env=env,
             )  # fmt: skip
-        self._control = ours
-        reply = self._reply(START_TIMEOUT)
+        self._control = _Channel(ours)
+        reply = self._command(b"", limit=START_TIMEOUT)
         if reply is None or "error" in reply:
             self._stop_template()
             reason = "it did not answer" if reply is None else reply["error"]
@@ -119,33 +122,16 @@ class Pool:
                 f"the verification process could not start ({reason}); is math-verify installed for {argv[0]}?"
             )
 
-    def _command(self, message: bytes, *fds: int) -> dict[str, Any] | None:
-        """What the template says to a command, None when it has ended; the caller holds the lock."""
-        if self._control is None:
-            return None
+    def _command(self, message: bytes, *fds: int, limit: float = 30.0) -> dict[str, Any] | None:
+        """What the template says to a command, None when it has ended or says nothing; the caller holds the lock."""
         try:
-            socket.send_fds(self._control, [message], fds) if fds else self._control.sendall(message)
+            return self._control.ask(message, limit, *fds) if self._control else None
         except OSError:
             return None
-        return self._reply(30.0)
-
-    def _reply(self, timeout: float) -> dict[str, Any] | None:
-        assert self._control is not None
-        self._control.settimeout(timeout)
-        line = b""
-        try:
-            while not line.endswith(b"\n"):
-                part = self._control.recv(4096)
-                if not part:
-                    return None
-                line += part
-        except OSError:
-            return None
-        return json.loads(line)
 
     def _stop_template(self) -> None:
         if self._control is not None:
-            self._control.close()
+            self._control.connection.close()
         if self._process is not None:
             try:
                 self._process.wait(5)
@@ -154,7 +140,7 @@ class Pool:
                 self._process.wait()
         self._control = self._process = None
 
-    def _fork_worker(self) -> _Worker:
+    def _fork_worker(self) -> _Channel:
         with self._control_lock:
             for _ in range(2):
                 if self._control is None:
@@ -163,12 +149,12 @@ class Pool:
                 with theirs:
                     reply = self._command(b"s", theirs.fileno())
                 if reply is not None:
-                    return _Worker(reply["pid"], ours)
+                    return _Channel(ours, reply["pid"])
                 ours.close()
                 self._stop_template()  # it was killed from outside: start another one
         raise RuntimeError("the verification process ends at once; run python -c 'import math_verify' to see why")
 
-    def _end_worker(self, worker: _Worker) -> int:
+    def _end_worker(self, worker: _Channel) -> int:
         """End a worker; return the number of the signal that had ended it before, 0 where that is not known."""
         worker.connection.close()
         with self._control_lock:
@@ -179,7 +165,7 @@ class Pool:
 
     # -- workers
 
-    def _take(self, gold: str) -> _Worker:
+    def _take(self, gold: str) -> _Channel:
         """Wait for a free worker; the one that has parsed this ground truth before if it is free."""
         with self._changed:
             while not self._free and self._count == self.workers:
@@ -194,7 +180,7 @@ class Pool:
             self._leave(None)
             raise
 
-    def _leave(self, worker: _Worker | None) -> None:
+    def _leave(self, worker: _Channel | None) -> None:
         """Give a worker back, or (None) the place of one that has ended."""
         with self._changed:
             if worker is None:
@@ -216,13 +202,14 @@ class Pool:
         """
         limit = WALL_FACTOR * deadline
         request = {"gold": gold, "pred": pred, "deadline": deadline, "limit": limit}
+        message = json.dumps(request).encode() + b"\n"
         ended_by = 0
         # a worker that was killed from outside says nothing about this answer; all idle ones may have been
         for _ in range(self.workers + 1):
             worker = self._take(gold)
             reply, died, kept = None, False, None
             try:
-                reply = worker.ask(request, limit)
+                reply = worker.ask(message, limit)
                 if reply is not None and not reply["stop"] and worker.tasks < TASKS_PER_WORKER:
                     kept = worker
             except OSError:
@@ -252,7 +239,7 @@ class Pool:
         for worker in self._free:
             worker.connection.close()
         if self._control is not None:
-            self._control.close()
+            self._control.connection.close()
 
 
 _pools: dict[tuple[int, float], Pool] = {}

@@ -38,9 +38,11 @@ def test_event_files_stand_in_for_the_metrics_file(tmp_path):
     }
     write_events(tmp_path / "run" / "tensorboard", rows)
     run = collect.load_run(tmp_path / "run")
-    assert run.points("critic/score/mean") == [(1, 0.25), (2, 0.5)] and run.points("actor/entropy") == [(1, 0.5)]
+    assert list(run.curve("critic/score/mean")) == [(1, 0.25), (2, 0.5)] and list(run.curve("actor/entropy")) == [
+        (1, 0.5)
+    ]
     (tmp_path / "run" / "metrics.jsonl").write_text('{"step": 1, "data": {"critic/score/mean": 0.75}}\n')
-    assert collect.load_run(tmp_path / "run").points("critic/score/mean") == [(1, 0.75)]
+    assert list(collect.load_run(tmp_path / "run").curve("critic/score/mean")) == [(1, 0.75)]
 
 
 def test_event_files_are_found_where_verl_writes_them(tmp_path, monkeypatch):
@@ -52,7 +54,7 @@ def test_event_files_are_found_where_verl_writes_them(tmp_path, monkeypatch):
     config["trainer"] |= {"project_name": "runs/x", "experiment_name": "metrics"}
     place.write_text(json.dumps(config))
     write_events(tmp_path / "tensorboard_log" / "runs" / "x" / "metrics", {1: {"critic/score/mean": 0.25}})
-    assert collect.load_run(run).points("critic/score/mean") == [(1, 0.25)]
+    assert list(collect.load_run(run).curve("critic/score/mean")) == [(1, 0.25)]
 
 
 def test_an_event_file_that_is_cut_off_is_read_up_to_there(tmp_path):
@@ -108,8 +110,8 @@ def test_the_offline_files_of_weights_and_biases_stand_in_for_the_metrics_file(t
     (run / "metrics.jsonl").unlink()
     write_wandb(run, rows)
     found = collect.load_run(run)
-    assert found.points("critic/score/mean") == [(1, 0.125), (2, 0.25), (3, 0.375)] and not found.notes
-    assert found.points("actor/entropy") == [(1, 0.5), (3, 0.5)] and 2 in found.steps
+    assert list(found.curve("critic/score/mean")) == [(1, 0.125), (2, 0.25), (3, 0.375)] and not found.notes
+    assert list(found.curve("actor/entropy")) == [(1, 0.5), (3, 0.5)] and 2 in found.steps
     (file,) = wandb_files(run)
     content = bytearray(file.read_bytes())
     content[content.index(b"critic/score/mean") + 3] ^= 0xFF
@@ -134,7 +136,7 @@ def test_the_files_of_weights_and_biases_are_found_where_verl_writes_them(tmp_pa
     write_wandb(tmp_path, {1: {"critic/score/mean": 0.75}}, "mine", "other")
     assert collect.load_run(run).steps == {}
     write_wandb(tmp_path, {1: {"critic/score/mean": 0.25}}, "mine", "metrics")
-    assert collect.load_run(run).points("critic/score/mean") == [(1, 0.25)]
+    assert list(collect.load_run(run).curve("critic/score/mean")) == [(1, 0.25)]
     monkeypatch.setitem(sys.modules, "wandb.proto.wandb_internal_pb2", None)
     assert read_wandb(wandb_files(tmp_path)) == ({}, ["2 files of Weights & Biases not read: pip install wandb"])
 

@@ -70,12 +70,12 @@ def test_every_chart_has_a_name_and_its_numbers_as_a_table(html, run):
     hidden = [attrs for tag, attrs in page.tags if tag == "svg" and attrs.get("aria-hidden") == "true"]
     assert len(images) + len(hidden) == sum(tag == "svg" for tag, _ in page.tags)
     assert len(images) == html.count("<figure>") >= 20
-    kl = collect.load_run(run).points(*KL.names)
+    kl = collect.load_run(run).curve(*KL.names).values
     name = next(a["aria-label"] for a in images if a["aria-label"].startswith("KL to the reference, nats"))
     assert any(a["aria-label"].startswith("Coefficient of the KL, beta") for a in images)
-    assert f"from {number(kl[0][1])} at 1 to {number(kl[-1][1])} at 40" in name
+    assert f"from {number(kl[0])} at 1 to {number(kl[-1])} at 40" in name
     rows = page.of("td")
-    assert number(max(v for _, v in kl)) in rows and number(min(v for _, v in kl)) in rows
+    assert number(max(kl)) in rows and number(min(kl)) in rows
 
 
 def test_tokens_are_shaded_by_their_log_ratio(tmp_path, run):

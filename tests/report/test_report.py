@@ -9,8 +9,9 @@ from small_runs import N_PROBLEMS, N_SAMPLES, line, make_run, write_dump
 
 from frpo_verl.evaluation import pass_at_k
 from frpo_verl.report import cli, collect, facts, plot
+from frpo_verl.report.curves import Curve, smooth
 from frpo_verl.report.quantities import ENTROPY, KL, REWARD
-from frpo_verl.report.subjects import alone, smooth
+from frpo_verl.report.subjects import alone
 
 
 def test_cut_off_line_and_resumed_steps(tmp_path):
@@ -30,8 +31,8 @@ def test_cut_off_line_and_resumed_steps(tmp_path):
     )
     (tmp_path / "metrics.old.jsonl").write_text(line(1, critic__score__mean=-5.0))
     run = collect.load_run(tmp_path)
-    assert run.points(*REWARD.names) == [(1, 0.1), (2, 0.2), (3, 0.35), (5, 0.5)]
-    assert run.points(*ENTROPY.names) == [(1, 1.0), (2, 0.9), (3, 0.8), (4, 0.7)]
+    assert list(run.curve(*REWARD.names)) == [(1, 0.1), (2, 0.2), (3, 0.35), (5, 0.5)]
+    assert list(run.curve(*ENTROPY.names)) == [(1, 1.0), (2, 0.9), (3, 0.8), (4, 0.7)]
     assert run.last_step == 5 and "text" not in str(run.steps)
 
 
@@ -43,7 +44,10 @@ def test_a_run_that_was_started_over_is_not_mixed_with_the_one_before(tmp_path):
         (tmp_path / "validation").mkdir(exist_ok=True)
         write_dump(tmp_path / "validation" / f"{step}.jsonl", step, chance, 0)
     run = collect.load_run(tmp_path)
-    assert run.points(*REWARD.names) == [(step, 0.1) for step in range(1, 11)] and sorted(run.validations) == [0, 10]
+    assert list(run.curve(*REWARD.names)) == [(step, 0.1) for step in range(1, 11)] and sorted(run.validations) == [
+        0,
+        10,
+    ]
     assert run.last_step == 10 and run.notes == ["metrics.jsonl starts over: 100 steps of earlier starts are left out"]
 
 
@@ -56,7 +60,7 @@ def test_the_format_is_what_verls_file_logger_writes(tmp_path, monkeypatch):
     logger.log({"critic/score/mean": np.float32(0.5), "actor/kl_loss": 0.125, "actor/entropy": float("nan")}, step=1)
     logger.finish()
     run = collect.load_run(tmp_path)
-    assert run.held_out == {"a/b": [(0, 0.5)]}
+    assert run.held_out == {"a/b": Curve([0], [0.5])}
     found = facts.as_json(run)
     assert found["series"] == {"reward": [[1, 0.5]], "kl_to_ref": [[1, 0.125]]}
     assert found["metric_names"]["kl_to_ref"] == "actor/kl_loss"
@@ -73,7 +77,7 @@ def test_table_before_and_after(tmp_path):
             want = sum(pass_at_k(N_SAMPLES, c, k) for c in right.values()) / N_PROBLEMS
             assert rows[f"held-out pass@{k}"][name] == pytest.approx(want, abs=1e-12)
         assert rows["held-out reward"][name] == pytest.approx(rows["held-out pass@1"][name], abs=1e-12)
-    entropy = [value for _, value in run.points(*ENTROPY.names)]
+    entropy = run.curve(*ENTROPY.names).values
     assert rows["entropy"]["before"] == entropy[0]
     assert rows["entropy"]["after"] == pytest.approx(sum(entropy[-5:]) / 5, abs=1e-12)
     assert rows["response length"] == {
@@ -103,7 +107,7 @@ def test_reward_from_acc_where_there_is_no_reward(tmp_path):
         line(0, **{"val-core__gsm8k__acc__mean@4": 0.1, "val-core__gsm8k__acc__best@4__mean": 0.9})
         + line(9, **{"val-core__gsm8k__acc__mean@4": 0.3})
     )
-    assert collect.load_run(tmp_path).held_out == {"gsm8k": [(0, 0.1), (9, 0.3)]}
+    assert collect.load_run(tmp_path).held_out == {"gsm8k": Curve([0, 9], [0.1, 0.3])}
 
 
 def test_a_cut_off_dump_is_left_out_with_a_note(tmp_path):
@@ -147,13 +151,13 @@ def test_several_runs_in_one_picture(tmp_path, capsys):
 def test_picture_shows_the_numbers(tmp_path):
     run = collect.load_run(make_run(tmp_path / "run", steps=8))
     reward, passes, entropy, kl = plot.draw(alone([run])).axes
-    assert list(reward.lines[0].get_ydata()) == [value for _, value in run.points(*REWARD.names)]
+    assert list(reward.lines[0].get_ydata()) == run.curve(*REWARD.names).values
     assert list(reward.lines[1].get_xdata()) == [0, 4, 8]
     metrics = run.validations[8]["(unknown)"]["metrics"]
     assert list(passes.lines[1].get_xdata()) == [1, 2, 4, 8]
     assert list(passes.lines[1].get_ydata()) == [metrics[f"pass@{k}"]["value"] for k in (1, 2, 4, 8)]
     assert list(entropy.lines[0].get_xdata()) == list(range(1, 9))
-    assert list(kl.lines[0].get_ydata()) == [value for _, value in run.points(*KL.names)]
+    assert list(kl.lines[0].get_ydata()) == run.curve(*KL.names).values
 
 
 def test_what_the_kl_buys(tmp_path):
@@ -191,8 +195,8 @@ def test_nothing_to_compare_yet(tmp_path, capsys):
     ]
     assert cli.main([str(tmp_path)]) == 0
     assert "0.125" in capsys.readouterr().out
-    assert facts.before_after([(1, 1.0), (2, 2.0), (3, 4.0)], last=5) == (1.0, 3.0)
-    assert facts.before_after([]) is None
+    assert facts.before_after(Curve([1, 2, 3], [1.0, 2.0, 4.0]), last=5) == (1.0, 3.0)
+    assert facts.before_after(Curve()) is None
 
 
 def test_smooth():
