@@ -4,13 +4,15 @@ import pytest
 import torch
 import transfer_queue
 from batches import advantages, algorithm, batch, by_session, random_batch, session_batch
-from loss_batch import actor_config, micro_batch, nested
+from loss_batch import actor_config, micro_batch
 from omegaconf import OmegaConf
+from queues import Queue
 from tensordict import TensorDict
 from verl.trainer.ppo.ray_trainer import compute_advantage
 from verl.workers.utils.losses import ppo_loss
 
 from frpo_verl import methods
+from frpo_verl.core import tokens
 from frpo_verl.verl_plugin import batch as views
 from frpo_verl.verl_plugin import metrics
 
@@ -41,18 +43,16 @@ def run_of(estimator="grpo", actor=None, **algorithm):
 @pytest.mark.parametrize("on_nonfinite", ["raise", "zero_row"])
 def test_a_log_prob_of_the_policy_that_is_not_finite_stops_the_run_always(on_nonfinite, value):
     """The actor would go on computing it: to leave the answer out of the loss would not help."""
-    with pytest.raises(
-        FloatingPointError, match=r"old_log_probs is not finite at row 4, uid p1, response position 2 \(1 such rows\)"
-    ):
+    place = r"old_log_probs is not finite at row 4, uid p1, response position 2 \(1 such rows\)"
+    with pytest.raises(FloatingPointError, match=place):
         advantages(batch(*spoilt_batch("old_log_probs", value)), kl_coef=0.1, on_nonfinite=on_nonfinite)
 
 
 @pytest.mark.parametrize("estimator", ["grpo", "rloo", "rpg_batch_mean"])
 def test_so_it_does_beside_every_estimator_of_a_run_of_ours(estimator):
     with pytest.raises(FloatingPointError, match="old_log_probs is not finite at row 4"):
-        compute_advantage(
-            batch(*spoilt_batch("old_log_probs")), adv_estimator=estimator, config=run_of(estimator, gamma=1.0)
-        )
+        config = run_of(estimator, gamma=1.0)
+        compute_advantage(batch(*spoilt_batch("old_log_probs")), adv_estimator=estimator, config=config)
 
 
 def test_a_reference_that_is_not_finite_raises_with_its_place_and_the_cure():
@@ -76,9 +76,8 @@ def test_whatever_reads_the_reference_has_it_judged_in_the_driver(reader, value,
     rewards, mask, old, ref, uid = spoilt_batch("ref_log_prob")
     ref = ref if value != 0 else torch.zeros_like(ref)
     with pytest.raises((FloatingPointError, RuntimeError), match=f"{reader}: ref_log_prob.*{message}"):
-        compute_advantage(
-            batch(rewards, mask, old, ref, uid), adv_estimator="grpo", config=run_of(actor=READERS[reader])
-        )
+        config = run_of(actor=READERS[reader])
+        compute_advantage(batch(rewards, mask, old, ref, uid), adv_estimator="grpo", config=config)
 
 
 def test_verls_own_kl_loss_of_a_run_of_ours_too_and_a_foreign_run_is_left_alone():
@@ -94,24 +93,15 @@ def test_verls_own_kl_loss_of_a_run_of_ours_too_and_a_foreign_run_is_left_alone(
 
 
 @pytest.mark.parametrize("loss_mode", LOSSES)
-def test_a_micro_batch_of_one_row_whose_reference_is_sure_passes(loss_mode):
-    """log 1 = 0 exactly: an answer of one token that both models are sure of is no placeholder."""
+def test_a_micro_batch_of_one_row_whose_reference_is_sure_passes(loss_mode, monkeypatch):
+    """log 1 = 0 exactly: an answer of one token that both models are sure of is no placeholder; no loss asks for one."""
+    monkeypatch.setattr(tokens, "all_zero", None)
     log_prob = torch.zeros(1, 1, dtype=torch.float64, requires_grad=True)
     zeros = {name: [torch.zeros(1, dtype=torch.float64)] for name in ("old_log_probs", "ref_log_prob")}
     columns = {**zeros, "advantages": [torch.ones(1).double()], "response_mask": [torch.ones(1, dtype=torch.long)]}
     loss, _ = ppo_loss(actor_config(policy_loss={"loss_mode": loss_mode}), output(log_prob), worker_batch(columns))
     loss.backward()
     assert torch.isfinite(loss) and torch.isfinite(log_prob.grad).all()
-
-
-def test_a_loss_asks_the_device_for_nothing(monkeypatch):
-    from frpo_verl.core import tokens
-
-    monkeypatch.setattr(tokens, "all_zero", None)  # not called in a worker
-    log_prob = torch.zeros(1, 1, dtype=torch.float64, requires_grad=True)
-    columns = {n: [torch.zeros(1).double()] for n in ("old_log_probs", "ref_log_prob", "advantages")}
-    data = worker_batch({**columns, "response_mask": [torch.ones(1, dtype=torch.long)]})
-    ppo_loss(actor_config(policy_loss={"loss_mode": "frpo"}), output(log_prob), data)
 
 
 # ------------------------------------------------------------------------------------------------ an answer that is left out
@@ -153,24 +143,28 @@ def test_the_rows_of_one_session_are_left_out_together():
 
 def left_out(loss_mode, agg, actor=None):
     """(loss, gradient) of a batch whose row 4 was left out by the driver, and of the same batch without that row."""
-    columns = spoilt_batch("ref_log_prob")
-    data = batch(*(x.double() if torch.is_tensor(x) and x.is_floating_point() else x for x in columns))
+    data = batch(*double(spoilt_batch("ref_log_prob")))
     placement = "reward" if "one_value" in needs(loss_mode) else "future"
     advantages(data, kl_coef=0.1, placement=placement, on_nonfinite="zero_row", allow_multiple_kl=True)
     data.batch["advantages"] = data.batch["advantages"].double()
-    config = actor_config(
-        policy_loss={"loss_mode": loss_mode}, loss_agg_mode=agg, loss_scale_factor=7, entropy_coeff=0.1, **(actor or {})
-    )
-    results = []
-    for rows in (range(12), [i for i in range(12) if i != ROW]):
-        log_prob = (data.batch["old_log_probs"][list(rows)] + 0.1).requires_grad_()
-        names = ("old_log_probs", "ref_log_prob", "advantages", "response_mask")
-        part = {name: list(data.batch[name][list(rows)]) for name in names}
-        tokens = int(sum(mask.sum() for mask in part["response_mask"]))
-        loss, found = ppo_loss(config, output(log_prob, entropy=True), worker_batch(part, tokens, 12))
-        (grad,) = torch.autograd.grad(loss, log_prob)
-        results.append((loss.detach(), grad, found))
-    return results
+    given = {name: data.batch[name] for name in ("old_log_probs", "ref_log_prob", "advantages", "response_mask")}
+    given["log_prob"] = given["old_log_probs"] + 0.1
+    alone = {name: x[torch.arange(12) != ROW] for name, x in given.items()}
+    return [worker_loss(part, loss_mode, agg, entropy_coeff=0.1, **(actor or {})) for part in (given, alone)]
+
+
+def double(columns):
+    return [x.double() if torch.is_tensor(x) and x.is_floating_point() else x for x in columns]
+
+
+def worker_loss(given, loss_mode, agg, **actor):
+    """(loss, gradient of log_prob, metrics) of these columns as a part of a mini-batch of twelve answers."""
+    log_prob = given["log_prob"].clone().requires_grad_()
+    part = {name: list(x) for name, x in given.items() if name != "log_prob"}
+    config = actor_config(policy_loss={"loss_mode": loss_mode}, loss_agg_mode=agg, loss_scale_factor=7, **actor)
+    size = int(given["response_mask"].sum())
+    loss, found = ppo_loss(config, output(log_prob, "entropy_coeff" in actor), worker_batch(part, size, 12))
+    return loss.detach(), torch.autograd.grad(loss, log_prob)[0], found
 
 
 def needs(loss_mode):
@@ -187,22 +181,23 @@ def test_it_is_in_no_loss_no_gradient_and_no_count(loss_mode, agg):
     assert torch.isfinite(loss) and loss == pytest.approx(float(other), abs=1e-12)
     assert torch.isfinite(grad).all() and not grad[ROW].any()
     torch.testing.assert_close(grad[torch.arange(12) != ROW], without, rtol=0, atol=1e-12)
-    assert all(
-        torch.isfinite(torch.as_tensor(getattr(m, "values", m), dtype=torch.float64)).all() for m in found.values()
-    )
+    assert all(torch.isfinite(torch.as_tensor(numbers, dtype=torch.float64)).all() for numbers in of(found).values())
+
+
+def of(metrics):
+    return {name: getattr(m, "values", m) for name, m in metrics.items()}
 
 
 @pytest.mark.parametrize("agg", AGGREGATIONS)
 @pytest.mark.parametrize("kl_type", ["js", "k3_is", "low_var_kl"])
 def test_nor_in_a_kl_loss_beside(kl_type, agg):
-    (loss, grad, _), (other, without, _) = left_out(
-        "vanilla", agg, {"use_kl_loss": True, "kl_loss_type": kl_type, "kl_loss_coef": 0.3}
-    )
+    kl_loss = {"use_kl_loss": True, "kl_loss_type": kl_type, "kl_loss_coef": 0.3}
+    (loss, grad, _), (other, without, _) = left_out("vanilla", agg, kl_loss)
     assert torch.isfinite(loss) and loss == pytest.approx(float(other), abs=1e-12)
     torch.testing.assert_close(grad[torch.arange(12) != ROW], without, rtol=0, atol=1e-12)
 
 
-def output(log_prob, entropy: bool = False):
+def output(log_prob, entropy=False):
     """Flat log-probs of prompt and response, shifted left by one as a model puts them out."""
     pad = log_prob.new_zeros(len(log_prob), 1)
     flat = torch.cat([pad, log_prob, pad], dim=1).flatten()
@@ -218,39 +213,24 @@ def worker_batch(columns, tokens: int = 1, answers: int = 1) -> TensorDict:
 # ------------------------------------------------------------------------------------------------ the queue of the V1 trainer
 
 
-class Queue:
-    """Columns of rows by their keys, as nested tensors."""
-
-    def __init__(self, **columns):
-        self.columns, self.keys = columns, [f"p{i}_0_0" for i in range(12)]
-
-    def get(self, keys, partition_id, select_fields):
-        rows = [self.keys.index(key) for key in keys]
-        found = {name: nested([self.columns[name][i] for i in rows]) for name in select_fields if name in self.columns}
-        return TensorDict(found, batch_size=len(keys))
-
-    def put(self, keys, partition_id, fields):
-        for name in fields.keys():
-            for key, row in zip(keys, fields[name].unbind(), strict=True):
-                i = self.keys.index(key)
-                assert row.shape == self.columns[name][i].shape and row.dtype == self.columns[name][i].dtype
-                self.columns[name][i] = row
-
-
 def test_the_workers_see_it_in_the_queue(monkeypatch):
     """verl's engines count the tokens of `loss_mask`, its loss those of `response_mask`, its metrics read the queue."""
     rewards, mask, old, ref, _ = spoilt_batch("ref_log_prob")
-    lengths = mask.sum(-1).tolist()
-    cut = lambda x: [row[:n].clone() for row, n in zip(x, lengths, strict=True)]  # noqa: E731
-    queue = Queue(response_mask=cut(mask), loss_mask=cut(mask), ref_log_prob=cut(ref), old_log_probs=cut(old))
+    queue, keys = Queue(), [f"p{i}_0_0" for i in range(12)]
+    columns = {"response_mask": mask, "loss_mask": mask, "ref_log_prob": ref, "old_log_probs": old}
+    for i, key in enumerate(keys):
+        queue.rows[key] = {name: x[i, : mask[i].sum()].clone() for name, x in columns.items()}
+    before = {key: dict(row) for key, row in queue.rows.items()}
     monkeypatch.setattr(transfer_queue, "kv_batch_get", queue.get)
     monkeypatch.setattr(transfer_queue, "kv_batch_put", queue.put)
-    data = batch(rewards, mask, old, ref, [key.split("_")[0] for key in queue.keys])
-    with views.open_source(queue.keys, "train", None):
-        by_session(data, queue.keys, "frpo", kl_coef=0.1, on_nonfinite="zero_row")
+    data = batch(rewards, mask, old, ref, [key.split("_")[0] for key in keys])
+    with views.open_source(keys, "train", None):
+        by_session(data, keys, "frpo", kl_coef=0.1, on_nonfinite="zero_row")
     for name in ("response_mask", "loss_mask", "ref_log_prob"):
-        assert not queue.columns[name][ROW].any() and queue.columns[name][3].any()
-    assert torch.equal(queue.columns["old_log_probs"][ROW], old[ROW])
+        assert not queue.rows[keys[ROW]][name].any() and queue.rows[keys[3]][name].any()
+    assert torch.equal(queue.rows[keys[ROW]]["old_log_probs"], old[ROW])
+    for key, row in queue.rows.items():
+        assert all(x.shape == before[key][name].shape and x.dtype == before[key][name].dtype for name, x in row.items())
 
 
 # ------------------------------------------------------------------------------------------------ masked tokens
@@ -262,23 +242,16 @@ def test_the_workers_see_it_in_the_queue(monkeypatch):
 def test_nan_on_a_masked_token_is_in_no_loss_and_in_no_metric(loss_mode, column, agg):
     if "one_value" in needs(loss_mode) and agg != "token-mean":
         return
-    _, mask, old, ref, _ = (x.double() if torch.is_tensor(x) and x.is_floating_point() else x for x in random_batch())
+    _, mask, old, ref, _ = double(random_batch())
     mask[ROW] = torch.tensor([1, 1, 0, 1, 1, 0, 0])
     given = {"old_log_probs": old, "ref_log_prob": ref, "advantages": torch.ones_like(old), "log_prob": old + 0.1}
-
-    def run():
-        log_prob = given["log_prob"].clone().requires_grad_()
-        part = {name: list(x) for name, x in {**given, "response_mask": mask}.items() if name != "log_prob"}
-        config = actor_config(policy_loss={"loss_mode": loss_mode}, loss_agg_mode=agg, loss_scale_factor=7)
-        loss, found = ppo_loss(config, output(log_prob), worker_batch(part, int(mask.sum()), 12))
-        return loss.detach(), torch.autograd.grad(loss, log_prob)[0], found
-
-    loss, grad, found = run()
+    given["response_mask"] = mask
+    loss, grad, found = worker_loss(given, loss_mode, agg)
     given[column] = given[column].masked_fill(mask == 0, NAN)
-    other, spoilt, also = run()
+    other, spoilt, also = worker_loss(given, loss_mode, agg)
     assert torch.equal(loss, other) and torch.equal(grad, spoilt)
-    assert {k: torch.as_tensor(m.values).tolist() for k, m in found.items()} == {
-        k: torch.as_tensor(m.values).tolist() for k, m in also.items()
+    assert {k: torch.as_tensor(v).tolist() for k, v in of(found).items()} == {
+        k: torch.as_tensor(v).tolist() for k, v in of(also).items()
     }
 
 

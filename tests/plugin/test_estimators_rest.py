@@ -2,13 +2,11 @@
 
 import contextlib
 
-import numpy as np
 import pytest
 import torch
+from batches import batch as driver_batch
 from loss_batch import actor_config, gradients, make_rows
 from omegaconf import OmegaConf
-from tensordict import TensorDict
-from verl import DataProto
 from verl.trainer.ppo.ray_trainer import compute_advantage
 
 from frpo_verl.core.losses.f_grpo import softmax_weights
@@ -17,26 +15,10 @@ from frpo_verl.verl_plugin import batch, metrics, run
 
 def data_of(rows, scores, uid):
     """Padded driver tensors of `make_rows`."""
-    width = max(len(r["tokens"]) for r in rows)
-    pad = lambda name: torch.stack(  # noqa: E731
-        [torch.nn.functional.pad(r[name].double(), (0, width - len(r[name]))) for r in rows]
-    )
-    mask = pad("response_mask").long()
-    rewards = torch.zeros(len(rows), width, dtype=torch.float64)
+    pad = lambda name: torch.nn.utils.rnn.pad_sequence([r[name].double() for r in rows], batch_first=True)  # noqa: E731
+    rewards = torch.zeros(pad("response_mask").shape, dtype=torch.float64)
     rewards[:, 0] = torch.tensor(scores, dtype=torch.float64)
-    columns = TensorDict(
-        {
-            "response_mask": mask,
-            "old_log_probs": pad("old_log_probs"),
-            "ref_log_prob": pad("ref_log_prob"),
-            "token_level_rewards": rewards,
-            "token_level_scores": rewards,
-        },
-        batch_size=len(rows),
-    )
-    data = DataProto(batch=columns)
-    data.non_tensor_batch["uid"] = np.array(uid, dtype=object)
-    return data
+    return driver_batch(rewards, pad("response_mask").long(), pad("old_log_probs"), pad("ref_log_prob"), uid)
 
 
 def run_config(estimator="f_hal", **policy_loss):
@@ -57,6 +39,11 @@ def queue(monkeypatch, fields):
 def put_back(rows, advantages):
     for r, a in zip(rows, advantages, strict=True):
         r["advantages"] = a[: len(r["tokens"])]
+
+
+def close(a, b):
+    for x, y in zip(a, b, strict=True):
+        torch.testing.assert_close(x, y, rtol=0, atol=1e-6)
 
 
 @pytest.fixture
@@ -88,12 +75,9 @@ def test_lambda_zero_is_f_grpo_on_the_same_batch(mixed):
     put_back(rows, weights(0.0))
     hal = f_grpo_gradients(rows)
     on_policy = rows[:4]
-    put_back(
-        on_policy, compute_advantage(data_of(on_policy, scores[:4], uid[:4]), adv_estimator="grpo").batch["advantages"]
-    )
-    alone = f_grpo_gradients(on_policy)
-    for a, b in zip(hal[:4], alone, strict=True):
-        torch.testing.assert_close(a, b, rtol=0, atol=1e-6)
+    alone = compute_advantage(data_of(on_policy, scores[:4], uid[:4]), adv_estimator="grpo")
+    put_back(on_policy, alone.batch["advantages"])
+    close(hal[:4], f_grpo_gradients(on_policy))
     assert all(not g.any() for g in hal[4:])
 
 
@@ -107,13 +91,8 @@ def test_lambda_one_is_the_preference_loss_alone(mixed):
     for i, r in enumerate(rows[4:]):
         log_pi = torch.log_softmax(r["logits"], -1).gather(-1, r["tokens"][:, None]).squeeze(-1)
         v = 0.1 * ((log_pi - r["ref_log_prob"]) * r["response_mask"]).sum()
-        if i % 2 == 0:
-            loss = loss + torch.nn.functional.softplus(-v) / 2
-        else:
-            loss = loss + torch.nn.functional.softplus(v) / 2
-    truth = torch.autograd.grad(loss, [r["logits"] for r in rows[4:]])
-    for a, b in zip(hal[4:], truth, strict=True):
-        torch.testing.assert_close(a, b, rtol=0, atol=1e-6)
+        loss = loss + torch.nn.functional.softplus(v if i % 2 else -v) / 2
+    close(hal[4:], torch.autograd.grad(loss, [r["logits"] for r in rows[4:]]))
 
 
 def test_rows_are_counted_and_the_trainer_is_checked(mixed):
@@ -135,9 +114,8 @@ def test_a_batch_without_a_pair_is_said_once(mixed, capsys):
     *_, weights = mixed
     for _ in range(2):
         weights(0.37, subset=range(4))
-    assert (
-        capsys.readouterr().err.count("no recorded pair in this batch, so algorithm.f_hal.preference_weight=0.37") == 1
-    )
+    said = capsys.readouterr().err
+    assert said.count("no recorded pair in this batch, so algorithm.f_hal.preference_weight=0.37") == 1
     weights(0.0, subset=range(4))
     weights(0.38)
     assert "no recorded pair" not in capsys.readouterr().err
@@ -151,9 +129,8 @@ def test_softmax_weights_are_applied_in_the_driver(monkeypatch):
     weighted = compute_advantage(data_of(rows, scores, uid), adv_estimator="grpo").batch["advantages"]
     data = data_of(rows, scores, uid)
     mask = data.batch["response_mask"]
-    w = softmax_weights(
-        torch.tensor(scores, dtype=torch.float64), (data.batch["old_log_probs"] * mask).sum(-1), plain[:, 0], uid
-    )
+    log_old = (data.batch["old_log_probs"] * mask).sum(-1)
+    w = softmax_weights(torch.tensor(scores, dtype=torch.float64), log_old, plain[:, 0], uid)
     torch.testing.assert_close(weighted, plain * w[:, None], rtol=0, atol=1e-9)
 
 

@@ -1,8 +1,13 @@
 """Our policy losses and local KL terms through verl's own ppo_loss."""
 
+from dataclasses import dataclass
+from typing import ClassVar
+
 import pytest
 import torch
-from loss_batch import actor_config, gradients, make_rows
+from loss_batch import actor_config, gradients, make_rows, micro_batch, model_output, nested
+from verl.trainer.ppo import core_algos
+from verl.workers.utils.losses import ppo_loss
 
 from frpo_verl import methods
 from frpo_verl.core.divergences import get_divergence
@@ -11,7 +16,8 @@ from frpo_verl.core.losses.terms import read_loss_inputs
 from frpo_verl.core.regularizers import Regularizer, regularize
 from frpo_verl.core.tokens import read_answers
 from frpo_verl.methods import names
-from frpo_verl.methods.settings import ConfigError
+from frpo_verl.methods.settings import POLICY_LOSS, Section
+from frpo_verl.verl_plugin import policy_loss_config
 
 
 def close(a, b, tol=1e-10):
@@ -78,24 +84,15 @@ def test_a_loss_without_its_reference_says_so(loss_mode):
 
 
 def test_clip_fractions_stay_after_a_row_with_a_section_of_its_own_was_added(monkeypatch):
-    from dataclasses import dataclass
-    from typing import ClassVar
-
-    from frpo_verl.methods.settings import POLICY_LOSS, Section
-    from frpo_verl.verl_plugin import policy_loss_config
-
     @dataclass(frozen=True)
     class Mine(Section):
         KEY: ClassVar[str] = f"{POLICY_LOSS}.mine"
         width: float = 1.0
 
     monkeypatch.setattr(policy_loss_config, "PolicyLossConfig", policy_loss_config.PolicyLossConfig)
-    monkeypatch.setitem(
-        methods.METHODS,
-        ("policy_loss", "mine"),
-        methods.Method("mine", "policy_loss", "frpo_verl.core.losses.rpg:rpg_loss", section=Mine),
-    )
-    policy_loss_config._follow(methods.find("policy_loss", "mine"))
+    row = methods.Method("mine", "policy_loss", "frpo_verl.core.losses.rpg:rpg_loss", section=Mine)
+    monkeypatch.setitem(methods.METHODS, ("policy_loss", "mine"), row)
+    policy_loss_config._follow(row)
     _, metrics, _ = gradients(make_rows(), actor_config())
     assert "frpo/policy_clip_frac/positive_advantage" in metrics
 
@@ -105,14 +102,11 @@ def test_unknown_keys_are_refused():
         actor_config(policy_loss={"loss_mode": "rpg_rkl", "rpg": {"kl_coeff": 1}})
     with pytest.raises(Exception, match="unexpected keyword argument 'rgp'"):
         actor_config(policy_loss={"loss_mode": "rpg_rkl", "rgp": {"kl_coef": 1}})
-    assert issubclass(ConfigError, ValueError)
 
 
 def test_rollout_weights_multiply_the_loss():
     rows = make_rows()
     tokens = sum(int(r["response_mask"].sum()) for r in rows)
-    from loss_batch import micro_batch, model_output, nested
-    from verl.workers.utils.losses import ppo_loss
 
     def gradient(loss_mode, weight):
         data = micro_batch(rows, tokens, len(rows))
@@ -135,51 +129,45 @@ def local_kl_gradient(kl_type, rows, coefficient=0.7):
     return [a - b for a, b in zip(with_kl, without, strict=True)], metrics
 
 
+def expected_local_gradient(kl_type, logits, ref_logits, sampler):
+    """E_{a~sampler} of the gradient of the KL part of verl's loss at one state: every action once, with its probability."""
+    total = torch.zeros_like(logits)
+    for action in range(len(logits)):
+        (row,) = make_rows(n=1, vocabulary=len(logits), width=2)
+        of_action = lambda table, a=action: torch.log_softmax(table, -1)[a][None]  # noqa: E731
+        row |= {
+            "tokens": torch.tensor([action]), "logits": logits[None].clone().requires_grad_(),
+            "response_mask": torch.ones(1, dtype=torch.long), "advantages": torch.zeros(1, dtype=torch.float64),
+            "old_log_probs": of_action(sampler), "ref_log_prob": of_action(ref_logits),
+        }  # fmt: skip
+        grad, metrics = local_kl_gradient(kl_type, [row], coefficient=1.0)
+        assert "kl_loss" in metrics
+        total += torch.softmax(sampler, -1)[action] * grad[0][0]
+    return total
+
+
+def tables(seed):
+    g = torch.Generator().manual_seed(seed)
+    return (torch.randn(4, generator=g, dtype=torch.float64) for _ in range(3))
+
+
 @pytest.mark.parametrize("name", [*(n for n in names.DIVERGENCES if n != "alpha"), "alpha:0.5"])
 def test_local_kl_terms_have_the_exact_local_gradient(name):
-    """E_{a~pi} of the sampled gradient at each state equals autograd of D_f(pi||ref) there."""
-    vocabulary = 4
-    g = torch.Generator().manual_seed(1)
-    logits, ref_logits = (torch.randn(vocabulary, generator=g, dtype=torch.float64) for _ in range(2))
-    pi = torch.softmax(logits, -1)
-    total = torch.zeros(vocabulary, dtype=torch.float64)
-    for action in range(vocabulary):  # every action once, weighted by its probability
-        rows = make_rows(n=1, vocabulary=vocabulary, width=2)
-        row = rows[0]
-        row["tokens"] = torch.tensor([action])
-        row["logits"] = logits[None].clone().requires_grad_()
-        row["response_mask"] = torch.ones(1, dtype=torch.long)
-        row["advantages"] = torch.zeros(1, dtype=torch.float64)
-        row["old_log_probs"] = torch.log_softmax(logits, -1)[action][None]
-        row["ref_log_prob"] = torch.log_softmax(ref_logits, -1)[action][None]
-        grad, metrics = local_kl_gradient(name, rows, coefficient=1.0)
-        total += pi[action] * grad[0][0]
+    """On-policy it equals autograd of D_f(pi||ref) at the state."""
+    logits, ref_logits, _ = tables(1)
+    total = expected_local_gradient(name, logits, ref_logits, logits)
     divergence = get_divergence(*(("alpha", 0.5) if name.startswith("alpha") else (name,)))
     z = logits.clone().requires_grad_()
     log_w = torch.log_softmax(z, -1) - torch.log_softmax(ref_logits, -1)
     truth = torch.autograd.grad((torch.softmax(ref_logits, -1) * divergence.value(log_w)).sum(), z)[0]
     torch.testing.assert_close(total, truth, rtol=0, atol=1e-10)
-    assert "kl_loss" in metrics
 
 
 @pytest.mark.parametrize("exact", [True, False])
 def test_k3_is_is_exact_off_policy_and_plain_k3_is_not(exact):
     """Actions from old: only rho * k3 with the gradient through rho has the reverse KL's local gradient."""
-    vocabulary = 4
-    g = torch.Generator().manual_seed(2)
-    logits, ref_logits, old_logits = (torch.randn(vocabulary, generator=g, dtype=torch.float64) for _ in range(3))
-    total = torch.zeros(vocabulary, dtype=torch.float64)
-    for action in range(vocabulary):
-        rows = make_rows(n=1, vocabulary=vocabulary, width=2)
-        row = rows[0]
-        row["tokens"] = torch.tensor([action])
-        row["logits"] = logits[None].clone().requires_grad_()
-        row["response_mask"] = torch.ones(1, dtype=torch.long)
-        row["advantages"] = torch.zeros(1, dtype=torch.float64)
-        row["old_log_probs"] = torch.log_softmax(old_logits, -1)[action][None]
-        row["ref_log_prob"] = torch.log_softmax(ref_logits, -1)[action][None]
-        grad, _ = local_kl_gradient("k3_is" if exact else "low_var_kl", rows, coefficient=1.0)
-        total += torch.softmax(old_logits, -1)[action] * grad[0][0]
+    logits, ref_logits, old_logits = tables(2)
+    total = expected_local_gradient("k3_is" if exact else "low_var_kl", logits, ref_logits, old_logits)
     z = logits.clone().requires_grad_()
     log_pi = torch.log_softmax(z, -1)
     truth = torch.autograd.grad((log_pi.exp() * (log_pi - torch.log_softmax(ref_logits, -1))).sum(), z)[0]
@@ -188,16 +176,9 @@ def test_k3_is_is_exact_off_policy_and_plain_k3_is_not(exact):
 
 
 def test_verls_own_kl_terms_are_untouched():
-    from verl.trainer.ppo import core_algos
-
     a, b = torch.randn(3, 4), torch.randn(3, 4)
     for name in ("kl", "k1", "abs", "mse", "k2", "low_var_kl", "k3"):
         assert torch.equal(core_algos.kl_penalty(a, b, name), core_algos.kl_penalty_forward.__wrapped__(a, b, name))
     assert torch.equal(core_algos.kl_penalty(a, b, "js"), core_algos.kl_penalty_forward(a, b, "js"))
-
-
-def test_k3_is_in_the_reward_is_refused():
-    from verl.trainer.ppo import core_algos
-
     with pytest.raises(ValueError, match="kl_penalty=k3_is"):
-        core_algos.kl_penalty(torch.zeros(1, 2), torch.zeros(1, 2), "k3_is")
+        core_algos.kl_penalty(a, b, "k3_is")
