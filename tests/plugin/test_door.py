@@ -1,27 +1,23 @@
 """A command of ours ends with one line where verl cannot or does not load the plugin, and finds the recipes; others are left alone."""
 
-import os
-import subprocess
-import sys
-
 import pytest
 import verl  # noqa: F401 - a command that does not run verl is not asked
+from commands import python
 
 from frpo_verl.verl_plugin import health
 from frpo_verl.verl_plugin.door import refuse_closed
 
-OURS = [
-    "algorithm.adv_estimator=frpo",
-    "+recipe=smoke",
-    "method=frpo",
-    "actor_rollout_ref.actor.policy_loss.loss_mode=f_grpo",
-    "+algorithm.frpo.kl_coef=0.1",
-    "+actor_rollout_ref.actor.policy_loss.rpg.kl_coef=0.1",
-    "actor_rollout_ref.actor.kl_loss_type=js",
-    "actor_rollout_ref.actor.kl_loss_type=alpha:0.5",
-    "actor_rollout_ref.actor.kl_loss_type=reverse_kl+",
-    "algorithm.kl_penalty=forward_kl",
-]
+LOSS = "actor_rollout_ref.actor.policy_loss"
+OURS = f"""
+algorithm.adv_estimator=frpo +recipe=smoke method=frpo {LOSS}.loss_mode=f_grpo
++algorithm.frpo.kl_coef=0.1 +{LOSS}.rpg.kl_coef=0.1 algorithm.kl_penalty=forward_kl
+actor_rollout_ref.actor.kl_loss_type=js actor_rollout_ref.actor.kl_loss_type=alpha:0.5
+actor_rollout_ref.actor.kl_loss_type=reverse_kl+
+""".split()
+SOMEBODY_ELSES = f"""
+algorithm.adv_estimator=frpo_mine algorithm.kl_penalty=low_var_kl+ {LOSS}.loss_mode=rpg_mine
++recipe=theirs method=theirs
+""".split()
 
 
 @pytest.fixture
@@ -51,31 +47,19 @@ def test_a_closed_door_is_named(monkeypatch, typed):
 
 
 def test_other_commands_are_left_alone(old):
-    refuse_closed(
-        False, ["algorithm.adv_estimator=grpo", "trainer.default_local_dir=runs/frpo", "trainer.project_name=f_grpo"]
-    )
+    folders = ["trainer.default_local_dir=runs/frpo", "trainer.project_name=f_grpo"]
+    refuse_closed(False, ["algorithm.adv_estimator=grpo", *folders])
 
 
-@pytest.mark.parametrize(
-    "typed",
-    [
-        "algorithm.adv_estimator=frpo_mine",
-        "algorithm.kl_penalty=low_var_kl+",
-        "actor_rollout_ref.actor.policy_loss.loss_mode=rpg_mine",
-        "+recipe=theirs",
-        "method=theirs",
-    ],
-)
+@pytest.mark.parametrize("typed", SOMEBODY_ELSES)
 def test_somebody_elses_name_that_looks_like_ours_is_left_alone(typed):
     refuse_closed(False, [typed])
 
 
 @pytest.mark.slow
 def test_the_command_ends_before_anything_starts():
-    result = subprocess.run(
-        [sys.executable, "-W", "ignore", "-m", "verl.trainer.main_ppo", "algorithm.adv_estimator=frpo"],
-        capture_output=True, text=True, timeout=300, env={**os.environ, "VERL_USE_EXTERNAL_PLUGINS": "none"},
-    )  # fmt: skip
+    closed = {"VERL_USE_EXTERNAL_PLUGINS": "none"}
+    result = python("-m", "verl.trainer.main_ppo", "algorithm.adv_estimator=frpo", **closed)
     assert result.returncode == 1
     assert result.stderr.splitlines()[-1].startswith("frpo_verl: verl does not load the plugin")
 
@@ -93,24 +77,16 @@ main()
 """
 
 
-def run(*command: str, path) -> subprocess.CompletedProcess:
-    paths = os.pathsep.join([str(path), os.environ.get("PYTHONPATH", "")])
-    return subprocess.run(
-        [sys.executable, "-W", "ignore", *command], capture_output=True, text=True, timeout=300, cwd=path,
-        env={**os.environ, "PYTHONPATH": paths},
-    )  # fmt: skip
-
-
 def test_an_application_that_is_not_verls_sees_none_of_our_groups(tmp_path):
     (tmp_path / "app.py").write_text(APP)
-    listed = run("app.py", "--help", path=tmp_path)
+    listed = python("app.py", "--help", cwd=tmp_path)
     assert listed.returncode == 0 and "Hydra" in listed.stdout
     assert not any(word in listed.stdout for word in ("frpo", "method:", "recipe:", "layout:"))
     for typed in ("method=frpo", "+method=frpo", "+recipe=smoke"):
-        typed_in = run("app.py", typed, path=tmp_path)
+        typed_in = python("app.py", typed, cwd=tmp_path)
         # Hydra takes `+method=frpo` for a new key of the application's own where there is no such group
         assert typed_in.returncode == 1 or typed_in.stdout == f"ran with {dict([typed[1:].split('=')])}\n"
-    assert run("app.py", "method=frpo", path=tmp_path).returncode == 1
+    assert python("app.py", "method=frpo", cwd=tmp_path).returncode == 1
 
 
 @pytest.fixture
@@ -123,7 +99,8 @@ def closed(tmp_path):
 
 @pytest.mark.slow
 def test_a_closed_namespace_is_said_and_hides_no_recipe(closed):
-    shown = run("-m", "verl.trainer.main_ppo", "+recipe=smoke", "method=frpo", "--cfg", "job", path=closed)
+    words = ("+recipe=smoke", "method=frpo", "--cfg", "job")
+    shown = python("-m", "verl.trainer.main_ppo", *words, cwd=closed, path=[closed])
     assert shown.returncode == 0 and "adv_estimator: frpo" in shown.stdout, shown.stderr[-2000:]
     (line,) = [line for line in shown.stderr.splitlines() if line.startswith("frpo_verl:")]
     assert f"{closed}/hydra_plugins/__init__.py hides the Hydra plugins" in line and "delete that file" in line
@@ -131,5 +108,5 @@ def test_a_closed_namespace_is_said_and_hides_no_recipe(closed):
 
 @pytest.mark.slow
 def test_the_doctor_says_that_the_namespace_is_closed(closed):
-    result = run("-m", "frpo_verl", "doctor", path=closed)
+    result = python("-m", "frpo_verl", "doctor", cwd=closed, path=[closed])
     assert f"recipes            {closed}/hydra_plugins/__init__.py hides" in result.stdout

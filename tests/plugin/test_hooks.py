@@ -3,34 +3,21 @@
 import importlib
 import json
 import os
-import subprocess
-import sys
+import shutil
 from types import SimpleNamespace
 
 import pytest
+from commands import python
 
+import frpo_verl
 from frpo_verl.verl_plugin import health, hooks
-
-
-def python(code: str, cwd=None, **env) -> subprocess.CompletedProcess:
-    return subprocess.run(
-        [sys.executable, "-W", "ignore", "-c", code],
-        capture_output=True,
-        text=True,
-        timeout=180,
-        env={**os.environ, **env},
-        cwd=cwd,
-    )
 
 
 def test_every_wrapped_function_is_known_in_this_verl():
     hooks.import_all()
     assert hooks.troubles() == []
     for entry in hooks.SEAMS:
-        if not entry.active:
-            assert entry.status == "pending"
-        else:
-            assert entry.status == "applied", entry.label
+        assert entry.status == ("applied" if entry.active else "pending"), entry.label
         assert entry.reason and entry.upstream
 
 
@@ -67,18 +54,14 @@ def judge(monkeypatch):
     health._judge.cache_clear()
 
 
-def test_a_known_source_that_passes_is_silent(monkeypatch, capsys, judge):
-    entry, _ = make_seam(monkeypatch, {})
-    entry.status = "applied"
+@pytest.mark.parametrize("known", [True, False])
+def test_a_known_source_is_silent_and_an_unknown_one_is_said_in_one_line(monkeypatch, capsys, judge, known):
+    entry, _ = make_seam(monkeypatch, {} if known else {"0" * 16: "0.0.1"})
+    entry.status = "applied" if known else entry.status
     judge([])
-    assert capsys.readouterr().err == ""
-
-
-def test_an_unknown_source_that_passes_is_said_in_one_line(monkeypatch, capsys, judge):
-    make_seam(monkeypatch, {"0" * 16: "0.0.1"})
-    judge([])
-    (line,) = capsys.readouterr().err.splitlines()
-    assert "is unknown here (m.target" in line and "the self-test passes, the run goes on" in line
+    said = capsys.readouterr().err
+    assert (said == "") if known else (said.count("\n") == 1 and "is unknown here (m.target" in said)
+    assert known or "the self-test passes, the run goes on" in said
 
 
 def test_a_self_test_that_fails_stops_runs_of_ours_and_can_be_overlooked(monkeypatch, capsys, judge):
@@ -103,85 +86,52 @@ def test_a_seam_that_cannot_be_applied_is_heard(monkeypatch, capsys):
 @pytest.mark.slow
 def test_a_plugin_that_does_not_load_says_so_at_start_and_on_use(tmp_path):
     """A copy of the package whose seams cannot be imported: heard on import of verl, and again from a stub."""
-    import shutil
-
-    import frpo_verl
-
     shutil.copytree(os.path.dirname(frpo_verl.__file__), tmp_path / "frpo_verl", symlinks=False)
     (tmp_path / "frpo_verl" / "verl_plugin" / "seams.py").write_text("raise ImportError('broken on purpose')\n")
-    result = python(
+    code = (
         "import verl; from verl.trainer.ppo import core_algos as c\n"
-        "try: c.get_adv_estimator_fn('frpo')()\nexcept RuntimeError as e: print('USE', e)",
-        cwd=tmp_path,
-        PYTHONPATH=str(tmp_path),
+        "try: c.get_adv_estimator_fn('frpo')()\nexcept RuntimeError as e: print('USE', e)"
     )
+    result = python(code=code, cwd=tmp_path, path=[tmp_path])
     assert "frpo_verl did not load: ImportError: broken on purpose" in result.stderr
     assert "USE frpo_verl did not load: ImportError: broken on purpose" in result.stdout
-    doctor = subprocess.run(
-        [sys.executable, "-W", "ignore", "-m", "frpo_verl", "doctor"], capture_output=True, text=True, timeout=180,
-        env={**os.environ, "PYTHONPATH": str(tmp_path)}, cwd=tmp_path,
-    )  # fmt: skip
-    assert (
-        doctor.returncode == 1 and "problem: the plugin did not load: ImportError: broken on purpose" in doctor.stdout
-    )
+    doctor = python("-m", "frpo_verl", "doctor", cwd=tmp_path, path=[tmp_path])
+    assert doctor.returncode == 1
+    assert "problem: the plugin did not load: ImportError: broken on purpose" in doctor.stdout
 
 
 @pytest.mark.slow
 def test_import_verl_loads_the_plugin_and_nothing_heavy():
-    result = python("import sys, json, verl; print(json.dumps(sorted(m for m in sys.modules)))")
-    modules = json.loads(result.stdout.splitlines()[-1])
-    assert "frpo_verl.verl_plugin.seams" in modules
-    heavy = {
-        "scipy",
-        "matplotlib",
-        "sympy",
-        "rich",
-        "math_verify",
-        "verl.trainer.ppo.core_algos",
-        "transformers.generation",
-    }
-    ours = {m for m in modules if m.startswith("frpo_verl")}
-    assert not ours & {"frpo_verl.verl_plugin.estimators", "frpo_verl.losses", "frpo_verl.report"}
-    without = json.loads(
-        python(
-            "import sys, json, verl; print(json.dumps(sorted(m for m in sys.modules)))",
-            VERL_USE_EXTERNAL_PLUGINS="none",
-        ).stdout.splitlines()[-1]
+    code = "import sys, json, verl; print(json.dumps(sorted(sys.modules)))"
+    modules, without = (
+        set(json.loads(python(code=code, VERL_USE_EXTERNAL_PLUGINS=policy).stdout.splitlines()[-1]))
+        for policy in ("auto", "none")
     )
-    assert not (heavy & set(modules)) - set(without)
+    assert "frpo_verl.verl_plugin.seams" in modules
+    heavy = "scipy matplotlib sympy rich math_verify verl.trainer.ppo.core_algos transformers.generation".split()
+    assert not modules & {"frpo_verl.verl_plugin.estimators", "frpo_verl.losses", "frpo_verl.report"}
+    assert not (modules & set(heavy)) - without
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("env", [{}, {"VERL_USE_EXTERNAL_PLUGINS": "none", "VERL_USE_EXTERNAL_MODULES": "frpo_verl"}])
 def test_both_doors_lead_in(env):
-    result = python(
-        "import verl; from verl.trainer.ppo.core_algos import ADV_ESTIMATOR_REGISTRY as r; print('frpo' in r)", **env
-    )
-    assert result.stdout.split()[-1] == "True"
+    code = "import verl; from verl.trainer.ppo.core_algos import ADV_ESTIMATOR_REGISTRY as r; print('frpo' in r)"
+    assert python(code=code, **env).stdout.split()[-1] == "True"
 
 
 @pytest.mark.slow
 def test_the_closed_door_is_noticed_by_the_doctor():
-    result = subprocess.run(
-        [sys.executable, "-W", "ignore", "-m", "frpo_verl", "doctor"], capture_output=True, text=True, timeout=180,
-        env={**os.environ, "VERL_USE_EXTERNAL_PLUGINS": "none"},
-    )  # fmt: skip
+    result = python("-m", "frpo_verl", "doctor", VERL_USE_EXTERNAL_PLUGINS="none")
     assert result.returncode == 1 and "problem: door: none: `import verl` does not load frpo_verl" in result.stdout
 
 
 @pytest.mark.slow
 def test_the_doctor_finds_nothing_wrong_here():
-    result = subprocess.run(
-        [sys.executable, "-W", "ignore", "-m", "frpo_verl", "doctor"], capture_output=True, text=True, timeout=180
-    )
+    result = python("-m", "frpo_verl", "doctor")
     assert result.returncode == 0, result.stdout[-2000:]
-    for text in (
-        "all good",
-        "entry point verl.plugins",
-        "adv_estimator=frpo",
-        "loss_mode=atr_grpo",
-        "known source (0.9.0, 0.9.1)",
-    ):
+    loaded = ("all good", "entry point verl.plugins", "adv_estimator=frpo", "loss_mode=atr_grpo")
+    for text in (*loaded, "known source (0.9.0, 0.9.1)"):
         assert text in result.stdout
 
 

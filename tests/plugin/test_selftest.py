@@ -3,14 +3,13 @@
 import functools
 import json
 import os
-import subprocess
 import sys
-from pathlib import Path
 
 import pytest
 import torch
 import transfer_queue
 import verl_edits
+from commands import python
 
 from frpo_verl.verl_plugin import health, hooks, metrics, run, selftest, selftest_toy
 
@@ -47,16 +46,9 @@ def test_it_passes_and_leaves_no_trace():
     metrics.log({"kept": 1.0})
 
     def state():
-        process = run.current().config is config, dict(metrics._pending)
-        return (
-            process,
-            transfer_queue.kv_batch_get,
-            transfer_queue.kv_batch_put,
-            transfer_queue.kv_list,
-            transfer_queue.kv_clear,
-            dict(os.environ),
-            torch.get_rng_state().tolist(),
-        )
+        functions = [getattr(transfer_queue, f"kv_{name}") for name in ("batch_get", "batch_put", "list", "clear")]
+        process = run.current().config is config, dict(metrics._pending), dict(os.environ)
+        return (*process, *functions, torch.get_rng_state().tolist())
 
     before = state()
     assert selftest.run_selftest() == []
@@ -120,7 +112,7 @@ def test_a_worker_tests_its_loss_without_the_trainer():
         "from frpo_verl.verl_plugin import selftest as s\n"
         "print(s.run_selftest(s.WORKER), 'verl.trainer.ppo.v1.trainer_base' in sys.modules)"
     )
-    result = subprocess.run([sys.executable, "-W", "ignore", "-c", code], capture_output=True, text=True, timeout=300)
+    result = python(code=code)
     assert result.stdout.splitlines()[-1] == "[] False", result.stderr[-2000:]
 
 
@@ -145,11 +137,7 @@ def test_the_driver_says_one_line_for_an_unknown_verl_that_passes(monkeypatch, c
 @pytest.fixture(scope="module")
 def judged(tmp_path_factory):
     """What the self-test says of every edited copy of verl."""
-    script = Path(verl_edits.__file__)
-    env = {**os.environ, "OMP_NUM_THREADS": "1"}
-    folder = tmp_path_factory.mktemp("copies")
-    command = [sys.executable, "-W", "ignore", str(script), str(folder)]
-    result = subprocess.run(command, capture_output=True, text=True, timeout=600, env=env)
+    result = python(verl_edits.__file__, tmp_path_factory.mktemp("copies"))
     assert result.returncode == 0, result.stderr[-3000:]
     return json.loads(result.stdout.splitlines()[-1])
 
@@ -164,9 +152,7 @@ def test_a_harmless_edit_of_verl_passes(judged, edit):
 @pytest.mark.parametrize("edit", verl_edits.NEXT)
 def test_the_doctor_on_what_the_next_verl_may_be(tmp_path, edit):
     folder = verl_edits.write_copy(tmp_path, verl_edits.NEXT[edit])
-    env = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": os.pathsep.join([str(folder), *sys.path])}
-    command = [sys.executable, "-W", "ignore", "-m", "frpo_verl", "doctor"]
-    result = subprocess.run(command, capture_output=True, text=True, timeout=300, env=env)
+    result = python("-m", "frpo_verl", "doctor", path=[folder])
     assert result.returncode == 0 and "self-test          passes" in result.stdout, result.stdout[-3000:]
     assert ("this verl hands it to estimators" in result.stdout) == ("estimators are given the batch" in edit)
     assert ("absent: " in result.stdout) == ("without the legacy trainer" in edit)
@@ -192,9 +178,7 @@ print("the same")
 def test_a_verl_that_hands_the_batch_over_needs_no_wrap_of_compute_advantage(tmp_path):
     moved, given = verl_edits.NEXT["compute_advantage in trainer_utils"], verl_edits.GIVEN
     folder = verl_edits.write_copy(tmp_path, [*moved, ("trainer/ppo/trainer_utils.py", *given)])
-    env = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": os.pathsep.join([str(folder), *sys.path])}
-    command = [sys.executable, "-W", "ignore", "-c", HANDED_OVER, "verl.trainer.ppo.trainer_utils"]
-    result = subprocess.run(command, capture_output=True, text=True, timeout=300, env=env)
+    result = python("verl.trainer.ppo.trainer_utils", code=HANDED_OVER, path=[folder])
     assert result.stdout.endswith("the same\n"), result.stderr[-3000:]
 
 

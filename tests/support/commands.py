@@ -1,0 +1,17 @@
+"""Python in a process of its own."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+
+
+def python(*words: str, cwd=None, path=(), code: str | None = None, **variables: str) -> subprocess.CompletedProcess:
+    """`python -W ignore WORDS` (or `-c code`), with folders in front of its path; what it printed is text."""
+    words = ("-c", code, *words) if code is not None else words
+    paths = os.pathsep.join([*map(str, path), *(p for p in sys.path if p)])
+    return subprocess.run(
+        [sys.executable, "-W", "ignore", *map(str, words)], capture_output=True, text=True, timeout=600, cwd=cwd,
+        env={**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": paths, **variables},
+    )  # fmt: skip
