@@ -4,7 +4,7 @@ import dataclasses
 
 import pytest
 import yaml
-from tables import rows
+from tables import cases
 
 from frpo_verl.methods import settings
 from frpo_verl.methods.settings import ConfigError, FrpoSettings
@@ -80,7 +80,7 @@ FHalSettings: 3 -> algorithm.f_hal=3: must be a mapping of preference_weight
 """
 
 
-@pytest.mark.parametrize("typed, line", [(f"FrpoSettings: {typed}", line) for typed, line in rows(FRPO)] + rows(OTHERS))
+@pytest.mark.parametrize("typed, line", [(f"FrpoSettings: {typed}", line) for typed, line in cases(FRPO)] + cases(OTHERS))
 def test_one_line_says_what_is_wrong(typed, line):
     (section, values), *_ = yaml.safe_load(typed).items()
     with pytest.raises(ConfigError) as error:

@@ -5,7 +5,7 @@ from types import SimpleNamespace
 
 import pytest
 from omegaconf import OmegaConf
-from tables import rows
+from tables import cases
 from transformers import Qwen3Config
 from verl.trainer.ppo.utils import need_reference_policy
 from verl_config import compose_ppo, stopped, validated
@@ -218,24 +218,24 @@ def files(tmp_path, monkeypatch):
     return ["+recipe=quickstart_cpu", *named]
 
 
-@pytest.mark.parametrize("typed, line", rows(STOPS))
+@pytest.mark.parametrize("typed, line", cases(STOPS))
 def test_stops_before_anything_starts(files, typed, line):
     assert line in stopped(*files, *typed.split())
 
 
-@pytest.mark.parametrize("typed, line", rows(ON_A_CPU))
+@pytest.mark.parametrize("typed, line", cases(ON_A_CPU))
 def test_what_a_cpu_cannot_run_stops_too(files, monkeypatch, typed, line):
     monkeypatch.setenv("VERL_PLATFORM", "cpu")
     monkeypatch.setattr("frpo_verl.verl_plugin.cpu.vllm_cpu.installed", lambda: False)
     assert line in stopped(*files, *typed.split())
 
 
-@pytest.mark.parametrize("typed, _", rows(PASSES))
+@pytest.mark.parametrize("typed, _", cases(PASSES))
 def test_what_is_obeyed_passes(files, typed, _):
     validated(*files, *typed.split())
 
 
-@pytest.mark.parametrize("typed, line", rows(SAYS))
+@pytest.mark.parametrize("typed, line", cases(SAYS))
 def test_what_is_obeyed_and_does_little_is_said_once(files, capsys, typed, line):
     needs._say_once.cache_clear()
     for _ in range(2):
@@ -259,7 +259,7 @@ def test_a_worker_of_somebodys_own_knows_its_section(monkeypatch):
         assert run.current().ours is ours and run.current().get("actor_rollout_ref.model.path") == "m"
 
 
-@pytest.mark.parametrize("typed, _", rows(NOT_OURS))
+@pytest.mark.parametrize("typed, _", cases(NOT_OURS))
 def test_a_run_that_is_not_ours_is_left_alone(typed, _, monkeypatch):
     monkeypatch.delenv("VERL_PLATFORM", raising=False)
     config = compose_ppo(f"{ACTOR}.use_dynamic_bsz=true", *typed.split())  # a key that verl's checks want
@@ -268,12 +268,12 @@ def test_a_run_that_is_not_ours_is_left_alone(typed, _, monkeypatch):
     assert config == before and not run.Run(config).ours
 
 
-@pytest.mark.parametrize("typed, _", rows(OURS))
+@pytest.mark.parametrize("typed, _", cases(OURS))
 def test_a_typed_name_or_a_recipe_makes_a_run_ours(typed, _):
     assert run.Run(compose_ppo(*typed.split())).ours
 
 
-@pytest.mark.parametrize("typed, needed", rows(NEEDS_THE_REFERENCE))
+@pytest.mark.parametrize("typed, needed", cases(NEEDS_THE_REFERENCE))
 def test_the_reference_is_loaded_where_it_is_read(files, typed, needed):
     assert need_reference_policy(compose_ppo(*files, *typed.split())) is (needed == "True")
 

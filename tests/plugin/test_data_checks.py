@@ -6,7 +6,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from omegaconf import OmegaConf
-from tables import rows, says
+from tables import cases, says
 from verl_config import compose_ppo, stopped, validated
 
 from frpo_verl.methods.settings import ConfigError
@@ -79,7 +79,7 @@ FILES = {
 }
 
 
-@pytest.mark.parametrize("typed, said", rows(ROWS))
+@pytest.mark.parametrize("typed, said", cases(ROWS))
 def test_what_a_run_cannot_do_is_refused_and_what_it_can_is_not(files, tmp_path, typed, said):
     for name, text in FILES.items():
         (tmp_path / name).write_text(text)

@@ -5,7 +5,7 @@ import pyarrow.parquet as pq
 import pytest
 import yaml
 from omegaconf import OmegaConf
-from tables import rows, says
+from tables import cases, says
 
 from frpo_verl.methods.settings import ConfigError
 from frpo_verl.verl_plugin.checks.cpu import check_cpu
@@ -172,7 +172,7 @@ for part in (ROLLOUT, REF):
     ALL.append(OF_BUDGETS.replace("KEY", f"{part}.log_prob_max_token_len_per_gpu").replace("SWITCH", switch))
 
 
-@pytest.mark.parametrize("typed, said", [row for table in ALL for row in rows(table)])
+@pytest.mark.parametrize("typed, said", [row for table in ALL for row in cases(table)])
 def test_a_layout_is_refused_in_one_line_or_accepted(typed, said):
     engine, *words = typed.split()
     has_reference = "alone" not in words

@@ -1,9 +1,13 @@
 """How the rows of a mini-batch fall into micro-batches and onto ranks changes no gradient: every loss, every aggregation."""
 
+import contextlib
+
 import pytest
 import torch
+import yaml
 from loss_batch import actor_config, make_rows, micro_batch, model_output
 from omegaconf import OmegaConf
+from tables import cases
 from verl.workers.utils.losses import ppo_loss
 from verl_config import compose_ppo
 
@@ -53,13 +57,9 @@ def gradient(rows, config, cut):
 
 def prepared(mode: str):
     """verl's settings of the aggregation after the plugin has prepared a run of ours."""
-    config = OmegaConf.create(
-        {
-            "composed_by": "frpo_verl",
-            "data": {"max_response_length": WIDTH},
-            "actor_rollout_ref": {"actor": {"loss_agg_mode": mode, "loss_scale_factor": None}},
-        }
-    )
+    actor = {"loss_agg_mode": mode, "loss_scale_factor": None}
+    root = {"composed_by": "frpo_verl", "data": {"max_response_length": WIDTH}, "actor_rollout_ref": {"actor": actor}}
+    config = OmegaConf.create(root)
     start.prepare(config)
     return OmegaConf.to_container(config.actor_rollout_ref.actor)
 
@@ -67,12 +67,12 @@ def prepared(mode: str):
 @pytest.mark.parametrize("agg", AGGREGATIONS)
 @pytest.mark.parametrize("loss", LOSSES)
 def test_one_gradient_however_the_rows_are_cut(loss, agg):
-    rows = make_rows()
+    answers = make_rows()
     config = actor_config(**LOSSES[loss], entropy_coeff=0.1, **prepared(agg))
-    whole, grads = gradient(rows, config, CUTS["one rank, one micro-batch"])
+    whole, grads = gradient(answers, config, CUTS["one rank, one micro-batch"])
     assert all(g.abs().max() > 1e-6 for g in grads)
     for name, cut in CUTS.items():
-        other, cut_grads = gradient(rows, config, cut)
+        other, cut_grads = gradient(answers, config, cut)
         assert other == pytest.approx(whole, abs=1e-12), name
         for a, b in zip(grads, cut_grads, strict=True):
             torch.testing.assert_close(a, b, rtol=0, atol=1e-12, msg=name)
@@ -80,9 +80,9 @@ def test_one_gradient_however_the_rows_are_cut(loss, agg):
 
 def test_without_the_factor_verls_norm_depends_on_the_cut():
     """Why the plugin gives it: verl divides by the padded width of each micro-batch."""
-    rows = make_rows()
+    answers = make_rows()
     config = actor_config(loss_agg_mode=NORM)
-    norms = [torch.cat([g.flatten() for g in gradient(rows, config, cut)[1]]).norm() for cut in CUTS.values()]
+    norms = [torch.cat([g.flatten() for g in gradient(answers, config, cut)[1]]).norm() for cut in CUTS.values()]
     assert max(norms) > 1.1 * min(norms)
 
 
@@ -98,76 +98,63 @@ def test_the_factor_is_the_longest_answer_and_is_said(capsys):
     assert line in capsys.readouterr().err
 
 
-@pytest.mark.parametrize(
-    "overrides, factor",
-    [
-        ((f"actor_rollout_ref.actor.loss_agg_mode={NORM}",), None),  # not a run of ours
-        (("+recipe=frpo_qwen3_1.7b",), None),
-        (("+recipe=frpo_qwen3_1.7b", f"actor_rollout_ref.actor.loss_agg_mode={NORM}")
-         + ("actor_rollout_ref.actor.loss_scale_factor=100",), 100),
-    ],
-)  # fmt: skip
-def test_nothing_else_is_given_one(overrides, factor):
-    config = compose_ppo(*overrides)
+NORMED = f"+recipe=frpo_qwen3_1.7b actor_rollout_ref.actor.loss_agg_mode={NORM}"
+FACTORS = {
+    f"actor_rollout_ref.actor.loss_agg_mode={NORM}": None,  # not a run of ours
+    "+recipe=frpo_qwen3_1.7b": None,
+    f"{NORMED} actor_rollout_ref.actor.loss_scale_factor=100": 100,
+}
+
+
+@pytest.mark.parametrize("typed", FACTORS)
+def test_nothing_else_is_given_one(typed):
+    config = compose_ppo(*typed.split())
     start.prepare(config)
-    assert config.actor_rollout_ref.actor.loss_scale_factor == factor
+    assert config.actor_rollout_ref.actor.loss_scale_factor == FACTORS[typed]
 
 
 def run(mini, aggregation="token-mean", batch=8, loss="vanilla", use_v1=True, **more):
     actor = {"ppo_mini_batch_size": mini, "loss_agg_mode": aggregation, "policy_loss": {"loss_mode": loss, **more}}
     v1 = {"trainer_mode": "sync", "sync": {"parameter_sync_step": 2 if batch == 16 else 1}}
-    return Run(
-        OmegaConf.create(
-            {
-                "composed_by": "frpo_verl",
-                "algorithm": {"adv_estimator": "frpo"},
-                "data": {"train_batch_size": batch},
-                "actor_rollout_ref": {"actor": actor, "rollout": {"n": 4}},
-                "trainer": {"use_v1": use_v1, "v1": v1},
-            }
-        )
-    )
+    root = {"composed_by": "frpo_verl", "algorithm": {"adv_estimator": "frpo"}, "data": {"train_batch_size": batch}}
+    root |= {"actor_rollout_ref": {"actor": actor, "rollout": {"n": 4}}, "trainer": {"use_v1": use_v1, "v1": v1}}
+    return Run(OmegaConf.create(root))
 
 
-@pytest.mark.parametrize(
-    "wrong",
-    [
-        dict(mini=16, aggregation="seq-mean-token-mean"),
-        dict(mini=16, aggregation=NORM),
-        dict(mini=3, aggregation="seq-mean-token-sum"),
-        dict(mini=16, aggregation="seq-mean-token-mean", batch=16),  # two updates of eight
-        dict(mini=16, loss="f_grpo"),
-        dict(mini=16, loss="rpg_rkl", rpg={"level": "sequence"}),
-        dict(mini=16, use_v1=False),
-    ],
-)
-def test_a_mini_batch_that_verl_would_fill_up_with_empty_rows_is_refused(wrong):
-    with pytest.raises(ConfigError, match=r"ppo_mini_batch_size=\d+.*divisor of 8"):
-        needs._check_whole_mini_batches(run(**wrong))
+MINI_BATCHES = """
+{mini: 16, aggregation: seq-mean-token-mean} -> refused
+{mini: 16, aggregation: seq-mean-token-sum-norm} -> refused
+{mini: 3, aggregation: seq-mean-token-sum} -> refused
+# two updates of eight
+{mini: 16, aggregation: seq-mean-token-mean, batch: 16} -> refused
+{mini: 16, loss: f_grpo} -> refused
+{mini: 16, loss: rpg_rkl, rpg: {level: sequence}} -> refused
+{mini: 16, use_v1: false} -> refused
+{mini: 8, aggregation: seq-mean-token-mean}
+{mini: 2, aggregation: seq-mean-token-sum-norm}
+# a mean over tokens does not count an empty row
+{mini: 16, loss: rpg_rkl}
+{mini: 16}
+{mini: 4, aggregation: seq-mean-token-mean, batch: 16}
+# verl.experimental's trainers
+{mini: 16, aggregation: seq-mean-token-mean, batch: 0}
+"""
 
 
-@pytest.mark.parametrize(
-    "right",
-    [
-        dict(mini=8, aggregation="seq-mean-token-mean"),
-        dict(mini=2, aggregation=NORM),
-        dict(mini=16, loss="rpg_rkl"),  # a mean over tokens does not count an empty row
-        dict(mini=16),
-        dict(mini=4, aggregation="seq-mean-token-mean", batch=16),
-        dict(mini=16, aggregation="seq-mean-token-mean", batch=0),  # verl.experimental's trainers
-    ],
-)
-def test_any_other_is_not(right):
-    needs._check_whole_mini_batches(run(**right))
+@pytest.mark.parametrize("typed, said", cases(MINI_BATCHES))
+def test_a_mini_batch_that_verl_would_fill_up_with_empty_rows_is_refused(typed, said):
+    refused = pytest.raises(ConfigError, match=r"ppo_mini_batch_size=\d+.*divisor of 8")
+    with refused if said else contextlib.nullcontext():
+        needs._check_whole_mini_batches(run(**yaml.safe_load(typed)))
 
 
 def test_empty_rows_do_halve_the_gradient_of_a_mean_over_answers():
-    """What is refused: eight answers and eight pad rows in a mini-batch of sixteen, as verl's trainer fills it up."""
-    rows = make_rows()
+    """What is refused: eight answers and eight pad answers in a mini-batch of sixteen, as verl's trainer fills it up."""
+    answers = make_rows()
     config = actor_config(loss_agg_mode="seq-mean-token-mean")
-    tokens = int(sum(r["response_mask"].sum() for r in rows))
+    tokens = int(sum(r["response_mask"].sum() for r in answers))
     grads = []
     for size in (8, 16):
-        loss, _ = ppo_loss(config, model_output(rows), micro_batch(rows, tokens, size))
-        grads.append(torch.autograd.grad(loss, rows[0]["logits"])[0])
+        loss, _ = ppo_loss(config, model_output(answers), micro_batch(answers, tokens, size))
+        grads.append(torch.autograd.grad(loss, answers[0]["logits"])[0])
     torch.testing.assert_close(grads[0], 2 * grads[1])

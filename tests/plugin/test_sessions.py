@@ -3,6 +3,7 @@
 import pytest
 import torch
 import toys
+import yaml
 from batches import SESSION_KEYS as KEYS
 from batches import SESSION_MASKS as MASKS
 from batches import SESSION_SCORES as SCORES
@@ -37,31 +38,38 @@ def as_one_row(data, place):
     return batch(rewards, columns["response_mask"], columns["old_log_probs"], columns["ref_log_prob"], uid)
 
 
+def run_of(estimator, policy_loss=None, section=None, **root):
+    """The section that verl's trainers hand over, of a run with this loss."""
+    algorithm = {"adv_estimator": estimator, "norm_adv_by_std_in_grpo": True, **(section or {})}
+    actor = {} if policy_loss is None else {"policy_loss": policy_loss}
+    return OmegaConf.create({"algorithm": algorithm, "actor_rollout_ref": {"actor": actor}, **root}).algorithm
+
+
 def test_kl_coef_zero_is_verls_rule_bit_for_bit():
     ours, theirs = (session_batch(dtype=torch.float32) for _ in range(2))
     assert torch.equal(by_session(*ours[:2], kl_coef=0.0), by_session(*theirs[:2], "grpo"))
 
 
+KINDS = """
+{}
+{placement: sequence}
+{placement: local}
+{placement: reward}
+{divergence: js}
+{divergence: js, placement: reward}
+{discount: 0.9}
+{placement: reward_to_go}
+{baseline: remaining}
+{baseline: position}
+{baseline: position, placement: sequence, divergence: forward_kl}
+"""
+
+
 @pytest.mark.parametrize("seed", range(3))
-@pytest.mark.parametrize(
-    "frpo",
-    [
-        {},
-        {"placement": "sequence"},
-        {"placement": "local"},
-        {"placement": "reward"},
-        {"divergence": "js"},
-        {"divergence": "js", "placement": "reward"},
-        {"discount": 0.9},
-        {"placement": "reward_to_go"},
-        {"baseline": "remaining"},
-        {"baseline": "position"},
-        {"baseline": "position", "placement": "sequence", "divergence": "forward_kl"},
-    ],
-    ids=lambda x: "-".join(x.values() if all(isinstance(v, str) for v in x.values()) else x) or "plain",
-)
-def test_a_session_is_the_answer_that_it_would_be_in_one_row(frpo, seed):
+@pytest.mark.parametrize("typed", KINDS.split("\n")[1:-1])
+def test_a_session_is_the_answer_that_it_would_be_in_one_row(typed, seed):
     data, keys, place = session_batch(seed)
+    frpo = yaml.safe_load(typed)
     expected = compute_advantage(
         as_one_row(data, place), adv_estimator="frpo", config=algorithm(kl_coef=0.3, **frpo)
     ).batch["advantages"]
@@ -74,14 +82,12 @@ def test_a_session_is_the_answer_that_it_would_be_in_one_row(frpo, seed):
 @pytest.mark.parametrize("estimator", ["grpo", "rpg_batch_mean"])
 def test_other_estimators_see_one_answer_too(estimator):
     data, keys, place = session_batch()
-    section = {"adv_estimator": estimator, "norm_adv_by_std_in_grpo": True}
-    config = OmegaConf.create({"algorithm": section, "actor_rollout_ref": {"actor": {}}, "composed_by": "frpo_verl"})
-    data.batch["old_log_probs"], data.batch["ref_log_prob"] = (
-        data.batch[name].nan_to_num(0.0) for name in ("old_log_probs", "ref_log_prob")
-    )
-    one = compute_advantage(as_one_row(data, place), adv_estimator=estimator, config=config.algorithm)
+    config = run_of(estimator, composed_by="frpo_verl")
+    for name in ("old_log_probs", "ref_log_prob"):
+        data.batch[name] = data.batch[name].nan_to_num(0.0)
+    one = compute_advantage(as_one_row(data, place), adv_estimator=estimator, config=config)
     found = metrics.take()
-    got = by_session(data, keys, estimator, config=config.algorithm)
+    got = by_session(data, keys, estimator, config=config)
     torch.testing.assert_close(whole(got, place), one.batch["advantages"].double(), rtol=0, atol=1e-6)
     assert metrics.take() == pytest.approx(found) and "frpo/kl_to_go/first_token/max" in found
 
@@ -148,20 +154,16 @@ def test_steps_by_length_end_with_the_row():
     ],
 )
 def test_losses_of_whole_answers_refuse_sessions(estimator, loss, says):
-    section = {"adv_estimator": estimator, "norm_adv_by_std_in_grpo": True}
-    section |= {"frpo": {"kl_coef": 0.0}} if estimator == "frpo" else {}
-    run = OmegaConf.create({"algorithm": section, "actor_rollout_ref": {"actor": {"policy_loss": loss}}})
+    config = run_of(estimator, loss, {"frpo": {"kl_coef": 0.0}} if estimator == "frpo" else {})
     data, keys, _ = session_batch()
     with pytest.raises(RuntimeError) as error:
-        by_session(data, keys, estimator, config=run.algorithm)
+        by_session(data, keys, estimator, config=config)
     text = str(error.value)
     assert says in text and "session p_1 has 3 rows" in text and "\n" not in text
 
 
 @pytest.mark.parametrize("loss", ["rpg_urkl", "atr_grpo", "vanilla"])
 def test_losses_by_token_take_them(loss):
-    section = {"adv_estimator": "grpo", "norm_adv_by_std_in_grpo": True}
-    run = {"algorithm": section, "actor_rollout_ref": {"actor": {"policy_loss": {"loss_mode": loss}}}}
-    data, keys, place = session_batch()
+    data, keys, _ = session_batch()
     theirs = by_session(session_batch()[0], keys, "grpo")
-    assert torch.equal(by_session(data, keys, "grpo", config=OmegaConf.create(run).algorithm), theirs)
+    assert torch.equal(by_session(data, keys, "grpo", config=run_of("grpo", {"loss_mode": loss})), theirs)

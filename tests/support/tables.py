@@ -3,7 +3,7 @@
 import re
 
 
-def rows(text: str) -> list[tuple[str, str]]:
+def cases(text: str) -> list[tuple[str, str]]:
     """[(what is typed, what is said)]; "" is said where a row has no arrow; lines that begin with # are comments."""
     lines = re.sub(r"\n +", " ", text.strip()).splitlines()
     cells = [line.partition("->") for line in lines if line and not line.startswith("#")]
