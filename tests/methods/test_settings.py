@@ -80,7 +80,9 @@ FHalSettings: 3 -> algorithm.f_hal=3: must be a mapping of preference_weight
 """
 
 
-@pytest.mark.parametrize("typed, line", [(f"FrpoSettings: {typed}", line) for typed, line in cases(FRPO)] + cases(OTHERS))
+@pytest.mark.parametrize(
+    "typed, line", [(f"FrpoSettings: {typed}", line) for typed, line in cases(FRPO)] + cases(OTHERS)
+)
 def test_one_line_says_what_is_wrong(typed, line):
     (section, values), *_ = yaml.safe_load(typed).items()
     with pytest.raises(ConfigError) as error:
