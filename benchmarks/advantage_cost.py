@@ -40,13 +40,11 @@ def make_batch(rows: int, columns: int):
     scores = torch.zeros(rows, columns)
     scores[torch.arange(rows), length[:, 0] - 1] = torch.randint(0, 2, (rows,), generator=generator).float()
     tensors = {
-        "old_log_probs": log_prob,
-        "ref_log_prob": log_prob + 0.05 * torch.randn(rows, columns, generator=generator),
+        "old_log_probs": log_prob, "ref_log_prob": log_prob + 0.05 * torch.randn(rows, columns, generator=generator),
         "rollout_log_probs": log_prob + 0.01 * torch.randn(rows, columns, generator=generator),
-        "response_mask": (torch.arange(columns) < length).long(),
-        "token_level_scores": scores,
+        "response_mask": (torch.arange(columns) < length).long(), "token_level_scores": scores,
         "token_level_rewards": scores,
-    }
+    }  # fmt: skip
     data = DataProto(batch=TensorDict(tensors, batch_size=rows))
     data.non_tensor_batch["uid"] = np.array([f"prompt-{i // 8}" for i in range(rows)], dtype=object)
     return data
@@ -165,14 +163,12 @@ def main() -> None:
 
     result = {
         row: {
-            "median_ms": 1e3 * median(values),
-            "best_ms": 1e3 * min(values),
+            "median_ms": 1e3 * median(values), "best_ms": 1e3 * min(values),
             "of_grpo": median(values) / median(times[ROWS[0]]),
-            "of_reinforce_plus_plus": median(values) / median(times[ROWS[1]]),
-            "tensors": memory[row],
+            "of_reinforce_plus_plus": median(values) / median(times[ROWS[1]]), "tensors": memory[row],
         }
         for row, values in times.items()
-    }
+    }  # fmt: skip
     print(f"{args.shape}, {args.threads} thread(s), {args.rounds} rounds, load {os.getloadavg()[0]:.1f}\n")
     print(
         "| | median ms | of verl's grpo | of reinforce_plus_plus + KL | extra memory, tensors |\n|---|---|---|---|---|"

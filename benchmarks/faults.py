@@ -38,13 +38,10 @@ from frpo_verl.files import write_atomically  # noqa: E402
 SILENCE = 45  # seconds, the run's max_silence_s
 PATIENCE = 600  # seconds until a start has met its fault
 PARTS = {
-    "training worker": r"^ray::WorkerDict",
-    "rollout server": r"^ray::HFServer",
-    "reward worker": r"^ray::RewardLoopWorker",
-    "agent loop": r"^ray::AgentLoopWorker",
-    "trainer": r"^ray::TaskRunner",
-    "command": r"-m verl\.trainer\.main_ppo",
-}
+    "training worker": r"^ray::WorkerDict", "rollout server": r"^ray::HFServer",
+    "reward worker": r"^ray::RewardLoopWorker", "agent loop": r"^ray::AgentLoopWorker",
+    "trainer": r"^ray::TaskRunner", "command": r"-m verl\.trainer\.main_ppo",
+}  # fmt: skip
 HELD = {("reward worker", "generation"): "scoring", ("reward worker", "validation"): "scoring for validation"}
 PHASES = ("generation", "update", "checkpoint", "validation")
 KILLS = [

@@ -206,11 +206,10 @@ def all_wrong(args: argparse.Namespace) -> list[dict]:
     logits = tree.ref + 0.3 * tree.normal(*tree.ref.shape)
     reward = torch.zeros(args.seeds, len(tree.tokens), dtype=torch.float64)
     runs = {
-        "in the reward, then / std": (None, True, True),
-        "in the reward, mean baseline": (None, True, False),
+        "in the reward, then / std": (None, True, True), "in the reward, mean baseline": (None, True, False),
         "advantage: future (k1)": (PLACEMENTS["advantage: future (k1)"], False, True),
         "advantage: future (k3 form)": (PLACEMENTS["advantage: future (k3 form)"], False, True),
-    }
+    }  # fmt: skip
     rows = []
     for name, (placement, in_reward, by_std) in runs.items():
         row: dict = {"placement": name}

@@ -39,11 +39,9 @@ def record(run: Path) -> dict[str, Any]:
         {"step": step} | {name: row[key] for name, key in CURVE.items() if key in row} for step, row in metrics.items()
     ]
     return {
-        "settings": settings(OmegaConf.load(run / "hydra/.hydra/config.yaml")),
-        "environment": shown["environment"],
-        "table": shown["table"],
-        "curve": [row for row in curve if len(row) > 1],
-    }
+        "settings": settings(OmegaConf.load(run / "hydra/.hydra/config.yaml")), "environment": shown["environment"],
+        "table": shown["table"], "curve": [row for row in curve if len(row) > 1],
+    }  # fmt: skip
 
 
 def main() -> None:

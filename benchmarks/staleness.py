@@ -102,10 +102,9 @@ class Toy:
         outcome = self.reward - (chance * self.reward).sum()
         regularizer = reverse_cumsum((mu if bypass else pi.detach()) - self.log_prob(self.ref))
         advantage = {
-            "both": outcome[:, None] - BETA * regularizer,
-            "reward": outcome[:, None].expand(mask.shape),
+            "both": outcome[:, None] - BETA * regularizer, "reward": outcome[:, None].expand(mask.shape),
             "kl": -BETA * regularizer,
-        }[part]
+        }[part]  # fmt: skip
         weight = (pi.detach() - mu).exp() if bypass else correction(pi.detach() - mu, mask, weights)
         total = chance[:, None] * torch.where(mask, weight * advantage, 0.0) * pi
         return exact.gradient(total.sum(), now)

@@ -80,8 +80,7 @@ def test_weights_are_those_of_the_equation(method):
     regularizer = {
         "future": delta[:, ::-1].cumsum(1)[:, ::-1],
         "sequence, position": (whole - (whole.sum(1, keepdims=True) - whole) / 15).reshape(rows, 1),
-        "k3 loss": 1 - np.exp(-delta),
-        "local": delta,
+        "k3 loss": 1 - np.exp(-delta), "local": delta,
         "reward": (whole - whole.mean(1, keepdims=True)).reshape(rows, 1),
-    }[method]
+    }[method]  # fmt: skip
     np.testing.assert_allclose(weight, outcome - 0.3 * regularizer + 0 * delta, atol=1e-5)

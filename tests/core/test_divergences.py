@@ -17,18 +17,15 @@ def by_definition(name, order, w):
     log, sqrt = mpmath.log, mpmath.sqrt
     a = None if order is None else mpf(order)
     return {
-        "reverse_kl": lambda: (w * log(w), log(w) + 1),
-        "reverse_kl_k3": lambda: (w * log(w) - w + 1, log(w)),
-        "forward_kl": lambda: (-log(w), -1 / w),
-        "forward_kl_k3": lambda: (w - 1 - log(w), 1 - 1 / w),
+        "reverse_kl": lambda: (w * log(w), log(w) + 1), "reverse_kl_k3": lambda: (w * log(w) - w + 1, log(w)),
+        "forward_kl": lambda: (-log(w), -1 / w), "forward_kl_k3": lambda: (w - 1 - log(w), 1 - 1 / w),
         "js": lambda: (w * log(w) - (w + 1) * log((w + 1) / 2), log(2 * w / (1 + w))),
         "jeffreys": lambda: ((w - 1) * log(w), log(w) + 1 - 1 / w),
-        "pearson_chi2": lambda: ((w - 1) ** 2, 2 * (w - 1)),
-        "neyman_chi2": lambda: ((w - 1) ** 2 / w, 1 - 1 / w**2),
+        "pearson_chi2": lambda: ((w - 1) ** 2, 2 * (w - 1)), "neyman_chi2": lambda: ((w - 1) ** 2 / w, 1 - 1 / w**2),
         "squared_hellinger": lambda: ((sqrt(w) - 1) ** 2, 1 - 1 / sqrt(w)),
         "total_variation": lambda: (abs(w - 1) / 2, mpmath.sign(w - 1) / 2),
         "alpha": lambda: ((w**a - a * w - 1 + a) / (a * (a - 1)), (w ** (a - 1) - 1) / (a - 1)),
-    }[name]()
+    }[name]()  # fmt: skip
 
 
 def exact(name, order, log_w):

@@ -11,18 +11,13 @@ ALPHA = 0.4
 
 # f alone, from the table's first column
 F = {
-    "reverse_kl": lambda w: w * w.log(),
-    "reverse_kl_k3": lambda w: w * w.log() - w + 1,
-    "forward_kl": lambda w: -w.log(),
-    "forward_kl_k3": lambda w: w - 1 - w.log(),
-    "js": lambda w: w * w.log() - (w + 1) * ((w + 1) / 2).log(),
-    "jeffreys": lambda w: (w - 1) * w.log(),
-    "pearson_chi2": lambda w: (w - 1).square(),
-    "neyman_chi2": lambda w: (w - 1).square() / w,
-    "squared_hellinger": lambda w: (w.sqrt() - 1).square(),
-    "total_variation": lambda w: (w - 1).abs() / 2,
+    "reverse_kl": lambda w: w * w.log(), "reverse_kl_k3": lambda w: w * w.log() - w + 1,
+    "forward_kl": lambda w: -w.log(), "forward_kl_k3": lambda w: w - 1 - w.log(),
+    "js": lambda w: w * w.log() - (w + 1) * ((w + 1) / 2).log(), "jeffreys": lambda w: (w - 1) * w.log(),
+    "pearson_chi2": lambda w: (w - 1).square(), "neyman_chi2": lambda w: (w - 1).square() / w,
+    "squared_hellinger": lambda w: (w.sqrt() - 1).square(), "total_variation": lambda w: (w - 1).abs() / 2,
     "alpha": lambda w: (w**ALPHA - ALPHA * w - 1 + ALPHA) / (ALPHA * (ALPHA - 1)),
-}
+}  # fmt: skip
 
 
 def alpha_of(name):
@@ -82,10 +77,8 @@ def test_without_old_log_prob_the_gradient_is_biased_off_policy(name):
 def test_k3_is_equals_autograd_of_rho_times_k3():
     toy, table, ref, old = setting(3)
     log_prob, ref_log_prob, old_log_prob = (
-        toy.log_prob(table, 0.0),
-        toy.log_prob(ref, 0.0),
-        toy.log_prob(old, 0.0),
-    )
+        toy.log_prob(table, 0.0), toy.log_prob(ref, 0.0), toy.log_prob(old, 0.0),
+    )  # fmt: skip
     u = (ref_log_prob - log_prob).exp()
     reference = (log_prob - old_log_prob).exp() * (u - 1 - u.log())
     ours = local_kl(log_prob, ref_log_prob, "k3_is", old_log_prob=old_log_prob)

@@ -62,18 +62,14 @@ def test_every_number_against_loops(gaps, divergence):
         return sum(x) / len(x)
 
     expected = {
-        "frpo/kl_to_ref/k1": mean(k1),
-        "frpo/kl_to_ref/k3": mean(k3),
-        "frpo/kl_to_go/first_token/mean": mean(firsts),
-        "frpo/kl_to_go/first_token/max": max(firsts),
-        "frpo/regularizer_share": mean(reg_size) / mean(out_size),
+        "frpo/kl_to_ref/k1": mean(k1), "frpo/kl_to_ref/k3": mean(k3), "frpo/kl_to_go/first_token/mean": mean(firsts),
+        "frpo/kl_to_go/first_token/max": max(firsts), "frpo/regularizer_share": mean(reg_size) / mean(out_size),
         "frpo/sign_flip_frac": mean(flips),
         **{f"frpo/kl_by_position/q{q + 1}": mean(quarter[q][0]) for q in range(4)},
         **{f"frpo/entropy_by_position/q{q + 1}": mean(quarter[q][1]) for q in range(4)},
-        "frpo/log_ratio_clip_frac": 0.0,
-        "frpo/zero_variance_groups": 0.0,
+        "frpo/log_ratio_clip_frac": 0.0, "frpo/zero_variance_groups": 0.0,
         "frpo/rollout_log_prob_diff_max": max(abs(x) for x in k1),
-    }
+    }  # fmt: skip
     assert got == pytest.approx(expected, rel=1e-9)
     assert all(type(v) is float for v in got.values())
     of_the_regularizer = {"frpo/regularizer_share", "frpo/sign_flip_frac", "frpo/rollout_log_prob_diff_max"}

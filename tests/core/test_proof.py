@@ -29,18 +29,12 @@ def test_the_proof_finds_what_is_wrong():
         "expected gradient, enumerated",
     }
     assert failing(Divergence("shifted", "w log w + 1", lambda x: x * x.exp() + 1)) == {
-        "f(1) = 0",
-        "exactly 0 where the policies agree",
-        "expected gradient, enumerated",
-    }
+        "f(1) = 0", "exactly 0 where the policies agree", "expected gradient, enumerated",
+    }  # fmt: skip
     assert failing(Divergence("concave", "log w", lambda x: x)) == {"f is convex"}
     assert failing(Divergence("signed", "w log w", kl.value, nonnegative_cost=True)) == {"sign of the cost"}
     assert "dtype and shape are kept" in failing(Divergence("single", "", kl.value, cost=lambda x: x.float()))
     assert failing(Divergence("broken", "", kl.value, cost=lambda x: x.nonsense)) == {
-        "cost = f(w)/w",
-        "exactly 0 where the policies agree",
-        "sign of the cost",
-        "dtype and shape are kept",
-        "expected gradient, enumerated",
-        "finite range",
-    }
+        "cost = f(w)/w", "exactly 0 where the policies agree", "sign of the cost", "dtype and shape are kept",
+        "expected gradient, enumerated", "finite range",
+    }  # fmt: skip

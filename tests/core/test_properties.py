@@ -30,21 +30,19 @@ def batches(draw):
         "log_prob": torch.where(mask, -4 * rand(rows, columns), junk),
         "ref_log_prob": torch.where(mask, -4 * rand(rows, columns), junk.flip(0)),
         "mask": mask.to(draw(st.sampled_from([torch.bool, torch.int64, torch.float32]))),
-        "tokens": torch.randint(0, 4, (rows, columns), generator=generator),
-        "outcome": rand(rows) - 0.5,
+        "tokens": torch.randint(0, 4, (rows, columns), generator=generator), "outcome": rand(rows) - 0.5,
         "group": torch.randint(0, 3, (rows,), generator=generator),
-    }
+    }  # fmt: skip
     batch["session"] = 4 * batch["group"] + torch.randint(0, 4, (rows,), generator=generator)
     batch["place"] = torch.randperm(rows, generator=generator)
     name = draw(st.sampled_from(sorted(DIVERGENCES)))
     placement = draw(st.sampled_from(["future", "future", "local", "sequence", "reward_to_go"]))
     baselines = {"future": ["none", "position", "remaining"], "reward_to_go": ["none"]}
     kind = {
-        "divergence": get_divergence(name, 0.5 if name == "alpha" else None),
-        "placement": placement,
+        "divergence": get_divergence(name, 0.5 if name == "alpha" else None), "placement": placement,
         "baseline": draw(st.sampled_from(baselines.get(placement, ["none", "position"]))),
         "norm_by_std": placement != "reward_to_go" or draw(st.booleans()),
-    }
+    }  # fmt: skip
     more = {"sessions": draw(st.booleans()), "step": "token"}
     if placement == "future" and kind["baseline"] != "remaining":
         more["step"] = draw(st.sampled_from(["token", "length", "newline"]))
@@ -137,15 +135,11 @@ def test_added_pad_rows_change_nothing(case, pads, known_group):
     nan = torch.full((pads, columns), math.nan, dtype=torch.float64)
     label = batch["group"][0] if known_group else torch.tensor(99)
     new = {
-        "log_prob": nan,
-        "ref_log_prob": nan,
-        "mask": torch.zeros(pads, columns, dtype=batch["mask"].dtype),
+        "log_prob": nan, "ref_log_prob": nan, "mask": torch.zeros(pads, columns, dtype=batch["mask"].dtype),
         "tokens": torch.zeros(pads, columns, dtype=torch.int64),
-        "outcome": torch.full((pads,), 5.0, dtype=torch.float64),
-        "group": label.expand(pads),
-        "session": torch.arange(100, 100 + pads),
-        "place": torch.zeros(pads, dtype=torch.int64),
-    }
+        "outcome": torch.full((pads,), 5.0, dtype=torch.float64), "group": label.expand(pads),
+        "session": torch.arange(100, 100 + pads), "place": torch.zeros(pads, dtype=torch.int64),
+    }  # fmt: skip
     padded_adv, padded_cost, padded_metrics = run({k: torch.cat([x, new[k]]) for k, x in batch.items()}, kind, more)
     same(padded_adv[:-pads], adv)
     same(padded_cost[:-pads], cost)

@@ -76,12 +76,8 @@ def test_row_of_each_set_in_circulation(tmp_path, name, split, row, expected):
     assert made["reward_model"] == {"style": "rule", "ground_truth": ground_truth}
     extra = made["extra_info"]
     assert (extra["split"], extra["index"], extra["id"], extra["question"], extra["repeat"]) == (
-        split,
-        0,
-        own,
-        question,
-        0,
-    )
+        split, 0, own, question, 0,
+    )  # fmt: skip
 
 
 @pytest.mark.parametrize("name,split,row,expected", SAMPLES, ids=[f"{s[0]}{i}" for i, s in enumerate(SAMPLES)])
@@ -272,10 +268,8 @@ def test_every_row_is_kept_or_counted(tmp_path, capsys):
     assert [(r["extra_info"]["question"], r["extra_info"]["index"]) for r in kept] == [("a", 0), ("d", 9)]
     test = card_of(tmp_path / "o" / "test.parquet")  # a benchmark keeps its duplicates
     assert test["notes"] == {"duplicate_kept": 4} and test["dropped"] == {
-        "empty_problem": 2,
-        "no_answer": 1,
-        "not_selected": 6,
-    }
+        "empty_problem": 2, "no_answer": 1, "not_selected": 6,
+    }  # fmt: skip
     assert "11 rows in, 3 conflicting_duplicate, 2 duplicate" in capsys.readouterr().out
 
 
@@ -303,10 +297,9 @@ def test_dapo_is_deduplicated_and_unwrapped(tmp_path):
 
 def test_english_dapo_drops_and_counts_other_languages(tmp_path):
     english = [
-        "Find $x$.",
-        "Let \u03b1 and \u2115 be as in Caf\u00e9 Poincar\u00e9 \u2014 find \u2220A.",
+        "Find $x$.", "Let \u03b1 and \u2115 be as in Caf\u00e9 Poincar\u00e9 \u2014 find \u2220A.",
         "2\u00b2 + \U0001d465 = ?",
-    ]
+    ]  # fmt: skip
     other = ["\u6c42 $x$ \u7684\u503c\u3002", "Find \u0438 now."]
     problems = [*english, *other]
     write_jsonl(tmp_path / "train.jsonl", [{"prompt": p, "reward_model": {"ground_truth": "1"}} for p in problems])
@@ -329,12 +322,9 @@ def test_the_papers_prompt_of_prl_has_a_system_message(tmp_path):
 
 def test_olympiad_bench_keeps_text_only_english_open_ended_maths(tmp_path):
     good = {
-        "final_answer": ["1"],
-        "language": "English",
-        "subject": "Math",
-        "modality": "Text-only",
+        "final_answer": ["1"], "language": "English", "subject": "Math", "modality": "Text-only",
         "question_type": "Open-ended",
-    }
+    }  # fmt: skip
     rows = [
         {**good, "question": "a"},
         {**good, "question": "b", "error": "1e-2"},
@@ -350,12 +340,8 @@ def test_olympiad_bench_keeps_text_only_english_open_ended_maths(tmp_path):
     assert main("olympiad_bench", "--local_dataset_path", tmp_path, "--local_save_dir", tmp_path / "o") == 0
     card = card_of(tmp_path / "o" / "test.parquet")
     assert card["dropped"] == {
-        "no_answer": 1,
-        "not_english": 1,
-        "not_maths": 1,
-        "not_open_ended": 1,
-        "not_text_only": 2,
-    }
+        "no_answer": 1, "not_english": 1, "not_maths": 1, "not_open_ended": 1, "not_text_only": 2,
+    }  # fmt: skip
     assert card["notes"] == {"tolerance_ignored": 1} and card["rows_out"] == 2
 
 
@@ -435,11 +421,8 @@ def test_hub_is_asked_for_the_right_thing_and_its_failure_is_one_line(tmp_path, 
     ]  # fmt: skip
     source = card_of(tmp_path / "gsm8k" / "test.parquet")["source"]
     assert (source["kind"], source["repository"], source["config"], source["split"]) == (
-        "hub",
-        "openai/gsm8k",
-        "main",
-        "test",
-    )
+        "hub", "openai/gsm8k", "main", "test",
+    )  # fmt: skip
 
     def unreachable(*args, **kwargs):
         raise ConnectionError("no\nroute")
@@ -453,15 +436,11 @@ def test_hub_is_asked_for_the_right_thing_and_its_failure_is_one_line(tmp_path, 
 
 BAD_FILES = {
     "broken.jsonl": (b'{"problem": "a", "answer": "1"}\n{"problem": \n', "line 2"),
-    "list.jsonl": (b"[1, 2]\n", "line 1"),
-    "scalar.json": (b"3", "list of objects"),
-    "binary.jsonl": (b"\xff\xfe\x00\n", "cannot read"),
-    "torn.parquet": (b"PAR1 not really", "cannot read"),
-    "torn.arrow": (b"nonsense", "cannot read"),
-    "empty.jsonl": (b"", "empty"),
-    "useless.jsonl": (b'{"problem": "a"}\n', "1 no_answer"),
-    "text.csv": (b"a,b\n", "allowed: .jsonl"),
-}
+    "list.jsonl": (b"[1, 2]\n", "line 1"), "scalar.json": (b"3", "list of objects"),
+    "binary.jsonl": (b"\xff\xfe\x00\n", "cannot read"), "torn.parquet": (b"PAR1 not really", "cannot read"),
+    "torn.arrow": (b"nonsense", "cannot read"), "empty.jsonl": (b"", "empty"),
+    "useless.jsonl": (b'{"problem": "a"}\n', "1 no_answer"), "text.csv": (b"a,b\n", "allowed: .jsonl"),
+}  # fmt: skip
 
 
 @pytest.mark.parametrize("name", BAD_FILES)
@@ -574,12 +553,9 @@ def test_round_trip_through_verls_dataset_with_all_sets_in_one(tmp_path, monkeyp
 
 
 ON_DISK = {
-    ("gsm8k", "gsm8k", "train"): 7473,
-    ("gsm8k", "gsm8k", "test"): 1319,
-    ("math500", "eval", "test"): 500,
-    ("aime24", "eval", "test"): 30,
-    ("amc23", "eval", "test"): 40,
-}
+    ("gsm8k", "gsm8k", "train"): 7473, ("gsm8k", "gsm8k", "test"): 1319, ("math500", "eval", "test"): 500,
+    ("aime24", "eval", "test"): 30, ("amc23", "eval", "test"): 40,
+}  # fmt: skip
 
 
 def test_sets_on_disk_keep_every_row(tmp_path, monkeypatch):

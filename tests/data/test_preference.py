@@ -76,36 +76,27 @@ CHATS = [  # a row, the prompt that must become of it
     # no prompt, or one that repeats (a part of) the chats
     ({"chosen": [user("P"), assistant("good")], "rejected": [user("P"), assistant("bad")]}, [user("P")]),
     ({"prompt": "P", "chosen": [user("P"), assistant("good")], "rejected": [user("P"), assistant("bad")]}, [user("P")]),
+    ({"prompt": [system("S"), user("P")], "chosen": [user("P"), assistant("good")], "rejected": "bad"},
+     [system("S"), user("P")]),
     (
-        {"prompt": [system("S"), user("P")], "chosen": [user("P"), assistant("good")], "rejected": "bad"},
-        [system("S"), user("P")],
-    ),
-    (
-        {
-            "prompt": "P",
-            "chosen": [user("P"), assistant("A"), user("Q"), assistant("good")],
-            "rejected": [user("P"), assistant("A"), user("Q"), assistant("bad")],
-        },
+        {"prompt": "P", "chosen": [user("P"), assistant("A"), user("Q"), assistant("good")],
+         "rejected": [user("P"), assistant("A"), user("Q"), assistant("bad")]},
         [user("P"), assistant("A"), user("Q")],
     ),
     # other spellings of a chat
     (
-        {
-            "chosen": [{"from": "human", "value": "P"}, {"from": "gpt", "value": "good"}],
-            "rejected": [user([{"type": "text", "text": "P"}]), assistant("bad")],
-        },
+        {"chosen": [{"from": "human", "value": "P"}, {"from": "gpt", "value": "good"}],
+         "rejected": [user([{"type": "text", "text": "P"}]), assistant("bad")]},
         [user("P")],
     ),
     (
-        {
-            "chosen": "\n\nHuman: P\n\nAssistant: A\n\nHuman: Q\nQ\n\nAssistant: good",
-            "rejected": "\n\nHuman: P\n\nAssistant: A\n\nHuman: Q\nQ\n\nAssistant: bad",
-        },
+        {"chosen": "\n\nHuman: P\n\nAssistant: A\n\nHuman: Q\nQ\n\nAssistant: good",
+         "rejected": "\n\nHuman: P\n\nAssistant: A\n\nHuman: Q\nQ\n\nAssistant: bad"},
         [user("P"), assistant("A"), user("Q\nQ")],
     ),
     ({"prompt": "\n\nHuman: P\n\nAssistant:", **SAYS}, [user("P")]),
     ({"prompt": "Human: P", **SAYS}, [user("Human: P")]),  # not a transcript
-]
+]  # fmt: skip
 
 
 @pytest.mark.parametrize("row, prompt", CHATS)
@@ -250,15 +241,11 @@ def test_same_seed_same_bytes(tmp_path, math_file):
 
 def test_a_file_of_verls_own_script_can_be_mixed_in(tmp_path):
     rows = [
-        {
-            "data_source": "openai/gsm8k",
-            "prompt": [user(f"Q{i}")],
-            "ability": "math",
-            "reward_model": {"ground_truth": str(i), "style": "rule"},
-            "extra_info": {"answer": "a", "question": "q", "split": "train"},
-        }
+        {"data_source": "openai/gsm8k", "prompt": [user(f"Q{i}")], "ability": "math",
+         "reward_model": {"ground_truth": str(i), "style": "rule"},
+         "extra_info": {"answer": "a", "question": "q", "split": "train"}}
         for i in range(4)
-    ]
+    ]  # fmt: skip
     pq.write_table(pa.Table.from_pylist(rows), tmp_path / "verl.parquet")
     _, file = run(tmp_path, made_pairs(4), "--mix", tmp_path / "verl.parquet", "--ratio", "0.5")
     made = {row["prompt"][0]["content"]: row for row in rows_of(file) if row["agent_name"] == "single_turn_agent"}

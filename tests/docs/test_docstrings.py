@@ -22,14 +22,10 @@ def test_examples_run(name):
 @pytest.mark.parametrize(
     "function",
     [
-        advantages.regularized_advantages,
-        divergences.Divergence,
-        divergences.get_divergence,
-        clipping.kl3_bounds,
-        rpg.rpg_loss,
-        f_grpo.f_grpo_loss,
+        advantages.regularized_advantages, divergences.Divergence, divergences.get_divergence, clipping.kl3_bounds,
+        rpg.rpg_loss, f_grpo.f_grpo_loss,
     ],
     ids=lambda f: f.__name__,
-)
+)  # fmt: skip
 def test_the_entrances_have_an_example(function):
     assert ">>> " in function.__doc__

@@ -62,13 +62,9 @@ def test_the_wheel_has_every_recipe_method_layout_check_and_data_set(installed):
 
 def test_the_wheel_composes_a_paper_with_a_layout_and_a_check(installed):
     typed = [
-        "+recipe=frpo_qwen3_30b_a3b",
-        "method=grpo_kl_loss",
-        "layout=megatron_moe_1node",
-        "+check=fit",
-        "--cfg",
+        "+recipe=frpo_qwen3_30b_a3b", "method=grpo_kl_loss", "layout=megatron_moe_1node", "+check=fit", "--cfg",
         "job",
-    ]
+    ]  # fmt: skip
     result = run(installed, "-m", "verl.trainer.main_ppo", *typed)
     assert result.returncode == 0, result.stderr[-2000:]
     for line in (

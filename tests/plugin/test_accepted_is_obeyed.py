@@ -72,10 +72,8 @@ ESTIMATORS = {FRPO: ["frpo", "frpo_js", "frpo_alpha"], "algorithm.f_hal": ["f_ha
 VERLS = ["grpo", "rloo", "rpg_batch_mean"]
 LOSSES = {
     RPG: ["rpg_fkl", "rpg_ufkl", "rpg_rkl", "rpg_urkl", "rpg_rf_fkl", "rpg_rf_urkl"],
-    CLIP: ["divergence_clip", "atr_grpo"],
-    F_GRPO: ["f_grpo"],
-    LOSS: ["frpo"],
-}
+    CLIP: ["divergence_clip", "atr_grpo"], F_GRPO: ["f_grpo"], LOSS: ["frpo"],
+}  # fmt: skip
 BESIDE = {"answers_number": "answers_dir", "report": "run_dir", "kl_horizon": "kl_target"}  # what a key is drawn with
 BESIDE |= {"kl_coef_end": "kl_coef_steps", "kl_coef_steps": "kl_coef_end", "kl_coef_shape": "kl_coef_end"}
 BESIDE |= {"step_length": "step", "alpha": "divergence"}
@@ -94,10 +92,9 @@ def bases():
     batch = [f"data.train_batch_size={PROMPTS}", "actor_rollout_ref.actor.ppo_mini_batch_size=1"]
     common = [*batch, f"actor_rollout_ref.rollout.n={N}", "actor_rollout_ref.actor.use_dynamic_bsz=true"]
     common += [
-        "+composed_by=frpo_verl",
-        "trainer.n_gpus_per_node=1",
+        "+composed_by=frpo_verl", "trainer.n_gpus_per_node=1",
         "actor_rollout_ref.rollout.tensor_model_parallel_size=1",
-    ]
+    ]  # fmt: skip
     common += ["data.train_files=hdfs://rows", "data.val_files=hdfs://rows", "actor_rollout_ref.model.path=a/model"]
     return {name: compose_ppo(*common, *overrides) for name, overrides in TRAINERS.items()}
 

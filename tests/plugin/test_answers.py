@@ -25,11 +25,9 @@ def compute(folder, monkeypatch, step, **trainer):
         views.Source, "padded", lambda self, column: torch.zeros(12, 2).long() if column == "prompts" else None
     )
     run = {
-        "algorithm": {"adv_estimator": "frpo", "frpo": {"kl_coef": 0.1}},
-        "actor_rollout_ref": {"actor": {}},
-        "answers_dir": str(folder),
-        "trainer": {"test_freq": 5, "total_training_steps": None, **trainer},
-    }
+        "algorithm": {"adv_estimator": "frpo", "frpo": {"kl_coef": 0.1}}, "actor_rollout_ref": {"actor": {}},
+        "answers_dir": str(folder), "trainer": {"test_freq": 5, "total_training_steps": None, **trainer},
+    }  # fmt: skip
     with views.open_source([], None, Letters(), step, last_step=12):
         compute_advantage(data, adv_estimator="frpo", config=OmegaConf.create(run).algorithm)
     return data, mask, old, ref

@@ -126,13 +126,10 @@ def separate(monkeypatch):
         length = int(mask[i].sum())
         references[key] = ref[i, :length]
         queue.rows[key] = {
-            "uid": key[0],
-            "prompts": torch.tensor([3, 4]),
-            "responses": torch.arange(length) + 5,
-            "response_mask": torch.ones(length),
-            "rm_scores": torch.cat([torch.zeros(length - 1), scores[i : i + 1]]),
+            "uid": key[0], "prompts": torch.tensor([3, 4]), "responses": torch.arange(length) + 5,
+            "response_mask": torch.ones(length), "rm_scores": torch.cat([torch.zeros(length - 1), scores[i : i + 1]]),
             "rollout_log_probs": torch.full((length,), -1.5),
-        }
+        }  # fmt: skip
     config = OmegaConf.create(
         {
             "algorithm": {
@@ -209,19 +206,16 @@ def assembled(old_shift=0.0):
         zeros = torch.zeros_like(mask)
         group = DataProto.from_dict(
             tensors={
-                "prompts": torch.ones(N, 2).long(),
-                "responses": torch.ones(N, WIDTH).long(),
-                "attention_mask": torch.cat([torch.ones(N, 2), mask], dim=1),
-                "response_mask": mask,
+                "prompts": torch.ones(N, 2).long(), "responses": torch.ones(N, WIDTH).long(),
+                "attention_mask": torch.cat([torch.ones(N, 2), mask], dim=1), "response_mask": mask,
                 "rollout_log_probs": zeros - 1.5,
             },
             non_tensors={
-                "uid": np.array([uid] * N, dtype=object),
-                "min_global_steps": np.array([i] * N, dtype=object),
+                "uid": np.array([uid] * N, dtype=object), "min_global_steps": np.array([i] * N, dtype=object),
                 "max_global_steps": np.array([i + 1] * N, dtype=object),
             },
             meta_info={"metrics": [{"generate_sequences": 0.1, "tool_calls": 0.0}] * N},
-        )
+        )  # fmt: skip
         samples.append(RolloutSample(full_batch=group, sample_id=uid, epoch=0, rollout_status={}))
         parts.append((scores, ref, mask))
     scores, ref, mask = (torch.cat(column) for column in zip(*parts, strict=True))
@@ -252,11 +246,9 @@ def test_experimental_trainers_take_the_sum_under_their_own_policy(trainer, weig
 FULLY = ["+async_training.staleness_threshold=0.1", "+rollout.nnodes=1", "actor_rollout_ref.hybrid_engine=false"]
 BYPASS_OFF = "algorithm.rollout_correction.bypass_mode=false"
 FRPO = [
-    "data.train_batch_size=1",
-    "actor_rollout_ref.actor.ppo_mini_batch_size=1",
-    "algorithm.adv_estimator=frpo",
+    "data.train_batch_size=1", "actor_rollout_ref.actor.ppo_mini_batch_size=1", "algorithm.adv_estimator=frpo",
     "actor_rollout_ref.rollout.n=4",
-]
+]  # fmt: skip
 
 
 @pytest.fixture

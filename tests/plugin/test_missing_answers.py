@@ -17,11 +17,10 @@ TAGS = [{}, {}, {"is_padding": False}, {}, {"is_padding": True}, {"is_padding": 
 def count(keys=KEYS, tags=TAGS, prompts=2, n=2, updates=1, **root):
     """The two metrics of a batch."""
     config = {
-        "data": {"train_batch_size": prompts},
-        "actor_rollout_ref": {"rollout": {"n": n}},
+        "data": {"train_batch_size": prompts}, "actor_rollout_ref": {"rollout": {"n": n}},
         "trainer": {"v1": {"trainer_mode": root.pop("mode", "sync"), "sync": {"parameter_sync_step": updates}}},
         "algorithm": {"filter_groups": {"enable": root.pop("filters", False)}},
-    }
+    }  # fmt: skip
     metrics.take()
     missing.count(Run(OmegaConf.create({**config, **root})), SimpleNamespace(keys=keys, tags=tags))
     return metrics.take()

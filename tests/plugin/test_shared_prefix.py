@@ -25,14 +25,9 @@ def prefix_gradient(agg: str, loss_mode: str, kl_coef: float = 0.0) -> torch.Ten
         drift = 0.3 * torch.randn(len(tokens), generator=g, dtype=torch.float64)
         kl_to_go = drift.flip(0).cumsum(0).flip(0)
         rows.append(
-            {
-                "tokens": tokens,
-                "old_log_probs": log_p.detach(),
-                "ref_log_prob": log_p.detach() - drift,
-                "advantages": advantage - kl_coef * kl_to_go,
-                "response_mask": torch.ones(len(tokens), dtype=torch.long),
-            }
-        )
+            {"tokens": tokens, "old_log_probs": log_p.detach(), "ref_log_prob": log_p.detach() - drift,
+             "advantages": advantage - kl_coef * kl_to_go, "response_mask": torch.ones(len(tokens), dtype=torch.long)}
+        )  # fmt: skip
         flat.append(torch.cat([log_p.new_zeros(1), log_p, log_p.new_zeros(1)]))
     config = actor_config(policy_loss={"loss_mode": loss_mode}, loss_agg_mode=agg, loss_scale_factor=16)
     loss, _ = ppo_loss(config, {"log_probs": torch.cat(flat)}, micro_batch(rows, sum(LENGTHS), len(rows)))

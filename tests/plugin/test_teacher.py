@@ -36,24 +36,18 @@ def queue(teacher, mask, monkeypatch):
         for row, n in zip(teacher.tolist(), lengths, strict=True)
     ]
     columns = TensorDict(
-        {
-            "teacher_logprobs": nested(rows),
-            "prompts": nested([torch.zeros(2, dtype=torch.int64) for _ in lengths]),
-            "responses": nested([torch.zeros(n, dtype=torch.int64) for n in lengths]),
-        },
+        {"teacher_logprobs": nested(rows), "prompts": nested([torch.zeros(2, dtype=torch.int64) for _ in lengths]),
+         "responses": nested([torch.zeros(n, dtype=torch.int64) for n in lengths])},
         batch_size=len(lengths),
-    )
+    )  # fmt: skip
     monkeypatch.setattr(batches.Source, "_get", lambda self, *names: columns.select(*names))
 
 
 def advantages(data, **frpo):
     config = OmegaConf.create(
-        {
-            "algorithm": {"adv_estimator": "frpo", "frpo": frpo},
-            "trainer": {},
-            "actor_rollout_ref": {"model": {"path": None}},
-        }
-    )
+        {"algorithm": {"adv_estimator": "frpo", "frpo": frpo}, "trainer": {},
+         "actor_rollout_ref": {"model": {"path": None}}}
+    )  # fmt: skip
     run.remember(config)
     data.batch["entropy"] = torch.ones(data.batch["response_mask"].shape)
     with open_source([], "train", None, step=1):

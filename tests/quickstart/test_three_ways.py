@@ -48,23 +48,10 @@ def test_every_way_is_read_back(digits, terms):
 @pytest.mark.parametrize(
     "text",
     [
-        "",
-        "A",
-        "D4333",
-        "A433",
-        "A43333",
-        "A4333 ",
-        "a4333",
-        "B4333",
-        "C4333",
-        "B0132,4201",
-        "A433x",
-        "Add33",
-        "C044,1d3,303,213",
-        "A٤333",
-        "C044,123,303",
+        "", "A", "D4333", "A433", "A43333", "A4333 ", "a4333", "B4333", "C4333", "B0132,4201", "A433x", "Add33",
+        "C044,1d3,303,213", "A٤333", "C044,123,303",
     ],
-)
+)  # fmt: skip
 def test_other_forms_state_no_sum(text):
     assert three_ways.read_sum(text, 4) is None
 

@@ -253,10 +253,8 @@ def test_where_the_files_go(out, files, monkeypatch, tmp_path):
     assert [str(path) for path in (found.page, found.picture, found.figures)] == list(files)
     several = cli.targets(["R", "S"], None)
     assert [path.name for path in (several.page, several.picture, several.figures)] == [
-        "report.html",
-        "report.png",
-        "report.json",
-    ]
+        "report.html", "report.png", "report.json",
+    ]  # fmt: skip
 
 
 def test_the_page_opens_in_a_browser_on_request(tmp_path, monkeypatch):

@@ -81,11 +81,8 @@ def test_table_before_and_after(tmp_path):
     assert rows["entropy"]["before"] == entropy[0]
     assert rows["entropy"]["after"] == pytest.approx(sum(entropy[-5:]) / 5, abs=1e-12)
     assert rows["response length"] == {
-        "quantity": "response_length",
-        "label": "response length",
-        "before": 11.5,
-        "after": 11.5,
-    }
+        "quantity": "response_length", "label": "response length", "before": 11.5, "after": 11.5,
+    }  # fmt: skip
     assert run.label("(unknown)") == "arithmetic"
 
 

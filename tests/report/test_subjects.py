@@ -25,10 +25,8 @@ def test_a_group_is_its_mean_with_students_interval(tmp_path):
     text = Page(page_of(*folders, arguments=["--group"])).text
     assert f"{100 * mean:.1f} [{100 * (mean - half):.1f}, {100 * (mean + half):.1f}] %" in text
     assert json.loads((tmp_path / "page.json").read_text())["groups"]["frpo"] == [
-        "frpo-seed0",
-        "frpo-seed1",
-        "frpo-seed2",
-    ]
+        "frpo-seed0", "frpo-seed1", "frpo-seed2",
+    ]  # fmt: skip
 
 
 def test_what_is_one_group(tmp_path):

@@ -47,17 +47,15 @@ CASES = {
     "mismatch": (constant("rollout_corr/k3_kl", 0.009), constant("rollout_corr/k3_kl", 0.03), 0.03),
     "verifier": (
         {1: {"val-aux/x/verify_timeout/mean@1": 0.02, "val-aux/x/verify_error/mean@1": 0.02}},
-        {1: {"val-aux/x/verify_timeout/mean@1": 0.04, "val-aux/x/verify_error/mean@1": 0.03}},
-        0.07,
+        {1: {"val-aux/x/verify_timeout/mean@1": 0.04, "val-aux/x/verify_error/mean@1": 0.03}}, 0.07,
     ),
     "truncation": (constant("response_length/clip_ratio", 0.2), constant("response_length/clip_ratio", 0.3), 0.3),
     "drift": (
-        course("frpo/kl_to_ref/k3", hill(0.1, 0.08), rising()),
-        course("frpo/kl_to_ref/k3", hill(0.1, 0.0), rising()),
+        course("frpo/kl_to_ref/k3", hill(0.1, 0.08), rising()), course("frpo/kl_to_ref/k3", hill(0.1, 0.0), rising()),
         None,
     ),
     "entropy": (course("actor/entropy", [1.0] + [0.2] * 19), course("actor/entropy", [1.0] + [0.05] * 19), 0.05),
-}
+}  # fmt: skip
 
 
 @pytest.mark.parametrize("key", CASES)

@@ -89,12 +89,9 @@ def test_what_the_notation_says():
 
 
 FORMS = (
-    lambda n, d: f"{n}/{d}",
-    lambda n, d: rf"\frac{{{n}}}{{{d}}}",
-    lambda n, d: rf"\dfrac {{{3 * n}}}{{{3 * d}}}",
-    lambda n, d: rf"$-\tfrac{{{-n}}}{{{d}}}$",
-    lambda n, d: rf"\left( {n} \right) / {d}",
-)
+    lambda n, d: f"{n}/{d}", lambda n, d: rf"\frac{{{n}}}{{{d}}}", lambda n, d: rf"\dfrac {{{3 * n}}}{{{3 * d}}}",
+    lambda n, d: rf"$-\tfrac{{{-n}}}{{{d}}}$", lambda n, d: rf"\left( {n} \right) / {d}",
+)  # fmt: skip
 
 
 @settings(max_examples=200, deadline=None)

@@ -184,28 +184,10 @@ def test_clean_text():
 @pytest.mark.parametrize(
     "unit",
     [
-        "\\boxed{",
-        "{",
-        "}",
-        "$",
-        "answer is ",
-        "A:\n",
-        ". ",
-        "1,",
-        "#### ",
-        "\\boxed{1}",
-        " ",
-        "-",
-        "*",
-        "\\",
-        "1;",
-        " is the not",
-        ", as ",
-        "=1",
-        "1 000 ",
-        "answer is the answer ",
+        "\\boxed{", "{", "}", "$", "answer is ", "A:\n", ". ", "1,", "#### ", "\\boxed{1}", " ", "-", "*", "\\", "1;",
+        " is the not", ", as ", "=1", "1 000 ", "answer is the answer ",
     ],
-)
+)  # fmt: skip
 def test_long_inputs_are_linear(unit):
     text = unit * (400_000 // len(unit))
     result = extract_answer(text, "openai/gsm8k")

@@ -14,11 +14,8 @@ from frpo_verl.verl_plugin import metrics
 def batch(rewards, mask, old, ref, uid) -> DataProto:
     """A DataProto as verl's trainers hand it to compute_advantage; the score sits on the last valid token."""
     tensors = {
-        "token_level_rewards": rewards,
-        "token_level_scores": rewards,
-        "response_mask": mask,
-        "old_log_probs": old,
-    }
+        "token_level_rewards": rewards, "token_level_scores": rewards, "response_mask": mask, "old_log_probs": old,
+    }  # fmt: skip
     if ref is not None:
         tensors["ref_log_prob"] = ref
     data = DataProto(batch=TensorDict(tensors, batch_size=len(mask)))

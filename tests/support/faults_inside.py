@@ -22,17 +22,10 @@ MARK, GO, BEGUN = "faulty", "go", "begun"
 SCORES = itertools.count(1)
 VALIDATION_TEMPERATURE = 0.5  # how the rollout server tells the two kinds of batch apart
 LIES = (
-    "a reward that raises",
-    "a reward that raises once",
-    "a reward that hangs",
-    "a reward that is a string",
-    "a reward that is NaN",
-    "NaN in a log-prob",
-    "NaN in an advantage",
-    "NaN in a weight",
-    "no room for a checkpoint's optimizer",
-    "no room for a checkpoint's last file",
-)
+    "a reward that raises", "a reward that raises once", "a reward that hangs", "a reward that is a string",
+    "a reward that is NaN", "NaN in a log-prob", "NaN in an advantage", "NaN in a weight",
+    "no room for a checkpoint's optimizer", "no room for a checkpoint's last file",
+)  # fmt: skip
 
 
 REFERENCE = "NaN of the reference"  # what on_nonfinite: zero_row is for

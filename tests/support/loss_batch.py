@@ -32,28 +32,20 @@ def make_rows(n: int = 8, vocabulary: int = 5, width: int = 6, seed: int = 0, up
         if length > 3:
             mask[1] = 0  # a tool token
         rows.append(
-            {
-                "tokens": tokens,
-                "logits": logits.requires_grad_(),
-                "old_log_probs": pick(old),
-                "ref_log_prob": pick(ref),
-                "response_mask": mask,
-                "advantages": torch.full((length,), float(torch.randn((), generator=g, dtype=torch.float64))).double(),
-            }
-        )
+            {"tokens": tokens, "logits": logits.requires_grad_(), "old_log_probs": pick(old), "ref_log_prob": pick(ref),
+             "response_mask": mask,
+             "advantages": torch.full((length,), float(torch.randn((), generator=g, dtype=torch.float64))).double()}
+        )  # fmt: skip
     return rows
 
 
 def actor_config(**overrides):
     """verl's ActorConfig for FSDP, built as the workers build it."""
     base = {
-        "_target_": "verl.workers.config.FSDPActorConfig",
-        "strategy": "fsdp2",
-        "rollout_n": 2,
-        "ppo_micro_batch_size_per_gpu": 4,
-        "use_kl_loss": False,
+        "_target_": "verl.workers.config.FSDPActorConfig", "strategy": "fsdp2", "rollout_n": 2,
+        "ppo_micro_batch_size_per_gpu": 4, "use_kl_loss": False,
         "policy_loss": {"_target_": "frpo_verl.PolicyLossConfig", "loss_mode": "vanilla"},
-    }
+    }  # fmt: skip
     return omega_conf_to_dataclass(OmegaConf.merge(base, overrides))
 
 

@@ -67,19 +67,13 @@ def hostile(folder):
         json.dumps({"versions": {SCRIPT: SCRIPT}, "commit": SCRIPT, "device": SCRIPT})
     )
     row = {
-        "step": 8,
-        "uid": SCRIPT,
-        "score": 1,
-        "tokens": [SCRIPT, "\ud800"],
-        "log_ratio": [2.0, 0.0],
-        "prompt": SCRIPT,
-    }
+        "step": 8, "uid": SCRIPT, "score": 1, "tokens": [SCRIPT, "\ud800"], "log_ratio": [2.0, 0.0], "prompt": SCRIPT,
+    }  # fmt: skip
     (folder / "answers" / "8.jsonl").write_text(json.dumps(row) + "\n")
     with open(folder / "metrics.jsonl", "a") as file:
         data = {
-            f"val-aux/{SCRIPT}/reward/mean@4": 0.5,
-            f"val-aux/{SCRIPT}/verify_error/mean@4": 0.5,
+            f"val-aux/{SCRIPT}/reward/mean@4": 0.5, f"val-aux/{SCRIPT}/verify_error/mean@4": 0.5,
             f"timing_s/{SCRIPT[:8]}": 5.0,
-        }
+        }  # fmt: skip
         file.write(json.dumps({"step": 8, "data": data | {"critic/score/mean": None, SCRIPT: None}}) + "\n")
     return folder

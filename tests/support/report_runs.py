@@ -27,28 +27,19 @@ def metrics(step: int, steps: int, rng: random.Random, strength: float) -> dict[
     kl = 0.04 * done * strength
     noise = rng.gauss
     out = {
-        "actor/entropy": 0.6 - 0.3 * done + noise(0, 0.02),
-        "training/rollout_probs_diff_mean": 4e-4,
-        "rollout_corr/k3_kl": abs(noise(2e-4, 5e-5)),
-        "actor/pg_clipfrac": abs(noise(0.02, 0.01)),
+        "actor/entropy": 0.6 - 0.3 * done + noise(0, 0.02), "training/rollout_probs_diff_mean": 4e-4,
+        "rollout_corr/k3_kl": abs(noise(2e-4, 5e-5)), "actor/pg_clipfrac": abs(noise(0.02, 0.01)),
         "actor/frpo/policy_clip_frac/positive_advantage": abs(noise(0.03 * done, 0.01)),
         "actor/frpo/policy_clip_frac/negative_advantage": abs(noise(0.02 * done, 0.01)),
-        "actor/grad_norm": abs(noise(0.5, 0.1)),
-        "actor/perf/max_memory_allocated_gb": 41.0 + done,
-        "actor/perf/cpu_memory_used_gb": 120.0 + 5 * done,
-        "training/global_step": step,
+        "actor/grad_norm": abs(noise(0.5, 0.1)), "actor/perf/max_memory_allocated_gb": 41.0 + done,
+        "actor/perf/cpu_memory_used_gb": 120.0 + 5 * done, "training/global_step": step,
         "critic/score/mean": min(1.0, max(0.0, 0.2 + 0.5 * done * strength + noise(0, 0.04))),
-        "response_length/mean": 400 + 120 * done + noise(0, 12),
-        "response_length/clip_ratio": abs(noise(0.05, 0.01)),
-        "frpo/log_ratio_clip_frac": 0.0,
-        "frpo/kl_coef": 0.02 - 0.01 * done,
-        "frpo/kl_to_ref/k1": kl + noise(0, 2e-4),
-        "frpo/kl_to_ref/k3": kl * 1.05,
-        "frpo/kl_to_go/first_token/mean": 450 * kl,
-        "frpo/sign_flip_frac": abs(noise(0.03, 0.01)),
-        "frpo/regularizer_share": abs(noise(0.2, 0.03)),
+        "response_length/mean": 400 + 120 * done + noise(0, 12), "response_length/clip_ratio": abs(noise(0.05, 0.01)),
+        "frpo/log_ratio_clip_frac": 0.0, "frpo/kl_coef": 0.02 - 0.01 * done, "frpo/kl_to_ref/k1": kl + noise(0, 2e-4),
+        "frpo/kl_to_ref/k3": kl * 1.05, "frpo/kl_to_go/first_token/mean": 450 * kl,
+        "frpo/sign_flip_frac": abs(noise(0.03, 0.01)), "frpo/regularizer_share": abs(noise(0.2, 0.03)),
         "frpo/zero_variance_groups": min(1.0, abs(noise(0.3, 0.05))),
-    }
+    }  # fmt: skip
     for i in range(1, 5):
         out[f"frpo/kl_by_position/q{i}"] = kl * (0.4 + 0.3 * i) + noise(0, 2e-4)
         out[f"frpo/entropy_by_position/q{i}"] = (0.6 - 0.3 * done) * (1.3 - 0.1 * i) + noise(0, 0.02)
@@ -71,19 +62,11 @@ def write_dump(file: Path, step: int, chance: float, rng: random.Random, problem
                 right += correct
                 pred = str(problem + 1 if correct else rng.randrange(5))
                 row = {
-                    "input": f"{problem}+1=",
-                    "output": f"{problem} and 1 make\n#### {pred}",
-                    "gts": str(problem + 1),
-                    "score": float(correct),
-                    "step": step,
-                    "reward": float(correct),
-                    "acc": float(correct),
-                    "pred": pred,
-                    "verify_timeout": 0.0,
-                    "verify_error": 0.0,
-                    "uid": f"p{problem}_{sample}_0",
+                    "input": f"{problem}+1=", "output": f"{problem} and 1 make\n#### {pred}", "gts": str(problem + 1),
+                    "score": float(correct), "step": step, "reward": float(correct), "acc": float(correct),
+                    "pred": pred, "verify_timeout": 0.0, "verify_error": 0.0, "uid": f"p{problem}_{sample}_0",
                     **extra,
-                }
+                }  # fmt: skip
                 out.write(json.dumps(row) + "\n")
     return right / (problems * samples)
 

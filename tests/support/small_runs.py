@@ -18,17 +18,10 @@ def write_dump(path, step, chance, seed=0, extra=None):
                 question = f"{problem}+1="
                 right[question] = right.get(question, 0) + acc
                 row = {
-                    "input": question,
-                    "output": "#### 1",
-                    "gts": str(problem + 1),
-                    "score": float(acc),
-                    "step": step,
-                    "reward": float(acc),
-                    "acc": bool(acc),
-                    "pred": "1",
-                    "uid": f"p{problem}_{session}_0",
+                    "input": question, "output": "#### 1", "gts": str(problem + 1), "score": float(acc), "step": step,
+                    "reward": float(acc), "acc": bool(acc), "pred": "1", "uid": f"p{problem}_{session}_0",
                     **(extra or {}),
-                }
+                }  # fmt: skip
                 file.write(json.dumps(row) + "\n")
     return right
 
@@ -49,11 +42,9 @@ def make_run(folder, steps=40, seed=0, gain=0.4, source="arithmetic"):
                 data |= {
                     "critic/score/mean": 0.2 + gain * done + rng.gauss(0, 0.04),
                     "actor/entropy": 0.3 - 0.2 * done + rng.gauss(0, 0.01),
-                    "frpo/kl_to_ref/k1": 0.05 * done + rng.gauss(0, 0.001),
-                    "frpo/kl_to_ref/k3": 0.05 * done,
-                    "response_length/mean": 11.5,
-                    "training/global_step": step,
-                }
+                    "frpo/kl_to_ref/k1": 0.05 * done + rng.gauss(0, 0.001), "frpo/kl_to_ref/k3": 0.05 * done,
+                    "response_length/mean": 11.5, "training/global_step": step,
+                }  # fmt: skip
             if step % (steps // 2) == 0:
                 chance = 0.2 + gain * done
                 right = write_dump(folder / "validation" / f"{step}.jsonl", step, chance, seed)

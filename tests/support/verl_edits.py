@@ -23,16 +23,13 @@ HARMLESS: dict[str, list[tuple[str, str, str]]] = {
         (TRAINER, "# prepare response group", "# the groups of responses"),
         (LOSSES, "# compute policy loss", "# the policy's loss"),
         (ALGORITHMS, "# For numerical stability", "# against overflow"),
-        (
-            "trainer/ppo/utils.py",
-            '"""Given the config, do we need ref policy."""',
-            '"""Whether a reference is needed."""',
-        ),
+        ("trainer/ppo/utils.py", '"""Given the config, do we need ref policy."""',
+         '"""Whether a reference is needed."""'),
         ("trainer/ppo/metric_utils.py", "        # score\n", "        # scores\n"),
         (V1, "# 3. compute advantages", "# 3. advantages"),
     ],
     "comment in compute_advantage": [(TRAINER, "# prepare response group", "# the groups of responses")],
-}
+}  # fmt: skip
 GIVEN = (  # verl#7473
     "        # calculate advantage estimator\n",
     """        import inspect

@@ -12,12 +12,9 @@ LOCAL_LAYERS = (  # fusions of Transformer Engine, Apex or CUDA, which megatron-
     "persist_layer_norm",
 )
 VARIABLES = {
-    "VERL_PLATFORM": "cpu",
-    "OMP_NUM_THREADS": "1",
-    "HF_HUB_OFFLINE": "1",
-    "PYTHONWARNINGS": "ignore",
+    "VERL_PLATFORM": "cpu", "OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1", "PYTHONWARNINGS": "ignore",
     "TOKENIZERS_PARALLELISM": "false",
-}
+}  # fmt: skip
 MEGATRON_VARIABLES = {"TORCHDYNAMO_DISABLE": "1", "CUDA_DEVICE_MAX_CONNECTIONS": "1"}
 
 

@@ -122,8 +122,7 @@ def algorithm_settings(estimator: str) -> dict:
 def cases() -> list[str]:
     """Every policy loss, local KL term and estimator of the plugin, verl's vanilla loss first."""
     return [
-        "loss vanilla",
-        *(f"loss {name}" for name in methods.of_kind("policy_loss")),
+        "loss vanilla", *(f"loss {name}" for name in methods.of_kind("policy_loss")),
         *(f"local KL {'alpha:0.5' if name == 'alpha' else name}" for name in methods.of_kind("local_kl")),
         *(f"estimator {name}" for name in methods.of_kind("estimator")),
-    ]
+    ]  # fmt: skip
