@@ -411,6 +411,30 @@ def unpin_offload(module):
     module.CPUOffloadPolicy = lambda pin_memory=False: policy(pin_memory=False)
 
 
+@step(
+    "verl.checkpoint_engine.base",
+    upstream="checkpoint_engine/base.py:60 CheckpointEngineRegistry",
+    reason="checkpoint_engine.backend=zmq: verl's engines move weights between accelerators",
+    only_cpu=True,
+)
+def register_checkpoint_engine(module):
+    from .cpu import checkpoint_engine  # noqa: F401 - the engine registers itself
+
+
+@seam(
+    "verl.utils.fsdp_utils",
+    "fsdp2_sharded_save_to_cpu",
+    upstream="utils/fsdp_utils.py:1146",
+    reason="`.cpu()` of a weight on a CPU is the weight itself: the policy kept for old log-probs would move with the trained one",
+    known={"ecdb335bb1d3948f": "0.9.0, 0.9.1"},
+    only_cpu=True,
+)
+def keep_a_copy(original, *args, **kwargs):
+    from .cpu import engine
+
+    return engine.copied(*original(*args, **kwargs))
+
+
 @seam(
     "verl.utils.model",
     "load_valuehead_model",

@@ -18,7 +18,7 @@ from frpo_verl.verl_plugin import health
 from frpo_verl.verl_plugin.cpu import vllm_cpu
 from frpo_verl.verl_plugin.paths import check_names, layout_names, method_names, recipe_names
 
-PROCESSOR = ["cpu", "cpu_vllm"]
+PROCESSOR = ["cpu", "cpu_vllm", "cpu_async"]
 CPU = ["quickstart_cpu", "gsm8k_cpu", "eval_cpu"]
 EVALUATIONS = ["eval_math", "eval_aime", "eval_cpu"]
 MOE = ["frpo_qwen3_30b_a3b"]
@@ -359,7 +359,7 @@ def test_engine_keys_follow_the_layout():
         chosen = config.actor_rollout_ref
         assert chosen.actor.entropy_from_logits_with_chunking is True
         assert chosen.actor.strategy == ("megatron" if layout == "megatron" else "fsdp2")
-        assert chosen.rollout.name == ("hf" if layout in ("cpu", "hf") else "vllm")
+        assert chosen.rollout.name == ("hf" if layout in ("cpu", "cpu_async", "hf") else "vllm")
 
 
 FRPO_4B, PRL_1_5B, RPG_4B = "+recipe=frpo_qwen3_4b", "+recipe=prl_qwen2.5_math_1.5b", "+recipe=rpg_qwen3_4b"

@@ -139,9 +139,10 @@ ON_A_CPU = f"""
 {ACTOR}.strategy=fsdp -> strategy=fsdp with VERL_PLATFORM=cpu: FSDP1 and Megatron need
 {ROLLOUT}.name=sglang -> rollout.name=sglang with VERL_PLATFORM=cpu: this engine needs
 {ROLLOUT}.name=vllm -> rollout.name=vllm with VERL_PLATFORM=cpu: vLLM is not installed
-trainer.v1.trainer_mode=separate_async -> trainer.v1.trainer_mode=separate_async with VERL_PLATFORM=cpu
+trainer.v1.trainer_mode=separate_async -> checkpoint_engine.backend=naive: separate_async has a rollout with processes of its own
 {ROLLOUT}.checkpoint_engine.backend=nccl
-    -> checkpoint_engine.backend=nccl with VERL_PLATFORM=cpu: it moves weights between accelerators
+    -> checkpoint_engine.backend=nccl with VERL_PLATFORM=cpu: it moves weights between accelerators; set it to naive
+layout=cpu_async +rollout.nnodes=1 {ROLLOUT}.checkpoint_engine.backend=nccl -> set it to zmq, or layout=cpu_async
 """
 
 PASSES = f"""

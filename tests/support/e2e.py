@@ -65,9 +65,11 @@ def make_inputs(folder: Path, head_dim: int = 16) -> Path:
     return folder
 
 
-def command(inputs: Path, run: Path, *overrides: str, recipe: str = "quickstart_cpu") -> list[str]:
+def command(
+    inputs: Path, run: Path, *overrides: str, recipe: str = "quickstart_cpu", module: str = "verl.trainer.main_ppo"
+) -> list[str]:
     return [
-        sys.executable, "-m", "verl.trainer.main_ppo", f"+recipe={recipe}", f"run_dir={run}", f"hydra.run.dir={run}/hydra",
+        sys.executable, "-m", module, f"+recipe={recipe}", f"run_dir={run}", f"hydra.run.dir={run}/hydra",
         f"data.train_files={inputs}/train.parquet", f"data.val_files={inputs}/val.parquet",
         f"actor_rollout_ref.model.path={inputs}/model", *SMALL, *overrides,
     ]  # fmt: skip
@@ -93,6 +95,11 @@ def environment(run: Path) -> dict[str, str]:
         "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
         "PYTHONWARNINGS": "ignore",
         "HF_HUB_OFFLINE": "1",
+        "TENSORBOARD_DIR": f"{run}/tensorboard_log",
+        "WANDB_MODE": "offline",
+        "WANDB_DIR": str(run),
+        "MLFLOW_TRACKING_URI": f"file://{run}/mlruns",
+        "MLFLOW_ALLOW_FILE_STORE": "true",
         "PYTHONPATH": os.pathsep.join([str(Path(__file__).parent), os.environ.get("PYTHONPATH", "")]),
     }
 

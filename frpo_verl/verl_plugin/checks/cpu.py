@@ -7,7 +7,10 @@ import sys
 
 from ...methods.settings import ConfigError
 from ..cpu import vllm_cpu
+from ..run import EXPERIMENTAL, Run
 from .sizes import ROOT, select
+
+ENGINE = "zmq"  # cpu/checkpoint_engine.py
 
 
 def check_cpu(config) -> None:
@@ -33,17 +36,23 @@ def check_cpu(config) -> None:
             "CPUs (docs/engines.md), or set layout=cpu"
         )
     _check_visible_devices(config)
-    mode = select(config, "trainer.v1.trainer_mode", "sync")
-    if mode == "separate_async":
+    _check_checkpoint_engine(config)
+
+
+def _check_checkpoint_engine(config) -> None:
+    """A rollout with processes of its own takes its weights over the network, from an engine that a CPU has."""
+    engine = f"{ROOT}.rollout.checkpoint_engine"
+    backend, run = select(config, f"{engine}.backend", "naive"), Run(config)
+    apart = run.trainer in ("separate_async", *EXPERIMENTAL)
+    if backend not in (ENGINE, "naive") and select(config, f"{engine}.custom_backend_module") is None:
         raise ConfigError(
-            f"trainer.v1.trainer_mode={mode} with VERL_PLATFORM=cpu: it wants a checkpoint engine that moves weights between "
-            "accelerators; set it to colocate_async or sync"
+            f"{engine}.backend={backend} with VERL_PLATFORM=cpu: it moves weights between accelerators; set it to "
+            f"{ENGINE if apart else 'naive'}{', or layout=cpu_async' if apart else ''}"
         )
-    engine = select(config, f"{ROOT}.rollout.checkpoint_engine.backend", "naive")
-    if engine != "naive":
+    if backend == "naive" and apart:
         raise ConfigError(
-            f"actor_rollout_ref.rollout.checkpoint_engine.backend={engine} with VERL_PLATFORM=cpu: it moves weights between "
-            "accelerators; set it to naive (trainers that cannot work with it, fully_async and one_step_off, need accelerators)"
+            f"{engine}.backend=naive: {run.trainer} has a rollout with processes of its own, which takes weights over the network; "
+            f"set layout=cpu_async, or it to {ENGINE}"
         )
 
 

@@ -29,3 +29,8 @@ def load_value_model(local_path, torch_dtype, model_config, trust_remote_code):
         attn_implementation="sdpa",
         trust_remote_code=trust_remote_code,
     )
+
+
+def copied(weights, spec):
+    """What verl's `fsdp2_sharded_save_to_cpu` returns, with weights of its own."""
+    return {name: (tensor.clone(), own) for name, (tensor, own) in weights.items()}, spec

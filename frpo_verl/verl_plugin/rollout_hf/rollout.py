@@ -11,12 +11,12 @@ import asyncio
 import os
 
 import ray
-import torch
 from verl.utils.config import omega_conf_to_dataclass
 from verl.utils.device import get_visible_devices_keyword
 from verl.workers.rollout.base import BaseRollout
 from verl.workers.rollout.replica import RolloutReplica
 
+from .buckets import buckets
 from .server import HFServer
 
 
@@ -94,16 +94,6 @@ class HFAdapter(BaseRollout):
             raise ValueError(f"rollout.name=hf takes wire_format='named_tensors', got {wire_format!r}")
         if kwargs.get("peft_config") is not None:
             raise ValueError("rollout.name=hf serves merged weights only: set actor_rollout_ref.model.lora.merge=true")
-        from verl.workers.rollout.utils import ensure_async_iterator
-
         limit = self.config.checkpoint_engine.update_weights_bucket_megabytes << 20
-        bucket: dict[str, torch.Tensor] = {}
-        size = 0
-        async for name, tensor in ensure_async_iterator(weights):
-            value = tensor.detach().to("cpu", copy=True)
-            if bucket and size + value.nbytes > limit:
-                await self._handle().load_weights.remote(bucket, last=False)
-                bucket, size = {}, 0
-            bucket[name] = value
-            size += value.nbytes
-        await self._handle().load_weights.remote(bucket, last=True, global_steps=global_steps)
+        async for bucket, last in buckets(weights, limit):
+            await self._handle().load_weights.remote(bucket, last=last, global_steps=global_steps)
