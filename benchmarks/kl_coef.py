@@ -70,23 +70,25 @@ class Advantages(horizon.Advantages):
     """Those of horizon.py with the beta of each iteration; a target steers the beta of every run by its own KL."""
 
     def __init__(self, cell: Walk, rows: int):
-        self.cell, self.step, self.runs = cell, 0, rows // (horizon.GROUPS * horizon.GROUP)
-        super().__init__(cell, rows if cell.plan.target is None else rows // self.runs)
-        self.betas = [cell.beta * cell.plan.first] * self.runs
+        super().__init__(cell, rows)
+        self.cell, self.step = cell, 0
+        self.betas = np.full(rows // (horizon.GROUPS * horizon.GROUP), cell.beta * cell.plan.first)
+
+    def at(self, beta: float, *batch) -> np.ndarray:
+        self.config.frpo.kl_coef = beta
+        return super().__call__(*batch)
 
     def __call__(self, reward, log_pi, log_ref):
-        cell, plan = self.cell, self.cell.plan
+        cell, plan, batch = self.cell, self.cell.plan, (reward, log_pi, log_ref)
         self.step += 1
         if plan.target is None:
-            self.config.frpo.kl_coef = plan.beta(self.step, cell.beta, cell.iterations)
-            return super().__call__(reward, log_pi, log_ref)
-        found = []
-        for run, part in enumerate(zip(*(np.split(x, self.runs) for x in (reward, log_pi, log_ref)), strict=True)):
-            self.config.frpo.kl_coef = self.betas[run]
-            found.append(super().__call__(*part))
-            kl = float((part[1] - part[2]).sum(1).mean())
-            self.betas[run] = steered(self.betas[run], kl, plan.target, plan.horizon)
-        return np.concatenate(found)
+            return self.at(plan.beta(self.step, cell.beta, cell.iterations), *batch)
+        once = self.at(1.0, *batch)
+        regularizer = once - self.at(2.0, *batch)
+        kls = (log_pi - log_ref).sum(1).reshape(len(self.betas), -1).mean(1)
+        weight = once + np.repeat(1 - self.betas, len(reward) // len(self.betas))[:, None] * regularizer
+        self.betas = np.array([steered(b, k, plan.target, plan.horizon) for b, k in zip(self.betas, kls, strict=True)])
+        return weight
 
 
 def best_kl(by_std: bool, beta: float, tokens: int) -> float:
@@ -259,7 +261,7 @@ def main() -> None:
     def walk(cell: Walk) -> dict:
         made: list[Advantages] = []
         result = horizon.train(cell, lambda c, rows: made.append(Advantages(c, rows)) or made[0])
-        return {**result, "betas": made[0].betas}
+        return {**result, "betas": made[0].betas.tolist()}
 
     task = None if args.figures else Study(args.quickstart)
 
