@@ -10,24 +10,23 @@ from frpo_verl.core.tokens import Answers, dense_ids
 
 __all__ = ["at_each_position", "group_advantages", "position_baseline", "remaining_baseline"]
 
+EPS = 1e-6  # added to a standard deviation, in the units of the reward, as in verl's `grpo`
+
 
 @torch.no_grad()
-def group_advantages(
-    scores: torch.Tensor, group_ids: Any, *, norm_by_std: bool = True, eps: float = 1e-6
-) -> torch.Tensor:
+def group_advantages(scores: torch.Tensor, group_ids: Any, *, norm_by_std: bool = True) -> torch.Tensor:
     """GRPO's outcome advantage of each response (the A of arXiv 2601.10201v2, Eq. 5.1).
 
-        A_i = (r_i - mean r) / (std r + eps)        over the group; without norm_by_std: r_i - mean r
+        A_i = (r_i - mean r) / (std r + EPS)        over the group; without norm_by_std: r_i - mean r
 
     Args:
         scores: (B,) rewards of the verifier.
         group_ids: (B,) ids of any kind, equal for the responses of one prompt.
         norm_by_std: divide by the sample standard deviation (1/(G-1)).
-        eps: added to the standard deviation, in the units of the reward.
 
     Returns:
         (B,) float32 (float64 for float64). A group of equal rewards gets 0 up to rounding; a group of one keeps its
-        reward, divided by 1 + eps, as in verl's `grpo`.
+        reward, divided by 1 + EPS, as in verl's `grpo`.
 
     Raises:
         ValueError: scores is not (B,), or not one id for each response.
@@ -44,25 +43,24 @@ def group_advantages(
     centered = r - mean[group]
     if norm_by_std:
         variance = torch.zeros_like(count).index_add_(0, group, centered.square()) / (count - 1)
-        centered = centered / (torch.where(count > 1, variance.sqrt(), 1.0) + eps)[group]
+        centered = centered / (torch.where(count > 1, variance.sqrt(), 1.0) + EPS)[group]
     return centered.to(torch.float64 if scores.dtype == torch.float64 else torch.float32)
 
 
 @torch.no_grad()
-def at_each_position(x: torch.Tensor, answers: Answers, norm_by_std: bool = True, eps: float = 1e-6) -> torch.Tensor:
+def at_each_position(x: torch.Tensor, answers: Answers, norm_by_std: bool) -> torch.Tensor:
     """GRPO's normalisation of a value by token, across the group at each position.
 
-        A_{i,p} = (x_{i,p} - mean x_{k,p}) / (std x_{k,p} + eps)        over the answers k of the group with T_k >= p
+        A_{i,p} = (x_{i,p} - mean x_{k,p}) / (std x_{k,p} + EPS)        over the answers k of the group with T_k >= p
 
     Position p counts response tokens, through all rows of a session. Where one answer of several is that long it is 0; a
-    group of one keeps x, divided by 1 + eps, as in verl's `grpo`. With a mean alone the reward's and the KL's part have
+    group of one keeps x, divided by 1 + EPS, as in verl's `grpo`. With a mean alone the reward's and the KL's part have
     1 - 1/n of their expected gradient where n answers have a token: exact up to that factor if all are of one length.
 
     Args:
         x: (R, C) floating; read on response tokens.
         answers: whole groups, from the door.
         norm_by_std: divide by the sample standard deviation.
-        eps: added to it, in the units of x.
 
     Returns:
         (R, C) of the dtype of x, 0 off the mask.
@@ -84,7 +82,7 @@ def at_each_position(x: torch.Tensor, answers: Answers, norm_by_std: bool = True
     centred = packed.sub_(mean[group]).masked_fill_(present == 0, 0.0)
     if norm_by_std:
         std = (over_groups(centred.square()) / (count - 1).clamp(min=1)).sqrt_()
-        centred /= (torch.where(alone, 1.0, std) + eps)[group]
+        centred /= (torch.where(alone, 1.0, std) + EPS)[group]
     return torch.where(answers.valid, centred.gather(1, position).to(x.dtype), 0.0)
 
 

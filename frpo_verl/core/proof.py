@@ -62,9 +62,9 @@ def check_divergence(divergence: Divergence) -> list[Finding]:
     return findings
 
 
-def _grid(low: float = 0.02, high: float = 6.0) -> torch.Tensor:
+def _grid() -> torch.Tensor:
     """log w on both sides of 0, sorted, without 0 itself: f need not be smooth there."""
-    half = torch.linspace(low, high, 300, dtype=torch.float64)
+    half = torch.linspace(0.02, 6.0, 300, dtype=torch.float64)
     return torch.cat([-half.flip(0), half])
 
 

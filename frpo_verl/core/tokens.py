@@ -223,19 +223,18 @@ def masked_sum(x: torch.Tensor, mask: torch.Tensor, dim: int | tuple[int, ...] |
     return keep(x, mask).sum(dim=dim, dtype=float_dtype(x))
 
 
-def reverse_cumsum(x: torch.Tensor, dim: int = -1) -> torch.Tensor:
+def reverse_cumsum(x: torch.Tensor) -> torch.Tensor:
     """Inclusive suffix sum in float32 (float64 for float64), differentiable.
 
         y_t = x_t + x_{t+1} + ... + x_T
 
     Args:
-        x: (...) numbers, masked already: a NaN poisons every earlier position of its row.
-        dim: the dimension that is time.
+        x: (..., T) numbers, masked already: a NaN poisons every earlier position of its row.
 
     Returns:
         tensor of the shape of x.
     """
-    return x.to(float_dtype(x)).flip(dim).cumsum(dim).flip(dim)
+    return x.to(float_dtype(x)).flip(-1).cumsum(-1).flip(-1)
 
 
 def dense_ids(ids: Any, rows: int, name: str = "group_ids") -> torch.Tensor:

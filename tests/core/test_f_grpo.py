@@ -286,9 +286,7 @@ class Mixed:
         return terms.sequence_loss.sum() / 13
 
     def weights(self, preference_weight):
-        return signed_weights(
-            self.advantages, self.sign, preference_weight, 0.3, valid=self.mask.any(-1), n_total=13
-        )  # fmt: skip
+        return signed_weights(self.advantages, self.sign, preference_weight, 0.3, valid=self.mask.any(-1))
 
 
 @pytest.mark.parametrize("name", DIVERGENCES)

@@ -234,11 +234,10 @@ def signed_weights(
     beta: float,
     *,
     valid: torch.Tensor | None = None,
-    n_total: int | None = None,
 ) -> torch.Tensor:
     """f-HAL's signed weight of each response, to be handed to `f_grpo_loss` as its advantages.
 
-    The sum of that loss over all rows, divided by n_total, is then
+    The sum of that loss over all B rows, divided by B, is then
 
         lambda L_FDO + (1 - lambda) L_f-GRPO
         L_FDO    = -mean over chosen of g(v) + mean over rejected of f*(g(v))
@@ -246,9 +245,9 @@ def signed_weights(
 
     because f_grpo_loss gives a row of weight s the loss (1 + 1/beta) |s| {-g(v) | f*(g(v))}, and
 
-        on-policy row      s = (1 - lambda) (n_total / n_on) a
-        chosen answer      s = +lambda (n_total / n_chosen) / (1 + 1/beta)
-        rejected answer    s = -lambda (n_total / n_rejected) / (1 + 1/beta)
+        on-policy row      s = (1 - lambda) (B / n_on) a
+        chosen answer      s = +lambda (B / n_chosen) / (1 + 1/beta)
+        rejected answer    s = -lambda (B / n_rejected) / (1 + 1/beta)
 
     The factor 1 + 1/beta and |a| belong to on-policy rows; dividing the factor out leaves each preference row
     its plain g or f*(g). The counts are those of the whole batch: mini-batches of whatever composition then
@@ -260,7 +259,6 @@ def signed_weights(
         preference_weight: lambda in [0, 1].
         beta: the same as the loss's.
         valid: (B,) bool, rows that count (default all); others get weight 0.
-        n_total: number of rows the mean divides by (default B).
 
     Returns:
         (B,) float32 or better.
@@ -278,14 +276,13 @@ def signed_weights(
     ranges.PREFERENCE_WEIGHT.check("preference_weight", preference_weight)
     ranges.BETA.check("beta", beta)
     valid = torch.ones_like(preference_sign, dtype=torch.bool) if valid is None else valid.bool()
-    n_total = advantages.shape[0] if n_total is None else n_total
     chosen, rejected = valid & (preference_sign > 0), valid & (preference_sign < 0)
     on_policy = valid & (preference_sign == 0)
     share = preference_weight / (1 + 1 / beta)
     out = keep(advantages.to(float_dtype(advantages)), on_policy)
 
     def scale(rows: torch.Tensor) -> torch.Tensor:
-        return n_total / rows.sum().clamp(min=1).to(out.dtype)
+        return len(advantages) / rows.sum().clamp(min=1).to(out.dtype)
 
     out = (1 - preference_weight) * scale(on_policy) * out
     return torch.where(rejected, -share * scale(rejected), torch.where(chosen, share * scale(chosen), out))
