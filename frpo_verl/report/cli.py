@@ -50,7 +50,11 @@ def build_parser() -> argparse.ArgumentParser:
     )
     add("--group", action="store_true", help=group)
     watched = f"write again every so many seconds (default: {WATCH}), until Ctrl-C; an open page reloads itself"
-    seconds = number(int, lambda value: 1 <= value <= 86400, "from 1 to 86400 seconds")
+    seconds = number(
+        lambda text: float(text) if "." in text else int(text),
+        lambda value: 1 <= value <= 86400,
+        "from 1 to 86400 seconds",
+    )
     add("--watch", type=seconds, nargs="?", const=WATCH, default=None, metavar="SECONDS", help=watched)
     add("--open", action="store_true", help="open the page in a browser")
     return parser

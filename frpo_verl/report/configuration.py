@@ -18,7 +18,6 @@ _SECRET = re.compile(
     r"(^|[._])(api_?key|access_?key|secret|secret_key|password|passwd|auth_?token|hf_token|token)$", re.I
 )
 _SEED = re.compile(r"(^|[._])seed$")
-_cache: dict[Path, tuple[int, Configuration]] = {}
 
 
 @dataclass(frozen=True)
@@ -26,7 +25,6 @@ class Configuration:
     """``values``: dotted key -> value of the resolved configuration; ``choices``: Hydra's groups, such as
     recipe -> NAME; ``overrides``: what was typed behind main_ppo."""
 
-    file: Path
     values: dict[str, Any] = field(default_factory=dict)
     choices: dict[str, str] = field(default_factory=dict)
     overrides: list[str] = field(default_factory=list)
@@ -58,9 +56,6 @@ def read_configuration(file: Path) -> Configuration:
 
     Raises ValueError with one line where the file is no YAML mapping.
     """
-    modified = file.stat().st_mtime_ns
-    if file in _cache and _cache[file][0] == modified:
-        return _cache[file][1]
     import yaml
     from omegaconf import OmegaConf
 
@@ -84,8 +79,7 @@ def read_configuration(file: Path) -> Configuration:
         pass  # the choices are a help; the configuration stands without them
     parts = [text.partition("=") for text in overrides]
     shown = [key + equals + (HIDDEN if equals and _SECRET.search(key) else value) for key, equals, value in parts]
-    _cache[file] = (modified, Configuration(file, values, choices, shown))
-    return _cache[file][1]
+    return Configuration(values, choices, shown)
 
 
 def find_configuration(folder: Path) -> tuple[Configuration | None, str | None]:

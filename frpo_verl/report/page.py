@@ -6,9 +6,8 @@ import base64
 import hashlib
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
@@ -20,7 +19,7 @@ from .curves import SMOOTH_FROM, Curve
 from .facts import gather
 from .panels import sections
 from .rules import by_rule, find_breaches
-from .samples import SHADES, ShadedAnswer, ShownProblem, shown_problems, token_answers
+from .samples import SHADES, shown_problems, token_answers
 from .subjects import Subject
 from .verdict import decide
 
@@ -43,38 +42,16 @@ setInterval(() => { if (box.checked) location.reload(); }, 1000 * seconds);
 """
 
 
-@dataclass
-class _Answers:
-    name: str
-    examples: list[ShownProblem]
-    tokens: list[ShadedAnswer]
-    notes: list[str] = field(default_factory=list)
-
-
-def _answers(subjects: Sequence[Subject]) -> list[_Answers]:
+def _answers(subjects: Sequence[Subject]) -> list[dict[str, Any]]:
+    """Of each subject its name, problems, shaded answers, and what is missing."""
     out = []
     problems, answers = (4, 4) if len(subjects) == 1 else (1, 2)
     for subject in subjects[:SUBJECTS_WITH_ANSWERS]:
         run = subject.runs[0]
-        found = _Answers(subject.name, shown_problems(run, problems), token_answers(run.answers, answers))
-        found.notes += [] if found.examples else [NO_ANSWERS]
-        found.notes += [] if found.tokens else [NO_TOKENS]
-        out.append(found)
+        examples, tokens = shown_problems(run, problems), token_answers(run.answers, answers)
+        notes = [*([] if examples else [NO_ANSWERS]), *([] if tokens else [NO_TOKENS])]
+        out.append({"name": subject.name, "examples": examples, "tokens": tokens, "notes": notes})
     return out
-
-
-def environment() -> Environment:
-    """Jinja's environment: every text is escaped unless it is Markup, and a name that is not there is an error."""
-    env = Environment(
-        loader=FileSystemLoader(TEMPLATES),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    env.filters["number"] = number
-    env.filters["svg"] = lambda chart: Markup(draw(chart))  # matplotlib escapes what it is given
-    return env
 
 
 def render(
@@ -120,8 +97,12 @@ def render_index(title: str, header: Sequence[str], entries: Sequence[Entry], re
 
 
 def _page(template: str, title: str, reload: float | None, **content: object) -> str:
-    """A page with what all pages have."""
-    return environment().get_template(template).render(
+    """A page with what all pages have: every text is escaped unless it is Markup, a name that is not there is an error."""
+    loader = FileSystemLoader(TEMPLATES)
+    env = Environment(loader=loader, autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
+    env.filters["number"] = number
+    env.filters["svg"] = lambda chart: Markup(draw(chart))  # matplotlib escapes what it is given
+    return env.get_template(template).render(
         title=title,
         made=time.strftime("%Y-%m-%d %H:%M"),
         reload=reload,

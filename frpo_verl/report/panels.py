@@ -142,8 +142,7 @@ def verifier_chart(subjects: Sequence[Subject]) -> Chart:
         missing="no verify_timeout or verify_error in the validation: the reward function does not return them",
     )  # fmt: skip
     for i, subject in enumerate(subjects):
-        logged = {name for run in subject.runs for data in run.steps.values() for name in data}
-        names = sorted(name for name in logged if "/verify_" in name and "/mean@" in name)
+        names = sorted({name for run in subject.runs for name in run.verify_metrics()})
         tables = [dict(c) for c in map(subject.curve, names) if c is not None]
         steps = sorted(set.intersection(*map(set, tables))) if tables else []
         if steps:

@@ -224,10 +224,10 @@ def test_differences_leave_out_the_folders(tmp_path):
         ),
     ],
 )  # fmt: skip
-def test_the_method_in_a_line(tmp_path, values, words):
+def test_the_method_in_a_line(values, words):
     from frpo_verl.report.configuration import Configuration
 
-    assert facts.method(Configuration(tmp_path, values)) == words
+    assert facts.method(Configuration(values)) == words
 
 
 def test_versions_and_commit_stand_on_the_page_where_they_were_recorded(tmp_path):
