@@ -40,7 +40,7 @@ STYLE = {
     "axes.grid": True,
     "axes.axisbelow": True,
     "lines.solid_capstyle": "round",
-    "path.simplify_threshold": 1.0,  # of a long noisy line what the eye sees
+    "path.simplify_threshold": 0.25,  # pixels: of a long noisy line what the eye sees
 }
 _PAGE_STYLE = STYLE | {
     "backend": "svg",
