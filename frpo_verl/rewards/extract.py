@@ -39,9 +39,6 @@ _DAMAGED = re.compile(
     r"|\n(?=(?:eq|abla)(?![a-z]))|\r(?=(?:ight|angle|ceil|floor|ho)(?![a-z]))"
 )
 _ESCAPES = {"\x07": "\\a", "\x08": "\\b", "\x0b": "\\v", "\x0c": "\\f", "\t": "\\t", "\r": "\\r"}
-_TURN_END = re.compile(
-    r"<\|(?:im_end|im_start|endoftext|eot_id|end_of_text|end)\|>|</s>|<end_of_turn>|<eos>|<｜end▁of▁sentence｜>"
-)
 
 
 def clean_text(text: object) -> str:
@@ -56,6 +53,11 @@ def clean_text(text: object) -> str:
     return _DAMAGED.sub(lambda match: _ESCAPES.get(match[0], "\\n"), text) if suspect else text
 
 
+_TURN_END = re.compile(
+    r"<\|(?:im_end|im_start|endoftext|eot_id|end_of_text|end)\|>|</s>|<end_of_turn>|<eos>|<｜end▁of▁sentence｜>"
+)
+
+
 def spoken(solution: str) -> str:
     """The part of a response that may hold its answer: behind `</think>`, before a `<think>` that does not end, before the
     token that ends the turn."""
@@ -65,17 +67,6 @@ def spoken(solution: str) -> str:
 
 
 # ----------------------------------------------------------------------------------------------------------------- boxes
-
-MAX_JOINER = 80  # characters between two boxes of one list
-MAX_JOINER_WORDS = 5
-_BOX = re.compile(r"\\(?:boxed|fbox)(?![A-Za-z_])\s*")
-_BARE = re.compile(r"[-+]?\w*\\(?!boxed|fbox)[A-Za-z]+|[-+]?(?:\.?\w)+")  # \boxed\pi, \boxed5
-_BARE_DIGITS = re.compile(r"\s*\d{1,2}")  # \boxed\frac12
-_NO_BOX = re.compile(r"(?:\b(?:not|never)|n't)(?:\s+(?:be|equal(?:\s+to)?))?[\s$*\\(\[]*$")
-_WRAP = re.compile(r"\\(?:text|mathrm|textbf)\s*\{|\\[()\[\]]|\\(?:quad|qquad|,|;|!| )|[{}$~*]")
-_NOT_JOINED = re.compile(
-    r"\b(?:no|not|wait|actually|but|so|then|thus|hence|instead|however|therefore|rather|wrong)\b", re.I
-)
 
 
 def _braced(text: str, start: int) -> tuple[str, int] | None:
@@ -91,6 +82,11 @@ def _braced(text: str, start: int) -> tuple[str, int] | None:
             return text[start + 1 : i], i + 1
         i += 1
     return None
+
+
+_BOX = re.compile(r"\\(?:boxed|fbox)(?![A-Za-z_])\s*")
+_BARE = re.compile(r"[-+]?\w*\\(?!boxed|fbox)[A-Za-z]+|[-+]?(?:\.?\w)+")  # \boxed\pi, \boxed5
+_BARE_DIGITS = re.compile(r"\s*\d{1,2}")  # \boxed\frac12
 
 
 def _box_at(text: str, start: int) -> tuple[str, int] | None:
@@ -115,6 +111,14 @@ def _box_at(text: str, start: int) -> tuple[str, int] | None:
     return text[begin:end], end
 
 
+MAX_JOINER = 80  # characters between two boxes of one list
+MAX_JOINER_WORDS = 5
+_WRAP = re.compile(r"\\(?:text|mathrm|textbf)\s*\{|\\[()\[\]]|\\(?:quad|qquad|,|;|!| )|[{}$~*]")
+_NOT_JOINED = re.compile(
+    r"\b(?:no|not|wait|actually|but|so|then|thus|hence|instead|however|therefore|rather|wrong)\b", re.I
+)
+
+
 def joins(between: str) -> bool:
     r"""Whether the text between two boxes makes them one list: nothing, a comma, "and" or "or", with at most five more
     words or names ("for part (a) and", `\) and \( y_2 =`) and no end of a sentence."""
@@ -126,6 +130,9 @@ def joins(between: str) -> bool:
     words = re.split(r"[\s,;&]+", plain)
     joined = not plain or re.search(r"[,;&]|\b(?:and|or)\b", plain)
     return bool(joined) and sum(word not in ("", "and", "or", "=") for word in words) <= MAX_JOINER_WORDS
+
+
+_NO_BOX = re.compile(r"(?:\b(?:not|never)|n't)(?:\s+(?:be|equal(?:\s+to)?))?[\s$*\\(\[]*$")
 
 
 def last_boxes(text: str, whole: bool = False) -> tuple[int, list[str]] | None:
@@ -162,22 +169,6 @@ def last_boxed(text: str) -> str | None:
 
 # ----------------------------------------------------------------------------------------------------------- other marks
 
-_HEADING = re.compile(r"\s*\d{1,2}[.)]\s+(?!I hope)[A-Za-z*]")  # #### 2. Check
-_FINAL = re.compile(
-    r"final\s{1,3}answer(?:\s{0,3}(?:\*\*|__|:|=|is\b)){1,4}|^[#*_ \t]{1,9}(?:final\s)?answer[#*_ \t]{0,9}$",
-    re.I | re.M,
-)
-_MANNER = re.compile(  # the final answer is given in cm
-    r"(?:given|expressed|written|stated|measured|shown|rounded)\s(?!by\b|as\b)|(?:in|above|below)\b", re.I
-)
-_WORDS = re.compile(
-    r"(?:(?<![A-Za-z])answer\s{0,3}(?:\*\*|__)?\s{0,3}(?::|=|\b(?:is|equals|must be)\b\s{0,3}:?)|^[ \t]{0,8}(?-i:A):)\s{0,3}(?:\*\*|__)?",
-    re.IGNORECASE | re.MULTILINE,
-)
-_IS_ANSWER = re.compile(r"\s(?:is|are) (?:the|our|my) (?:\w{1,20} )?answer\b", re.IGNORECASE)
-_CLAUSE = re.compile(r"(?:.*(?:[.!?,:;\n]\s|\b(?:therefore|thus|hence|so|that)\s))?(.*)", re.IGNORECASE | re.DOTALL)
-_THEREFORE = re.compile(r"(?:therefore|thus|hence|so|in conclusion),?\s", re.IGNORECASE)
-
 
 def _starts(text: str, mark: str) -> Iterator[int]:
     """Where a mark stands, from the last on, at most MAX_MARKERS times."""
@@ -192,6 +183,9 @@ def _starts(text: str, mark: str) -> Iterator[int]:
 def _box(text: str) -> Mark | None:
     boxes = last_boxes(text)
     return (boxes[0], unbrace(", ".join(boxes[1]))) if boxes else None
+
+
+_HEADING = re.compile(r"\s*\d{1,2}[.)]\s+(?!I hope)[A-Za-z*]")  # #### 2. Check
 
 
 def _hashes(text: str, boxed: bool) -> Mark | None:
@@ -214,6 +208,15 @@ def _tag(text: str) -> Mark | None:
     return None
 
 
+_FINAL = re.compile(
+    r"final\s{1,3}answer(?:\s{0,3}(?:\*\*|__|:|=|is\b)){1,4}|^[#*_ \t]{1,9}(?:final\s)?answer[#*_ \t]{0,9}$",
+    re.I | re.M,
+)
+_MANNER = re.compile(  # the final answer is given in cm
+    r"(?:given|expressed|written|stated|measured|shown|rounded)\s(?!by\b|as\b)|(?:in|above|below)\b", re.I
+)
+
+
 def _final(text: str) -> Mark | None:
     """The last "final answer" with an answer behind it."""
     for match in list(_FINAL.finditer(text))[:-4:-1]:
@@ -222,6 +225,14 @@ def _final(text: str) -> Mark | None:
         if named and "\\boxed" not in line and not _MANNER.match(line) and not holds_nothing(line):
             return match.start(), line
     return None
+
+
+_WORDS = re.compile(
+    r"(?:(?<![A-Za-z])answer\s{0,3}(?:\*\*|__)?\s{0,3}(?::|=|\b(?:is|equals|must be)\b\s{0,3}:?)|^[ \t]{0,8}(?-i:A):)\s{0,3}(?:\*\*|__)?",
+    re.IGNORECASE | re.MULTILINE,
+)
+_IS_ANSWER = re.compile(r"\s(?:is|are) (?:the|our|my) (?:\w{1,20} )?answer\b", re.IGNORECASE)
+_CLAUSE = re.compile(r"(?:.*(?:[.!?,:;\n]\s|\b(?:therefore|thus|hence|so|that)\s))?(.*)", re.IGNORECASE | re.DOTALL)
 
 
 def _words(text: str) -> Mark | None:
@@ -238,6 +249,9 @@ def _words(text: str) -> Mark | None:
         if 0 < len(said) <= MAX_CONCLUSION and re.search(r"\d|\\|^\(?[A-Z]\)?$", said):
             marks.append((match.start(), answer_in(said)))
     return max(marks, default=None)
+
+
+_THEREFORE = re.compile(r"(?:therefore|thus|hence|so|in conclusion),?\s", re.IGNORECASE)
 
 
 def _conclusion(text: str) -> str | None:

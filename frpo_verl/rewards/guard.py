@@ -20,11 +20,8 @@ MAX_DIGIT_RUN = 1_000
 MAX_ELEMENTS = 200
 MAX_LOGARITHMS = 4
 
-_LONG_NUMBER = re.compile(r"\d{51,}")
-_BOUNDED = re.compile(r"\\(?:sum|prod|bigcup|bigcap|[dt]?binom|Gamma|zeta)(?![A-Za-z])")
-_UNEVALUATED = re.compile(r"\\(?:int|oint|iint|sum|prod|lim)(?![A-Za-z])")
+
 _ATOM = re.compile(r"[+-]?(?:\d+|\\?[A-Za-z]+|.)", re.DOTALL)
-_POWER = re.compile(r"(\d+)\)?\^[{(]?(\d+)")
 
 
 def _exponents(s: str, closing: dict[int, int]) -> Iterator[str]:
@@ -58,6 +55,12 @@ def _within(text: str, limit: int) -> bool:
         return all(value is not None and abs(value) <= limit for value in values)
     tower = "^" in text and not re.search(r"(?<!\\)[A-Za-z]", text)
     return not tower and all(int(digits[:9]) <= limit for digits in re.findall(r"\d+", text))
+
+
+_LONG_NUMBER = re.compile(r"\d{51,}")
+_BOUNDED = re.compile(r"\\(?:sum|prod|bigcup|bigcap|[dt]?binom|Gamma|zeta)(?![A-Za-z])")
+_UNEVALUATED = re.compile(r"\\(?:int|oint|iint|sum|prod|lim)(?![A-Za-z])")
+_POWER = re.compile(r"(\d+)\)?\^[{(]?(\d+)")
 
 
 def refuse(answer: str, gold: str = "") -> str:

@@ -13,10 +13,12 @@ MAX_SENTENCE = 600  # a longer line is no sentence
 MAX_TOKEN = 200  # a longer token is no number
 
 
+_DIGIT = re.compile(r"\d")
+
+
 _WRAPPERS = re.compile(
     r"\\(?:text|mathrm|mbox)\s*(?=\{)|\\[()\[\],;:! ]|(?<!\\)[{}]|[$*_`\"'<>\[\]()\s]|\\quad|\\l?dots|\\cdots|[.?…:,;]"
 )
-_DIGIT = re.compile(r"\d")
 _PLACEHOLDER = re.compile(
     r"(?:(?:insert|put|write|enter|your|the|a|my|final|correct|numerical|exact)*"
     r"(?:answer|result|number|solution|value|choice|letter|expression)(?:goes|without|quotes|here)*|\\square|blank)?",
@@ -33,10 +35,6 @@ _SPACED_THOUSANDS = re.compile(r"(?<![\w.,])\d{1,3}(?:[ \u00a0\u202f]\d{3})+(?:\
 _MIXED = re.compile(r"(?<![\w.,/])(\d{1,9}) (?=\d{1,9}/\d{1,9}(?![\w/]))")  # 2 1/2
 _SIGNS = str.maketrans({"−": "-", "–": "-", "‒": "-", "—": " ", "<": " ", ">": " "})  # <<6*7=42>>42
 _LONE_MINUS = re.compile(r"(\b(?:is|are|was)|[=:(≈])\s*-\s(?=[$\d.])")  # it is - 7
-_EDGES = re.compile(r"^(?:\\[(\[]|\$(?=\\)|\.(?!\d)|[^\w+\-.$€£¥\\√±({\[])+|(?:\\[)\]]|[^\w%°!)}\]])+$")
-_ORDINAL = re.compile(r"(?<=\d)(?:st|nd|rd|th)$")
-_UNIT_SUFFIX = re.compile(r"^(?![\d.]+[eE][-+]?\d+$)(.*\d)(?=[A-Za-zµ]+(?:\^?[\d²³])?$)")  # 18cm, not 1e3
-_COMPOUND = re.compile(r"(?<=\d)(?:-[A-Za-z].*|/[A-Za-z]{2,})$")  # 12-inch, 5/day
 _WORD = re.compile(r"[^\W\d]|_")
 
 
@@ -61,6 +59,12 @@ def numbers_in(text: str) -> list[str]:
     return found
 
 
+_EDGES = re.compile(r"^(?:\\[(\[]|\$(?=\\)|\.(?!\d)|[^\w+\-.$€£¥\\√±({\[])+|(?:\\[)\]]|[^\w%°!)}\]])+$")
+_ORDINAL = re.compile(r"(?<=\d)(?:st|nd|rd|th)$")
+_UNIT_SUFFIX = re.compile(r"^(?![\d.]+[eE][-+]?\d+$)(.*\d)(?=[A-Za-zµ]+(?:\^?[\d²³])?$)")  # 18cm, not 1e3
+_COMPOUND = re.compile(r"(?<=\d)(?:-[A-Za-z].*|/[A-Za-z]{2,})$")  # 12-inch, 5/day
+
+
 def _trimmed(token: str) -> str:
     """A token without the punctuation, the brackets and the left-hand side around it, its unit set off by a space."""
     left, _, right = token.rpartition("=")
@@ -79,26 +83,9 @@ def _trimmed(token: str) -> str:
 
 
 FORMULA = re.compile(r"\$\$(.+?)\$\$|\$((?:[^$\n\\]|\\.)+)\$|\\\(([^\n]+?)\\\)|\\\[(.+?)\\\]", re.DOTALL)
-_DELIMITERS = (("$$", "$$"), ("$", "$"), ("\\(", "\\)"), ("\\[", "\\]"))
-_SENTENCE_END = re.compile(r"(?<=[\w$)}\]%°])[.!]\s+(?=[A-Z\[(*#])")
-_SUBJECT = re.compile(
-    r"^.{0,400}?[A-Za-z$)]\s+(?:is|are|equals|be)(?:\s+(?:equal to|therefore|then|thus|given by))?:?\s+(?=\S)", re.S
-)
-_VALUE = re.compile(r"[-+−]?[\d$\\(.]|\(?[A-Za-z]\)?$")  # what an answer begins with
-_REASON = re.compile(
-    r"(?:\s*[,;]\s*|\s+)(?:because|since|as|due to|thanks to|given that)\b|\s*[,;]\s*which\b"
-    r"|\s*\((?:because|since|as|by|using|from|via|see|due to)\b",
-    re.IGNORECASE,
-)
-_PREDICATE = re.compile(r"\s+(?:is|are) (?:the|our|your)\b(?!.*\b(?:not|but)\b)")  # 42 is the answer
 DENIED = re.compile(
     r"\s*(?:(?:is|are|was|were|can|could|does|do)?\s?(?:n't|not|never)\b|cannot\b|is (?:wrong|incorrect|false)\b)"
 )
-_PLAIN_WORDS = re.compile(r"(?<![\\A-Za-z])[A-Za-z]{3,}")
-_LABELLED = re.compile(r"\(?[A-J](?:\)|[.:](?=\s))\s*\S")  # E: text of the choice
-_KEPT_WHOLE = re.compile(
-    r"\s*(?:,|,?\s*(?:and|or)\b)\s*[$\\\d(-]|\s*(?:\\?%|[a-z°]{1,12}\b[.\s]*$)"
-)  # $2, \pi$ and $3$
 
 
 def unbrace(line: str) -> str:
@@ -106,6 +93,11 @@ def unbrace(line: str) -> str:
     while line.endswith("}") and line.count("}") > line.count("{") and not line.endswith("\\}"):
         line = line[:-1].rstrip()
     return line
+
+
+_SUBJECT = re.compile(
+    r"^.{0,400}?[A-Za-z$)]\s+(?:is|are|equals|be)(?:\s+(?:equal to|therefore|then|thus|given by))?:?\s+(?=\S)", re.S
+)
 
 
 def _without_subject(line: str) -> str:
@@ -118,6 +110,15 @@ def _without_subject(line: str) -> str:
     return line
 
 
+_VALUE = re.compile(r"[-+−]?[\d$\\(.]|\(?[A-Za-z]\)?$")  # what an answer begins with
+_REASON = re.compile(
+    r"(?:\s*[,;]\s*|\s+)(?:because|since|as|due to|thanks to|given that)\b|\s*[,;]\s*which\b"
+    r"|\s*\((?:because|since|as|by|using|from|via|see|due to)\b",
+    re.IGNORECASE,
+)
+_PREDICATE = re.compile(r"\s+(?:is|are) (?:the|our|your)\b(?!.*\b(?:not|but)\b)")  # 42 is the answer
+
+
 def _without_reason(line: str) -> str:
     """The line up to a reason that follows a value: `42 because ...`, `42 (by symmetry)`, `42 is the answer`."""
     for pattern in (_REASON, _PREDICATE):
@@ -126,6 +127,15 @@ def _without_reason(line: str) -> str:
         if match and _VALUE.match(head):
             line = head
     return line
+
+
+_DELIMITERS = (("$$", "$$"), ("$", "$"), ("\\(", "\\)"), ("\\[", "\\]"))
+_SENTENCE_END = re.compile(r"(?<=[\w$)}\]%°])[.!]\s+(?=[A-Z\[(*#])")
+_PLAIN_WORDS = re.compile(r"(?<![\\A-Za-z])[A-Za-z]{3,}")
+_LABELLED = re.compile(r"\(?[A-J](?:\)|[.:](?=\s))\s*\S")  # E: text of the choice
+_KEPT_WHOLE = re.compile(
+    r"\s*(?:,|,?\s*(?:and|or)\b)\s*[$\\\d(-]|\s*(?:\\?%|[a-z°]{1,12}\b[.\s]*$)"
+)  # $2, \pi$ and $3$
 
 
 def answer_in(text: str, start: int = 0) -> str:

@@ -67,40 +67,9 @@ def read_formula(s: str) -> Formula | Text:
     return Formula(s, "value", letters_of(s), unit or "")
 
 
-# ----------------------------------------------------------------------------------------------------------------- lists
-
-_CASES = re.compile(r"^\\begin\{cases\}(.*)\\end\{cases\}$", re.DOTALL)
-_JOIN = re.compile(  # and, or between values
-    r",? ?(?<![A-Za-z])(?:and|or)(?![a-z])(?=[\s\\(\[$\d-]|[A-Za-z](?![a-z]))|(?<=[\d)\]}])(?:and|or)(?=[\W\dA-Z]|[a-z]\W)"
-)
-_BETWEEN_UNITS = re.compile(r"(?<=[A-Za-z.°]) ?(?:and )?(?=\d)")  # 4 feet 6 inches
-
-
 def _flat(values: Iterable[Value]) -> tuple[Value, ...]:
     """The values, with those of a bare list among them in its place."""
     return tuple(part for v in values for part in (v.items if isinstance(v, Items) and v.kind == "list" else (v,)))
-
-
-# ------------------------------------------------------------------------------------------------------------- relations
-
-_OPERATOR = re.compile(r":=|=|\\(?:le|ge|ne|in|approx|equiv|sim)(?![A-Za-z])|<|>")
-_FLIPPED = {">": "<", "\\ge": "\\le"}
-_VARIABLE = re.compile(rf"{SYMBOL}$")
-_CONGRUENCE = re.compile(rf"(?:({NAME}) ?\\equiv ?)?(-?\d{{1,30}}) ?\(?(?:\\pmod|mod|\\bmod|\\mod) ?(\d{{1,30}})\)?$")
-
-# ---------------------------------------------------------------------------------------------- brackets, labels, ratios
-
-_PAIRS = (
-    ("\\{", "\\}", "set"), ("{", "}", "set"), ("\\langle", "\\rangle", "()"), ("(", ")", "()"), ("[", "]", "[]"),
-    ("(", "]", "(]"), ("[", ")", "[)"),
-)  # fmt: skip
-_BUILDER = re.compile(r"\\\{ ?[a-z](?:\\in ?\\mathbb\{R\})? ?(?:\\mid|\\vert|[|:]) ?(.*)\\\}$", re.DOTALL)
-_MATRIX = re.compile(
-    r"^([(\[]?)\\begin\{([pbvBV]?matrix|smallmatrix|array)\}(?:\{[lcr|]*\})?(.*)\\end\{\2\}([)\]]?)$", re.DOTALL
-)
-_LABEL = re.compile(r"(?:\(([A-E])\)|([A-E])[.:)]) ?(?=[-\d.\\])")  # (B) 12
-_POINT = re.compile(r"(?:([A-Z])|point)(?=\([^()]*,[^()]*\)$)")  # A(3,4)
-_TIME = re.compile(r"\d{1,2}:[0-5]\d(?: ?[ap]\.?m\.?)?$", re.IGNORECASE)
 
 
 class _Reader:
@@ -129,14 +98,19 @@ class _Reader:
     def values(self, parts: Iterable[str]) -> tuple[Value, ...]:
         return tuple(self.value(part) for part in parts)
 
+    BUILDER = re.compile(r"\\\{ ?[a-z](?:\\in ?\\mathbb\{R\})? ?(?:\\mid|\\vert|[|:]) ?(.*)\\\}$", re.DOTALL)
+
     def builder(self, s: str) -> Value | None:
         r"""What stands behind the bar of \{x \mid x > 2\}."""
-        built = _BUILDER.match(s)
+        built = self.BUILDER.match(s)
         return self.value(built[1]) if built else None
+
+    LABEL = re.compile(r"(?:\(([A-E])\)|([A-E])[.:)]) ?(?=[-\d.\\])")  # (B) 12
+    POINT = re.compile(r"(?:([A-Z])|point)(?=\([^()]*,[^()]*\)$)")  # A(3,4)
 
     def labelled(self, s: str) -> Value | None:
         """A choice with its number, (B) 12, or in an answer a point with its name, A(3,4)."""
-        label, point = _LABEL.match(s), _POINT.match(s)
+        label, point = self.LABEL.match(s), self.POINT.match(s)
         if label:
             number = read_number(s[label.end() :].strip())
             return number and Assign((label[1] or label[2]).lower(), number, True)
@@ -145,22 +119,29 @@ class _Reader:
         value = self.value(s[point.end() :])
         return Assign(point[1], value) if point[1] else value
 
+    BETWEEN_UNITS = re.compile(r"(?<=[A-Za-z.°]) ?(?:and )?(?=\d)")  # 4 feet 6 inches
+
     def parts(self, s: str) -> Items | None:
         """A quantity in several units, 4 feet 6 inches."""
-        parts = [re.sub(r"(?<=\d)'$", " min", part) for part in _BETWEEN_UNITS.split(s)]
+        parts = [re.sub(r"(?<=\d)'$", " min", part) for part in self.BETWEEN_UNITS.split(s)]
         values = [v for v in map(read_number, parts) if v] if 1 < len(parts) < 5 else []
         units = {v.unit for v in values}
         whole = len(values) == len(parts) and len(units) == len(values) and "" not in units
         return Items("parts", tuple(values)) if whole else None
 
+    CASES = re.compile(r"^\\begin\{cases\}(.*)\\end\{cases\}$", re.DOTALL)
+    JOIN = re.compile(  # and, or between values
+        r",? ?(?<![A-Za-z])(?:and|or)(?![a-z])(?=[\s\\(\[$\d-]|[A-Za-z](?![a-z]))|(?<=[\d)\]}])(?:and|or)(?=[\W\dA-Z]|[a-z]\W)"
+    )
+
     def listed(self, s: str) -> Value | None:
         """A bare list. `x = 1, -2` names all, `x = 1, y = 2` are names, `;` parts such groups."""
-        s = s if "&" in s else _CASES.sub(lambda m: m[1].replace("\\\\", ","), s)
+        s = s if "&" in s else self.CASES.sub(lambda m: m[1].replace("\\\\", ","), s)
         parts, alternatives = split(s, ";"), False
         if len(parts) < 2:
             joined = re.search(r"(?<![a-z])(?:and|or)(?![a-z])", s)
             alternatives = bool(joined and re.search(r"[<>]|\\[lgn]e(?![a-z])", s) and "or" in s)
-            parts = split(re.sub(r",{2,}", ",", _JOIN.sub(",", s)).strip(", ") if joined else s)
+            parts = split(re.sub(r",{2,}", ",", self.JOIN.sub(",", s)).strip(", ") if joined else s)
             parts = [re.sub(r"^(?:and|or) ", "", part) for part in parts]
         if len(parts) < 2 or not all(parts):
             return None
@@ -174,17 +155,23 @@ class _Reader:
                 return Assign(names[0], Items("union", values))
         return Items("list", _flat(values))
 
+    CONGRUENCE = re.compile(
+        rf"(?:({NAME}) ?\\equiv ?)?(-?\d{{1,30}}) ?\(?(?:\\pmod|mod|\\bmod|\\mod) ?(\d{{1,30}})\)?$"
+    )
+
     def congruence(self, s: str) -> Value | None:
         r"""`x \equiv 7 \pmod{12}`, or what x is alone; `19 \bmod 12` alone is an operation."""
-        match = _CONGRUENCE.match(s)
+        match = self.CONGRUENCE.match(s)
         if match is None or match[1] is None and "\\bmod" in s or not int(match[3]):
             return None
         value = Items("mod", self.values((str(int(match[2]) % int(match[3])), match[3])))
         return Assign(match[1], value) if match[1] else value
 
+    OPERATOR = re.compile(r":=|=|\\(?:le|ge|ne|in|approx|equiv|sim)(?![A-Za-z])|<|>")
+
     def relation(self, s: str) -> Value | None:
         """Equations, inequalities, memberships and approximations: an operator stands outside all brackets."""
-        sides, operators = cut(_OPERATOR, s)
+        sides, operators = cut(self.OPERATOR, s)
         if not operators:
             return None
         if not sides[0] and len(sides) == 2 and operators[0] in ("=", "\\approx"):  # "= 5"
@@ -198,13 +185,16 @@ class _Reader:
             return self.equation(sides, operators) or Formula(s, "relation")
         return self.bounds(sides, operators) or Formula(s, "relation")
 
+    VARIABLE = re.compile(rf"{SYMBOL}$")
+
     def equation(self, sides: list[str], operators: list[str]) -> Value | None:
         """A name and what it stands for, or a chain of equal sides; None for an equation that is to be solved."""
         name, back = read_name(sides[0]), read_name(sides[1]) if operators == ["="] else None
-        if back and not back[1] and (name is None or _VARIABLE.match(sides[1]) and not _VARIABLE.match(sides[0])):
+        left, right = (self.VARIABLE.match(side) for side in sides[:2])
+        if back and not back[1] and (name is None or right and not left):
             name, sides = back, sides[::-1]  # 5 = x
         values = self.values(sides[1:] if name else sides)
-        own = letters_of(re.sub(INDEX, "", sides[0])) if name and _VARIABLE.match(sides[0]) else frozenset()
+        own = letters_of(re.sub(INDEX, "", sides[0])) if name and self.VARIABLE.match(sides[0]) else frozenset()
         if any(isinstance(v, Assign) or isinstance(v, Text) and v.kind == "unread" for v in values):
             return None
         formulas = [v for v in values if isinstance(v, Formula)]
@@ -219,10 +209,12 @@ class _Reader:
             value = Chain(values[:exact], values[exact:])
         return Assign(name[0], value, name[1]) if name else value
 
+    FLIPPED = {">": "<", "\\ge": "\\le"}
+
     def bounds(self, sides: list[str], operators: list[str]) -> Value | None:
         """A solved inequality as the interval or union that a lone name is in."""
         if set(operators) <= {">", "\\ge"}:  # read from the right
-            sides, operators = sides[::-1], [_FLIPPED[operator] for operator in operators[::-1]]
+            sides, operators = sides[::-1], [self.FLIPPED[operator] for operator in operators[::-1]]
         unequal = operators == ["\\ne"]
         if not unequal and not set(operators) <= {"<", "\\le"} or len(sides) > 3:
             return None
@@ -254,14 +246,22 @@ class _Reader:
     def matrix(self, rows: Iterable[list[str]]) -> Value:
         return Items("matrix", tuple(Items("row", self.values(row)) for row in rows))
 
+    PAIRS = (
+        ("\\{", "\\}", "set"), ("{", "}", "set"), ("\\langle", "\\rangle", "()"), ("(", ")", "()"), ("[", "]", "[]"),
+        ("(", "]", "(]"), ("[", ")", "[)"),
+    )  # fmt: skip
+    MATRIX = re.compile(
+        r"^([(\[]?)\\begin\{([pbvBV]?matrix|smallmatrix|array)\}(?:\{[lcr|]*\})?(.*)\\end\{\2\}([)\]]?)$", re.DOTALL
+    )
+
     def bracketed(self, s: str) -> Value | None:
         """A matrix, or what stands in one pair of brackets: a set, a tuple, an interval."""
-        match = _MATRIX.match(s)
+        match = self.MATRIX.match(s)
         if match and s.count("\\begin") == 1:
             if match[2] in ("vmatrix", "Vmatrix"):
                 return read_formula(s)
             return self.matrix(row.split("&") for row in match[3].split("\\\\") if row.strip())
-        for opening, closing, kind in _PAIRS:
+        for opening, closing, kind in self.PAIRS:
             inner = s[len(opening) : -len(closing)].strip()
             if not (s.startswith(opening) and s.endswith(closing) and inner and mask(inner) is not None):
                 continue
@@ -276,6 +276,8 @@ class _Reader:
                 return self.value(inner)
         return None
 
+    TIME = re.compile(r"\d{1,2}:[0-5]\d(?: ?[ap]\.?m\.?)?$", re.IGNORECASE)
+
     def ratio(self, s: str) -> Value | None:
         """A ratio, or a time of day."""
         parts = split(s, ":")
@@ -285,7 +287,7 @@ class _Reader:
         if name and name[1]:  # "Answer: 5"
             return None
         parts[-1] = re.sub(r"(?<=\d) ?([ap])\.?m\.?$", r" \1m", parts[-1], flags=re.IGNORECASE).lower()
-        return Items("time" if _TIME.match(s) else "ratio", self.values(parts))
+        return Items("time" if self.TIME.match(s) else "ratio", self.values(parts))
 
     def signs(self, s: str) -> Value | None:
         r"""The two values of a formula with `\pm`."""
