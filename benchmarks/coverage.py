@@ -93,8 +93,8 @@ def cells() -> list[Cell]:
 
 
 class Coverage(study.Study):
-    def __init__(self, folder: Path):
-        super().__init__(folder, TEST)
+    def __init__(self, folder: Path, device: str = "cpu"):
+        super().__init__(folder, TEST, device)
         self.unsolvable = 0.0
 
     def rewards(self, problems, answers, repeat):
@@ -106,11 +106,11 @@ class Coverage(study.Study):
         texts = self.texts(answers)
         rows = range(len(texts))
         fits = [texts[i][:1] == ways[i // repeat] and not hopeless[i // repeat] for i in rows]
-        return right * torch.tensor(fits).float()
+        return right * torch.tensor(fits, device=right.device).float()
 
     @torch.no_grad()
     def examine(self, model) -> dict:
-        prompts, generator = self.prompts(self.test), torch.Generator().manual_seed(99)
+        prompts, generator = self.prompts(self.test), torch.Generator(self.device).manual_seed(99)
         answers, mask = self.sample(model, prompts, SAMPLES, generator)
         right = super().rewards(self.test, answers, SAMPLES)
         by_way = torch.stack([right * (answers[:, 0] == mark) for mark in self.marks], 1).view(TEST, SAMPLES, 3).sum(1)

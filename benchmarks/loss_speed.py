@@ -85,6 +85,27 @@ def timed(function, x, synchronize) -> float:
     return time.perf_counter() - start
 
 
+def measure(rows: int, columns: int, rounds: int) -> dict[str, dict[str, float]]:
+    """loss -> median milliseconds, and the median ratio to vanilla of a round."""
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    synchronize = torch.cuda.synchronize if device == "cuda" else lambda: None
+    x = tensors(rows, columns, device)
+    x["log_prob"].requires_grad_()
+    table = losses()
+    seconds = {name: [] for name in table}
+    for round_ in range(rounds + 3):
+        for name, function in table.items():
+            elapsed = timed(function, x, synchronize)
+            if round_ >= 3:  # the first rounds warm up
+                seconds[name].append(elapsed)
+    base = seconds["vanilla (verl)"]
+    return {
+        name: {"ms": 1e3 * statistics.median(times),
+               "ratio": statistics.median(t / b for t, b in zip(times, base, strict=True))}
+        for name, times in seconds.items()
+    }  # fmt: skip
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rows", type=int, default=64)
@@ -92,23 +113,10 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=40)
     args = parser.parse_args()
     device = "cuda" if torch.cuda.is_available() else "cpu"
-    synchronize = torch.cuda.synchronize if device == "cuda" else lambda: None
-    x = tensors(args.rows, args.columns, device)
-    x["log_prob"].requires_grad_()
-    table = losses()
-    seconds = {name: [] for name in table}
-    for round_ in range(args.rounds + 3):
-        for name, function in table.items():
-            elapsed = timed(function, x, synchronize)
-            if round_ >= 3:  # the first rounds warm up
-                seconds[name].append(elapsed)
-    base = seconds["vanilla (verl)"]
-    threads = torch.get_num_threads()
-    print(f"{args.rows} x {args.columns} float32, {device}, {threads} threads, {args.rounds} rounds")
+    print(f"{args.rows} x {args.columns} float32, {device}, {torch.get_num_threads()} threads, {args.rounds} rounds")
     print(f"{'loss':44s} {'ms':>8s} {'ratio':>7s}")
-    for name, times in seconds.items():
-        ratio = statistics.median(t / b for t, b in zip(times, base, strict=True))
-        print(f"{name:44s} {1e3 * statistics.median(times):8.2f} {ratio:7.2f}")
+    for name, found in measure(args.rows, args.columns, args.rounds).items():
+        print(f"{name:44s} {found['ms']:8.2f} {found['ratio']:7.2f}")
 
 
 if __name__ == "__main__":

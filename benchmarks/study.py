@@ -72,14 +72,30 @@ class Run:
 # ------------------------------------------------------------------------------------------------------ the model
 
 
-def begin(model, prompts: torch.Tensor, repeat: int):
-    """Log-probs (N, V) of the first token of `repeat` answers to each prompt, and the cache for the rest."""
+def told(real: torch.Tensor | None, start: int, stop: int) -> dict[str, torch.Tensor]:
+    """What a model has to be told of the tokens start .. stop - 1 behind prompts that are padded on the left.
+
+    Args:
+        real: (N, L) bool, False on the padding; None where there is none.
+    """
+    if real is None:
+        return {}
+    rows = torch.cat([real, real.new_ones(len(real), stop)], 1)
+    place = (rows.cumsum(1) - 1).clamp(min=0)
+    return {"attention_mask": rows.long(), "position_ids": place[:, real.shape[1] + start :]}
+
+
+def begin(model, prompts: torch.Tensor, repeat: int, pad: int | None = None):
+    """Log-probs (N, V) of the first token of `repeat` answers to each prompt, the cache for the rest, and `told`'s `real`."""
     from transformers import DynamicCache
 
     cache = DynamicCache()
-    first = model(input_ids=prompts, past_key_values=cache, use_cache=True, logits_to_keep=1).logits[:, -1]
+    real = None if pad is None or bool((prompts != pad).all()) else prompts != pad
+    words = told(real, -prompts.shape[1], 0)
+    first = model(input_ids=prompts, past_key_values=cache, use_cache=True, logits_to_keep=1, **words).logits[:, -1]
     cache.batch_repeat_interleave(repeat)
-    return first.repeat_interleave(repeat, 0).log_softmax(-1), cache
+    real = None if real is None else real.repeat_interleave(repeat, 0)
+    return first.float().repeat_interleave(repeat, 0).log_softmax(-1), cache, real
 
 
 @torch.no_grad()
@@ -87,23 +103,26 @@ def sample(
     model, prompts: torch.Tensor, repeat: int, length: int, eos: int, pad: int, generator
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """`repeat` answers to each prompt (N, length) at temperature 1, padded after the end marker, and their mask."""
-    log_pi, cache = begin(model, prompts, repeat)
-    answer, done = torch.full((len(log_pi), length), pad), torch.zeros(len(log_pi), dtype=torch.bool)
+    log_pi, cache, real = begin(model, prompts, repeat, pad)
+    answer = torch.full((len(log_pi), length), pad, device=prompts.device)
+    done = torch.zeros(len(log_pi), dtype=torch.bool, device=prompts.device)
     for t in range(length):
         drawn = torch.multinomial(log_pi.exp(), 1, generator=generator)[:, 0]
         answer[:, t] = torch.where(done, pad, drawn)
         done = done | (drawn == eos)
         if t == length - 1 or done.all():
             break
-        log_pi = model(input_ids=answer[:, t : t + 1], past_key_values=cache).logits[:, -1].log_softmax(-1)
+        word = told(real, t, t + 1)
+        log_pi = model(input_ids=answer[:, t : t + 1], past_key_values=cache, **word).logits[:, -1].log_softmax(-1)
     ended = torch.cumsum(answer == eos, 1) - (answer == eos).long() > 0
     return answer, ~ended
 
 
-def log_probs(model, prompts: torch.Tensor, answers: torch.Tensor) -> torch.Tensor:
+def log_probs(model, prompts: torch.Tensor, answers: torch.Tensor, pad: int | None = None) -> torch.Tensor:
     """(N, T, V) log-probabilities before each token of the answers; each prompt has N / len(prompts) of them."""
-    first, cache = begin(model, prompts, len(answers) // len(prompts))
-    rest = model(input_ids=answers[:, :-1], past_key_values=cache).logits.log_softmax(-1)
+    first, cache, real = begin(model, prompts, len(answers) // len(prompts), pad)
+    words = told(real, 0, answers.shape[1] - 1)
+    rest = model(input_ids=answers[:, :-1], past_key_values=cache, **words).logits.log_softmax(-1)
     return torch.cat([first[:, None], rest], 1)
 
 
@@ -114,11 +133,14 @@ def pick(table: torch.Tensor, tokens: torch.Tensor) -> torch.Tensor:
 class Study:
     """Model, reference and problems of the quickstart, and what a run does with them; a task adds `examine`."""
 
-    def __init__(self, folder: Path, test: int):
+    n_prompts, n_answers = PROMPTS, ANSWERS
+
+    def __init__(self, folder: Path, test: int, device: str = "cpu"):
         from transformers import AutoModelForCausalLM
 
-        self.tokenizer = load_tokenizer(folder / "model")
-        self.reference = AutoModelForCausalLM.from_pretrained(folder / "model", dtype=torch.float32).eval()
+        self.tokenizer, self.device = load_tokenizer(folder / "model"), device
+        reference = AutoModelForCausalLM.from_pretrained(folder / "model", dtype=torch.float32)
+        self.reference = reference.to(device).eval()
         self.train = read_problems(folder / "data/train.parquet")
         self.test = read_problems(folder / "data/test.parquet")[:test]
         self.eos, self.pad = self.tokenizer.eos_token_id, self.tokenizer.pad_token_id
@@ -129,7 +151,8 @@ class Study:
     def prompts(self, problems) -> torch.Tensor:
         before, between, _ = template_parts(self.tokenizer)
         texts = [before + p.question + between for p in problems]
-        return torch.tensor(self.tokenizer(texts, add_special_tokens=False)["input_ids"])  # all of one length
+        ids = self.tokenizer(texts, add_special_tokens=False)["input_ids"]  # all of one length
+        return torch.tensor(ids, device=self.device)
 
     def sample(self, model, prompts, repeat: int, generator):
         return sample(model, prompts, repeat, self.length, self.eos, self.pad, generator)
@@ -140,17 +163,14 @@ class Study:
     def rewards(self, problems, answers: torch.Tensor, repeat: int) -> torch.Tensor:
         rows = [(text, problems[i // repeat]) for i, text in enumerate(self.texts(answers))]
         found = [three_ways.compute_score("", text, p.answer, {"question": p.question}) for text, p in rows]
-        return torch.tensor([row["score"] for row in found])
+        return torch.tensor([row["score"] for row in found], device=self.device)
 
     @torch.no_grad()
     def distance(self, model, prompts, answers, mask) -> dict[str, torch.Tensor]:
         """KL(pi || reference) and entropy (N, T), summed over the vocabulary; probabilities of the marks (N, 3)."""
-        pi, ref = log_probs(model, prompts, answers), log_probs(self.reference, prompts, answers)
-        return {
-            "kl": (pi.exp() * (pi - ref)).sum(-1) * mask,
-            "entropy": -(pi.exp() * pi).sum(-1) * mask,
-            "ways": pi[:, 0, self.marks].exp(),
-        }
+        table = log_probs(model, prompts, answers)
+        found = spread(table, log_probs(self.reference, prompts, answers))
+        return {**{k: v * mask for k, v in found.items()}, "ways": table[:, 0, self.marks].exp()}
 
     def chances(self, model) -> np.ndarray:
         """(N, 3) chance of a right answer in each way on the held-out problems."""
@@ -162,34 +182,26 @@ class Study:
 
     def step(self, run: Run) -> Step:
         """What turns a batch of the run into a loss."""
-        return Step(run, self.reference)
+        return Step(run, self.reference, self.n_prompts, self.n_answers)
 
     def run(self, run: Run) -> dict:
         """Train as `run` says; the curve and the last model's figures."""
-        began = time.process_time()
+        began, n, each = time.process_time(), self.n_prompts, self.n_answers
         model, step = copy.deepcopy(self.reference).train(), self.step(run)
         optimizer = torch.optim.AdamW(model.parameters(), lr=run.lr, betas=(0.9, 0.999), weight_decay=0.01)
-        generator = torch.Generator().manual_seed(run.seed)
-        order = torch.randperm(len(self.train), generator=generator)
+        generator = torch.Generator(self.device).manual_seed(run.seed)
+        order = torch.randperm(len(self.train), generator=generator, device=self.device).cpu()
         curve = []
         for i in range(run.steps):
-            chosen = [self.train[j] for j in order[torch.arange(i * PROMPTS, (i + 1) * PROMPTS) % len(order)].tolist()]
+            chosen = [self.train[j] for j in order[torch.arange(i * n, (i + 1) * n) % len(order)].tolist()]
             prompts = self.prompts(chosen)
-            answers, mask = self.sample(model, prompts, ANSWERS, generator)
-            reward = self.rewards(chosen, answers, ANSWERS)
-            with torch.no_grad():
-                reference = log_probs(self.reference, prompts, answers)
-            table = log_probs(model, prompts, answers)
-            current, ref = pick(table, answers), pick(reference, answers)
-            loss = step(prompts.repeat_interleave(ANSWERS, 0), answers, mask, reward, current, ref)
+            answers, mask = self.sample(model, prompts, each, generator)
+            reward = self.rewards(chosen, answers, each)
             optimizer.zero_grad(set_to_none=True)
-            loss.backward()
+            seen = self.backward(model, step, prompts, answers, mask, reward)
             norm = torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
             optimizer.step()
-            with torch.no_grad():
-                pi = table.exp()
-                seen = {"kl": (pi * (table - reference)).sum(-1), "entropy": -(pi * table).sum(-1)}
-                groups = reward.view(PROMPTS, ANSWERS)
+            groups = reward.view(n, each)
             curve.append({
                 "reward": reward.mean().item(), **{k: (v * mask).sum(1).mean().item() for k, v in seen.items()},
                 "shares": [(answers[:, 0] == mark).float().mean().item() for mark in self.marks],
@@ -198,6 +210,21 @@ class Study:
             })  # fmt: skip
         result = {**asdict(run), "curve": curve, "end": self.examine(model.eval())}
         return {**result, "cpu_seconds": round(time.process_time() - began, 1)}
+
+    def backward(self, model, step: Step, prompts, answers, mask, reward) -> dict[str, torch.Tensor]:
+        """The gradient of a batch; KL to the reference and entropy (N, T), over the vocabulary, before the update."""
+        with torch.no_grad():
+            reference = log_probs(self.reference, prompts, answers)
+        table = log_probs(model, prompts, answers)
+        current, ref = pick(table, answers), pick(reference, answers)
+        step(prompts.repeat_interleave(self.n_answers, 0), answers, mask, reward, current, ref).backward()
+        return spread(table.detach(), reference)
+
+
+def spread(table: torch.Tensor, reference: torch.Tensor) -> dict[str, torch.Tensor]:
+    """KL(pi || reference) and entropy (N, T) of log-probs (N, T, V)."""
+    pi = table.exp()
+    return {"kl": (pi * (table - reference)).sum(-1), "entropy": -(pi * table).sum(-1)}
 
 
 class Critic:
@@ -242,61 +269,72 @@ class Critic:
 class Step:
     """One batch through verl's `compute_advantage` and `ppo_loss`; GAE's critic learns in it too."""
 
-    def __init__(self, run: Run, reference=None):
+    def __init__(self, run: Run, reference=None, prompts: int = PROMPTS, answers: int = ANSWERS):
         from omegaconf import OmegaConf
         from verl.utils.config import omega_conf_to_dataclass
 
         self.estimator, section, kl_loss = METHODS[run.method]
         section = {"kl_coef": run.beta, **section} if self.estimator == "frpo" else {}
-        self.by_std, self.beta, self.figures = run.by_std, run.beta, {}
+        self.by_std, self.beta, self.figures, self.answers = run.by_std, run.beta, {}, answers
         self.critic = Critic(reference) if self.estimator == "gae" else None
         self.algorithm = OmegaConf.create({"norm_adv_by_std_in_grpo": run.by_std, "frpo": section})
-        actor = {"_target_": "verl.workers.config.FSDPActorConfig", "strategy": "fsdp2", "rollout_n": ANSWERS,
-                 "ppo_micro_batch_size_per_gpu": PROMPTS * ANSWERS, "use_kl_loss": kl_loss is not None,
+        actor = {"_target_": "verl.workers.config.FSDPActorConfig", "strategy": "fsdp2", "rollout_n": answers,
+                 "ppo_micro_batch_size_per_gpu": prompts * answers, "use_kl_loss": kl_loss is not None,
                  "kl_loss_coef": run.beta, "kl_loss_type": kl_loss or "low_var_kl"}  # fmt: skip
         self.actor = omega_conf_to_dataclass(OmegaConf.create(actor))
 
     def __call__(self, prompts, answers, mask, reward, current, ref) -> torch.Tensor:
-        from tensordict import TensorDict
+        values = self.critic(prompts[:: self.answers], answers) if self.critic else None
+        found = self.advantages(mask, reward, current, ref, values)
+        return self.loss(prompts, answers, mask, found, current, ref, int(mask.sum()), len(mask), values)
+
+    def advantages(self, mask, reward, current, ref, values=None) -> dict[str, torch.Tensor]:
+        """`advantages` and `returns` (N, T) by verl's functions, on the CPU as in its driver."""
         from verl import DataProto
         from verl.trainer.ppo.core_algos import FixedKLController
         from verl.trainer.ppo.ray_trainer import apply_kl_penalty, compute_advantage
-        from verl.utils import tensordict_utils as tu
-        from verl.workers.utils.losses import ppo_loss
 
-        lengths = mask.sum(1)
         scores = torch.zeros_like(ref)
-        scores[torch.arange(len(scores)), lengths - 1] = reward
-        old = current.detach()
-        batch = {"token_level_rewards": scores, "response_mask": mask.long(), "old_log_probs": old}
+        scores[torch.arange(len(scores)), mask.sum(1) - 1] = reward
+        batch = {"token_level_rewards": scores, "response_mask": mask.long(), "old_log_probs": current.detach()}
         if self.estimator != "grpo":
             batch["ref_log_prob"] = ref
         if self.critic:
-            values = self.critic(prompts[::ANSWERS], answers)
             batch |= {"token_level_scores": scores, "values": values.detach()}
-        data = DataProto.from_dict(tensors=batch, non_tensors={"uid": np.arange(len(scores)) // ANSWERS})
+        tensors = {name: value.cpu() for name, value in batch.items()}
+        data = DataProto.from_dict(tensors=tensors, non_tensors={"uid": np.arange(len(scores)) // self.answers})
         if self.critic:
             data, _ = apply_kl_penalty(data, FixedKLController(self.beta))
         data = compute_advantage(data, self.estimator, norm_adv_by_std_in_grpo=self.by_std, config=self.algorithm)
+        return {name: data.batch[name].to(ref.device) for name in ("advantages", "returns")}
+
+    def loss(self, prompts, answers, mask, found, current, ref, tokens: int, rows: int, values=None) -> torch.Tensor:
+        """verl's loss of a part of a batch that has so many tokens and rows: the parts add up."""
+        from tensordict import TensorDict
+        from verl.utils import tensordict_utils as tu
+        from verl.workers.utils.losses import ppo_loss
+
+        lengths = mask.sum(1).tolist()
 
         def nested(x):
             return torch.nested.as_nested_tensor(
-                [row[:n] for row, n in zip(x, lengths.tolist(), strict=True)], layout=torch.jagged
+                [row[:n] for row, n in zip(x, lengths, strict=True)], layout=torch.jagged
             )
 
         def flat(x):  # as a model gives it: of prompt and answer, the one before each token
-            blank, end = torch.zeros(prompts.shape[1] - 1), torch.zeros(1)
-            return torch.cat([y for row, n in zip(x, lengths.tolist(), strict=True) for y in (blank, row[:n], end)])
+            blank, end = ref.new_zeros(prompts.shape[1] - 1), ref.new_zeros(1)
+            return torch.cat([y for row, n in zip(x, lengths, strict=True) for y in (blank, row[:n], end)])
 
         columns = {"prompts": torch.nested.as_nested_tensor(list(prompts), layout=torch.jagged),
-                   "responses": nested(answers), "response_mask": nested(mask.long()), "old_log_probs": nested(old),
-                   "advantages": nested(data.batch["advantages"]), "ref_log_prob": nested(ref)}  # fmt: skip
+                   "responses": nested(answers), "response_mask": nested(mask.long()),
+                   "old_log_probs": nested(current.detach()), "advantages": nested(found["advantages"]),
+                   "ref_log_prob": nested(ref)}  # fmt: skip
         if self.critic:
-            returns = data.batch["returns"]
+            returns = found["returns"]
             columns |= {"values": nested(values.detach()), "returns": nested(returns)}
             self.figures = {"explained": 1 - ((returns - values)[mask].var() / returns[mask].var()).item()}
-        micro = TensorDict(columns, batch_size=len(scores))
-        tu.assign_non_tensor(micro, dp_size=1, batch_num_tokens=int(lengths.sum()), global_batch_size=len(scores))
+        micro = TensorDict(columns, batch_size=len(mask))
+        tu.assign_non_tensor(micro, dp_size=1, batch_num_tokens=tokens, global_batch_size=rows)
         if self.critic:
             self.critic.learn(flat(values), micro)
         return ppo_loss(self.actor, {"log_probs": flat(current)}, micro)[0]

@@ -51,6 +51,7 @@ TAUGHT = [f"distillation.teacher_models.teacher_model.model_path={TEACHER}", "ra
 # recipe, what is typed beside it, metrics of a step that its page promises (evaluations have none)
 CASES: list[tuple[str, list[str], tuple[str, ...]]] = [
     ("smoke", [], FRPO),
+    ("smollm2_135m", [], FRPO),
     ("qwen3_1.7b_gsm8k", [], FRPO),
     ("frpo_qwen3_1.7b", [], FRPO),
     ("frpo_qwen3_1.7b", ["method=grpo_kl_loss"], REFERENCE),

@@ -1,5 +1,6 @@
 """benchmarks/study.py: what a batch pushes each token by, against the equations written out once more."""
 
+import copy
 import json
 from pathlib import Path
 
@@ -132,6 +133,41 @@ def test_log_probs_share_the_prompt(tiny):
     for row, seen in zip(sampled.tolist(), mask.tolist(), strict=True):
         end = row.index(1) + 1 if 1 in row else 5
         assert seen == [True] * end + [False] * (5 - end) and set(row[end:]) <= {0}
+
+
+def test_prompts_of_different_length_are_read_as_each_alone(tiny):
+    """Padding on the left changes neither log-probs nor what is sampled."""
+    prompts, answers = torch.randint(2, 11, (2, 4)), torch.randint(2, 11, (4, 5))
+    prompts[0, :2] = 0
+    together = study.log_probs(tiny, prompts, answers, pad=0)
+    alone = torch.cat(
+        [study.log_probs(tiny, prompts[:1, 2:], answers[:2]), study.log_probs(tiny, prompts[1:], answers[2:])]
+    )
+    torch.testing.assert_close(together, alone, atol=1e-5, rtol=1e-4)
+    tiny.lm_head.weight.data *= 1e4  # the likeliest token is certain
+    first, mask = study.sample(tiny, prompts, 1, 5, 1, 0, torch.Generator().manual_seed(0))
+    single, _ = study.sample(tiny, prompts[:1, 2:], 1, 5, 1, 0, torch.Generator().manual_seed(0))
+    assert first[0][mask[0]].tolist() == single[0][: int(mask[0].sum())].tolist()
+
+
+@pytest.mark.parametrize("method", ["no KL", "future", "k3 loss"])
+def test_the_parts_of_a_batch_add_up(tiny, method):
+    """A language model's batch goes through verl's loss in parts: the gradient is that of the whole."""
+    language_model = pytest.importorskip("language_model")
+    reference = copy.deepcopy(tiny)
+    tiny.lm_head.weight.data += 0.3 * torch.randn_like(tiny.lm_head.weight)
+    prompts, answers = torch.randint(2, 11, (4, 3)), torch.randint(2, 11, (8, 5))
+    mask, reward = torch.arange(5) < torch.randint(1, 6, (8, 1)), torch.tensor([1.0, 0, 0, 1, 1, 1, 0, 1])
+    step = study.Step(study.Run(method, 0.0 if method == "no KL" else 0.3, False, 0, 1, 1e-3), None, 4, 2)
+    found = {}
+    for kind in (study.Study, language_model.LanguageModel):
+        task = kind.__new__(kind)
+        task.reference, task.n_answers, task.pad = reference, 2, 0
+        task.size = language_model.Size(prompts=4, answers=2, part=3)
+        tiny.zero_grad()
+        seen = task.backward(tiny, step, prompts, answers, mask, reward)
+        found[kind] = {**seen, **{name: p.grad.clone() for name, p in tiny.named_parameters()}}
+    torch.testing.assert_close(*found.values(), atol=1e-5, rtol=1e-4)
 
 
 def test_an_interval_is_students():

@@ -31,15 +31,16 @@ def missing_packages() -> list[str]:
     return [name for name in PACKAGES if not there(name)]
 
 
-def environment() -> dict[str, str]:
-    """Variables of a process that runs an engine on a CPU."""
+def environment(device: str = "cpu") -> dict[str, str]:
+    """Variables of a process that runs an engine on a CPU or a GPU."""
     path = [str(HERE), str(HERE.parents[1]), os.environ.get("PYTHONPATH", "")]
-    return {**os.environ, **VARIABLES, **MEGATRON_VARIABLES, "PYTHONPATH": os.pathsep.join(path)}
+    platform = {} if device == "cpu" else {"VERL_PLATFORM": ""}
+    return {**os.environ, **VARIABLES, **platform, **MEGATRON_VARIABLES, "PYTHONPATH": os.pathsep.join(path)}
 
 
 def run_engine(
     engine: str, model: Path, out: Path, cases: list[str], tensor_parallel: int = 1, pipeline_parallel: int = 1,
-    packed: bool = False, timeout: float = 600,
+    packed: bool = False, timeout: float = 600, device: str = "cpu",
 ) -> dict:  # fmt: skip
     """What `worker.py` found: weights, log-probs and, for each case, gradient and metrics.
 
@@ -65,7 +66,7 @@ def run_engine(
     for rank, log in enumerate(logs):
         own = {"RANK": str(rank), "LOCAL_RANK": str(rank), "WG_BACKEND": "ray"}
         with open(log, "w") as output:
-            env = {**environment(), **shared, **own}
+            env = {**environment(device), **shared, **own}
             ranks.append(subprocess.Popen(command, env=env, stdout=output, stderr=subprocess.STDOUT))
     deadline = time.monotonic() + timeout
     try:
@@ -79,7 +80,7 @@ def run_engine(
     failed = [log for process, log in zip(ranks, logs, strict=True) if process.wait() != 0]
     if failed:
         raise RuntimeError(f"{engine} {tensor_parallel}x{pipeline_parallel}: {failed[0].read_text()[-4000:]}")
-    return torch.load(out, weights_only=False)
+    return torch.load(out, weights_only=False, map_location="cpu")
 
 
 @dataclass

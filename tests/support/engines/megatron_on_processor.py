@@ -7,23 +7,26 @@ when its module gets imported, and in no other process. Lines are those of verl 
 from __future__ import annotations
 
 import inspect
+import os
 import re
 
 import wrapt
 
 
-def when_imported(module: str):
+def when_imported(module: str, only_cpu: bool = False):
+    if only_cpu and os.environ.get("VERL_PLATFORM") != "cpu":
+        return lambda function: None
     return lambda function: wrapt.register_post_import_hook(function, module)
 
 
-@when_imported("verl.workers.engine.base")  # verl's last module before Megatron's own
+@when_imported("verl.workers.engine.base", only_cpu=True)  # verl's last module before Megatron's own
 def cuda_names(module):
     import cuda_names_on_processor
 
     cuda_names_on_processor.install()
 
 
-@when_imported("verl.workers.engine.megatron.transformer_impl")
+@when_imported("verl.workers.engine.megatron.transformer_impl", only_cpu=True)
 def engines_for_cpu(module):
     """workers/engine/megatron/transformer_impl.py:1168,1495 register for cuda."""
     for kind, engine in (
@@ -48,7 +51,7 @@ def float32_allowed(module):
     module.McoreEngineConfig.__post_init__ = without_dtype
 
 
-@when_imported("megatron.core.tensor_parallel.random")
+@when_imported("megatron.core.tensor_parallel.random", only_cpu=True)
 def one_generator(module):
     """tensor_parallel/random.py:73 writes to torch.cuda.default_generators."""
     import torch
