@@ -56,6 +56,8 @@ def run(
             rows[row]["seconds"] = round(now() - started, 1)
             write(result)
         write(result)
+        jobs = job = None  # and the models that they hold
+        torch.cuda.empty_cache()
 
 
 def cell(value) -> str:
@@ -84,9 +86,9 @@ def page(sections: dict[str, Section], result: dict) -> str:
         found = result.get(name, {"rows": {}, "note": "not run yet"})
         lines += ["", f"## {section.title}", ""]
         if found["note"]:
-            lines += [f"{found['note']}.", ""]
+            lines += [f"{found['note']}.", ""] if found["rows"] else [f"{found['note']}."]
         rows = means(found["rows"]) if section.by_seed else found["rows"]
-        columns = list(dict.fromkeys(c for row in rows.values() for c in row))
+        columns = sorted(dict.fromkeys(c for row in rows.values() for c in row), key=lambda c: c == "seconds")
         if rows:
             lines += [f"| | {' | '.join(columns)} |", "|---" * (len(columns) + 1) + "|"]
             lines += [f"| {row} | {' | '.join(cell(found.get(c)) for c in columns)} |" for row, found in rows.items()]

@@ -11,6 +11,7 @@ from __future__ import annotations
 import hashlib
 import json
 import math
+import unicodedata
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -82,7 +83,8 @@ class Sources:
 
 
 def _squeeze(text: str) -> str:
-    return " ".join(text.split())
+    """What is left of a text behind a template and a tokenizer: they trim, normalise (NFC), and take spaces before a stop."""
+    return "".join(unicodedata.normalize("NFC", text).split())
 
 
 def _ground_truth(value: Any) -> str:

@@ -70,21 +70,23 @@ def choose(scores: Sequence[float], number: int, groups: Sequence[object] | None
 
 
 def token_texts(decode: Callable[[list[int]], str], ids: Sequence[int]) -> list[str]:
-    """The text that each token adds; a character made of several tokens stands at the last of them.
+    """The text that each token adds behind the one before; a character made of several tokens stands at the last of them.
 
     Args:
         decode: token ids -> text, such as ``tokenizer.decode``.
         ids: the tokens of one answer.
     """
-    texts, waiting = [], []
+    texts: list[str] = []
+    before: list[int] = []  # some tokenizers drop a space that a text begins with
+    waiting: list[int] = []
     for token in ids:
         waiting.append(int(token))
-        text = decode(waiting)
+        text = decode(before + waiting)[len(decode(before)) :]
         if BROKEN in text and len(waiting) < 8:
             texts.append("")
             continue
         texts.append(text)
-        waiting = []
+        before, waiting = waiting, []
     if waiting:
         texts[-1] = decode(waiting)
     return texts

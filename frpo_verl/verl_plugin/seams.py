@@ -218,10 +218,11 @@ def v1_trainer(original, self, config, *args, **kwargs):
     known={"86cf3749e087b883": "0.9.0, 0.9.1"},
 )
 def v1_dataloader(original, self, *args, **kwargs):
-    from .checks import data
+    from .checks import data, template
 
     result = original(self, *args, **kwargs)
     data.check_loaded_rows(self)
+    template.warn_of_end(self)
     return result
 
 

@@ -2,6 +2,7 @@
 
 import json
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -91,6 +92,12 @@ def test_the_plan_is_whole():
         names = [row for row, _ in sections.SECTIONS[name].jobs(whole)]
         assert names[:4] == ["the start", "no KL, seed 1", "future, seed 1", "k3 loss, seed 1"] and len(names) == 16
     assert [row for row, _ in sections.SECTIONS["cost"].jobs(PLACE)] == ["losses", "advantage, on the CPU"]
+
+
+def test_the_published_page_is_that_of_its_figures():
+    folder = Path(gpu.__file__).parents[1] / "docs/results"
+    figures = json.loads((folder / "gpu.json").read_text()) if (folder / "gpu.json").exists() else {}
+    assert (folder / "gpu.md").read_text() == gpu.page(sections.SECTIONS, figures)
 
 
 def test_without_a_gpu_nothing_is_published(monkeypatch, capsys):

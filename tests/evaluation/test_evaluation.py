@@ -380,6 +380,20 @@ def test_data_files_name_the_sources_of_a_dump(tmp_path):
         Sources([tmp_path / "none.parquet"])
 
 
+@pytest.mark.parametrize(
+    "asked, dumped",
+    [
+        ("How many cafe\u0301s ?", "user How many caf\u00e9s ?"),
+        ("3 , 4 and 5 .", "user 3, 4 and 5. assistant"),
+        ("a\n b ", "a b"),
+    ],
+    ids=["normalised", "spaces before a stop", "trimmed"],
+)
+def test_a_prompt_is_found_behind_a_tokenizer_and_a_template(tmp_path, asked, dumped):
+    """Qwen's tokenizers normalise, others decode without the space before a full stop, templates trim."""
+    assert Sources([parquet(tmp_path / "a.parquet", "a", [(asked, "1")])]).find(dumped, "1") == ("a", "a-0")
+
+
 def test_problems_without_an_index_stay_apart(tmp_path):
     """A column `index` that is there and empty: rows are told apart by where they stand."""
     import pyarrow as pa

@@ -46,6 +46,16 @@ def test_a_character_of_several_tokens_stands_at_the_last_of_them():
     assert "".join(token_texts(decode, list(raw[:-2]))) == "aé漢\ufffd"
 
 
+def test_spaces_between_words_stay_where_a_tokenizer_drops_the_first_one():
+    """SentencePiece (Llama 2, Mistral, Gemma): a word alone is decoded without the space in front of it."""
+    pieces = ["▁What", "▁is", "▁3", "+", "4", "\n", "▁the", "n"]
+
+    def decode(ids):
+        return "".join(pieces[i] for i in ids).replace("▁", " ").removeprefix(" ")
+
+    assert token_texts(decode, range(8)) == ["What", " is", " 3", "+", "4", "\n", " the", "n"]
+
+
 def test_what_is_written_is_read(tmp_path):
     answer = Answer(7, "u", 1.0, ["a", "\u2028", "<b>"], [0.5, -0.25, math.nan], "a prompt")
     for step in (1, 5, 7):
