@@ -83,7 +83,9 @@ def page(sections: dict[str, Section], result: dict) -> str:
     facts = ", ".join(f"{k} {v}" for k, v in result.get("machine", {}).items())
     lines = ["# On one GPU", "", f"Written by `python benchmarks/gpu.py`. {facts}".strip()]
     for name, section in sections.items():
-        found = result.get(name, {"rows": {}, "note": "not run yet"})
+        if name not in result:
+            continue
+        found = result[name]
         lines += ["", f"## {section.title}", ""]
         if found["note"]:
             lines += [f"{found['note']}.", ""] if found["rows"] else [f"{found['note']}."]
@@ -92,7 +94,9 @@ def page(sections: dict[str, Section], result: dict) -> str:
         if rows:
             lines += [f"| | {' | '.join(columns)} |", "|---" * (len(columns) + 1) + "|"]
             lines += [f"| {row} | {' | '.join(cell(found.get(c)) for c in columns)} |" for row, found in rows.items()]
-    return "\n".join(lines).rstrip() + "\n"
+    pending = [section.title for name, section in sections.items() if name not in result]
+    lines += ["", f"Not run yet: {'; '.join(pending)}."] if pending else []
+    return "\n".join(lines) + "\n"
 
 
 def main() -> int:
