@@ -74,7 +74,7 @@ def means(rows: dict[str, dict]) -> dict[str, dict]:
         columns = [c for c in group[0] if c != "seconds"]
         values = {c: [row[c] for row in group] for c in columns}
         found[name] = {c: coverage.shown(v) if len(v) > 1 else v[0] for c, v in values.items()}
-        found[name]["seeds"] = str(len(group)) if ", seed" in "".join(rows) and name not in rows else ""
+        found[name]["seeds"] = "" if name in rows else str(len(group))
     return found
 
 

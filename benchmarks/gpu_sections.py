@@ -153,8 +153,9 @@ def language(data: str, size: lm.Size, place: Place) -> Jobs:
 
 def coverage_jobs(place: Place) -> Jobs:
     folder, small = place.work / "coverage", place.tiny
-    shape = {} if small else {"hidden_size": 384, "n_layers": 6, "n_heads": 6, "n_kv_heads": 6, "head_dim": 64,
-                              "intermediate_size": 1536, "init_std": 0.04, "learning_rate": 1e-3}  # fmt: skip
+    large = {"hidden_size": 384, "n_layers": 8, "n_heads": 6, "n_kv_heads": 6, "head_dim": 64, "intermediate_size": 1536,
+             "init_std": 0.04, "learning_rate": 1e-3, "warmup_steps": 100, "target": 0.8, "habit_steps": 120}  # fmt: skip
+    shape = {} if small else large  # 19 million parameters
     steps, lr = (3, coverage.LR) if small else (coverage.STEPS, 1e-4)
 
     def model() -> dict:

@@ -21,6 +21,7 @@ from frpo_verl.rewards.phrase import (
     holds_nothing,
     numbers_in,
     unbrace,
+    unquoted,
 )
 
 MAX_MARKERS = 16  # how many of the last marks of a kind are tried
@@ -286,7 +287,7 @@ def extract_answer(
     marks = [box, _hashes(solution, box is not None), *((offset + mark[0], mark[1]) for mark in behind if mark)]
     strong = max((mark for mark in marks if mark), default=None)
     if strong:
-        return strong[1]
+        return unquoted(strong[1])
     weak = _words(tail)
     if weak:
         return weak[1]

@@ -88,6 +88,18 @@ DENIED = re.compile(
 )
 
 
+# "5", '5'. and “5.” with the sentence's stop on either side; 5" alone has a unit
+_QUOTED = re.compile(
+    r"""["'`“‘«]([^"'`“”‘’«»\n]{1,200}?)(?:[.,!]?["'`”’»][.,!]?$|(?:[.!]["'`”’»]|["'`”’»][.!])\s+[A-Z(\[*#])"""
+)
+
+
+def unquoted(line: str) -> str:
+    """What stands between the quotation marks that a text begins with, where its first sentence ends with them."""
+    match = _QUOTED.match(line)
+    return match[1].strip() if match else line
+
+
 def unbrace(line: str) -> str:
     """The line without closing braces that nothing opened."""
     while line.endswith("}") and line.count("}") > line.count("{") and not line.endswith("\\}"):
@@ -146,12 +158,14 @@ def answer_in(text: str, start: int = 0) -> str:
     if line.strip() in ("$$", "\\[", "\\("):  # the formula stands on lines of its own
         line = " ".join(window.split("\n")[:8])
     hope = line.find("I hope it is correct")
-    line = (line[:hope].rstrip(". ") if hope > 0 else line).strip().strip('*_`#"').strip()
+    line = (
+        unquoted((line[:hope].rstrip(". ") if hope > 0 else line).strip().strip("*_#")).strip().strip('*_`#"').strip()
+    )
     whole = _SENTENCE_END.split(line, maxsplit=1)[0]
     line = _without_reason(whole)
     if _LABELLED.match(whole):
         return line if len(line) <= 4 else whole
-    line = _without_subject(line)
+    line = unquoted(_without_subject(line))
     for opening, closing in _DELIMITERS:
         if line.startswith(opening):
             stop = line.find(closing, len(opening))

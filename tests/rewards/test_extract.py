@@ -119,6 +119,14 @@ NOTHING = ("", " ", "...", r"\ldots", r"\text{...}", "?", "answer", "ANSWER", "y
         ("Thus $42$ is not the answer", None),
         ("What is the answer?", None),
         ("The answer must be 42.", "42"),
+        # in quotation marks, the stop on either side; one mark alone is a unit
+        ('The answer is "5".', "5"),
+        ("The answer is '5.' So that", "5"),
+        ("The final answer is “5”. Done.", "5"),
+        ('The answer is "5" because 3+2=5.', "5"),
+        (r'\boxed{"5"}', "5"),
+        ("The answer is `5 cm`.", "5 cm"),
+        (r'\boxed{5"}', '5"'),
         # a choice with its text
         ("The answer is E: all 24 of the pupils", "E: all 24 of the pupils"),
         ("The answer is E. all of the pupils walk", "E. all of the pupils walk"),

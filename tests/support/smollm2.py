@@ -37,7 +37,7 @@ def convert(packages: Path, out: Path) -> None:
 
     (file,) = (packages / PACKAGE).rglob("*.gguf")
     tokenizer = AutoTokenizer.from_pretrained(file.parent, gguf_file=file.name)
-    tokenizer.eos_token, tokenizer.pad_token = EOS, PAD
+    tokenizer.eos_token, tokenizer.pad_token, tokenizer.clean_up_tokenization_spaces = EOS, PAD, False
     model = AutoModelForCausalLM.from_pretrained(file.parent, gguf_file=file.name, dtype=torch.float32)
     for config in (model.config, model.generation_config):
         config.eos_token_id, config.pad_token_id = tokenizer.eos_token_id, tokenizer.pad_token_id

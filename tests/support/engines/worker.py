@@ -184,7 +184,7 @@ def run(args) -> None:
     old, ref = (rank.log_probs(f, columns) for f in (rank.worker.compute_log_prob, rank.worker.compute_ref_log_prob))
     last = torch.distributed.get_world_size() - 1 if args.pipeline_parallel > 1 else 0  # who has the log-probs
     for name, found in (("old_log_probs", old), ("ref_log_prob", ref)):
-        value = torch.zeros(noise[name].shape) if found is None else found[0].float().contiguous()
+        value = torch.zeros(noise[name].shape) if found is None else found[0].float().cpu().contiguous()
         torch.distributed.broadcast(value, src=last)
         columns[name] = (value + noise[name]) * columns["response_mask"]
         result[name] = columns[name]
