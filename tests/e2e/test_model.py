@@ -78,7 +78,7 @@ def test_its_validation_is_evaluated(sums, tmp_path):
     files = [str(run / "validation"), "--data", str(FOLDER / "sums/test.parquet"), "--json", str(out)]
     assert passk.main(files) == 0
     reports = json.loads(out.read_text())["reports"]
-    assert [r["step"] for r in reports] == [0, 2]
+    assert [r["step"] for r in reports] == [0, 1, 2]
     for report in reports:
         assert list(report["results"]) == [SUMS]
         assert report["results"][SUMS]["problems"] == 8
