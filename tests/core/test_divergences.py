@@ -48,43 +48,11 @@ def test_table_against_sixty_digits(name, order, dtype, tolerance):
     row, x = get_divergence(name, order), grid(dtype)
     truth = torch.tensor([exact(name, order, v) for v in x.tolist()], dtype=torch.float64).T
     atol_of_whole = 2 * torch.finfo(dtype).eps * abs(row.slope_at_one)  # -1/w is stored as (1 - 1/w) - 1
-    for got, want, atol in zip(
-        (row.value(x), row.cost(x), row.slope(x) + row.slope_at_one, row.slope(x)),
-        truth,
-        (0, 0, atol_of_whole, 0),
-        strict=True,
-    ):
+    found = (row.value(x), row.cost(x), row.slope(x) + row.slope_at_one, row.slope(x))
+    for got, want, atol in zip(found, truth, (0, 0, atol_of_whole, 0), strict=True):
         assert got.dtype == dtype and torch.isfinite(got).all()
-        torch.testing.assert_close(got.double(), want, rtol=tolerance, atol=atol)
-
-
-@pytest.mark.parametrize("name, order", ROWS, ids=IDS)
-def test_exactly_zero_where_the_policies_agree(name, order):
-    row = get_divergence(name, order)
-    for dtype in (torch.float32, torch.float64):
-        zero = torch.zeros(3, dtype=dtype)
-        assert row.value(zero).abs().max() == row.cost(zero).abs().max() == row.slope(zero).abs().max() == 0
-
-
-@pytest.mark.parametrize("name, order", ROWS, ids=IDS)
-def test_slope_is_the_derivative_and_is_monotone(name, order):
-    row = get_divergence(name, order)
-    x = grid(torch.float64)
-    x = x[(x.abs() > 0.01) & (x.abs() < 6)].sort().values.requires_grad_()
-    slope = torch.autograd.grad(row.value(x).sum(), x)[0] / x.exp()  # df/dw = (df/dx) / (dw/dx)
-    with torch.no_grad():
-        torch.testing.assert_close(row.slope(x) + row.slope_at_one, slope, rtol=1e-9, atol=1e-12)
-        torch.testing.assert_close(row.cost(x), row.value(x) / x.exp(), rtol=1e-11, atol=0)
-        assert (row.slope(x).diff() >= 0).all()  # f is convex
-
-
-@pytest.mark.parametrize("name, order", ROWS, ids=IDS)
-def test_cost_is_an_unbiased_estimate_of_the_divergence(name, order):
-    row = get_divergence(name, order)
-    p, q = torch.softmax(torch.randn(2, 6, dtype=torch.float64), -1)
-    log_w = (p / q).log()
-    torch.testing.assert_close((p * row.cost(log_w)).sum(), (q * row.value(log_w)).sum())
-    assert (q * row.value(log_w)).sum() > 0
+        torch.testing.assert_close(got.double(), want, rtol=tolerance, atol=atol)  # at 0 too: exactly 0
+    assert dtype == torch.float32 or (row.slope(x.sort().values).diff() >= 0).all()  # f is convex
 
 
 def test_known_values():

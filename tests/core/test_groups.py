@@ -2,9 +2,12 @@ import math
 
 import pytest
 import torch
+from toys import IDS, ROWS, Setting, frpo, grouped, grouped_gradient, random_batch, regularize
 
 from frpo_verl.core.chunks import answer_chunks
-from frpo_verl.core.groups import group_advantages, position_baseline
+from frpo_verl.core.divergences import DIVERGENCES, get_divergence
+from frpo_verl.core.enumeration import gradient, probability, relative_error
+from frpo_verl.core.groups import group_advantages, position_baseline, remaining_baseline
 from frpo_verl.core.tokens import dense_ids, read_answers
 
 
@@ -107,3 +110,108 @@ def test_any_kind_of_id_and_shapes_are_asserted():
         group_advantages(torch.zeros(2, 3), [0, 0])
     with pytest.raises(ValueError, match="group_ids"):
         group_advantages(torch.zeros(2), torch.zeros(3, dtype=torch.int64))
+
+
+@pytest.mark.parametrize("placement", ["future", "local", "sequence"])
+@pytest.mark.parametrize("name, order", ROWS, ids=IDS)
+def test_position_baseline_leaves_the_gradient_of_enumerated_pairs_unchanged(name, order, placement):
+    toy = Setting(3, 3)
+    rows, ids, p = grouped(toy, 2)
+    kind = {"divergence": name, "alpha": order, "placement": placement}
+    with_baseline = regularize(toy.delta[rows], toy.mask[rows], baseline="position", group_ids=ids, **kind)
+    without = toy.estimate(regularize(toy.delta, toy.mask, **kind))
+    assert relative_error(grouped_gradient(toy, rows, with_baseline, p, 2), without) < 1e-10
+    assert not torch.allclose(with_baseline, regularize(toy.delta[rows], toy.mask[rows], **kind))
+
+
+def test_position_baseline_on_triples_and_the_biased_ways_to_do_it():
+    toy = Setting(3, 2)
+    rows, ids, p = grouped(toy, 3)
+    mask, reg = toy.mask[rows], regularize(toy.delta, toy.mask)[rows]
+    truth = toy.truth(DIVERGENCES["reverse_kl"])
+    ours = regularize(toy.delta[rows], mask, baseline="position", group_ids=ids)
+    assert relative_error(grouped_gradient(toy, rows, ours, p, 3), truth) < 1e-10
+    by_group, there = reg.reshape(-1, 3, 2), mask.reshape(-1, 3, 2)
+    own_included = (by_group - by_group.sum(1, keepdim=True) / there.sum(1, keepdim=True).clamp(min=1)).reshape(-1, 2)
+    assert relative_error(grouped_gradient(toy, rows, own_included, p, 3), truth) > 0.05
+
+
+def normalised_at_each_position(x, mask, groups, by_std, eps=1e-6):
+    """Strategy (c) in a loop: z-score over the group's answers that have a token there; verl's rule for a group of one."""
+    out, position = torch.zeros_like(x), mask.long().cumsum(-1)
+    for i, t in mask.nonzero().tolist():
+        mates = [k for k in range(len(x)) if groups[k] == groups[i] and mask[k].any()]
+        there = [
+            (k, u) for k in mates for u in mask[k].nonzero().flatten().tolist() if position[k, u] == position[i, t]
+        ]
+        values = torch.stack([x[at] for at in there])
+        std = float(values.std()) if len(values) > 1 else 0.0 if len(mates) > 1 else 1.0
+        mean = values.mean() if len(mates) > 1 else 0.0
+        out[i, t] = (x[i, t] - mean) / (std + eps if by_std else 1.0)
+    return out
+
+
+@pytest.mark.parametrize("by_std", [True, False])
+@pytest.mark.parametrize("name", ["reverse_kl", "js"])
+def test_reward_to_go_against_a_loop(name, by_std):
+    generator = torch.Generator().manual_seed(2)
+    lp, lr = -torch.rand(2, 11, 6, generator=generator, dtype=torch.float64) * 3
+    mask = torch.rand(11, 6, generator=generator) < 0.6
+    mask[3] = False
+    r, groups = torch.arange(11).double() % 3, torch.tensor([1, 1, 1, 1, 2, 2, 2, 2, 2, 3, 1])  # 3 is a group of one
+    delta = torch.where(mask, lp - lr, 0.0)
+    x = r[:, None] - 0.3 * regularize(delta, mask, divergence=name)
+    expected, before = (normalised_at_each_position(y, mask, groups, by_std) for y in (x, r[:, None].expand_as(x)))
+    lp[~mask] = math.nan
+    row = get_divergence(name)
+    kind = {"kl_coef": 0.3, "placement": "reward_to_go", "norm_by_std": by_std, "divergence": row}
+    found = frpo(r, lp, lr, mask, group_ids=groups, **kind)
+    torch.testing.assert_close(found.advantages, expected, rtol=1e-9, atol=1e-9)
+    share = float((expected - before).abs().sum() / before.abs().sum())
+    assert found.metrics["frpo/regularizer_share"] == pytest.approx(share)
+    assert found.metrics["frpo/sign_flip_frac"] == pytest.approx(float((expected * before < 0).sum() / mask.sum()))
+
+
+@pytest.mark.parametrize("name, order", ROWS, ids=IDS)
+def test_reward_to_go_with_a_mean_is_exact_up_to_one_minus_one_over_g_for_one_length(name, order):
+    errors = []
+    for eos in (False, True):
+        toy, row = Setting(3, 3, eos), get_divergence(name, order)
+        rows, ids, p = grouped(toy, 2)
+        reward = (toy.all.tokens.sum(-1) % 2).double()
+        kind = {"kl_coef": 0.3, "divergence": row, "placement": "reward_to_go", "norm_by_std": False}
+        lp, lr = toy.lp[rows], toy.lr[rows]
+        weight = frpo(reward[rows], lp, lr, toy.mask[rows], group_ids=ids, **kind).advantages
+        truth = gradient((probability(toy.all, toy.logits) * reward).sum(), toy.logits) - 0.3 * toy.truth(row)
+        errors.append(relative_error(2 * grouped_gradient(toy, rows, weight, p, 2), truth))
+    assert errors[0] < 1e-10 < 0.01 < errors[1]  # where an answer is alone at its position, there is no signal
+
+
+def test_the_remaining_baseline_is_biased_where_lengths_differ():
+    """b_t = (T - t) D with D of the policy itself: exact for one length, else the number on the page."""
+    errors = {eos: [] for eos in (False, True)}
+    for seed in range(8):
+        for eos, found in errors.items():
+            toy = Setting(eos=eos, seed=10 * seed)
+            row = DIVERGENCES["reverse_kl_k3"]
+            length = toy.mask.sum(-1)
+            mean = (toy.p @ row.cost(toy.delta).sum(-1)) / (toy.p @ length.double())
+            answers = read_answers(toy.lp, toy.lr, toy.mask)
+            reg = regularize(toy.delta, toy.mask, divergence="reverse_kl_k3") - remaining_baseline(answers, float(mean))
+            found.append(relative_error(toy.estimate(reg), toy.truth(row)))
+    assert max(errors[False]) < 1e-10
+    assert sum(errors[True]) / 8 == pytest.approx(REMAINING_BIAS, abs=5e-3)
+
+
+REMAINING_BIAS = 0.311  # mean relative error over the eight toys
+
+
+@pytest.mark.parametrize("name", ["reverse_kl", "forward_kl_k3"])
+def test_the_remaining_baseline_of_a_batch_is_t_minus_t_times_its_mean_cost(name):
+    lp, lr, mask, scores, _ = random_batch(seed=8)
+    mask[2, 0] = 0  # a gap at the start: positions count tokens
+    cost = torch.where(mask.bool(), DIVERGENCES[name].cost(lp - lr), 0.0)
+    behind = mask.flip(-1).cumsum(-1).flip(-1) - 1
+    expected = regularize(lp - lr, mask, divergence=name) - behind * mask * (cost.sum() / mask.sum())
+    got = regularize(lp - lr, mask, divergence=name, baseline="remaining")
+    torch.testing.assert_close(got, expected)

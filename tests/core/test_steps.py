@@ -1,35 +1,12 @@
 import pytest
 import torch
-from toys import regularize
+from toys import Setting, regularize
 
 from frpo_verl.core.divergences import DIVERGENCES, get_divergence
-from frpo_verl.core.enumeration import (
-    enumerate_trajectories,
-    gradient,
-    log_prob,
-    objective,
-    policy_gradient,
-    random_logits,
-    relative_error,
-)
 from frpo_verl.core.steps import steps_by_length, steps_by_newline
 
 HORIZON = 5
 NAMES = [(name, 0.5 if name == "alpha" else None) for name in DIVERGENCES]
-
-
-class Toy:
-    def __init__(self, seed=0):
-        self.all = enumerate_trajectories(3, HORIZON)
-        self.mask = self.all.mask
-        self.ref = random_logits(self.all, seed + 1)
-        self.logits = (self.ref + random_logits(self.all, seed)).requires_grad_()
-        lp, lr = log_prob(self.all, self.logits).detach(), log_prob(self.all, self.ref)
-        self.delta = lp - lr
-
-    def error(self, reg, divergence):
-        truth = gradient(objective(self.all, self.logits, self.ref, divergence.value), self.logits)
-        return relative_error(policy_gradient(self.all, self.logits, reg), truth)
 
 
 def prl_step_ends(delta, mask, step_length):
@@ -46,7 +23,7 @@ def prl_step_ends(delta, mask, step_length):
 @pytest.mark.parametrize("step_length", range(1, HORIZON + 1))
 @pytest.mark.parametrize("name, order", NAMES, ids=list(DIVERGENCES))
 def test_step_starts_are_exact_for_every_length_and_divergence(name, order, step_length):
-    toy = Toy()
+    toy = Setting(horizon=HORIZON)
     starts = steps_by_length(toy.mask, step_length)
     reg = regularize(toy.delta, toy.mask, divergence=name, alpha=order, step_begins=starts)
     assert toy.error(reg, get_divergence(name, order)) < 1e-10
@@ -54,13 +31,13 @@ def test_step_starts_are_exact_for_every_length_and_divergence(name, order, step
 
 def test_step_ends_are_biased_for_every_length_above_one():
     for seed in range(4):
-        toy = Toy(seed)
+        toy = Setting(horizon=HORIZON, seed=seed)
         errors = [toy.error(prl_step_ends(toy.delta, toy.mask, n), DIVERGENCES["reverse_kl"]) for n in range(1, 6)]
         assert errors[0] < 1e-10 and min(errors[1:]) > 0.1
 
 
 def test_newline_steps_are_exact():
-    toy = Toy()
+    toy = Setting(horizon=HORIZON)
     starts = steps_by_newline(toy.all.tokens, toy.mask, decode=["<eos>", "x", ".\n"].__getitem__)
     assert toy.error(regularize(toy.delta, toy.mask, step_begins=starts), DIVERGENCES["reverse_kl"]) < 1e-10
     ends = torch.zeros(starts.shape, dtype=torch.int64)

@@ -6,11 +6,15 @@ import dataclasses
 
 import torch
 
+from frpo_verl.core import enumeration as exact
 from frpo_verl.core.advantages import regularized_advantages
-from frpo_verl.core.divergences import get_divergence
+from frpo_verl.core.divergences import DIVERGENCES, get_divergence
 from frpo_verl.core.enumeration import Trajectories, probability, state_divergence
 from frpo_verl.core.regularizers import Regularizer
-from frpo_verl.core.tokens import Columns
+from frpo_verl.core.tokens import Columns, read_answers
+
+ROWS = [(name, None) for name in DIVERGENCES if name != "alpha"] + [("alpha", 0.5), ("alpha", 2.5)]
+IDS = [name if order is None else f"{name}{order:g}" for name, order in ROWS]
 
 
 def local_objective(toy: Trajectories, logits: torch.Tensor, ref_logits: torch.Tensor, f) -> torch.Tensor:
@@ -54,3 +58,50 @@ def group_norm(scores, groups):
         rows = torch.tensor([g == group for g in groups])
         out[rows] = (scores[rows] - scores[rows].mean()) / (scores[rows].std() + 1e-6)
     return out
+
+
+class Setting:
+    """A policy, a reference and every trajectory's log-ratio, computed from log-probs full of garbage."""
+
+    def __init__(self, vocabulary=3, horizon=4, eos=True, seed=0):
+        self.all = exact.enumerate_trajectories(vocabulary, horizon, eos)
+        self.ref = exact.random_logits(self.all, seed)
+        self.logits = (self.ref + exact.random_logits(self.all, seed + 1)).requires_grad_()
+        self.mask = self.all.mask
+        self.lp, self.lr = exact.log_prob(self.all, self.logits).detach(), exact.log_prob(self.all, self.ref)
+        self.p = probability(self.all, self.logits).detach()
+        answers = read_answers(garbage(self.all, self.lp), garbage(self.all, self.lr), self.mask)
+        self.delta = answers.delta
+        assert not answers.clipped.any() and self.delta.dtype == torch.float64
+
+    def truth(self, divergence, which=exact.objective):
+        return exact.gradient(which(self.all, self.logits, self.ref, divergence.value), self.logits)
+
+    def estimate(self, reg):
+        return exact.policy_gradient(self.all, self.logits, reg)
+
+    def error(self, reg, divergence):
+        return exact.relative_error(self.estimate(reg), self.truth(divergence))
+
+
+def grouped(toy, size):
+    """Every tuple of `size` trajectories as one group: rows (groups * size,), group ids, probabilities."""
+    n = toy.all.count
+    rows = torch.cartesian_prod(*[torch.arange(n)] * size)
+    return rows.flatten(), torch.arange(rows.shape[0]).repeat_interleave(size), toy.p[rows].prod(-1)
+
+
+def grouped_gradient(toy, rows, weight, probability_of_group, size):
+    """Expected gradient of the mean over a group's responses of sum_t weight_t * score_t."""
+    lp = exact.log_prob(toy.all, toy.logits)[rows]
+    w = probability_of_group.repeat_interleave(size)[:, None] * torch.where(toy.mask[rows], weight, 0.0) / size
+    return exact.gradient((w.detach() * lp).sum(), toy.logits)
+
+
+def random_batch(rows=12, columns=9, seed=0):
+    generator = torch.Generator().manual_seed(seed)
+    lp, lr = -torch.rand(2, rows, columns, generator=generator, dtype=torch.float64) * 3
+    length = torch.randint(0, columns + 1, (rows,), generator=generator)
+    mask = (torch.arange(columns) < length[:, None]).long()
+    scores = torch.randint(0, 2, (rows,), generator=generator).double()
+    return lp, lr, mask, scores, torch.arange(rows) // 4
