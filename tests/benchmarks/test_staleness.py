@@ -56,6 +56,7 @@ def test_the_drift_is_what_the_metric_says(toy):
     assert float(found["chi2_seq"]) == pytest.approx(toy.drift(16)["chi2_seq"], rel=0.01)
 
 
+@pytest.mark.slow
 def test_whoever_writes_the_answers_the_unweighted_placements_come_close_and_future_does_not(monkeypatch):
     """Four hundred updates on answers of the reference, from the same random numbers."""
     from verl.trainer.ppo import core_algos
