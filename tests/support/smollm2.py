@@ -51,7 +51,7 @@ def convert(packages: Path, out: Path) -> None:
 
 def write_sums(folder: Path) -> None:
     """All sums of two digits, every fifth for the test."""
-    from frpo_verl.data.writing import make_row, write_rows
+    from frpo_verl.data.writing import make_row, write_files
 
     rows: dict[str, list] = {"train": [], "test": []}
     for i, (a, b) in enumerate(product(range(10), repeat=2)):
@@ -59,8 +59,9 @@ def write_sums(folder: Path) -> None:
         question = f"What is {a} + {b}? Answer with a number only."
         texts = {"question": question, "ground_truth": str(a + b), "prompt_suffix": "", "id": f"{a}+{b}"}
         rows[split].append(make_row(data_source=SUMS, split=split, index=i, **texts))
-    for split, found in rows.items():
-        write_rows(found, folder / f"{split}.parquet", {"dataset": SUMS, "split": split})
+    write_files(
+        [(found, folder / f"{split}.parquet", {"dataset": SUMS, "split": split}) for split, found in rows.items()]
+    )
 
 
 def write_stories(folder: Path) -> Path:
