@@ -32,7 +32,10 @@ def losses():
     from verl.trainer.ppo.core_algos import agg_loss, compute_policy_loss_vanilla
     from verl.workers.config import ActorConfig
 
-    from frpo_verl.core.losses import divergence_clip_loss, local_kl, read_loss_inputs, rpg_loss
+    from frpo_verl.core.losses.clipping import divergence_clip_loss
+    from frpo_verl.core.losses.kl_terms import local_kl
+    from frpo_verl.core.losses.rpg import rpg_loss
+    from frpo_verl.core.losses.terms import read_loss_inputs
 
     config = ActorConfig(strategy="fsdp", rollout_n=1, ppo_mini_batch_size=1, ppo_micro_batch_size_per_gpu=1)
 

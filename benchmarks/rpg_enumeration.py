@@ -16,7 +16,9 @@ import torch
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests" / "support"))
 from loss_toys import Toy, cosine, gradient  # noqa: E402
 
-from frpo_verl.core.losses import local_kl, read_loss_inputs, rpg_loss  # noqa: E402
+from frpo_verl.core.losses.kl_terms import local_kl  # noqa: E402
+from frpo_verl.core.losses.rpg import rpg_loss  # noqa: E402
+from frpo_verl.core.losses.terms import read_loss_inputs  # noqa: E402
 
 OPEN = dict(clip_low=None, clip_high=None, dual_clip_c=None)
 SEEDS = range(8)

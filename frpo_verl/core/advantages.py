@@ -22,8 +22,6 @@ from frpo_verl.core.groups import at_each_position, position_baseline, remaining
 from frpo_verl.core.regularizers import Regularizer, regularize
 from frpo_verl.core.tokens import Answers, Columns
 
-__all__ = ["Columns", "Regularized", "Regularizer", "regularized_advantages", "sequence_divergence"]
-
 
 class Regularized(NamedTuple):
     """What `regularized_advantages` returns.

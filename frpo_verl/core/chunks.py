@@ -18,8 +18,6 @@ import torch
 
 from frpo_verl.core.tokens import Answers, Columns, read_answers
 
-__all__ = ["Rows", "answer_chunks", "last_rows", "one_pass", "rows_of_answers", "write_rows"]
-
 Rows = slice | torch.Tensor  # rows that are an answer each, or (R, K) the rows of each answer in order, -1 for none
 Sums = dict[str, torch.Tensor]
 
@@ -68,11 +66,7 @@ def rows_of_answers(
     session_index: torch.Tensor | None = None,
     group_ids: torch.Tensor | None = None,
 ) -> Rows:
-    """Which rows make an answer: all rows, one each, or the rows of each session.
-
-    Args:
-        rows: B.
-        session_ids, session_index, group_ids: (B,) as `Columns` keeps them.
+    """Which of B rows make an answer: all, one each, or the rows of each session; ids as `Columns` keeps them.
 
     Raises:
         ValueError: a session whose rows stand in several groups.
@@ -94,13 +88,7 @@ def rows_of_answers(
 
 
 def answer_chunks(answers: Rows, mask: torch.Tensor, group: torch.Tensor | None = None) -> Iterator[Rows]:
-    """Chunks of whole answers, of whole groups if their ids are given; at least one chunk.
-
-    Args:
-        answers: from `rows_of_answers`.
-        mask: (B, T), for its shape and device.
-        group: (B,) dense ids; the answers of a group stay together.
-    """
+    """Chunks of whole `answers`, of whole groups if their dense ids, (B,), are given; at least one chunk."""
     elements = 2**17 if mask.device.type == "cpu" else 2**24  # a second-level cache; some dozen MB of an accelerator
     budget = max(1, elements // max(1, mask.shape[1]))
     if isinstance(answers, slice) and (group is None or not len(mask)):

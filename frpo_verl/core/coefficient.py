@@ -12,24 +12,17 @@ import math
 
 from frpo_verl.methods import names, ranges
 
-__all__ = ["scheduled", "steered"]
-
 LARGEST_ERROR = 0.2  # of KL / target - 1, as in the adaptive controllers of verl, TRL and OpenRLHF
 
 
 def scheduled(step: int, start: float, end: float, steps: int, shape: str = "linear") -> float:
-    """The coefficient of one training step under a schedule.
-
-        beta_k = start + (end - start) s(x),   x = min(k - 1, n) / n;   s(x) = x, or (1 - cos pi x) / 2 for cosine
+    """The coefficient of one training step under a schedule, between start and end.
 
     Args:
         step: k, the training step, from 1.
         start, end: the coefficient at step 1, and from step n + 1 on.
         steps: n, over how many steps it changes.
         shape: linear or cosine.
-
-    Returns:
-        the coefficient; between start and end.
 
     Raises:
         ValueError: an unknown shape, a coefficient below 0, or a step or number of steps below 1.
@@ -47,9 +40,7 @@ def scheduled(step: int, start: float, end: float, steps: int, shape: str = "lin
 
 
 def steered(coefficient: float, kl: float, target: float, horizon: float) -> float:
-    """The coefficient of the next step when the KL of a response is steered to a target.
-
-        beta_{k+1} = beta_k (1 + clip(KL_k / target - 1, -0.2, 0.2) / horizon)
+    """The coefficient of the next step, beta_{k+1}, when the KL of a response is steered to a target.
 
     Args:
         coefficient: beta_k, above 0.
@@ -57,9 +48,6 @@ def steered(coefficient: float, kl: float, target: float, horizon: float) -> flo
             leaves the coefficient as it is.
         target: the KL to reach, in nats.
         horizon: steps; a step changes the coefficient by at most 0.2 / horizon of itself.
-
-    Returns:
-        beta_{k+1}.
 
     Source: the adaptive controller of Ziegler et al. (arXiv 1909.08593), as verl has it for the KL in the reward.
     Differs from it in counting steps where that counts responses.

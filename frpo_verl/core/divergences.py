@@ -20,8 +20,6 @@ import torch
 
 from frpo_verl.methods import names, ranges
 
-__all__ = ["DIVERGENCES", "Divergence", "finite_up_to", "get_divergence"]
-
 TensorFn = Callable[[torch.Tensor], torch.Tensor]
 ROOM = 1e30  # largest cost or slope of one token: sums over 10^8 of them stay inside float32
 

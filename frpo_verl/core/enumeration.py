@@ -1,5 +1,7 @@
 """Tiny policies whose every trajectory can be written down, so that expectations are sums and not samples.
 
+    E_{y~pi} g(y) = sum_y pi(y) g(y),    pi(y) = prod_t softmax(logits[s_t])[a_t]
+
 A policy over `vocabulary` tokens, token 0 = EOS, is a table of logits with one row for each prefix without EOS.
 Trajectories end with EOS or at `horizon` (then without it). Everything is float64.
 """
@@ -10,20 +12,6 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
-
-__all__ = [
-    "EOS",
-    "Trajectories",
-    "enumerate_trajectories",
-    "gradient",
-    "log_prob",
-    "objective",
-    "policy_gradient",
-    "probability",
-    "random_logits",
-    "relative_error",
-    "state_divergence",
-]
 
 EOS = 0
 ValueFn = Callable[[torch.Tensor], torch.Tensor]  # log w -> f(w)

@@ -1,4 +1,7 @@
-"""Statistics over the responses of one prompt: GRPO's normalised advantage, whole or at each position, and baselines."""
+"""Statistics over the responses of one prompt: GRPO's normalised advantage, whole or at each position, and baselines.
+
+A_i = (r_i - mean r) / (std r + EPS)        over the group
+"""
 
 from __future__ import annotations
 
@@ -8,16 +11,12 @@ import torch
 
 from frpo_verl.core.tokens import Answers, dense_ids
 
-__all__ = ["at_each_position", "group_advantages", "position_baseline", "remaining_baseline"]
-
 EPS = 1e-6  # added to a standard deviation, in the units of the reward, as in verl's `grpo`
 
 
 @torch.no_grad()
 def group_advantages(scores: torch.Tensor, group_ids: Any, *, norm_by_std: bool = True) -> torch.Tensor:
-    """GRPO's outcome advantage of each response (the A of arXiv 2601.10201v2, Eq. 5.1).
-
-        A_i = (r_i - mean r) / (std r + EPS)        over the group; without norm_by_std: r_i - mean r
+    """GRPO's outcome advantage of each response (the A of arXiv 2601.10201v2, Eq. 5.1); r_i - mean r without norm_by_std.
 
     Args:
         scores: (B,) rewards of the verifier.
@@ -26,10 +25,7 @@ def group_advantages(scores: torch.Tensor, group_ids: Any, *, norm_by_std: bool 
 
     Returns:
         (B,) float32 (float64 for float64). A group of equal rewards gets 0 up to rounding; a group of one keeps its
-        reward, divided by 1 + EPS, as in verl's `grpo`.
-
-    Raises:
-        ValueError: scores is not (B,), or not one id for each response.
+        reward, divided by 1 + EPS, as in verl's `grpo`. Raises ValueError for other shapes.
 
     Differs from the paper, which writes the standard deviation with 1/G: verl's `grpo` takes 1/(G-1), and so does this.
     """
@@ -63,10 +59,7 @@ def at_each_position(x: torch.Tensor, answers: Answers, norm_by_std: bool) -> to
         norm_by_std: divide by the sample standard deviation.
 
     Returns:
-        (R, C) of the dtype of x, 0 off the mask.
-
-    Raises:
-        ValueError: no group ids.
+        (R, C) of the dtype of x, 0 off the mask. Raises ValueError without group ids.
 
     Source: arXiv 2601.10201v2, Appendix F.1, strategy (c).
     """
@@ -106,12 +99,7 @@ def remaining_baseline(answers: Answers, mean_cost: float) -> torch.Tensor:
     T is the answer's own length, which its tokens decide: an expected gradient that has this term pushes the length. It
     has none where all answers are of one length.
 
-    Args:
-        answers: from the door.
-        mean_cost: D, nats of the divergence.
-
-    Returns:
-        (R, C) of the dtype of the log-ratio, 0 off the mask.
+    (R, C), 0 off the mask; `mean_cost` is D, in nats of the divergence.
 
     Source: arXiv 2601.10201v2, Table 2.
     """
@@ -137,10 +125,7 @@ def position_baseline(reg: torch.Tensor, answers: Answers, *, whole: bool = Fals
             and KL are centred over the same responses, and no answer of another policy needs a weight.
 
     Returns:
-        (R, C) of the dtype of reg, 0 off the mask.
-
-    Raises:
-        ValueError: no group ids.
+        (R, C) of the dtype of reg, 0 off the mask. Raises ValueError without group ids.
     """
     group, position, packed, present = _by_position(reg, answers)
     if whole:

@@ -1,5 +1,7 @@
 """What the regulariser did in a batch, as numbers; docs/diagnostics.md says what to do when one looks wrong.
 
+    k1 = mean delta,   k3 = mean exp(-delta) - 1 + delta,   regularizer_share = mean |beta * reg_t| / mean |A_t|    over tokens
+
 All-masked and pad rows never count. A metric that nothing can be said about (a quartile without tokens, a
 share of zero) is left out rather than reported as 0.
 """
@@ -8,9 +10,7 @@ from __future__ import annotations
 
 import torch
 
-from frpo_verl.core.tokens import Answers
-
-__all__ = ["METRIC_NAMES", "distance", "effect", "outcome_shift", "policy_clip_fractions", "report"]
+from frpo_verl.core.tokens import Answers, reverse_cumsum
 
 QUARTILES = ("q1", "q2", "q3", "q4")
 METRIC_NAMES = (
@@ -40,7 +40,7 @@ def distance(a: Answers) -> Sums:
         "k3": torch.neg(a.delta).exp_().sub_(1).add_(a.delta).sum(-1),
     }
     if a.entropy is not None:
-        found["entropy"] = _by_quarter(a, a.entropy.flip(-1).cumsum(-1).flip(-1))
+        found["entropy"] = _by_quarter(a, reverse_cumsum(a.entropy))
     if a.difference is not None:
         found["difference"] = (
             torch.maximum(a.difference.amax(-1), -a.difference.amin(-1)) if a.valid.shape[1] else found["k3"]
@@ -70,9 +70,7 @@ def effect(a: Answers, reg: torch.Tensor, advantages: torch.Tensor) -> Sums:
 
 
 def report(sums: Sums, kl_coef: float = 0.0) -> dict[str, float]:
-    """The metrics of all answers together, under names of METRIC_NAMES (docs/diagnostics.md).
-
-        regularizer_share = mean |beta * reg_t| / mean |A_t|       over response tokens
+    """The metrics of all answers together, under names of METRIC_NAMES.
 
     Args:
         sums: from `distance`, and from `effect` where there is a regulariser; (A,) and (A, 4).
@@ -133,18 +131,11 @@ def _zero_variance_share(score: torch.Tensor, group: torch.Tensor) -> float | No
 
 @torch.no_grad()
 def outcome_shift(before: torch.Tensor, after: torch.Tensor, mask: torch.Tensor) -> dict[str, float]:
-    """What a KL inside the reward did to the advantages of whole responses.
+    """What a KL inside the reward did to the advantages of whole responses, (B,) each: A without it, A' with it.
 
         regularizer_share = mean |A'_i - A_i| / mean |A_i|,   sign_flip_frac = share with A'_i A_i < 0,   over response tokens
 
-    Args:
-        before: (B,) A, the advantage of the reward alone.
-        after: (B,) A', that of the reward with the KL in it.
-        mask: (B, T) any dtype, non-zero = response token.
-
-    Returns:
-        dict with frpo/sign_flip_frac and frpo/regularizer_share; the share is left out where every A is 0, both where
-        there is no token.
+    The share is left out where every A is 0, both where there is no token.
     """
     length = mask.bool().sum(-1).double()
     before, after = before.double(), after.double()
@@ -166,16 +157,14 @@ def policy_clip_fractions(
         positive: A > 0 and rho > 1 + high   over tokens with A > 0
         negative: A < 0 and rho < 1 - low    over tokens with A < 0
 
-    The sign is that of the advantage the loss is given: inside one response the FRPO advantage may change its sign.
+    The sign is that of the advantage the loss is given: inside one response the FRPO advantage may change its sign. A sign
+    without tokens is left out.
 
     Args:
         ratio: (B, T) rho = pi/old of the sampled tokens.
         adv: (B, T) the advantage that multiplies rho.
         mask: (B, T) any dtype, non-zero = response token.
         low, high: widths of the clip interval [1 - low, 1 + high].
-
-    Returns:
-        dict with frpo/policy_clip_frac/positive_advantage and .../negative_advantage; a sign without tokens is left out.
 
     Raises:
         ValueError: shapes that do not fit.

@@ -1,9 +1,11 @@
-"""Outcome advantages of a group that verl does not have: CoRPO and MaxRL.
+"""Outcome advantages that verl does not have: CoRPO, MaxRL and RPG's mean over the batch.
 
     CoRPO   A_i = r_i - max(threshold, mean r)
     MaxRL   A_i = (r_i - mean r) / (mean r + eps)
+    RPG     A_i = r_i - mean r
 
-The mean is that of the group, the response itself included. Neither divides by a standard deviation.
+The mean is that of the group, for RPG that of the batch, the response itself included. None divides by a standard deviation.
+All are (B,) in float32 (float64 for float64), and raise ValueError for scores or ids of another shape.
 """
 
 from __future__ import annotations
@@ -12,9 +14,7 @@ from typing import Any
 
 import torch
 
-from frpo_verl.core.tokens import dense_ids, float_dtype
-
-__all__ = ["corpo_advantages", "maxrl_advantages"]
+from frpo_verl.core.tokens import dense_ids, float_dtype, keep
 
 
 @torch.no_grad()
@@ -30,12 +30,6 @@ def corpo_advantages(scores: torch.Tensor, group_ids: Any, *, threshold: float =
         scores: (B,) rewards of the verifier.
         group_ids: (B,) ids of any kind, equal for the responses of one prompt.
         threshold: the reward from which a response counts as good, in the units of the reward.
-
-    Returns:
-        (B,) float32 (float64 for float64).
-
-    Raises:
-        ValueError: scores is not (B,), or not one id for each response.
 
     Source: CoRPO as several implementations have it. With rewards of 0 and 1, threshold 1 never pushes a right answer
     up, and threshold 0 is the mean baseline: it is meant for graded rewards.
@@ -58,11 +52,8 @@ def maxrl_advantages(scores: torch.Tensor, group_ids: Any, *, eps: float = 1e-6)
         group_ids: (B,) ids of any kind, equal for the responses of one prompt.
         eps: added to the mean, in the units of the reward.
 
-    Returns:
-        (B,) float32 (float64 for float64).
-
     Raises:
-        ValueError: scores is not (B,), not one id for each response, or the mean of a group is negative.
+        ValueError: the mean of a group is negative.
 
     Source: MaxRL as SkyRL 0.3 computes it.
     """
@@ -70,6 +61,26 @@ def maxrl_advantages(scores: torch.Tensor, group_ids: Any, *, eps: float = 1e-6)
     if bool((mean < 0).any()):
         raise ValueError(f"the rewards of a group have the mean {float(mean.min()):g}: must be at least 0")
     return ((scores.double() - mean) / (mean + eps)).to(float_dtype(scores))
+
+
+@torch.no_grad()
+def batch_mean_advantages(scores: torch.Tensor, valid: torch.Tensor | None = None) -> torch.Tensor:
+    """RPG's baseline: A_i = r_i - mean of r over the batch.
+
+    Args:
+        scores: (B,) rewards of the verifier.
+        valid: (B,) rows that count, non-zero = valid (default all); padding enters no mean and gives 0. A single row keeps
+            its reward, as a group of one does in verl's grpo.
+
+    Source: arXiv 2505.17508, algorithms 1 and 2. The group mean of the authors' scripts is verl's grpo without a division
+    by the standard deviation.
+    """
+    if scores.dim() != 1:
+        raise ValueError(f"scores must be (B,), got shape {tuple(scores.shape)}")
+    scores = scores.to(float_dtype(scores))
+    valid = torch.ones_like(scores, dtype=torch.bool) if valid is None else valid.bool()
+    scores, size = keep(scores, valid), valid.to(scores.dtype).sum()
+    return keep(scores - keep(scores.sum() / size, size > 1), valid)
 
 
 def _group_means(scores: torch.Tensor, group_ids: Any) -> torch.Tensor:

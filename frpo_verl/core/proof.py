@@ -1,4 +1,7 @@
-"""The proof for a divergence: its functions against one another, and its gradient by enumeration."""
+"""The proof for a divergence: its functions against one another, and its gradient by enumeration.
+
+E sum_t reg_t grad log pi(a_t|s_t) = grad E sum_t D_f(s_t)
+"""
 
 from __future__ import annotations
 
@@ -18,8 +21,6 @@ from frpo_verl.core.enumeration import (
 )
 from frpo_verl.core.regularizers import Regularizer, regularize
 from frpo_verl.core.tokens import read_answers
-
-__all__ = ["Finding", "check_divergence"]
 
 
 @dataclass(frozen=True)
@@ -136,7 +137,7 @@ def _dtype_and_shape(f: Divergence) -> tuple[bool, str]:
 
 
 def _expected_gradient(f: Divergence) -> tuple[bool, str]:
-    """E sum_t reg_t score_t = d/dtheta E sum_t D_f(s_t): 3 tokens, up to 4 of them, every trajectory."""
+    """Of 3 tokens, up to 4 of them, every trajectory."""
     toy, worst = enumerate_trajectories(3, 4), 0.0
     for seed in range(3):
         ref = random_logits(toy, 2 * seed)

@@ -16,10 +16,8 @@ from dataclasses import dataclass
 import torch
 
 from frpo_verl.core.divergences import DIVERGENCES, Divergence
-from frpo_verl.core.tokens import Answers
+from frpo_verl.core.tokens import Answers, reverse_cumsum
 from frpo_verl.methods import names, ranges
-
-__all__ = ["PLACEMENTS", "Regularizer", "regularize"]
 
 
 @dataclass(frozen=True)
@@ -111,7 +109,7 @@ def future(a: Answers, kind: Regularizer) -> torch.Tensor:
     if f.cost_is_slope and kind.discount == 1.0 and a.step_begins is None:
         return a.kl_to_go  # reverse KL: cost and slope are log w
     cost = f.cost(a.delta)
-    to_go = cost.flip(-1).cumsum(-1).flip(-1) if kind.discount == 1.0 else _discounted(cost, a.valid, kind.discount)
+    to_go = reverse_cumsum(cost) if kind.discount == 1.0 else _discounted(cost, a.valid, kind.discount)
     if a.step_begins is not None:
         column = torch.arange(cost.shape[1], device=cost.device).expand_as(cost)
         to_go = to_go.gather(1, torch.where(a.step_begins, column, 0).cummax(-1).values)

@@ -5,7 +5,7 @@ when the token is chosen, so the expected gradient is exact for every step lengt
 
     E[ score_t sum_{j>=s} c_j ] = E[ score_t sum_{j>=t} c_j ]    for s <= t, because E[ score_t | s_t ] = 0
 
-The functions return where steps begin, the column `step_begins` of a batch; a step does not cross rows.
+The functions return (B, T) bool, True on the first token of a step, a batch's `step_begins`; a step does not cross rows.
 
 Differs from PRL's public code, which takes the suffix at the step's *end* and so loses the costs between the token and
 that end (a biased estimate for every step longer than one token), and which finds newlines by comparing single token
@@ -20,8 +20,6 @@ import torch
 
 from frpo_verl.methods import ranges
 
-__all__ = ["steps_by_length", "steps_by_newline"]
-
 
 def steps_by_length(mask: torch.Tensor, step_length: int) -> torch.Tensor:
     """Steps of a fixed number of response tokens, counted from the start of the row.
@@ -30,13 +28,7 @@ def steps_by_length(mask: torch.Tensor, step_length: int) -> torch.Tensor:
 
     Args:
         mask: (B, T) any dtype, non-zero = response token. Masked tokens in the middle (tool output) are not counted.
-        step_length: tokens in a step; 1 gives every token its own step.
-
-    Returns:
-        (B, T) bool, True on the first token of a step.
-
-    Raises:
-        ValueError: step_length is not a whole number >= 1.
+        step_length: tokens in a step, a whole number >= 1; 1 gives every token its own step.
     """
     ranges.STEP_LENGTH.check("step_length", step_length)
     valid = mask.bool()
@@ -55,9 +47,6 @@ def steps_by_newline(
         tokens: (B, T) integer token ids, or for each row the list of its T token texts.
         mask: (B, T) any dtype, non-zero = response token; texts of masked tokens are not looked at.
         decode: token id -> its text; called once for each distinct id among the response tokens. Needed with ids.
-
-    Returns:
-        (B, T) bool, True on the first token of a step.
 
     Raises:
         ValueError: ids without `decode`, or shapes that do not fit the mask.

@@ -16,20 +16,6 @@ import torch
 
 from frpo_verl.methods import ranges
 
-__all__ = [
-    "Answers",
-    "Columns",
-    "all_zero",
-    "check_2d",
-    "dense_ids",
-    "float_dtype",
-    "keep",
-    "masked_sum",
-    "nonfinite_rows",
-    "read_answers",
-    "reverse_cumsum",
-]
-
 
 @dataclass(frozen=True)
 class Columns:
@@ -67,12 +53,14 @@ class Columns:
         floats = ("log_prob", "ref_log_prob", "entropy", "other_log_prob")
         check_2d(self.mask, **{name: getattr(self, name) for name in floats})
         shape = self.mask.shape
-        for name, fits in (
-            ("outcome", (shape[:1], shape)),
-            ("scores", (shape[:1],)),
-            ("session_index", (shape[:1],)),
-            ("step_begins", (shape,)),
-        ):
+        rows = shape[:1]
+        allowed_shapes = {
+            "outcome": (rows, shape),
+            "scores": (rows,),
+            "session_index": (rows,),
+            "step_begins": (shape,),
+        }
+        for name, fits in allowed_shapes.items():
             x = getattr(self, name)
             if x is not None and x.shape not in fits:
                 allowed = " or ".join(str(tuple(s)) for s in fits)
@@ -191,15 +179,8 @@ def keep(x: torch.Tensor, mask: torch.Tensor, fill: float = 0.0) -> torch.Tensor
         keep(x, m)_i = x_i if m_i != 0 else fill
 
     The gradient to a masked position is exactly 0. Apply it to the *inputs* of a calculation that is differentiated:
-    the chain rule multiplies that 0 with the local derivative of whatever came before.
-
-    Args:
-        x: (...) any dtype.
-        mask: broadcastable to x, any dtype; non-zero = valid.
-        fill: the value of masked positions, in the units of x.
-
-    Returns:
-        tensor of the dtype of x and the broadcast shape.
+    the chain rule multiplies that 0 with the local derivative of whatever came before. x: (...) of any dtype, which the
+    result has; mask: broadcastable to it, of any dtype.
     """
     return torch.where(mask.bool(), x, torch.full((), fill, dtype=x.dtype, device=x.device))
 
@@ -209,47 +190,18 @@ def float_dtype(*tensors: torch.Tensor) -> torch.dtype:
     return torch.float64 if any(x.dtype == torch.float64 for x in tensors) else torch.float32
 
 
-def masked_sum(x: torch.Tensor, mask: torch.Tensor, dim: int | tuple[int, ...] | None = None) -> torch.Tensor:
-    """Sum of `x` over valid positions, accumulated in float32 (float64 for float64).
-
-    Args:
-        x: (...) floating point or integer.
-        mask: broadcastable to x; non-zero = valid.
-        dim: dimension(s) to reduce, all by default.
-
-    Returns:
-        the sum; 0 where nothing is valid.
-    """
-    return keep(x, mask).sum(dim=dim, dtype=float_dtype(x))
-
-
 def reverse_cumsum(x: torch.Tensor) -> torch.Tensor:
-    """Inclusive suffix sum in float32 (float64 for float64), differentiable.
-
-        y_t = x_t + x_{t+1} + ... + x_T
-
-    Args:
-        x: (..., T) numbers, masked already: a NaN poisons every earlier position of its row.
-
-    Returns:
-        tensor of the shape of x.
-    """
-    return x.to(float_dtype(x)).flip(-1).cumsum(-1).flip(-1)
+    """Inclusive suffix sum of (..., T) numbers, masked already: y_t = x_t + x_{t+1} + ... + x_T, differentiable."""
+    return x.flip(-1).cumsum(-1).flip(-1)
 
 
 def dense_ids(ids: Any, rows: int, name: str = "group_ids") -> torch.Tensor:
-    """Ids of any kind -> integers 0..n-1, equal exactly where the ids are.
+    """Ids of any kind -> integers 0..n-1, equal exactly where the ids are; (rows,) int64.
 
     Args:
         ids: one id for each response: tensor, array or sequence of anything hashable.
-        rows: how many responses there are.
+        rows: how many responses there are; another number of ids raises ValueError.
         name: what the error message calls them.
-
-    Returns:
-        (rows,) int64, on the device of `ids` if that is a tensor, else on the CPU.
-
-    Raises:
-        ValueError: not one id for each response.
     """
     shape = tuple(ids.shape) if hasattr(ids, "shape") else (len(ids),)
     if shape != (rows,):
@@ -273,32 +225,3 @@ def check_2d(mask: torch.Tensor, **tensors: torch.Tensor | None) -> None:
             raise ValueError(f"{name} must be a floating (B, T) tensor, got {x.dtype} of shape {tuple(x.shape)}")
         if x.shape != mask.shape:
             raise ValueError(f"{name} has shape {tuple(x.shape)}, the mask {tuple(mask.shape)}: both must be (B, T)")
-
-
-@torch.no_grad()
-def all_zero(x: torch.Tensor, mask: torch.Tensor) -> bool:
-    """Whether `x` is 0 on every valid position and there is one: a placeholder. Stops at the first row that is not.
-
-    Args:
-        x: (B, T).
-        mask: (B, T) any dtype; non-zero = valid.
-    """
-    return not any(bool(keep(*row).any()) for row in zip(x, mask, strict=True)) and bool(mask.any())
-
-
-@torch.no_grad()
-def nonfinite_rows(x: torch.Tensor, mask: torch.Tensor) -> torch.Tensor | None:
-    """Which rows hold NaN or infinity on a valid token.
-
-    Args:
-        x: (B, T) floating.
-        mask: (B, T) any dtype, non-zero = valid; other positions are not looked at.
-
-    Returns:
-        (B,) bool, or None if all is finite.
-    """
-    check_2d(mask, x=x)
-    if bool(torch.isfinite(x.sum(dtype=float_dtype(x)))):
-        return None
-    rows = (mask.bool() & ~torch.isfinite(x)).any(-1)
-    return rows if bool(rows.any()) else None

@@ -40,24 +40,7 @@ RPG_VARIANTS = ("fkl", "ufkl", "rkl", "urkl")
 RPG_REFERENCES = ("old", "ref")
 LEVELS = ("token", "sequence")
 CLIP_MEASURES = ("ratio", "kl1", "kl2", "kl3", "tv", "binary_kl", "prob_tv")
-F_GRPO_DIVERGENCES = (
-    "kl",
-    "reverse_kl",
-    "pearson",
-    "squared_hellinger",
-    "squared_hellinger_half",
-    "js",
-    "total_variation",
-)
-F_GRPO_ALIASES = {
-    "forward_kl": "kl",
-    "pearson_chi2": "pearson",
-    "chi2": "pearson",
-    "hellinger": "squared_hellinger",
-    "hellinger_half": "squared_hellinger_half",
-    "jensen_shannon": "js",
-    "tv": "total_variation",
-}
+F_GRPO_DIVERGENCES = ("kl", "reverse_kl", "pearson", "squared_hellinger", "js", "total_variation")
 F_GRPO_WEIGHTS = ("none", "softmax")
 
 

@@ -6,8 +6,6 @@ import math
 from dataclasses import dataclass
 from numbers import Real
 
-__all__ = ["Range"]
-
 
 @dataclass(frozen=True)
 class Range:

@@ -1,182 +1,32 @@
-"""The typed sections of a run's configuration: what may stand in them, said once, beside the field.
-
-A section is a frozen dataclass. Each field names its choices or its range, and with `only_with` the values of other fields
-beside which it counts. `SECTION.parse(values)` builds one from a plain mapping and refuses what it does not know.
-Every error is one line: the key, the value, what is allowed, what to do.
-"""
+"""The typed sections of a run's configuration: what may stand in them, said once, beside the field."""
 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, ClassVar, TypeVar
+from typing import Any, ClassVar
 
 from . import names, ranges
-from .ranges import Range
-
-__all__ = [
-    "ACTOR",
-    "ConfigError",
-    "ClipSettings",
-    "CorpoSettings",
-    "FGrpoSettings",
-    "FHalSettings",
-    "FrpoLossSettings",
-    "FrpoSettings",
-    "POLICY_LOSS",
-    "RpgSettings",
-    "Scheduled",
-    "Section",
-]
+from .section import ConfigError, Section, choice, number
 
 ACTOR = "actor_rollout_ref.actor"
 POLICY_LOSS = f"{ACTOR}.policy_loss"
-
-
-class ConfigError(ValueError):
-    """A setting that would fail later or silently do something else."""
-
-
 _KL = {"kl_coef": ranges.BETA}  # with kl_coef=0 nothing asks for a divergence
-
-
-def _number(default: float | None, allowed: Range, *, optional: bool = False, **facts: Any) -> Any:
-    return dataclasses.field(default=default, metadata={"range": allowed, "optional": optional, **facts})
-
-
-def _choice(default: str, allowed: tuple[str, ...], **facts: Any) -> Any:
-    return dataclasses.field(default=default, metadata={"choices": allowed, **facts})
+_END = {"kl_coef_end": ranges.KL_COEF}
+_DIVERGENCES = (*names.DIVERGENCES, "package.module:NAME")
 
 
 def _divergence() -> Any:
-    """A row of the divergence table, or `some.module:NAME`."""
-    return dataclasses.field(
-        default="reverse_kl",
-        metadata={"choices": (*names.DIVERGENCES, "package.module:NAME"), "or_import": True, "only_with": _KL},
-    )
-
-
-def _end() -> Any:
-    """The coefficient at the end of a schedule; it asks for `kl_coef_steps` beside it."""
-    return _number(None, ranges.KL_COEF, optional=True, only_with=_KL)
-
-
-def _steps() -> Any:
-    return _number(None, ranges.SCHEDULE_STEPS, optional=True, only_with={"kl_coef_end": ranges.KL_COEF})
-
-
-def _shape() -> Any:
-    return _choice("linear", names.COEF_SHAPES, only_with={"kl_coef_end": ranges.KL_COEF})
+    return choice("reverse_kl", _DIVERGENCES, or_import=True, only_with=_KL)
 
 
 def _alpha() -> Any:
-    return _number(None, ranges.ALPHA, optional=True, only_with={"divergence": ("alpha",)} | _KL)
+    return number(None, ranges.ALPHA, optional=True, only_with={"divergence": ("alpha",)} | _KL)
 
 
-def _is_import(value: object) -> bool:
-    module, _, name = str(value).partition(":")
-    return all(part.isidentifier() for part in module.split(".")) and name.isidentifier()
-
-
-S = TypeVar("S", bound="Section")
-
-
-@dataclass(frozen=True)
-class Section:
-    """One section; subclasses add fields and, where two fields bear on each other, `_relations`."""
-
-    KEY: ClassVar[str] = ""
-
-    @classmethod
-    def parse(cls: type[S], values: Mapping | None, **fixed: Any) -> S:
-        """Build the section from what stands in the configuration.
-
-        Args:
-            values: a plain mapping, or None for the defaults.
-            fixed: settings that the method's name decides; another value in `values` is refused.
-
-        Raises:
-            ConfigError: an unknown key (the nearest known one is named), a value that is not allowed, or one that
-                nothing would read.
-        """
-        if values is not None and not isinstance(values, Mapping):
-            raise ConfigError(f"{cls.KEY}={values!r}: must be a mapping of {', '.join(cls._known())}")
-        values = dict(values or {})
-        known = cls._known()
-        for key in values:
-            if key not in known:
-                raise ConfigError(f"{cls.KEY}.{key}: unknown key{names.nearest(key, known)}; known: {', '.join(known)}")
-        for key, value in fixed.items():
-            if values.get(key, value) != value:
-                raise ConfigError(
-                    f"{cls.KEY}.{key}={values[key]!r}: the chosen method fixes it to {value!r}; remove the key"
-                )
-        section = cls(**{**values, **fixed})
-        for field in dataclasses.fields(cls):
-            if field.name not in fixed:
-                section._refuse_unread(field)
-        return section
-
-    @classmethod
-    def _known(cls) -> list[str]:
-        return sorted(f.name for f in dataclasses.fields(cls))
-
-    def __post_init__(self) -> None:
-        for field in dataclasses.fields(self):
-            self._check(field)
-        self._relations()
-
-    def _check(self, field: dataclasses.Field) -> None:
-        key, value, facts = f"{self.KEY}.{field.name}", getattr(self, field.name), field.metadata
-        if "range" in facts and not (facts["optional"] and value is None) and value not in facts["range"]:
-            null = ", or null" if facts["optional"] and "only_with" not in facts else ""
-            raise ConfigError(f"{key}={value!r}: must be {facts['range']}{null}")
-        if "choices" in facts and value not in facts["choices"][: -1 if facts.get("or_import") else None]:
-            if not (facts.get("or_import") and _is_import(value)):
-                raise ConfigError(
-                    f"{key}={value!r}: not one of {', '.join(facts['choices'])}{names.nearest(value, facts['choices'])}"
-                )
-        if isinstance(field.default, bool) and not isinstance(value, bool):
-            raise ConfigError(f"{key}={value!r}: must be true or false")
-
-    def _refuse_unread(self, field: dataclasses.Field) -> None:
-        """A field that only counts beside certain values of others must keep its default elsewhere."""
-        value = getattr(self, field.name)
-        if value == field.default:
-            return
-        for other, allowed in field.metadata.get("only_with", {}).items():
-            given = getattr(self, other)
-            if given not in allowed:
-                where = (
-                    f"where {other} is {allowed}"
-                    if isinstance(allowed, Range)
-                    else f"by {other}={' or '.join(allowed)}"
-                )
-                raise ConfigError(
-                    f"{self.KEY}.{field.name}={value!r}: only read {where}, got {other}={given}; remove it or set that"
-                )
-
-    def _relations(self) -> None:
-        """Settings that bear on each other."""
-
-    def _need_alpha(self) -> None:
-        kl_coef, divergence, alpha = (getattr(self, name) for name in ("kl_coef", "divergence", "alpha"))
-        if kl_coef > 0 and divergence == "alpha" and alpha is None:
-            raise ConfigError(f"{self.KEY}.alpha=None: must be {ranges.ALPHA}, because divergence=alpha")
-
-    @property
-    def needs(self) -> frozenset[str]:
-        """What these settings need beyond what the method always needs (see `methods.NEEDS`)."""
-        return frozenset()
-
-    def obeys(self, row: frozenset[str]) -> frozenset[str]:
-        """verl's keys that are read with these settings, of those that its row of the table names."""
-        return row
-
-    def keywords(self, step: int | None = None) -> dict[str, Any]:
-        """The settings as keyword arguments of the method's function, at a training step if they change with it."""
-        return {f.name: getattr(self, f.name) for f in dataclasses.fields(self)}
+def _need_alpha(section: FrpoSettings | FrpoLossSettings) -> None:
+    if section.kl_coef > 0 and section.divergence == "alpha" and section.alpha is None:
+        raise ConfigError(f"{section.KEY}.alpha=None: must be {ranges.ALPHA}, because divergence=alpha")
 
 
 @dataclass(frozen=True)
@@ -186,10 +36,10 @@ class Scheduled(Section):
     kl_coef_end, kl_coef_steps: over so many steps beta goes from kl_coef to kl_coef_end. kl_coef_shape: linear or cosine.
     """
 
-    kl_coef: float = _number(0.01, ranges.KL_COEF)
-    kl_coef_end: float | None = _end()
-    kl_coef_steps: int | None = _steps()
-    kl_coef_shape: str = _shape()
+    kl_coef: float = number(0.01, ranges.KL_COEF)
+    kl_coef_end: float | None = number(None, ranges.KL_COEF, optional=True, only_with=_KL)
+    kl_coef_steps: int | None = number(None, ranges.SCHEDULE_STEPS, optional=True, only_with=_END)
+    kl_coef_shape: str = choice("linear", names.COEF_SHAPES, only_with=_END)
 
     def _relations(self) -> None:
         if self.kl_coef_end is not None and self.kl_coef_steps is None:
@@ -246,24 +96,24 @@ class FrpoSettings(Scheduled):
 
     KEY: ClassVar[str] = "algorithm.frpo"
 
-    kl_target: float | None = _number(None, ranges.KL_TARGET, optional=True, only_with=_KL)
-    kl_horizon: float = _number(100, ranges.KL_HORIZON, only_with={"kl_target": ranges.KL_TARGET})
+    kl_target: float | None = number(None, ranges.KL_TARGET, optional=True, only_with=_KL)
+    kl_horizon: float = number(100, ranges.KL_HORIZON, only_with={"kl_target": ranges.KL_TARGET})
     outcome: str = "grpo"
     divergence: str = _divergence()
     alpha: float | None = _alpha()
-    reference: str = _choice("ref", names.REFERENCES, only_with=_KL)
-    placement: str = _choice("future", names.PLACEMENTS, only_with=_KL)
-    baseline: str = _choice("none", names.BASELINES, only_with=_KL | {"placement": ("future", "local", "sequence")})
-    discount: float = _number(1.0, ranges.DISCOUNT, only_with=_KL | {"placement": ("future",), "step": ("token",)})
-    step: str = _choice("token", names.STEPS, only_with=_KL | {"placement": ("future",)})
-    step_length: int = _number(256, ranges.STEP_LENGTH, only_with=_KL | {"step": ("length",)})
-    log_ratio_clip: float = _number(20.0, ranges.LOG_RATIO_CLIP, only_with=_KL)
-    on_nonfinite: str = _choice("raise", names.ON_NONFINITE, only_with=_KL)
+    reference: str = choice("ref", names.REFERENCES, only_with=_KL)
+    placement: str = choice("future", names.PLACEMENTS, only_with=_KL)
+    baseline: str = choice("none", names.BASELINES, only_with=_KL | {"placement": ("future", "local", "sequence")})
+    discount: float = number(1.0, ranges.DISCOUNT, only_with=_KL | {"placement": ("future",), "step": ("token",)})
+    step: str = choice("token", names.STEPS, only_with=_KL | {"placement": ("future",)})
+    step_length: int = number(256, ranges.STEP_LENGTH, only_with=_KL | {"step": ("length",)})
+    log_ratio_clip: float = number(20.0, ranges.LOG_RATIO_CLIP, only_with=_KL)
+    on_nonfinite: str = choice("raise", names.ON_NONFINITE, only_with=_KL)
     allow_multiple_kl: bool = dataclasses.field(default=False, metadata={"only_with": _KL})
 
     def _relations(self) -> None:
         super()._relations()
-        self._need_alpha()
+        _need_alpha(self)
         if self.kl_target is not None and self.kl_coef_end is not None:
             raise ConfigError(
                 f"{self.KEY}.kl_target={self.kl_target!r}: beta is steered by it, or scheduled by kl_coef_end; remove one of them"
@@ -316,7 +166,7 @@ class FHalSettings(Section):
 
     KEY: ClassVar[str] = "algorithm.f_hal"
 
-    preference_weight: float = _number(0.5, ranges.PREFERENCE_WEIGHT)
+    preference_weight: float = number(0.5, ranges.PREFERENCE_WEIGHT)
 
 
 @dataclass(frozen=True)
@@ -325,7 +175,7 @@ class CorpoSettings(Section):
 
     KEY: ClassVar[str] = "algorithm.corpo"
 
-    threshold: float = _number(0.5, ranges.THRESHOLD)
+    threshold: float = number(0.5, ranges.THRESHOLD)
 
 
 @dataclass(frozen=True)
@@ -338,12 +188,12 @@ class RpgSettings(Scheduled):
 
     KEY: ClassVar[str] = f"{POLICY_LOSS}.rpg"
 
-    kl_coef: float = _number(1.0e-4, ranges.KL_COEF)
-    reference: str = _choice("old", names.RPG_REFERENCES, only_with=_KL)
-    level: str = _choice("token", names.LEVELS)
-    clip_low: float | None = _number(0.2, ranges.CLIP_LOW, optional=True)
-    clip_high: float | None = _number(0.28, ranges.CLIP_HIGH, optional=True)
-    dual_clip_c: float | None = _number(10.0, ranges.DUAL_CLIP, optional=True)
+    kl_coef: float = number(1.0e-4, ranges.KL_COEF)
+    reference: str = choice("old", names.RPG_REFERENCES, only_with=_KL)
+    level: str = choice("token", names.LEVELS)
+    clip_low: float | None = number(0.2, ranges.CLIP_LOW, optional=True)
+    clip_high: float | None = number(0.28, ranges.CLIP_HIGH, optional=True)
+    dual_clip_c: float | None = number(10.0, ranges.DUAL_CLIP, optional=True)
 
     @property
     def needs(self) -> frozenset[str]:
@@ -359,7 +209,7 @@ class ClipSettings(Section):
 
     KEY: ClassVar[str] = f"{POLICY_LOSS}.clip"
 
-    measure: str = _choice("kl3", names.CLIP_MEASURES)
+    measure: str = choice("kl3", names.CLIP_MEASURES)
     delta: float | tuple[float, float] = 0.0231
 
     def _relations(self) -> None:
@@ -383,9 +233,9 @@ class FGrpoSettings(Section):
 
     KEY: ClassVar[str] = f"{POLICY_LOSS}.f_grpo"
 
-    divergence: str = _choice("js", (*names.F_GRPO_DIVERGENCES, *names.F_GRPO_ALIASES))
-    beta: float = _number(0.1, ranges.BETA)
-    weights: str = _choice("none", names.F_GRPO_WEIGHTS)
+    divergence: str = choice("js", names.F_GRPO_DIVERGENCES)
+    beta: float = number(0.1, ranges.BETA)
+    weights: str = choice("none", names.F_GRPO_WEIGHTS)
     length_normalize: bool = False
 
     @property
@@ -405,11 +255,11 @@ class FrpoLossSettings(Scheduled):
 
     divergence: str = _divergence()
     alpha: float | None = _alpha()
-    log_ratio_clip: float = _number(20.0, ranges.LOG_RATIO_CLIP, only_with=_KL)
+    log_ratio_clip: float = number(20.0, ranges.LOG_RATIO_CLIP, only_with=_KL)
 
     def _relations(self) -> None:
         super()._relations()
-        self._need_alpha()
+        _need_alpha(self)
 
     @property
     def needs(self) -> frozenset[str]:

@@ -21,7 +21,7 @@ def register() -> None:
     """
     global _failure
     try:
-        from . import door, hooks, seams  # noqa: F401 - importing seams fills the table
+        from . import door, hooks
 
         hooks.install()
         door.show_recipes(sys.argv[1:])

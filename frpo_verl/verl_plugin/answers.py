@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import sys
-
 import torch
 
 from ..report import answers as files
 from .batch import Batch, Source
+from .hooks import say
 from .root_keys import number
 
 FOLDER_KEY, NUMBER_KEY = "answers_dir", "answers_number"
@@ -44,7 +43,7 @@ def write(view: Batch) -> None:
     try:
         files.write_answers(folder, source.step, found)
     except OSError as error:
-        print(f"frpo_verl: {FOLDER_KEY}={folder}: {error}; the run goes on without", file=sys.stderr, flush=True)
+        say(f"{FOLDER_KEY}={folder}: {error}; the run goes on without")
 
 
 def _answer(

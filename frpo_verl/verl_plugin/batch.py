@@ -6,6 +6,7 @@ are missing stand in the batch that the caller holds; the seams open one of thes
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
@@ -139,10 +140,26 @@ class Batch:
             return {}
         return {"session_ids": session_ids, "session_index": torch.tensor([int(index) for _, index in parts])}
 
+    def tokenizer(self, reader: str) -> Any:
+        """The trainer's tokenizer, else the model's; RuntimeError where `reader` (for the message) can have neither."""
+        if self.source is not None and self.source.tokenizer is not None:
+            return self.source.tokenizer
+        path = self.run.get("actor_rollout_ref.model.path")
+        if path is None:
+            raise RuntimeError(f"{reader} needs the tokenizer and this trainer hands none over: use step=length")
+        return _load_tokenizer(path)
+
     def uid(self, row: int) -> str:
         """The prompt's id of a row, for messages."""
         uid = self.data.non_tensor_batch.get("uid")
         return "" if uid is None else f", uid {np.asarray(uid)[row]}"
+
+
+@functools.cache
+def _load_tokenizer(path: str) -> Any:
+    from verl.utils import hf_tokenizer
+
+    return hf_tokenizer(path)
 
 
 @dataclass(frozen=True)

@@ -13,8 +13,8 @@ from typing import NoReturn
 import numpy as np
 import torch
 
-from ..core.tokens import all_zero, keep, nonfinite_rows
-from ..methods import KINDS
+from ..core.soundness import all_zero, nonfinite_rows
+from ..core.tokens import keep
 from ..methods.settings import FrpoSettings
 from .batch import Batch
 
@@ -108,5 +108,5 @@ def _reader(view: Batch) -> str:
     """`key=name` of what reads the reference, for messages."""
     for method, settings in view.run.chosen:
         if "reference" in method.all_needs(settings):
-            return f"{KINDS[method.kind].rsplit('.', 1)[1]}={method.name}"
+            return method.typed
     return f"adv_estimator={view.run.estimator_name}"

@@ -16,17 +16,7 @@ from .cpu import vllm_cpu
 from .door import hidden_by, warning
 from .hooks import cpu_mode
 
-PACKAGES = (
-    "frpo-verl",
-    "verl",
-    "torch",
-    "transformers",
-    "ray",
-    "hydra-core",
-    "omegaconf",
-    "wrapt",
-    "math-verify",
-)
+PACKAGES = ("frpo-verl", "verl", "torch", "transformers", "ray", "hydra-core", "omegaconf", "wrapt", "math-verify")
 _PROBE = (
     "import sys, verl; loaded = 'frpo_verl' in sys.modules; "
     "from verl.trainer.ppo.core_algos import ADV_ESTIMATOR_REGISTRY as r; "
@@ -43,23 +33,17 @@ def _version(package: str) -> str:
 
 def rollout_engines() -> dict[str, str]:
     """What `actor_rollout_ref.rollout.name` can be in this environment: name -> the package that is there, or `-`."""
-    build = _version(vllm_cpu.BUILD)
-    vllm = _version("vllm")
+    build, vllm = _version(vllm_cpu.BUILD), _version("vllm")
     if build != "-":
         vllm = f"{build} ({vllm_cpu.BUILD}{'' if cpu_mode() else ', needs VERL_PLATFORM=cpu'})"
-    return {
-        "hf": f"transformers {_version('transformers')}, in this plugin",
-        "vllm": vllm,
-        "sglang": _version("sglang"),
-        "trtllm": _version("tensorrt-llm"),
-    }
+    hf = f"transformers {_version('transformers')}, in this plugin"
+    return {"hf": hf, "vllm": vllm, "sglang": _version("sglang"), "trtllm": _version("tensorrt-llm")}
 
 
 def _door() -> tuple[str, bool]:
     """By which door a fresh `import verl` loads the plugin, as seen in a process that imports nothing else."""
-    result = subprocess.run(
-        [sys.executable, "-W", "ignore", "-c", _PROBE], capture_output=True, text=True, env={**os.environ}
-    )
+    command = [sys.executable, "-W", "ignore", "-c", _PROBE]
+    result = subprocess.run(command, capture_output=True, text=True, env={**os.environ})
     line = next((row for row in result.stdout.splitlines() if row.startswith("DOOR")), None)
     if line is None:
         return f"a fresh process could not import verl: {result.stderr.strip().splitlines()[-1:]}", False
@@ -68,9 +52,8 @@ def _door() -> tuple[str, bool]:
         policy = os.getenv("VERL_USE_EXTERNAL_PLUGINS", "auto")
         return (
             f"none: `import verl` does not load frpo_verl (VERL_USE_EXTERNAL_PLUGINS={policy}); install the package "
-            "with pip, or set VERL_USE_EXTERNAL_MODULES=frpo_verl",
-            False,
-        )
+            "with pip, or set VERL_USE_EXTERNAL_MODULES=frpo_verl"
+        ), False
     doors = []
     if "frpo_verl" in os.getenv("VERL_USE_EXTERNAL_MODULES", "").split(","):
         doors.append("VERL_USE_EXTERNAL_MODULES=frpo_verl")
@@ -80,14 +63,51 @@ def _door() -> tuple[str, bool]:
     return (text, True) if registered == "1" else (f"{text}, but `frpo` is not registered", False)
 
 
+def _names() -> list[str]:
+    """Print every name of the table; returns those that verl does not know."""
+    from verl.trainer.ppo import core_algos
+
+    missing = []
+    print("\nnames")
+    for kind, registry in (
+        ("estimator", core_algos.ADV_ESTIMATOR_REGISTRY),
+        ("policy_loss", core_algos.POLICY_LOSS_REGISTRY),
+    ):
+        for method in methods.of_kind(kind).values():
+            there = method.name in registry
+            print(f"  {'ok     ' if there else 'MISSING'} {method.typed}")
+            missing += [] if there else [f"{method.typed} is not registered"]
+    return missing
+
+
+def _touched_places() -> list[str]:
+    """Print every touched place of verl; returns what is wrong with them, by their state and by the self-test."""
+    from . import health, hooks
+    from .selftest import driver
+
+    print("\ntouched places of verl")
+    for entry in hooks.SEAMS:
+        status = entry.status
+        if not entry.active:
+            status = f"off (only with {entry.package or 'VERL_PLATFORM=cpu'})"
+        elif status == "applied" and entry.name:
+            status = f"known source ({', '.join(sorted(set(entry.known.values())))})"
+        print(f"  {entry.module}{'.' + entry.name if entry.name else ''}\n      {status}: {entry.reason}")
+    failures = health.failures_of("driver")
+    print(f"\nself-test          {'passes' if not failures else f'{len(failures)} of its checks fail'}")
+    if not failures and driver.hands_batch_over():
+        print(
+            "batch              this verl hands it to estimators: the wrap of compute_advantage is there for metrics only"
+        )
+    return hooks.troubles() + [f"self-test: {failure}" for failure in failures]
+
+
 def main(argv: list[str] | None = None) -> int:
     """Print what was found; exit status 1 when something would keep a run from working."""
     parser = argparse.ArgumentParser(prog="python -m frpo_verl doctor", description=main.__doc__)
     parser.parse_args(argv)
-    problems: list[str] = []
 
-    print("versions")
-    print(f"  python           {sys.version.split()[0]}")
+    print(f"versions\n  python           {sys.version.split()[0]}")
     for package in PACKAGES:
         print(f"  {package:16s} {_version(package)}")
     print("\nrollout engines")
@@ -103,58 +123,24 @@ def main(argv: list[str] | None = None) -> int:
         print(f"\nproblem: {old}")
         return 1
 
-    door, ok = _door()
+    (door, ok), hiding = _door(), hidden_by()
     print(f"\ndoor               {door}")
     print(f"platform           {'cpu (VERL_PLATFORM=cpu)' if cpu_mode() else 'as verl detects it'}")
-    hiding = hidden_by()
     print(
         f"recipes            {warning(hiding) if hiding else 'on the search path of Hydra applications that run verl'}"
     )
-    if not ok:
-        problems.append(f"door: {door}")
+    problems = [] if ok else [f"door: {door}"]
 
-    import frpo_verl.verl_plugin as plugin
+    from .. import verl_plugin
+    from . import hooks
 
-    if plugin._failure:
-        problems.append(f"the plugin did not load: {plugin._failure}")
+    if verl_plugin._failure:
+        problems.append(f"the plugin did not load: {verl_plugin._failure}")
     else:
-        from . import hooks
-
         with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
             warnings.simplefilter("ignore")
             hooks.import_all()
-        from verl.trainer.ppo import core_algos
-
-        print("\nnames")
-        for kind, registry in (
-            ("estimator", core_algos.ADV_ESTIMATOR_REGISTRY),
-            ("policy_loss", core_algos.POLICY_LOSS_REGISTRY),
-        ):
-            key = methods.KINDS[kind].rsplit(".", 1)[1]
-            for name in methods.of_kind(kind):
-                there = name in registry
-                print(f"  {'ok     ' if there else 'MISSING'} {key}={name}")
-                if not there:
-                    problems.append(f"{key}={name} is not registered")
-        print("\ntouched places of verl")
-        for entry in hooks.SEAMS:
-            if not entry.active:
-                status = f"off (only with {entry.package or 'VERL_PLATFORM=cpu'})"
-            elif entry.status == "applied" and entry.name:
-                status = f"known source ({', '.join(sorted(set(entry.known.values())))})"
-            else:
-                status = entry.status
-            print(f"  {entry.module}{'.' + entry.name if entry.name else ''}\n      {status}: {entry.reason}")
-        problems += hooks.troubles()
-        from . import health, selftest
-
-        failures = health.failures_of("driver")
-        print(f"\nself-test          {'passes' if not failures else f'{len(failures)} of its checks fail'}")
-        problems += [f"self-test: {failure}" for failure in failures]
-        if not failures and selftest.hands_batch_over():
-            print(
-                "batch              this verl hands it to estimators: the wrap of compute_advantage is there for metrics only"
-            )
+        problems += _names() + _touched_places()
 
     print()
     for problem in problems:

@@ -33,7 +33,7 @@ def names_ours(word: str) -> bool:
 
 def _is_local_kl(value: str) -> bool:
     try:
-        return methods.local_kl(value) is not None
+        return methods.find_local_kl(value) is not None
     except ConfigError:  # ours, and wrong: the checks say how
         return True
 

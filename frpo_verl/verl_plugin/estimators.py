@@ -9,7 +9,6 @@ outputs; the regulariser is `frpo_verl.core.advantages`. With `kl_coef: 0` verl'
 from __future__ import annotations
 
 import functools
-import sys
 from contextlib import nullcontext
 from dataclasses import replace
 from types import SimpleNamespace
@@ -22,21 +21,21 @@ from ..core.advantages import regularized_advantages, sequence_divergence
 from ..core.chunks import last_rows, rows_of_answers, write_rows
 from ..core.divergences import Divergence
 from ..core.losses.f_grpo import signed_weights, softmax_weights
-from ..core.losses.rpg import baseline_advantage
 from ..core.losses.terms import row_value
 from ..core.metrics import outcome_shift
-from ..core.outcomes import corpo_advantages, maxrl_advantages
+from ..core.outcomes import batch_mean_advantages, corpo_advantages, maxrl_advantages
 from ..core.regularizers import Regularizer
-from ..core.tokens import Columns, float_dtype, keep, masked_sum
+from ..core.steps import steps_by_length, steps_by_newline
+from ..core.tokens import Columns, float_dtype, keep
 from ..custom import load_divergence
 from ..methods.settings import CorpoSettings, FGrpoSettings, FHalSettings, FrpoSettings
-from . import coefficient
+from . import steering
 from .batch import Batch, current_batch
 from .columns import clean
 from .health import require
+from .hooks import say_once
 from .outcomes import grpo_rows, grpo_tokens, of_groups, outcome_of, scores_of_answers
 from .run import Run, plain
-from .steps import step_begins
 
 
 def estimate(
@@ -74,11 +73,6 @@ def _spread(rows: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
     return keep(rows.unsqueeze(-1).expand(mask.shape), mask)
 
 
-@functools.cache
-def _say_once(line: str) -> None:
-    print(line, file=sys.stderr, flush=True)
-
-
 # ------------------------------------------------------------------------------------------------ frpo
 
 
@@ -90,7 +84,7 @@ def frpo(view: Batch, rewards: torch.Tensor, mask: torch.Tensor, s: FrpoSettings
     """
     if s.kl_coef == 0:
         return _alone(view, rewards, mask, s, norm)
-    kl_coef, columns = coefficient.of_step(view, s), _columns(view, rewards, mask, s)
+    kl_coef, columns = steering.of_step(view, s), _columns(view, rewards, mask, s)
     divergence = load_divergence(s.divergence, s.alpha)
     if s.placement == "reward":
         advantages, found = _in_the_reward(view, columns, rewards, s, norm, kl_coef, divergence)
@@ -100,8 +94,8 @@ def frpo(view: Batch, rewards: torch.Tensor, mask: torch.Tensor, s: FrpoSettings
         columns = replace(columns, outcome=outcome)
         kind = Regularizer(kl_coef, divergence, s.placement, s.discount, s.baseline, s.log_ratio_clip, norm)
         advantages, found = regularized_advantages(columns, kind)
-    view.metrics.update(found, **{coefficient.METRIC: kl_coef})
-    coefficient.observe(view, s)
+    view.metrics.update(found, **{steering.METRIC: kl_coef})
+    steering.observe(view, s)
     return advantages.to(rewards.dtype)
 
 
@@ -116,12 +110,27 @@ def _columns(view: Batch, rewards: torch.Tensor, mask: torch.Tensor, s: FrpoSett
         view.column("ref_log_prob"),
         mask,
         group_ids=view.groups,
-        step_begins=step_begins(view, mask, s),
+        step_begins=_step_begins(view, mask, s),
         scores=(rewards if scores is None else scores).sum(dim=-1),
         entropy=entropy,
         other_log_prob=view.optional("rollout_log_probs"),  # the engine's mismatch: bypass mode would add it up
         **view.sessions,
     )
+
+
+def _step_begins(view: Batch, mask: torch.Tensor, s: FrpoSettings) -> torch.Tensor | None:
+    """(B, T) bool, where a step of PRL's begins; None where every token is a step."""
+    if s.step == "token":
+        return None
+    if s.step == "length":
+        return steps_by_length(mask, int(s.step_length))
+    ids = view.optional("responses", fetch=True)
+    if ids is None:
+        raise RuntimeError("algorithm.frpo.step=newline needs the responses and the batch has none: use step=length")
+    tokenizer = view.tokenizer(
+        "algorithm.frpo.step=newline"
+    )  # what the queue hands out may be padded wider than the mask
+    return steps_by_newline(ids[:, : mask.shape[1]], mask, lambda token: tokenizer.decode([token]))
 
 
 def _alone(view: Batch, rewards: torch.Tensor, mask: torch.Tensor, s: FrpoSettings, norm: bool) -> torch.Tensor:
@@ -187,8 +196,8 @@ def f_hal(view: Batch, rewards: torch.Tensor, mask: torch.Tensor, s: FHalSetting
     for name, of_kind in (("on_policy", sign == 0), ("chosen", sign > 0), ("rejected", sign < 0)):
         view.metrics[f"frpo/f_hal/{name}_rows"] = int((valid & of_kind).sum())
     if s.preference_weight > 0 and not bool((valid & (sign != 0)).any()):
-        _say_once(
-            f"frpo_verl: adv_estimator=f_hal: no recorded pair in this batch, so algorithm.f_hal.preference_weight="
+        say_once(
+            f"adv_estimator=f_hal: no recorded pair in this batch, so algorithm.f_hal.preference_weight="
             f"{s.preference_weight:g} weighs nothing; rows with pairs come from `python -m frpo_verl data preference`, and "
             "data.train_files must hold them beside the prompts"
         )
@@ -201,9 +210,7 @@ def corpo(view: Batch, rewards: torch.Tensor, mask: torch.Tensor, s: CorpoSettin
     scores = rewards.sum(dim=-1)
     if bool(((scores == 0) | (scores == 1)).all()) and not 0 < s.threshold < 1:
         what = "no right answer is pushed up" if s.threshold >= 1 else "it is the plain mean baseline"
-        _say_once(
-            f"frpo_verl: algorithm.corpo.threshold={s.threshold:g} with rewards of 0 and 1: {what}; set one between them"
-        )
+        say_once(f"algorithm.corpo.threshold={s.threshold:g} with rewards of 0 and 1: {what}; set one between them")
     return of_groups(view, rewards, mask, functools.partial(corpo_advantages, threshold=s.threshold))
 
 
@@ -213,20 +220,18 @@ def maxrl(view: Batch, rewards: torch.Tensor, mask: torch.Tensor, _: None, norm:
 
 
 def rpg_batch_mean(view: Batch, rewards: torch.Tensor, mask: torch.Tensor, _: None, norm: bool) -> torch.Tensor:
-    """`adv_estimator=rpg_batch_mean`: R minus the mean of R over the batch (RPG's algorithm boxes); (B, T).
-
-    The group mean of the authors' scripts is verl's `grpo` with `norm_adv_by_std_in_grpo=false`.
-    """
+    """`adv_estimator=rpg_batch_mean`: R minus the mean of R over the batch, see `batch_mean_advantages`; (B, T)."""
     scores, valid = rewards.sum(dim=-1), mask.bool().any(dim=-1)
     answers = rows_of_answers(len(scores), **view.sessions)
     last = last_rows(answers)  # an answer counts once, with the score of its last row, as in verl's rule
     rows = torch.empty_like(scores)
-    write_rows(baseline_advantage(scores[last], None, "batch_mean", valid=valid[last]), answers, rows)
+    write_rows(batch_mean_advantages(scores[last], valid[last]), answers, rows)
     return _spread(rows, mask).to(rewards.dtype)
 
 
 def _softmax(view: Batch, rewards: torch.Tensor, rows: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
-    old = masked_sum(view.column("old_log_probs"), mask, dim=-1)
+    old = view.column("old_log_probs")
+    old = keep(old, mask).sum(-1, dtype=float_dtype(old))
     return softmax_weights(rewards.sum(dim=-1), old, rows, view.groups, valid=mask.bool().any(dim=-1))
 
 
@@ -242,6 +247,3 @@ def apply_softmax_weights(data: Any) -> None:
     rows = row_value(data.batch["advantages"], mask.bool(), "advantages")
     weights = _softmax(part, data.batch["token_level_rewards"], rows, mask)
     data.batch["advantages"] = _spread(rows * weights, mask).to(data.batch["advantages"].dtype)
-
-
-__all__ = ["corpo", "estimate", "f_hal", "frpo", "maxrl", "rpg_batch_mean"]

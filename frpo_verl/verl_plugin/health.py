@@ -10,7 +10,6 @@ from __future__ import annotations
 import functools
 import importlib.util
 import os
-import sys
 from importlib import metadata
 
 from . import hooks
@@ -46,14 +45,16 @@ def _under_way() -> bool:
 def _judge(place: str) -> list[str]:
     failures = failures_of(place)
     if failures and os.getenv(ALLOW_UNTESTED) == "1":
-        _say(f"{len(failures)} failures of the self-test are overlooked ({ALLOW_UNTESTED}=1), the first: {failures[0]}")
+        hooks.say(
+            f"{len(failures)} failures of the self-test are overlooked ({ALLOW_UNTESTED}=1), the first: {failures[0]}"
+        )
         return []
     if failures:
         return [f"verl {version()}: the self-test fails at {failures[0]}; install verl {' or '.join(known_versions())}"]
     unknown = hooks.unknown()
     if unknown:
         more = f" and {len(unknown) - 1} more" if len(unknown) > 1 else ""
-        _say(f"verl {version()} is unknown here ({unknown[0].label}{more}); the self-test passes, the run goes on")
+        hooks.say(f"verl {version()} is unknown here ({unknown[0].label}{more}); the self-test passes, the run goes on")
     return []
 
 
@@ -83,7 +84,3 @@ def version() -> str:
 def known_versions() -> list[str]:
     """Versions of verl whose sources are known."""
     return sorted({version for entry in hooks.SEAMS for text in entry.known.values() for version in text.split(", ")})
-
-
-def _say(text: str) -> None:
-    print(f"frpo_verl: {text}", file=sys.stderr, flush=True)

@@ -1,8 +1,7 @@
 """How the table in `seams.py` is applied: on import, once; a hash tells whether the code that is wrapped is known.
 
-A *seam* replaces one function of a verl module by a wrap that is given the original. A *step* runs a function once a
-module is imported (registrations). Both are applied by wrapt's post-import hooks, in the moment the module is imported
-and before anybody can bind its names, and only in processes that import it.
+wrapt's post-import hooks act in the moment a module of verl is imported, before anybody can bind its names, and only in
+processes that import it.
 """
 
 from __future__ import annotations
@@ -21,20 +20,27 @@ from typing import Any
 
 @dataclass
 class Seam:
-    """One touched place of verl."""
+    """One touched place of verl.
+
+    module, name: the function, dotted below its module; without a name the module itself.
+    does: `module:function` of the plugin that is called in its place, or with the module.
+    known: first 16 hex digits of the source's sha256 -> versions of verl.
+    package: one beside verl without which the module cannot be imported.
+    moved_to: where a later verl keeps it, if it does: the first of the two that has it is wrapped, once.
+    optional: a verl without the place has nothing to wrap.
+    status: pending | applied | unknown source | absent: ... | failed: ...
+    """
 
     module: str
-    name: str  # dotted below the module; empty for a step
-    function: Callable
-    upstream: str
-    reason: str
-    known: dict[str, str] = field(default_factory=dict)  # first 16 hex digits of the source's sha256 -> verl versions
+    name: str = ""
+    does: str = ""
+    reason: str = ""
+    known: dict[str, str] = field(default_factory=dict)
     only_cpu: bool = False
-    package: str = ""  # a package beside verl without which the module cannot be imported
-    moved_to: str = ""  # where a later verl keeps it, if it does: the first of the two that has it is wrapped, once
-    optional: bool = False  # a verl without the place has nothing to wrap
-    status: str = "pending"  # pending | applied | unknown source | absent: ... | failed: ...
-    source_hash: str = ""
+    package: str = ""
+    moved_to: str = ""
+    optional: bool = False
+    status: str = "pending"
 
     @property
     def active(self) -> bool:
@@ -49,16 +55,15 @@ class Seam:
 
     @property
     def label(self) -> str:
-        return f"{self.module}{'.' + self.name if self.name else ''} [{self.function.__name__}]"
+        return f"{self.module}{'.' + self.name if self.name else ''} [{self.does}]"
 
-    @property
-    def trouble(self) -> str | None:
-        """Why this seam could not be applied, or None."""
-        return f"{self.label} {self.status}" if self.status.startswith("failed") else None
+    def load(self) -> Callable:
+        """What it does."""
+        module, _, function = self.does.partition(":")
+        return getattr(importlib.import_module(f"{__package__}.{module}"), function)
 
 
 SEAMS: list[Seam] = []
-_installed = False
 
 
 def arguments(original: Callable, args: tuple, kwargs: dict, *needed: str) -> dict[str, Any] | None:
@@ -75,40 +80,17 @@ def arguments(original: Callable, args: tuple, kwargs: dict, *needed: str) -> di
     return dict(bound.arguments) if all(name in bound.arguments for name in needed) else None
 
 
+def say(line: str) -> None:
+    """Print a line under the plugin's name."""
+    print(f"frpo_verl: {line}", file=sys.stderr, flush=True)
+
+
+say_once = functools.cache(say)
+
+
 def cpu_mode() -> bool:
     """Whether the user chose verl's trainer on a CPU."""
     return os.getenv("VERL_PLATFORM", "").strip().lower() == "cpu"
-
-
-def seam(
-    module: str,
-    name: str,
-    *,
-    upstream: str,
-    reason: str,
-    known: dict[str, str],
-    only_cpu: bool = False,
-    package: str = "",
-    moved_to: str = "",
-    optional: bool = False,
-):
-    """Wrap `module.name`: the decorated function gets the original first, then the call's arguments."""
-
-    def decorate(function):
-        SEAMS.append(Seam(module, name, function, upstream, reason, known, only_cpu, package, moved_to, optional))
-        return function
-
-    return decorate
-
-
-def step(module: str, *, upstream: str, reason: str, only_cpu: bool = False, package: str = ""):
-    """Run the decorated function with the module once it is imported."""
-
-    def decorate(function):
-        SEAMS.append(Seam(module, "", function, upstream, reason, {}, only_cpu, package))
-        return function
-
-    return decorate
 
 
 def source_hash(obj: Any) -> str:
@@ -116,12 +98,12 @@ def source_hash(obj: Any) -> str:
     return hashlib.sha256(inspect.getsource(obj).encode()).hexdigest()[:16]
 
 
-def _apply(entry: Seam, module) -> None:
+def _apply(entry: Seam, module: Any) -> None:
     if entry.status in ("applied", "unknown source"):
         return
     try:
         if not entry.name:
-            entry.function(module)
+            entry.load()(module)
             entry.status = "applied"
             return
         *path, attribute = entry.name.split(".")
@@ -135,17 +117,17 @@ def _apply(entry: Seam, module) -> None:
                 raise
             entry.status = f"absent: {error}"
             return
-        entry.source_hash = source_hash(original)
+        known = source_hash(original) in entry.known
 
         @functools.wraps(original)
         def wrapper(*args, **kwargs):
-            return entry.function(original, *args, **kwargs)
+            return entry.load()(original, *args, **kwargs)
 
         setattr(owner, attribute, wrapper)
-        entry.status = "applied" if entry.source_hash in entry.known else "unknown source"
+        entry.status = "applied" if known else "unknown source"
     except Exception as error:  # noqa: BLE001 - an import of verl must not fail because of us; it is said instead
         entry.status = f"failed: {type(error).__name__}: {error}"
-        print(f"frpo_verl: {entry.label} {entry.status}", file=sys.stderr, flush=True)
+        say(f"{entry.label} {entry.status}")
         if not entry.name and entry.module.endswith("core_algos"):
             from .registration import register_stubs
 
@@ -154,17 +136,16 @@ def _apply(entry: Seam, module) -> None:
 
 def install() -> None:
     """Leave one post-import hook for each module of the table; a module that is imported already is done at once."""
-    global _installed
-    if _installed:
+    if SEAMS:
         return
-    _installed = True
     import wrapt
 
+    from .seams import TABLE
+
+    SEAMS.extend(TABLE)
     by_module: dict[str, list[Seam]] = {}
     for entry in SEAMS:
-        if not entry.active:
-            continue
-        for module_name in entry.modules:
+        for module_name in entry.modules if entry.active else ():
             by_module.setdefault(module_name, []).append(entry)
     for module_name, entries in by_module.items():
 
@@ -177,7 +158,7 @@ def install() -> None:
 
 def troubles() -> list[str]:
     """One line for each seam of this process that could not be applied."""
-    return [entry.trouble for entry in SEAMS if entry.trouble]
+    return [f"{entry.label} {entry.status}" for entry in SEAMS if entry.status.startswith("failed")]
 
 
 def unknown() -> list[Seam]:

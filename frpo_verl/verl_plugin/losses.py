@@ -102,7 +102,7 @@ def clip_fractions(log_prob, old_log_prob, advantages, mask, config) -> dict[str
 # ------------------------------------------------------------------------------------------------ around verl's functions
 
 
-def around_ppo_loss(original: Callable, args: tuple, kwargs: dict) -> Any:
+def around_ppo_loss(original: Callable, *args: Any, **kwargs: Any) -> Any:
     """Around verl's `ppo_loss`: the micro-batch is at hand, and vanilla runs of ours log clip fractions by sign."""
     call = arguments(original, args, kwargs, "config", "model_output", "data")
     if call is None or not _ours(call["config"]):
@@ -121,7 +121,7 @@ def _ours(config: Any) -> bool:
     return (
         isinstance(loss, policy_loss_config.PolicyLossConfig)  # a row that is added makes another class
         or methods.find("policy_loss", loss.get("loss_mode", "vanilla")) is not None
-        or (config.use_kl_loss and methods.local_kl(config.kl_loss_type) is not None)
+        or (config.use_kl_loss and methods.find_local_kl(config.kl_loss_type) is not None)
     )
 
 
@@ -136,14 +136,14 @@ def _vanilla_fractions(config: Any, model_output: Any, data: Any) -> dict[str, A
     return Metric.from_dict(fractions, aggregation=AggregationType.MEAN)
 
 
-def around_kl_penalty(original: Callable, args: tuple, kwargs: dict) -> Any:
+def around_kl_penalty(original: Callable, *args: Any, **kwargs: Any) -> Any:
     """Around verl's `kl_penalty_forward`: our names give value f(w)/w with the exact local gradient; (B, T).
 
     `k3_is` takes pi_old from the micro-batch, so it exists in the loss only. Positions off the response mask are set
     to 0 here, because some of verl's aggregations multiply by the mask.
     """
     call = arguments(original, args, kwargs, "logprob", "ref_logprob", "kl_penalty")
-    row = methods.local_kl(call["kl_penalty"]) if call is not None else None
+    row = methods.find_local_kl(call["kl_penalty"]) if call is not None else None
     if call is None or row is None:
         return original(*args, **kwargs)
     method, order = row
@@ -159,6 +159,3 @@ def around_kl_penalty(original: Callable, args: tuple, kwargs: dict) -> Any:
     if batch is not None and "response_mask" in batch:
         value = keep(value, batch.column("response_mask", f"kl_loss_type={method.name}"))
     return value
-
-
-__all__ = ["around_kl_penalty", "around_ppo_loss", "clip_fractions", "policy_loss"]

@@ -119,6 +119,3 @@ def _by_verl(view: Batch, data: DataProto, name: str, norm: bool) -> torch.Tenso
     if name == core_algos.AdvantageEstimator.GAE.value:
         view.returns = data.batch["returns"]  # what the critic learns
     return data.batch["advantages"]
-
-
-__all__ = ["grpo_rows", "grpo_tokens", "of_groups", "outcome_of", "scores_of_answers"]

@@ -8,7 +8,7 @@ The checks refuse a key that does not count, and the guards that read a key ask 
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -103,12 +103,8 @@ def number(run: Run, key: str) -> float:
     return value
 
 
-def check_keys(run: Run) -> None:
-    """Refuse what is no value of its key, and what nothing in this run reads.
-
-    Raises:
-        ConfigError: the key, its value, what it would count with.
-    """
+def refusals(run: Run) -> Iterator[str]:
+    """What is no value of its key, and what nothing in this run reads."""
     for key, row in {**ROOT_KEYS, **VERLS_KEYS}.items():
         if not row.counts_with:
             continue
@@ -116,10 +112,10 @@ def check_keys(run: Run) -> None:
         if row.allowed is not None:
             number(run, key)
         if isinstance(row.default, bool) and not isinstance(value, bool | None):
-            raise ConfigError(f"{key}={value!r}: must be true or false")
+            yield f"{key}={value!r}: must be true or false"
         if value is None or value == row.off:
             continue
         for condition in row.counts_with:
             if not condition.holds(run):
                 off = "null" if row.off is None else str(row.off).lower()
-                raise ConfigError(f"{key}={value}: nothing reads it without {condition.text}; set that, or {key}={off}")
+                yield f"{key}={value}: nothing reads it without {condition.text}; set that, or {key}={off}"

@@ -16,7 +16,6 @@ from .. import methods
 from ..methods import Method
 from ..methods.settings import ACTOR, POLICY_LOSS, FGrpoSettings, FrpoSettings, Section
 
-RECIPE_MARK = ("composed_by", "frpo_verl")  # the root key that every recipe of ours sets
 EXPERIMENTAL = ("one_step_off", "fully_async")  # verl.experimental's trainers
 
 
@@ -44,8 +43,6 @@ class Run:
         """The value of a dotted key; the default where it is absent or null."""
         value = OmegaConf.select(self.config, key, default=default)
         return default if value is None else value
-
-    # -------------------------------------------------------------------------------------------- names
 
     @cached_property
     def estimator_name(self) -> str:
@@ -91,7 +88,7 @@ class Run:
     @cached_property
     def local_kls(self) -> dict[str, Method]:
         """Those of them that are ours: key -> row."""
-        found = {key: methods.local_kl(name) for key, name in self.local_kl_keys.items()}
+        found = {key: methods.find_local_kl(name) for key, name in self.local_kl_keys.items()}
         return {key: row[0] for key, row in found.items() if row is not None}
 
     @property
@@ -102,8 +99,6 @@ class Run:
             outcome = methods.find("estimator", self.estimator_settings.outcome)
             rows.insert(1, (outcome, self._settings(outcome)))
         return [(m, s) for m, s in rows if m is not None] + [(m, None) for m in self.local_kls.values()]
-
-    # -------------------------------------------------------------------------------------------- settings
 
     def section(self, key: str) -> Any:
         """What stands in a section, as plain values; None if it is absent."""
@@ -120,8 +115,6 @@ class Run:
     def loss_settings(self) -> Section | None:
         return self._settings(self.loss)
 
-    # -------------------------------------------------------------------------------------------- facts
-
     @cached_property
     def ours(self) -> bool:
         """Whether the run uses a name of ours or was composed from a recipe of ours."""
@@ -131,9 +124,8 @@ class Run:
 
     @property
     def of_recipe(self) -> bool:
-        """Whether it was composed from a recipe of ours."""
-        key, value = RECIPE_MARK
-        return self.get(key) == value
+        """Whether it was composed from a recipe of ours, each of which sets this root key."""
+        return self.get("composed_by") == "frpo_verl"
 
     @cached_property
     def needs(self) -> frozenset[str]:
@@ -155,11 +147,8 @@ class Run:
         """How often the policy is updated with the answers of one policy."""
         epochs = self.get(f"{ACTOR}.ppo_epochs", 1)
         if self.trainer == "fully_async":
-            return (
-                epochs
-                * self.get("async_training.trigger_parameter_sync_step", 4)
-                * self.get("async_training.require_batches", 1)
-            )
+            updates = self.get("async_training.trigger_parameter_sync_step", 4)
+            return epochs * updates * self.get("async_training.require_batches", 1)
         return epochs * self.get("data.train_batch_size", 1024) / self.get(f"{ACTOR}.ppo_mini_batch_size", 256)
 
     @property

@@ -7,19 +7,21 @@ trains. verl.experimental's trainers do neither in time, but ask `need_reference
 from __future__ import annotations
 
 import atexit
-import sys
+from collections.abc import Callable
 from typing import Any
 
 from omegaconf import OmegaConf, open_dict
 
 from ..methods.settings import ACTOR, POLICY_LOSS
-from .checks import check_config
+from . import checks
+from .checks import template
 from .guards.nodes import check_nodes
-from .run import EXPERIMENTAL, Run, current, remember
+from .hooks import say
+from .run import EXPERIMENTAL, Run, current, current_of_ours, remember, remember_part
 
 
-def needs_reference(config: Any) -> bool:
-    """Whether a method of ours reads a reference model; verl.experimental's trainers start here.
+def around_need_reference(original: Callable, config: Any, *args: Any, **kwargs: Any) -> bool:
+    """Around verl's `need_reference_policy`: a method of ours may read a reference; verl.experimental's trainers start here.
 
     Raises:
         ConfigError: a setting is wrong.
@@ -30,7 +32,35 @@ def needs_reference(config: Any) -> bool:
         known = current()
         if known is None or known.config is not config:
             begin(config)
-    return run.needs_reference
+    return run.needs_reference or bool(original(config, *args, **kwargs))
+
+
+def around_validate_config(original: Callable, config: Any, *args: Any, **kwargs: Any) -> Any:
+    """Around verl's `validate_config`, which the command's own process calls."""
+    validate(config)
+    return original(config, *args, **kwargs)
+
+
+def around_trainer(original: Callable, trainer: Any, config: Any, *args: Any, **kwargs: Any) -> Any:
+    """Around a trainer's constructor, in the process that trains."""
+    begin(config)
+    return original(trainer, config, *args, **kwargs)
+
+
+def around_dataloader(original: Callable, trainer: Any, *args: Any, **kwargs: Any) -> Any:
+    """Around verl's `_init_dataloader`: are the rows enough that filters have left, and does the engine stop at an answer's end?"""
+    result = original(trainer, *args, **kwargs)
+    run = current_of_ours()
+    if run is not None:
+        checks.refuse(checks.data.too_few_rows(run, len(trainer.train_dataset)))
+        template.warn_of_end(trainer)
+    return result
+
+
+def around_worker(original: Callable, worker: Any, config: Any, *args: Any, **kwargs: Any) -> Any:
+    """Around a training worker's constructor, which is given a part of the configuration."""
+    remember_part(config)
+    return original(worker, config, *args, **kwargs)
 
 
 def validate(config: Any) -> None:
@@ -39,7 +69,7 @@ def validate(config: Any) -> None:
     Raises:
         ConfigError: a setting is wrong.
     """
-    check_config(config)
+    checks.check_config(config)
     prepare(config)
 
 
@@ -65,11 +95,9 @@ def prepare(config: Any) -> None:
     if by_width and run.get(f"{ACTOR}.loss_scale_factor") is None:
         longest = int(run.get("data.max_response_length", 512))
         OmegaConf.update(config, f"{ACTOR}.loss_scale_factor", longest)
-        print(
-            f"frpo_verl: {ACTOR}.loss_scale_factor={longest} (data.max_response_length), because verl would divide each "
-            "micro-batch by its own padded length; set it for another constant",
-            file=sys.stderr,
-            flush=True,
+        say(
+            f"{ACTOR}.loss_scale_factor={longest} (data.max_response_length), because verl would divide each "
+            "micro-batch by its own padded length; set it for another constant"
         )
 
 

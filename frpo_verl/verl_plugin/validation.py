@@ -72,7 +72,7 @@ def _majority(row: bytes, votes: bytes, *how: int) -> tuple[Spread]:
     return (_spread(np.frombuffer(row)[_elected(votes, *how)]),)
 
 
-def bootstrap(original: Callable, args: tuple, kwargs: dict) -> Any:
+def bootstrap(original: Callable, *args: Any, **kwargs: Any) -> Any:
     """`bootstrap_metric(data, subset_size, reduce_fns, n_bootstrap, seed)` for the two calls that verl makes of it.
 
     Any other call, and a run that is not ours, goes to verl's function.

@@ -5,7 +5,6 @@ import pytest
 import torch
 
 from frpo_verl.core.losses.clipping import (
-    MEASURES,
     OF_PROBABILITIES,
     binary_kl,
     divergence_clip_loss,
@@ -16,11 +15,12 @@ from frpo_verl.core.losses.clipping import (
     ratio_bounds,
 )
 from frpo_verl.core.losses.terms import read_loss_inputs
+from frpo_verl.methods.names import CLIP_MEASURES
 
 nan, inf = float("nan"), float("inf")
 f64 = torch.float64
 
-OF_RATIOS = [measure for measure in MEASURES if measure not in OF_PROBABILITIES]
+OF_RATIOS = [measure for measure in CLIP_MEASURES if measure not in OF_PROBABILITIES]
 
 TABLE = [
     (0.001, 0.95594, 1.04539),

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from frpo_verl.core.outcomes import corpo_advantages, maxrl_advantages
+from frpo_verl.core.outcomes import batch_mean_advantages, corpo_advantages, maxrl_advantages
 
 IDS = ["a", "b", "a", "b", "a"]
 
@@ -55,3 +55,14 @@ def test_refusals():
         corpo_advantages(torch.zeros(2, 2), [0, 0])
     with pytest.raises(ValueError, match="one id"):
         maxrl_advantages(torch.zeros(2), [0])
+
+
+def test_the_batch_mean_with_literal_numbers():
+    scores = torch.tensor([1.0, 0.0, 0.5, 4.0, 2.0])
+    assert torch.allclose(batch_mean_advantages(scores), scores - 1.5)
+    assert torch.equal(batch_mean_advantages(torch.tensor([2.0])), torch.tensor([2.0]))
+    padded = torch.cat([scores, torch.tensor([torch.nan, 9.0])])
+    found = batch_mean_advantages(padded, torch.tensor([1, 1, 1, 1, 1, 0, 0]))
+    assert torch.allclose(found, torch.tensor([-0.5, -1.5, -1.0, 2.5, 0.5, 0.0, 0.0]))
+    with pytest.raises(ValueError, match=r"scores must be \(B,\), got shape \(2, 2\)"):
+        batch_mean_advantages(torch.zeros(2, 2))

@@ -4,9 +4,9 @@ import pytest
 import torch
 from loss_toys import Toy, close, gradient
 
-from frpo_verl.core.losses.rpg import VARIANTS, baseline_advantage
 from frpo_verl.core.losses.rpg import rpg_loss as loss_of_inputs
 from frpo_verl.core.losses.terms import read_loss_inputs
+from frpo_verl.methods.names import RPG_VARIANTS as VARIANTS
 
 nan, inf = float("nan"), float("inf")
 f64 = torch.float64
@@ -62,12 +62,12 @@ CASES = [(v, r) for v in VARIANTS for r in (False, True)]
 def test_sequence_level_is_the_exact_gradient_off_policy(variant, reinforce, reference, z, mass):
     """Expectation over samples from old/Z of the loss = -(sum pi R - beta KL), also where neither mass is 1.
 
-    The U losses carry the factor Z; the others are the same sum divided by Z (samples come from old/Z).
+    It is divided by Z, because samples come from old/Z.
     """
     s = Setting(3, z, mass)
     terms = rpg_loss(
         s.log_prob, s.old, s.toy.reward, s.toy.mask, variant=variant, reinforce=reinforce, kl_coef=BETA,
-        level="sequence", ref_log_prob=s.ref if reference == "ref" else None, z=z, **OPEN,
+        level="sequence", ref_log_prob=s.ref if reference == "ref" else None, **OPEN,
     )  # fmt: skip
     assert terms.token_loss is None
     got = gradient((s.sampling * terms.sequence_loss).sum(), *s.leaves)
@@ -75,7 +75,7 @@ def test_sequence_level_is_the_exact_gradient_off_policy(variant, reinforce, ref
     anchor = s.sequence(s.old if reference == "old" else s.ref)
     objective = (pi * s.toy.reward).sum() - BETA * divergence(variant, pi, anchor)
     expected = -gradient(objective, *s.leaves)
-    close(got, expected if variant.startswith("u") else expected / z)
+    close(got, expected / z)
 
 
 @pytest.mark.parametrize("variant", VARIANTS)
@@ -83,13 +83,12 @@ def test_sequence_level_is_the_exact_gradient_off_policy(variant, reinforce, ref
 def test_sequence_level_value_is_the_stated_loss(variant, reference):
     s = Setting(4, z=1.7)
     terms = rpg_loss(
-        s.log_prob, s.old, s.toy.reward, s.toy.mask, variant=variant, kl_coef=BETA, level="sequence", z=1.7,
+        s.log_prob, s.old, s.toy.reward, s.toy.mask, variant=variant, kl_coef=BETA, level="sequence",
         ref_log_prob=s.ref if reference == "ref" else None, **OPEN,
     )  # fmt: skip
     pi, anchor = s.sequence(s.log_prob), s.sequence(s.old if reference == "old" else s.ref)
     loss = -((pi * s.toy.reward).sum() - BETA * divergence(variant, pi, anchor))
-    scale = 1.0 if variant.startswith("u") else 1.7
-    value = (s.sampling * terms.sequence_loss).sum() * scale
+    value = (s.sampling * terms.sequence_loss).sum() * 1.7
     assert value.item() == pytest.approx(loss.item(), rel=1e-10)
 
 
@@ -328,7 +327,6 @@ def test_sequence_level_refuses_advantages_that_vary_within_a_response():
         (dict(clip_low=0.0), "clip_low=0.0"),
         (dict(clip_high=-1.0), "clip_high=-1.0"),
         (dict(dual_clip_c=0.5), "dual_clip_c=0.5"),
-        (dict(z=0.0), "z=0.0"),
         (dict(ref_log_prob=torch.zeros(2, 4)), "ref_log_prob has shape (2, 4)"),
     ],
 )
@@ -346,45 +344,3 @@ def test_refuses_a_reference_that_is_not_there_or_unknown():
         loss_of_inputs(inputs, reference="ref")
     with pytest.raises(ValueError, match="reference='base'"):
         loss_of_inputs(inputs, reference="base")
-
-
-# --- the baselines --------------------------------------------------------------------------------
-
-
-def test_baselines_with_literal_numbers():
-    scores = torch.tensor([1.0, 0.0, 0.5, 4.0, 2.0])
-    ids = ["a", "a", "b", "a", "c"]
-    group = baseline_advantage(scores, ids, "group_mean")
-    assert torch.allclose(group, torch.tensor([1 - 5 / 3, -5 / 3, 0.5, 4 - 5 / 3, 2.0]))
-    assert torch.allclose(baseline_advantage(scores, None, "batch_mean"), scores - 1.5)
-    for other in (torch.tensor([7, 7, 3, 7, 0]), [("x", 1), ("x", 1), 2, ("x", 1), None]):
-        assert torch.equal(baseline_advantage(scores, other), group)
-    assert torch.equal(baseline_advantage(torch.tensor([2.0]), ["a"]), torch.tensor([2.0]))
-    padded = torch.tensor([1.0, 0.0, 0.5, 4.0, 2.0, nan, 9.0])
-    valid = torch.tensor([1, 1, 1, 1, 1, 0, 0])
-    for kind in ("group_mean", "batch_mean"):
-        out = baseline_advantage(padded, [*ids, "pad", "a"], kind, valid)
-        assert torch.equal(out[:5], baseline_advantage(scores, ids, kind)) and (out[5:] == 0).all()
-
-
-def test_baseline_group_mean_as_verls_grpo_without_std():
-    core_algos = pytest.importorskip("verl.trainer.ppo.core_algos")
-    import numpy as np
-
-    scores = torch.randn(12, generator=torch.Generator().manual_seed(0))
-    ids = np.array(["u", "v", "w", "u", "v", "v", "alone", "u", "w", "w", "w", "v"], dtype=object)
-    rewards = torch.zeros(12, 4)
-    rewards[:, 3] = scores
-    expected, _ = core_algos.compute_grpo_outcome_advantage(
-        rewards, torch.ones(12, 4), ids, norm_adv_by_std_in_grpo=False
-    )
-    assert torch.allclose(baseline_advantage(scores, ids)[:, None].expand(12, 4), expected, atol=1e-6)
-
-
-def test_baseline_refuses():
-    with pytest.raises(ValueError, match="kind='median'"):
-        baseline_advantage(torch.zeros(2), [0, 1], "median")
-    with pytest.raises(ValueError, match=r"group_ids has shape \(3,\)"):
-        baseline_advantage(torch.zeros(2), [0, 1, 2])
-    with pytest.raises(ValueError, match="scores has shape"):
-        baseline_advantage(torch.zeros(2, 2), [0, 1])

@@ -12,8 +12,7 @@ from verl_config import compose_ppo, stopped, validated
 
 from frpo_verl import methods
 from frpo_verl.quickstart.tokenizer import write_tokenizer
-from frpo_verl.verl_plugin import run, start
-from frpo_verl.verl_plugin.checks import needs
+from frpo_verl.verl_plugin import hooks, run, start
 from frpo_verl.verl_plugin.paths import method_names
 
 EST, CORR = "algorithm.adv_estimator", "algorithm.rollout_correction"
@@ -238,7 +237,7 @@ def test_what_is_obeyed_passes(files, typed, _):
 
 @pytest.mark.parametrize("typed, line", cases(SAYS))
 def test_what_is_obeyed_and_does_little_is_said_once(files, capsys, typed, line):
-    needs._say_once.cache_clear()
+    hooks.say_once.cache_clear()
     for _ in range(2):
         validated(*files, f"{ACTOR}.ppo_mini_batch_size=8", *typed.split())
     said = [text for text in capsys.readouterr().err.splitlines() if text.startswith("frpo_verl: actor_rollout_ref")]

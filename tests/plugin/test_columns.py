@@ -12,7 +12,7 @@ from verl.trainer.ppo.ray_trainer import compute_advantage
 from verl.workers.utils.losses import ppo_loss
 
 from frpo_verl import methods
-from frpo_verl.core import tokens
+from frpo_verl.core import soundness
 from frpo_verl.verl_plugin import batch as views
 from frpo_verl.verl_plugin import metrics
 
@@ -95,7 +95,7 @@ def test_verls_own_kl_loss_of_a_run_of_ours_too_and_a_foreign_run_is_left_alone(
 @pytest.mark.parametrize("loss_mode", LOSSES)
 def test_a_micro_batch_of_one_row_whose_reference_is_sure_passes(loss_mode, monkeypatch):
     """log 1 = 0 exactly: an answer of one token that both models are sure of is no placeholder; no loss asks for one."""
-    monkeypatch.setattr(tokens, "all_zero", None)
+    monkeypatch.setattr(soundness, "all_zero", None)
     log_prob = torch.zeros(1, 1, dtype=torch.float64, requires_grad=True)
     zeros = {name: [torch.zeros(1, dtype=torch.float64)] for name in ("old_log_probs", "ref_log_prob")}
     columns = {**zeros, "advantages": [torch.ones(1).double()], "response_mask": [torch.ones(1, dtype=torch.long)]}

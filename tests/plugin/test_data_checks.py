@@ -10,8 +10,7 @@ from tables import cases, says
 from verl_config import compose_ppo, stopped, validated
 
 from frpo_verl.methods.settings import ConfigError
-from frpo_verl.verl_plugin import run
-from frpo_verl.verl_plugin.checks import data as data_checks
+from frpo_verl.verl_plugin import run, start
 
 
 @pytest.fixture
@@ -97,13 +96,17 @@ def trainer(*overrides: str, count: int):
     return SimpleNamespace(train_dataset=range(count), config=config)
 
 
+def loaded(of_verl):
+    start.around_dataloader(lambda trainer: None, of_verl)
+
+
 def test_what_a_filter_has_left_is_judged_when_the_trainer_has_loaded_it():
     with pytest.raises(ConfigError, match="data.train_files have 7 rows for it, less than one batch"):
-        data_checks.check_loaded_rows(trainer(count=7))
+        loaded(trainer(count=7))
     with pytest.raises(ConfigError, match="ends the run after 2 steps"):
-        data_checks.check_loaded_rows(trainer("trainer.total_epochs=2", "trainer.total_training_steps=3", count=15))
-    data_checks.check_loaded_rows(trainer("trainer.total_epochs=3", "trainer.total_training_steps=3", count=15))
+        loaded(trainer("trainer.total_epochs=2", "trainer.total_training_steps=3", count=15))
+    loaded(trainer("trainer.total_epochs=3", "trainer.total_training_steps=3", count=15))
     plain = OmegaConf.create({"data": {"train_batch_size": 8}, "algorithm": {"adv_estimator": "grpo"}})
     run.remember(plain)
-    data_checks.check_loaded_rows(SimpleNamespace(train_dataset=range(7)))  # not a run of ours
+    loaded(SimpleNamespace(train_dataset=range(7)))  # not a run of ours
     run.forget()

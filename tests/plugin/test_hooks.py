@@ -4,6 +4,7 @@ import importlib
 import json
 import os
 import shutil
+import sys
 from types import SimpleNamespace
 
 import pytest
@@ -18,7 +19,7 @@ def test_every_wrapped_function_is_known_in_this_verl():
     assert hooks.troubles() == []
     for entry in hooks.SEAMS:
         assert entry.status == ("applied" if entry.active else "pending"), entry.label
-        assert entry.reason and entry.upstream
+        assert entry.reason and callable(entry.load())
 
 
 def make_seam(monkeypatch, known):
@@ -28,7 +29,9 @@ def make_seam(monkeypatch, known):
         return x + 1
 
     module.target = target
-    entry = hooks.Seam("m", "target", lambda original, x: original(x) * 10, "m.py:1", "a test", known)
+    times_ten = SimpleNamespace(wrap=lambda original, x: original(x) * 10)
+    monkeypatch.setitem(sys.modules, "frpo_verl.verl_plugin.times_ten", times_ten)
+    entry = hooks.Seam("m", "target", "times_ten:wrap", "a test", known)
     monkeypatch.setattr(hooks, "SEAMS", [entry])
     hooks._apply(entry, module)
     return entry, module
@@ -75,7 +78,7 @@ def test_a_self_test_that_fails_stops_runs_of_ours_and_can_be_overlooked(monkeyp
 
 
 def test_a_seam_that_cannot_be_applied_is_heard(monkeypatch, capsys):
-    entry = hooks.Seam("m", "gone", lambda original: None, "m.py:1", "a test", {})
+    entry = hooks.Seam("m", "gone", "times_ten:wrap", "a test")
     monkeypatch.setattr(hooks, "SEAMS", [entry])
     hooks._apply(entry, SimpleNamespace(__name__="m"))
     assert entry.status.startswith("failed: AttributeError") and "m.gone" in capsys.readouterr().err

@@ -8,8 +8,8 @@ from omegaconf import OmegaConf
 from tables import cases, says
 
 from frpo_verl.methods.settings import ConfigError
-from frpo_verl.verl_plugin.checks.cpu import check_cpu
-from frpo_verl.verl_plugin.checks.layout import check_layout
+from frpo_verl.verl_plugin.checks import cpu, layout, refuse, sizes
+from frpo_verl.verl_plugin.run import Run
 
 ACTOR, REF, ROLLOUT, MODEL = (f"actor_rollout_ref.{part}" for part in ("actor", "ref", "rollout", "model"))
 MCORE = {"_target_": "verl.workers.config.McoreActorConfig", "strategy": "megatron"}
@@ -46,6 +46,20 @@ def change(config, changes):
     for key, value in changes.items():
         OmegaConf.update(config, key.replace("__", "."), value, force_add=True)
     return config
+
+
+def run_of(config, has_reference):
+    """A run that compares with a reference, or does not, whatever its methods are."""
+    return type("Part", (Run,), {"has_reference": has_reference})(config)
+
+
+def check_layout(config, has_reference):
+    for topic in (layout, sizes):
+        refuse(topic.refusals(run_of(config, has_reference)))
+
+
+def check_cpu(config):
+    refuse(cpu.refusals(Run(config)))
 
 
 def refused(config, has_reference=True):
@@ -233,10 +247,8 @@ def test_ray_gets_its_logical_gpus_on_a_processor(monkeypatch, visible, gpus):
     check_cpu(config)
 
 
-def test_an_adapter_that_the_reference_does_not_have_is_said(capsys):
+def test_an_adapter_that_the_reference_does_not_have_is_said():
     config = make(**{"actor_rollout_ref.model.lora_adapter_path": "a", "actor_rollout_ref.model.lora_rank": 8})
-    check_layout(config, has_reference=False)
-    assert capsys.readouterr().err == ""
-    check_layout(config, has_reference=True)
-    (line,) = capsys.readouterr().err.splitlines()
+    assert list(layout.cautions(run_of(config, False))) == []
+    (line,) = layout.cautions(run_of(config, True))
     assert "the reference is the model without this adapter" in line and "merge_and_unload" in line

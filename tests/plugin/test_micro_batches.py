@@ -14,7 +14,7 @@ from verl_config import compose_ppo
 from frpo_verl import methods
 from frpo_verl.methods.settings import ConfigError
 from frpo_verl.verl_plugin import start
-from frpo_verl.verl_plugin.checks import needs
+from frpo_verl.verl_plugin.checks import needs, refuse
 from frpo_verl.verl_plugin.run import Run
 
 NORM = "seq-mean-token-sum-norm"
@@ -145,7 +145,7 @@ MINI_BATCHES = """
 def test_a_mini_batch_that_verl_would_fill_up_with_empty_rows_is_refused(typed, said):
     refused = pytest.raises(ConfigError, match=r"ppo_mini_batch_size=\d+.*divisor of 8")
     with refused if said else contextlib.nullcontext():
-        needs._check_whole_mini_batches(run(**yaml.safe_load(typed)))
+        refuse(needs.mini_batch_refusals(run(**yaml.safe_load(typed))))
 
 
 def test_empty_rows_do_halve_the_gradient_of_a_mean_over_answers():

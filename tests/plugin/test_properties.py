@@ -11,7 +11,7 @@ from frpo_verl import methods
 from frpo_verl.methods import names
 from frpo_verl.methods.settings import ConfigError, FrpoSettings
 from frpo_verl.verl_plugin import estimators, metrics
-from frpo_verl.verl_plugin.checks import needs
+from frpo_verl.verl_plugin.checks import needs, refuse
 
 KEYS = {
     "kl_coef": st.sampled_from([1e-3, 0.3, 10.0]),
@@ -59,7 +59,7 @@ def test_what_passes_is_finite_and_obeyed(typed, data, monkeypatch):
     method = methods.find("estimator", "frpo")
     try:
         section = method.parse(typed)
-        needs._check_divergence(method, section)
+        refuse(needs.divergence_refusals(section) if section.kl_coef > 0 else ())
     except ConfigError:
         return
     read = Read(section)

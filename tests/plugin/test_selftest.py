@@ -3,6 +3,7 @@
 import functools
 import json
 import os
+import re
 import sys
 
 import pytest
@@ -11,7 +12,8 @@ import transfer_queue
 import verl_edits
 from commands import python
 
-from frpo_verl.verl_plugin import health, hooks, metrics, run, selftest, selftest_toy
+from frpo_verl.verl_plugin import health, hooks, metrics, run, selftest
+from frpo_verl.verl_plugin.selftest import toy
 
 WRAPPED = {  # what is taken out -> the check that says so
     "verl.trainer.ppo.ray_trainer.compute_advantage": "trainer.ppo: compute_advantage",
@@ -41,7 +43,7 @@ def applied():
 
 
 def test_it_passes_and_leaves_no_trace():
-    config = selftest_toy.configuration("grpo")
+    config = toy.configuration("grpo")
     run.remember(config)
     metrics.log({"kept": 1.0})
 
@@ -101,8 +103,8 @@ def test_one_line_names_seam_expectation_and_what_came(monkeypatch):
     monkeypatch.setattr(engine_workers, "ppo_loss", lambda **_: (torch.tensor(3.0), {}))
     failures = selftest.run_selftest(selftest.WORKER)
     assert len(failures) == 3
-    assert failures[0].startswith("workers.utils.losses.ppo_loss: loss_mode=frpo: expected -0.020758, came 3")
-    assert failures[0].endswith("came 3") and all("\n" not in line for line in failures)
+    assert re.fullmatch(r"workers.utils.losses.ppo_loss: loss_mode=frpo: expected -?0\.\d+, came 3", failures[0])
+    assert all("\n" not in line for line in failures)
 
 
 @pytest.mark.slow
@@ -161,15 +163,15 @@ def test_the_doctor_on_what_the_next_verl_may_be(tmp_path, edit):
 HANDED_OVER = """
 import sys
 from verl.trainer.ppo.v1 import utils
-from frpo_verl.verl_plugin import run, selftest, selftest_toy as toy
+from frpo_verl.verl_plugin import run
+from frpo_verl.verl_plugin.selftest import driver, toy
 assert utils.compute_advantage.__wrapped__.__module__ == sys.argv[1], utils.compute_advantage.__wrapped__.__module__
 assert not hasattr(utils.compute_advantage.__wrapped__, "__wrapped__")
 config = toy.configuration()
 run.remember(config)
-data = selftest.toy_data()
+data = driver.toy_data()
 data = utils.compute_advantage.__wrapped__(data, "frpo", num_repeat=1, config=config.algorithm)
-came = [row[: len(mask)].tolist() for row, mask in zip(data.batch["advantages"], toy.MASKS, strict=True)]
-toy.expect("advantages", toy.frpo(keys=toy.ALONE), came)
+toy.expect("advantages", toy.frpo(keys=toy.ALONE).advantages, data.batch["advantages"])
 print("the same")
 """
 

@@ -31,7 +31,7 @@ def fast(*args, **kwargs):
     def never(data, subset_size, reduce_fns, n_bootstrap=1000, seed=42):
         raise AssertionError("went to verl's function")
 
-    return validation.bootstrap(never, args, kwargs)
+    return validation.bootstrap(never, *args, **kwargs)
 
 
 def rows(rng, n):
@@ -78,7 +78,7 @@ def test_a_whole_validation_has_the_same_digits(monkeypatch):
             infos["way_A"].append(0.0)
             infos["rare"].append(None if rng.random() < 0.5 else 1)
     found = []
-    for function in (ORIGINAL, lambda *args, **kwargs: validation.bootstrap(ORIGINAL, args, kwargs)):
+    for function in (ORIGINAL, lambda *args, **kwargs: validation.bootstrap(ORIGINAL, *args, **kwargs)):
         monkeypatch.setattr(metric_utils, "bootstrap_metric", function)
         nested = metric_utils.process_validation_metrics(sources, uids, infos, expected_acc_counts={("a", "0"): 9})
         found.append(
@@ -99,7 +99,7 @@ def test_other_calls_go_to_verl(call):
     def verls(data, subset_size, reduce_fns, n_bootstrap=1000, seed=42):
         return "verl's"
 
-    assert validation.bootstrap(verls, (), call) == "verl's"
+    assert validation.bootstrap(verls, **call) == "verl's"
 
 
 def test_a_run_that_is_not_ours_goes_to_verl():

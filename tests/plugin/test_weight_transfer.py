@@ -41,7 +41,7 @@ def send(module, address: str, weights) -> None:
 
     class Sender(module.BucketedWeightSender):
         def _init_socket(self):
-            wt.open_socket(module.BucketedWeightSender._init_socket, self, (), {})
+            wt.open_socket(module.BucketedWeightSender._init_socket, self)
 
         async def async_send_weights(self, weights):
             return await wt.send_weights(module.BucketedWeightSender.async_send_weights, self, weights)
@@ -101,7 +101,7 @@ def test_without_a_limit_the_socket_waits_for_ever(monkeypatch, is_ours, text):
     if not is_ours:
         monkeypatch.setattr(run, "_current", run.Run(OmegaConf.create({"algorithm": {"adv_estimator": "grpo"}})))
     sender = SimpleNamespace(socket=zmq.Context.instance().socket(zmq.REQ))
-    wt.open_socket(lambda sender: None, sender, (), {})
+    wt.open_socket(lambda sender: None, sender)
     assert sender.socket.getsockopt(zmq.RCVTIMEO) == sender.socket.getsockopt(zmq.SNDTIMEO) == -1
     sender.socket.close(linger=0)
 

@@ -1,32 +1,22 @@
-"""A language small enough to enumerate: every answer, every probability, in float64."""
-
-import itertools
+"""Every answer of a small language (`frpo_verl.core.enumeration`) with a reward, for losses off policy."""
 
 import torch
 
-VOCABULARY, EOS, HORIZON = 3, 2, 3
+from frpo_verl.core import enumeration
+
+VOCABULARY, HORIZON = 3, 3
 
 
 class Toy:
-    """All answers over {0, 1, EOS} that end with EOS or reach the horizon, and tabular policies over them.
+    """All answers, tabular policies over them, and a reward for each.
 
-    A policy is a logit table (states, V), one row for each prefix; `log_prob(table)` gives log pi of every
-    token of every answer, (N, T), with `fill` on the positions after EOS.
+    `log_prob(table)` gives log pi of every token of every answer, (N, T), with `fill` on the positions after EOS.
     """
 
     def __init__(self, seed: int = 0, horizon: int = HORIZON):
-        prefixes = [()]
-        for length in range(1, horizon):
-            prefixes += list(itertools.product(range(EOS), repeat=length))
-        state_of = {p: i for i, p in enumerate(prefixes)}
-        answers = [p + (EOS,) for p in prefixes] + list(itertools.product(range(EOS), repeat=horizon))
-        self.horizon, self.states, self.answers = horizon, len(prefixes), len(answers)
-        self.state = torch.zeros(self.answers, horizon, dtype=torch.long)
-        self.action = torch.zeros(self.answers, horizon, dtype=torch.long)
-        self.mask = torch.zeros(self.answers, horizon, dtype=torch.bool)
-        for i, answer in enumerate(answers):
-            for t, token in enumerate(answer):
-                self.state[i, t], self.action[i, t], self.mask[i, t] = state_of[answer[:t]], token, True
+        self.all = enumeration.enumerate_trajectories(VOCABULARY, horizon)
+        self.horizon, self.states, self.answers = horizon, self.all.states, self.all.count
+        self.state, self.action, self.mask = self.all.state, self.all.tokens, self.all.mask
         self.generator = torch.Generator().manual_seed(seed)
         self.reward = torch.randn(self.answers, generator=self.generator, dtype=torch.float64)
 
@@ -35,14 +25,13 @@ class Toy:
         return noise if near is None else near + noise
 
     def log_prob(self, table: torch.Tensor, fill: float = float("nan")) -> torch.Tensor:
-        log_prob = torch.log_softmax(table, dim=-1)[self.state, self.action]
-        return torch.where(self.mask, log_prob, fill)
+        return torch.where(self.mask, enumeration.log_prob(self.all, table), fill)
 
     def log_sequence(self, table: torch.Tensor) -> torch.Tensor:
-        return torch.where(self.mask, self.log_prob(table), 0.0).sum(-1)
+        return self.log_prob(table, 0.0).sum(-1)
 
     def probability(self, table: torch.Tensor) -> torch.Tensor:
-        return self.log_sequence(table).exp()
+        return enumeration.probability(self.all, table)
 
     def state_visits(self, table: torch.Tensor) -> torch.Tensor:
         """(states,) probability that an answer passes through each prefix and chooses a token there."""
@@ -60,9 +49,8 @@ def gradient(scalar: torch.Tensor, *leaves: torch.Tensor) -> torch.Tensor:
 
 def close(a: torch.Tensor, b: torch.Tensor, tolerance: float = 1e-10) -> None:
     """Asserts relative equality in norm, and that the reference is not zero."""
-    scale = b.norm()
-    assert scale > 1e-6, "nothing to compare: the reference is zero"
-    error = float((a - b).norm() / scale)
+    assert b.norm() > 1e-6, "nothing to compare: the reference is zero"
+    error = enumeration.relative_error(a, b)
     assert error < tolerance, f"relative error {error:.3g}"
 
 

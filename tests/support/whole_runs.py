@@ -28,7 +28,7 @@ from verl.utils import tensordict_utils as tu
 from verl.utils.config import omega_conf_to_dataclass
 from verl.workers.utils.losses import ppo_loss
 
-from frpo_verl.verl_plugin import coefficient, metrics, run, start
+from frpo_verl.verl_plugin import metrics, run, start, steering
 from frpo_verl.verl_plugin.batch import STEP
 
 PROMPTS, N, WIDTH, LAST = 6, 4, 6, 3
@@ -80,8 +80,8 @@ def observe(config, trainer, tmp_path):
     asked = []
     with ExitStack() as stack:
         stack.enter_context(mock.patch.object(start, "atexit", SimpleNamespace(register=lambda *a: asked.append(a))))
-        stack.enter_context(mock.patch("frpo_verl.verl_plugin.steps._load", lambda path: Letters()))
-        stack.enter_context(mock.patch.object(coefficient, "_steering", None))
+        stack.enter_context(mock.patch("frpo_verl.verl_plugin.batch._load_tokenizer", lambda path: Letters()))
+        stack.enter_context(mock.patch.object(steering, "_steering", None))
         run.forget()
         metrics.take()
         begin(config, trainer)

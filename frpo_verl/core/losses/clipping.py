@@ -1,4 +1,7 @@
-"""Clipped surrogates whose trust region bounds a divergence estimate; ATR-GRPO is the `kl3` measure."""
+"""Clipped surrogates whose trust region bounds a divergence estimate; ATR-GRPO is the `kl3` measure.
+
+loss = -A clip(w, l, u),    w = pi/old,    [l, u] = the ratios at which the estimate stays within delta
+"""
 
 from __future__ import annotations
 
@@ -11,20 +14,6 @@ from scipy.special import lambertw
 from frpo_verl.core.losses.terms import LOG_RATIO_CLIP, LossInputs, LossTerms, attach_gradient
 from frpo_verl.methods import names, ranges
 
-__all__ = [
-    "MEASURES",
-    "binary_kl",
-    "clip_metrics",
-    "divergence_clip_loss",
-    "kl3_bounds",
-    "kl3_delta_for_lower",
-    "kl3_delta_for_upper",
-    "probability_bounds",
-    "ratio_bounds",
-    "signed_clamp",
-]
-
-MEASURES = names.CLIP_MEASURES
 OF_PROBABILITIES = ("binary_kl", "prob_tv")  # their interval depends on the old probability
 
 
@@ -34,15 +23,7 @@ def kl3_bounds(delta: float) -> tuple[float, float]:
         l = -W_0(-exp(-(1 + delta))),   u = -W_{-1}(-exp(-(1 + delta)))       (Lambert W)
         l, u = 1 -/+ s + s^2/3 -/+ s^3/36 - ...,  s = sqrt(2 delta)           (used for delta < 1e-3)
 
-    KL3(w) <= delta exactly for l <= w <= u, and u - 1 > 1 - l always.
-
-    Args:
-        delta: bound on the estimate, nats, in (0, 700].
-    Returns:
-        (l, u) with 0 < l < 1 < u.
-
-    Raises:
-        ValueError: delta is outside that range.
+    KL3(w) <= delta exactly for l <= w <= u, and u - 1 > 1 - l always; 0 < l < 1 < u. delta: nats, in (0, 700], else ValueError.
 
     Source: arXiv 2602.05494.
 
@@ -94,14 +75,11 @@ def ratio_bounds(measure: str, delta: float | tuple[float, float]) -> tuple[floa
         kl3    w - 1 - log w <= delta  [l, u] by Lambert W
         tv     |w - 1| / 2 <= delta    [1 - 2 delta, 1 + 2 delta]
 
-    A lower bound below 0 is 0: no ratio can reach it.
+    0 <= lower < 1 < upper: a lower bound below 0 is 0, no ratio can reach it.
 
     Args:
-        measure: one of MEASURES but those of OF_PROBABILITIES, for which see `probability_bounds`.
+        measure: one of `names.CLIP_MEASURES` but those of OF_PROBABILITIES, for which see `probability_bounds`.
         delta: in (0, 700], nats for the kl measures; a pair only for ratio.
-
-    Returns:
-        (lower, upper) with 0 <= lower < 1 < upper.
 
     Raises:
         ValueError: an unknown measure, a delta out of its range, or a pair with another measure.
@@ -109,8 +87,8 @@ def ratio_bounds(measure: str, delta: float | tuple[float, float]) -> tuple[floa
     Source: arXiv 2602.05494 (ratio and kl3). Differs from the paper in kl1, where the absolute value is
     taken: the raw estimate -log w is negative above 1 and would leave that side unclipped.
     """
-    if measure not in MEASURES or measure in OF_PROBABILITIES:
-        raise ValueError(f"measure={measure!r}: expected one of {', '.join(MEASURES)}")
+    if measure not in names.CLIP_MEASURES or measure in OF_PROBABILITIES:
+        raise ValueError(f"measure={measure!r}: expected one of {', '.join(names.CLIP_MEASURES)}")
     pair = tuple(delta) if isinstance(delta, (tuple, list)) else (delta, delta)
     if isinstance(delta, (tuple, list)) and (measure != "ratio" or len(pair) != 2):
         raise ValueError(f"delta={delta!r} with measure {measure}: expected one number (a pair goes with ratio)")
@@ -152,18 +130,14 @@ def probability_bounds(measure: str, delta: float, old_log_prob: torch.Tensor) -
         prob_tv    |pi - old| <= delta     [1 - delta / old, 1 + delta / old]
 
     A rare token's interval is wide, a sure one's is narrow: [1 - delta, 1 + delta] at old = 1 for prob_tv. A lower bound
-    that no ratio reaches is 0; an upper one is inf.
+    that no ratio reaches is 0; an upper one is inf. Both are (...) in float64, 0 <= lower < 1 <= upper.
 
     Args:
         measure: binary_kl or prob_tv.
-        delta: nats in (0, 700], or a difference of probabilities in (0, 1).
+        delta: nats in (0, 700], or a difference of probabilities in (0, 1); another raises ValueError.
         old_log_prob: (...) log old of the sampled tokens, nats.
 
-    Returns:
-        (lower, upper), (...) each in float64, 0 <= lower < 1 <= upper.
-
-    Raises:
-        ValueError: a delta out of its range. Source: arXiv 2602.04879.
+    Source: arXiv 2602.04879.
     """
     ranges.clip_delta(measure).check("delta", delta)
     if measure == "prob_tv":
@@ -268,12 +242,8 @@ def clip_metrics(
         actor/pg_clipfrac_at_high  advantage > 0 and ratio above the upper bound
         actor/pg_clipfrac_lower    stopped by the dual clip: advantage < 0 and ratio above c (verl's name)
 
-    Args:
-        ratio, log_ratio, clipped, advantage, mask: all of one shape; on entries outside the mask log_ratio is 0 and the
-            ratio 1.
-
-    Returns:
-        (stopped, metrics); a NaN ratio is not stopped, so that it shows in the gradient.
+    All are of one shape; outside the mask log_ratio is 0 and the ratio 1. A NaN ratio is not stopped, so that it shows in
+    the gradient.
     """
     count = mask.sum().clamp(min=1).to(ratio.dtype)
     below, above = clipped > ratio, clipped < ratio

@@ -1,4 +1,7 @@
-"""f-GRPO: raise a bound on the divergence between good and bad answers; f-HAL adds recorded preferences."""
+"""f-GRPO: raise a bound on the divergence between good and bad answers; f-HAL adds recorded preferences.
+
+loss = (1 + 1/beta) |a| { -g(v) for a good answer | f*(g(v)) for another },      v = beta log(pi/ref)(answer)
+"""
 
 from __future__ import annotations
 
@@ -13,10 +16,7 @@ from frpo_verl.core.losses.terms import LOG_RATIO_CLIP, LossInputs, LossTerms, a
 from frpo_verl.core.tokens import dense_ids, float_dtype, keep
 from frpo_verl.methods import names, ranges
 
-__all__ = ["ALIASES", "DIVERGENCES", "Link", "f_grpo_loss", "get_link", "signed_weights", "softmax_weights"]
-
 LOG_2 = math.log(2.0)
-ALIASES = names.F_GRPO_ALIASES
 
 
 class Link(NamedTuple):
@@ -63,13 +63,6 @@ LINKS = {
     ),
     # f(u) = (sqrt u - 1)^2, g(v) = 1 - exp(-v), f*(t) = t / (1 - t)
     "squared_hellinger": Link(lambda v: -_expm1(-v), lambda v: _exp(-v), _expm1, _exp),
-    # the same f, g(v) = 1 - exp(-v/2)
-    "squared_hellinger_half": Link(
-        lambda v: -_expm1(-v / 2),
-        lambda v: _exp(-v / 2) / 2,
-        lambda v: _expm1(v / 2),
-        lambda v: _exp(v / 2) / 2,
-    ),
     # f(u) = u log u - (u + 1) log((u + 1)/2), g(v) = log 2 - softplus(-v), f*(t) = -log(2 - exp t)
     "js": Link(
         lambda v: LOG_2 - F.softplus(-v),
@@ -80,18 +73,6 @@ LINKS = {
     # f(u) = |u - 1| / 2, g(v) = tanh(v) / 2, f*(t) = t for |t| <= 1/2
     "total_variation": Link(lambda v: torch.tanh(v) / 2, _half_sech2, lambda v: torch.tanh(v) / 2, _half_sech2),
 }
-DIVERGENCES = tuple(LINKS)
-
-
-def get_link(divergence: str) -> Link:
-    """The link of a divergence by its name or alias; raises ValueError for an unknown one."""
-    name = ALIASES.get(divergence, divergence)
-    if name not in LINKS:
-        raise ValueError(
-            f"divergence={divergence!r}{names.nearest(divergence, (*LINKS, *ALIASES))}: "
-            f"expected one of {', '.join(LINKS)} (or {', '.join(ALIASES)})"
-        )
-    return LINKS[name]
 
 
 def f_grpo_loss(
@@ -110,7 +91,7 @@ def f_grpo_loss(
     Args:
         inputs: from `read_loss_inputs`, with ref_log_prob; advantages hold one value for each response, a.
             old_log_prob is read by the drift metric alone.
-        divergence: a key of LINKS or of ALIASES.
+        divergence: a key of LINKS.
         beta: > 0, scale of the implicit reward.
         length_normalize: the mean over a response's tokens in place of the sum.
 
@@ -136,7 +117,11 @@ def f_grpo_loss(
         tensor([[-0.7500, -0.7500],
                 [ 0.7500,  0.0000]])
     """
-    link = get_link(divergence)
+    if divergence not in LINKS:
+        raise ValueError(
+            f"divergence={divergence!r}{names.nearest(divergence, LINKS)}: expected one of {', '.join(LINKS)}"
+        )
+    link = LINKS[divergence]
     ranges.BETA.check("beta", beta)
     log_prob, old_log_prob, advantages, mask, ref_log_prob = inputs
     if ref_log_prob is None:
@@ -187,8 +172,8 @@ def softmax_weights(
         else   :  w_i = n- softmax over the group's other answers of ( -r_j - log old(y_j))
 
     n+ and n- are the sizes of the two sides, so that equal rewards and equal log-probabilities give w = 1.
-    Needs whole groups: compute it where the whole batch is (in the estimator) and multiply it into the
-    advantages. The log-probabilities of long answers differ by hundreds of nats: one takes all of its side.
+    Needs whole groups, so it belongs where the whole batch is: multiply it into the advantages there. The
+    log-probabilities of long answers differ by hundreds of nats: one takes all of its side.
 
     Args:
         scores: (B,) outcome rewards.
@@ -206,11 +191,8 @@ def softmax_weights(
     Source: arXiv 2602.05946; the scale n+/n- is ours, the paper's normalisation is not known to us.
     """
     rows = scores.shape[0]
-    for name, x in {
-        "scores": scores,
-        "old_sequence_log_prob": old_sequence_log_prob,
-        "advantages": advantages,
-    }.items():
+    given = {"scores": scores, "old_sequence_log_prob": old_sequence_log_prob, "advantages": advantages}
+    for name, x in given.items():
         if x.shape != (rows,):
             raise ValueError(f"{name} has shape {tuple(x.shape)}; expected ({rows},)")
     good = advantages > 0
@@ -237,21 +219,18 @@ def signed_weights(
 ) -> torch.Tensor:
     """f-HAL's signed weight of each response, to be handed to `f_grpo_loss` as its advantages.
 
+        on-policy row      s = (1 - lambda) (B / n_on) a
+        chosen answer      s = +lambda (B / n_chosen) / (1 + 1/beta)
+        rejected answer    s = -lambda (B / n_rejected) / (1 + 1/beta)
+
     The sum of that loss over all B rows, divided by B, is then
 
         lambda L_FDO + (1 - lambda) L_f-GRPO
         L_FDO    = -mean over chosen of g(v) + mean over rejected of f*(g(v))
         L_f-GRPO = mean of f_grpo_loss over on-policy rows
 
-    because f_grpo_loss gives a row of weight s the loss (1 + 1/beta) |s| {-g(v) | f*(g(v))}, and
-
-        on-policy row      s = (1 - lambda) (B / n_on) a
-        chosen answer      s = +lambda (B / n_chosen) / (1 + 1/beta)
-        rejected answer    s = -lambda (B / n_rejected) / (1 + 1/beta)
-
-    The factor 1 + 1/beta and |a| belong to on-policy rows; dividing the factor out leaves each preference row
-    its plain g or f*(g). The counts are those of the whole batch: mini-batches of whatever composition then
-    add up to the stated loss. With no chosen (rejected, on-policy) rows that mean is 0.
+    The counts are those of the whole batch: mini-batches of whatever composition then add up to the stated loss. With no
+    chosen (rejected, on-policy) rows that mean is 0.
 
     Args:
         advantages: (B,); not read on preference rows.

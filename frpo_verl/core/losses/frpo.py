@@ -1,4 +1,7 @@
-"""FRPO inside the loss: the KL-to-go recomputed from the current policy in every update."""
+"""FRPO inside the loss: the KL-to-go recomputed from the current policy in every update.
+
+A_t <- A_t - beta * reg_t(pi_theta, ref)
+"""
 
 from __future__ import annotations
 
@@ -9,16 +12,12 @@ from frpo_verl.core.losses.terms import LossInputs
 from frpo_verl.core.regularizers import Regularizer, regularize
 from frpo_verl.core.tokens import read_answers
 
-__all__ = ["frpo_loss_advantages"]
-
 
 @torch.no_grad()
 def frpo_loss_advantages(
     inputs: LossInputs, *, kl_coef: float, divergence: Divergence, log_ratio_clip: float = 20.0
 ) -> tuple[torch.Tensor, dict[str, float]]:
     """The advantages of the inputs minus beta times the KL-to-go of the current policy.
-
-        A_t <- A_t - beta * reg_t(pi_theta, ref)
 
     Args:
         inputs: with ref_log_prob; their advantages are those before the regulariser.

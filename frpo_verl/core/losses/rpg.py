@@ -1,23 +1,18 @@
-"""RPG: KL-regularised policy gradients, exact for samples from an older policy (arXiv 2505.17508)."""
+"""RPG: KL-regularised policy gradients, exact for samples from an older policy (arXiv 2505.17508).
+
+gradient = -w A^ grad log pi,    A^ = A - beta K' / w,    w = pi/old,  K = an estimate of the KL over samples from old
+"""
 
 from __future__ import annotations
 
 import math
-from typing import Any
 
 import torch
 
 from frpo_verl.core.losses.clipping import clip_metrics, dual_clip_ceiling, signed_clamp
 from frpo_verl.core.losses.terms import LOG_RATIO_CLIP, LossInputs, LossTerms, attach_gradient, row_value
-from frpo_verl.core.tokens import dense_ids, float_dtype, keep
+from frpo_verl.core.tokens import keep
 from frpo_verl.methods import names, ranges
-
-__all__ = ["BASELINES", "LEVELS", "REFERENCES", "VARIANTS", "baseline_advantage", "rpg_loss"]
-
-VARIANTS = names.RPG_VARIANTS
-LEVELS = names.LEVELS
-REFERENCES = names.RPG_REFERENCES
-BASELINES = ("group_mean", "batch_mean")
 
 
 def rpg_loss(
@@ -31,7 +26,6 @@ def rpg_loss(
     clip_low: float | None = 0.2,
     clip_high: float | None = 0.28,
     dual_clip_c: float | None = 10.0,
-    z: float = 1.0,
 ) -> LossTerms:
     """Loss whose gradient over samples from old is that of `E_pi R - beta KL`, for four forms of the KL.
 
@@ -43,8 +37,8 @@ def rpg_loss(
         rkl      KL(pi||ref)                  w d                                A - beta (d + 1)
         urkl     UKL(pi||ref)                 w d - w + q                        A - beta d
 
-    K' = dK / d log pi; UKL(p||q) = sum p log(p/q) - p + q; the two U losses are multiplied by z. The
-    unclipped gradient is -w A^ grad log pi everywhere. The clip (PPO's, with dual clip) stops it where
+    K' = dK / d log pi; UKL(p||q) = sum p log(p/q) - p + q. The unclipped gradient is -w A^ grad log pi everywhere. The clip
+    (PPO's, with dual clip) stops it where
 
         A^ >= 0 and w > 1 + clip_high,    A^ < 0 and w < 1 - clip_low,    A^ < 0 and w > dual_clip_c
 
@@ -59,7 +53,6 @@ def rpg_loss(
             of the whole response: the objective as stated).
         reference: old (the paper), or ref: the fixed reference of the inputs.
         clip_low, clip_high, dual_clip_c: see above; None switches one off.
-        z: total mass of an unnormalised old, the paper's Z.
 
     Returns:
         LossTerms with token_loss (B, T), or sequence_loss (B,) at level sequence. Metrics: those of the clip, and
@@ -70,9 +63,9 @@ def rpg_loss(
             advantages that vary within a response.
 
     Source: arXiv 2505.17508, sections 3 and 4, algorithms 1 and 2. Differs from the paper in that A^ carries no
-    gradient of its own (algorithm 1 as printed adds beta w grad log pi for rkl and urkl, zero in expectation), and from
-    the public code in having no clamp on K and in the sign that the clip looks at. The log-ratio is bounded at 20
-    inside exp only.
+    gradient of its own (algorithm 1 as printed adds beta w grad log pi for rkl and urkl, zero in expectation) and in
+    leaving out the constant Z, the mass of an unnormalised old; from the public code in having no clamp on K and in the
+    sign that the clip looks at. The log-ratio is bounded at 20 inside exp only.
 
     Examples:
         >>> from frpo_verl.core.losses.terms import read_loss_inputs
@@ -87,13 +80,30 @@ def rpg_loss(
         >>> round(float(terms.metrics["actor/pg_clipfrac_at_high"]), 2)
         0.5
     """
-    _check(inputs, variant, kl_coef, level, reference, clip_low, clip_high, z)
+    for name, given, known in (
+        ("variant", variant, names.RPG_VARIANTS),
+        ("level", level, names.LEVELS),
+        ("reference", reference, names.RPG_REFERENCES),
+    ):
+        if given not in known:
+            raise ValueError(f"{name}={given!r}: expected one of {', '.join(known)}")
+    for name, number, allowed in (
+        ("kl_coef", kl_coef, ranges.KL_COEF),
+        ("clip_low", clip_low, ranges.CLIP_LOW),
+        ("clip_high", clip_high, ranges.CLIP_HIGH),
+    ):
+        if number is not None or name == "kl_coef":
+            allowed.check(name, number)
     lower = 1.0 - clip_low if clip_low is not None else 0.0
     upper = 1.0 + clip_high if clip_high is not None else math.inf
     ceiling = dual_clip_ceiling(dual_clip_c)
     log_prob, old, advantage, valid, ref = inputs
     log_ratio = log_prob.detach() - old
-    log_q = ref - old if reference == "ref" and ref is not None else torch.zeros_like(log_ratio)
+    log_q = torch.zeros_like(log_ratio)
+    if reference == "ref":
+        if ref is None:
+            raise ValueError("reference='ref': ref_log_prob is missing, hand it to read_loss_inputs")
+        log_q = ref - old
     if level == "sequence":
         advantage = row_value(advantage, valid, "advantages")
         valid = valid.any(dim=-1)
@@ -113,8 +123,6 @@ def rpg_loss(
         if not joint_clip:
             coefficient = coefficient + kl_coef * kl_slope
         value = weight * log_prob if reinforce else kl_coef * kl - advantage * clipped
-        if variant in ("ufkl", "urkl") and z != 1.0:
-            coefficient, value = z * coefficient, z * value
         coefficient, value = keep(coefficient, valid), keep(value, valid)  # a KL term need not be 0 at w = 1
         metrics["actor/rpg_kl"] = keep(kl, valid).sum() / valid.sum().clamp(min=1)
     loss = attach_gradient(value, coefficient, log_prob)
@@ -133,70 +141,3 @@ def _kl_terms(variant: str, w: torch.Tensor, d: torch.Tensor, q: torch.Tensor) -
         return kl, kl + w
     kl_slope = w * d
     return kl_slope - w + q, kl_slope
-
-
-def baseline_advantage(
-    scores: torch.Tensor, group_ids: Any, kind: str = "group_mean", valid: torch.Tensor | None = None
-) -> torch.Tensor:
-    """Reward minus a mean, without division by a standard deviation.
-
-        group_mean: R_i - mean of R over the responses with the same id        (the authors' scripts)
-        batch_mean: R_i - mean of R over the batch                             (the paper's algorithm boxes)
-
-    Args:
-        scores: (B,) outcome reward of each response.
-        group_ids: (B,) ids of any kind; not read by batch_mean (may be None).
-        kind: group_mean or batch_mean.
-        valid: (B,) rows that count, non-zero = valid (default all); padding enters no mean and gives 0.
-
-    Returns:
-        (B,) float32 or better. A group (batch) of one keeps its raw reward, as in verl's grpo.
-
-    Raises:
-        ValueError: shapes that do not fit, or an unknown kind.
-
-    Source: arXiv 2505.17508 section 4.
-    """
-    if scores.dim() != 1:
-        raise ValueError(f"scores has shape {tuple(scores.shape)}; expected (responses,)")
-    if kind not in BASELINES:
-        raise ValueError(f"kind={kind!r}: expected one of {', '.join(BASELINES)}")
-    rows = scores.shape[0]
-    scores = scores.to(float_dtype(scores))
-    valid = torch.ones_like(scores, dtype=torch.bool) if valid is None else valid.bool()
-    scores, count = keep(scores, valid), valid.to(scores.dtype)
-    index = (torch.zeros(rows, dtype=torch.int64) if kind == "batch_mean" else dense_ids(group_ids, rows)).to(
-        scores.device
-    )
-    groups = int(index.max()) + 1 if rows else 0
-    size = scores.new_zeros(groups).index_add_(0, index, count)
-    mean = keep(scores.new_zeros(groups).index_add_(0, index, scores) / size, size > 1)
-    return keep(scores - mean[index], valid)
-
-
-def _check(
-    inputs: LossInputs,
-    variant: str,
-    kl_coef: float,
-    level: str,
-    reference: str,
-    clip_low: float | None,
-    clip_high: float | None,
-    z: float,
-) -> None:
-    for name, value, known in (
-        ("variant", variant, VARIANTS),
-        ("level", level, LEVELS),
-        ("reference", reference, REFERENCES),
-    ):
-        if value not in known:
-            raise ValueError(f"{name}={value!r}: expected one of {', '.join(known)}")
-    if reference == "ref" and inputs.ref_log_prob is None:
-        raise ValueError("reference='ref': ref_log_prob is missing, hand it to read_loss_inputs")
-    ranges.KL_COEF.check("kl_coef", kl_coef)
-    if clip_low is not None:
-        ranges.CLIP_LOW.check("clip_low", clip_low)
-    if clip_high is not None:
-        ranges.CLIP_HIGH.check("clip_high", clip_high)
-    if not 0 < z < math.inf:
-        raise ValueError(f"z={z!r}: expected a finite number above 0")

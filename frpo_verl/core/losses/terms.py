@@ -1,4 +1,7 @@
-"""The door of the policy losses, what they return, and the two small tools they share."""
+"""The door of the policy losses, what they return, and the two small tools they share.
+
+loss = sum_t token_loss_t,    d loss / d log pi_t = a number that each loss writes down (`attach_gradient`)
+"""
 
 from __future__ import annotations
 
@@ -7,8 +10,6 @@ from typing import Any, NamedTuple
 import torch
 
 from frpo_verl.core.tokens import check_2d, float_dtype, keep
-
-__all__ = ["LOG_RATIO_CLIP", "LossInputs", "LossTerms", "attach_gradient", "read_loss_inputs", "row_value"]
 
 LOG_RATIO_CLIP = 20.0  # bound on |log ratio| before any exp, the same as verl's
 
@@ -59,9 +60,6 @@ def read_loss_inputs(
         mask: (B, T) any dtype, non-zero = response token; other positions have no effect on any value or gradient,
             whatever they hold.
 
-    Returns:
-        LossInputs.
-
     Raises:
         ValueError: shapes or dtypes that do not fit.
     """
@@ -103,8 +101,8 @@ class _AttachGradient(torch.autograd.Function):
 def attach_gradient(value: torch.Tensor, coefficient: torch.Tensor, log_prob: torch.Tensor) -> torch.Tensor:
     """Returns `value` with d out / d log_prob = coefficient, elementwise; all three of one shape.
 
-    Every loss here is a number times grad log pi. Writing that number down once keeps it exact where a clamp inside
-    autograd would set it to 0, and costs one multiplication in the backward pass.
+    Every loss here is a number times grad log pi; written down once it stays exact where a clamp inside autograd would
+    set it to 0.
     """
     if not value.shape == coefficient.shape == log_prob.shape:
         raise ValueError(

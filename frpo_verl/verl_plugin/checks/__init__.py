@@ -1,21 +1,27 @@
 """What is refused of a run of ours before anything starts: one line names the key, the value, the reason and the cure.
 
-A check reads the configuration and changes nothing. What a method needs, obeys and refuses stands in the table of methods,
-what a key of ours counts with in `root_keys`; a run that is not ours is not looked at.
+A topic yields a line for each thing that is wrong; the first one stops the run. It reads the configuration and changes
+nothing. What a method needs, obeys and refuses stands in the table of methods, what a key of ours counts with in
+`root_keys`; a run that is not ours is not looked at.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 
-from .. import health, hooks
-from ..root_keys import check_keys
+from ...methods.settings import ConfigError
+from .. import health, hooks, root_keys
 from ..run import Run
-from .cpu import check_cpu
-from .data import check_data
-from .layout import check_layout
-from .needs import check_needs, say_what_does_little
-from .typed import check_typed
+from . import cpu, data, layout, needs, sizes, typed
+
+TOPICS = (typed, needs, data, layout, sizes, root_keys)
+
+
+def refuse(lines: Iterable[str]) -> None:
+    """Raise ConfigError with the first line, if there is one."""
+    for line in lines:
+        raise ConfigError(line)
 
 
 def check_config(config: Any) -> None:
@@ -27,13 +33,11 @@ def check_config(config: Any) -> None:
     """
     run = Run(config)
     if hooks.cpu_mode():
-        check_cpu(config)
+        refuse(cpu.refusals(run))
     if not run.ours:
         return
     health.require("driver")
-    check_typed(run)
-    check_needs(run)
-    check_data(run)
-    check_layout(config, has_reference=run.has_reference)
-    check_keys(run)
-    say_what_does_little(run)
+    for topic in TOPICS:
+        refuse(topic.refusals(run))
+    for line in (*needs.cautions(run), *layout.cautions(run)):
+        hooks.say_once(line)

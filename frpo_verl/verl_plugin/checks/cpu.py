@@ -4,69 +4,58 @@ from __future__ import annotations
 
 import os
 import sys
+from collections.abc import Iterator
 
-from ...methods.settings import ConfigError
+from ...methods.settings import ACTOR
 from ..cpu import vllm_cpu
 from ..run import EXPERIMENTAL, Run
-from .sizes import ROOT, select
 
+ROLLOUT = "actor_rollout_ref.rollout"
 ENGINE = "zmq"  # cpu/checkpoint_engine.py
 
 
-def check_cpu(config) -> None:
-    """VERL_PLATFORM=cpu, a platform of ours: refuse what a CPU cannot run.
-
-    Raises:
-        ConfigError: on the first thing that is wrong.
-    """
-    strategy, rollout = select(config, f"{ROOT}.actor.strategy"), select(config, f"{ROOT}.rollout.name")
+def refusals(run: Run) -> Iterator[str]:
+    """What this platform has no engine for."""
+    strategy, rollout = run.get(f"{ACTOR}.strategy"), run.get(f"{ROLLOUT}.name")
     if strategy != "fsdp2" and not _registered_on_cpu(strategy):
-        raise ConfigError(
-            f"{ROOT}.actor.strategy={strategy} with VERL_PLATFORM=cpu: FSDP1 and Megatron need an accelerator; set layout=cpu, or "
-            f"{ROOT}.actor.strategy=fsdp2"
+        yield (
+            f"{ACTOR}.strategy={strategy} with VERL_PLATFORM=cpu: FSDP1 and Megatron need an accelerator; set layout=cpu, or "
+            f"{ACTOR}.strategy=fsdp2"
         )
     if rollout not in ("hf", "vllm"):
-        raise ConfigError(
-            f"actor_rollout_ref.rollout.name={rollout} with VERL_PLATFORM=cpu: this engine needs an accelerator; set "
-            "layout=cpu, or actor_rollout_ref.rollout.name=hf"
+        yield (
+            f"{ROLLOUT}.name={rollout} with VERL_PLATFORM=cpu: this engine needs an accelerator; set layout=cpu, or "
+            f"{ROLLOUT}.name=hf"
         )
     if rollout == "vllm" and not vllm_cpu.installed():
-        raise ConfigError(
-            "actor_rollout_ref.rollout.name=vllm with VERL_PLATFORM=cpu: vLLM is not installed; install its build for "
-            "CPUs (docs/engines.md), or set layout=cpu"
+        yield (
+            f"{ROLLOUT}.name=vllm with VERL_PLATFORM=cpu: vLLM is not installed; install its build for CPUs "
+            "(docs/engines.md), or set layout=cpu"
         )
-    _check_visible_devices(config)
-    _check_checkpoint_engine(config)
-
-
-def _check_checkpoint_engine(config) -> None:
-    """A rollout with processes of its own takes its weights over the network, from an engine that a CPU has."""
-    engine = f"{ROOT}.rollout.checkpoint_engine"
-    backend, run = select(config, f"{engine}.backend", "naive"), Run(config)
-    apart = run.trainer in ("separate_async", *EXPERIMENTAL)
-    if backend not in (ENGINE, "naive") and select(config, f"{engine}.custom_backend_module") is None:
-        raise ConfigError(
+    visible, wanted = _visible_devices(), int(run.get("ray_kwargs.ray_init.num_gpus", 0))
+    if visible is not None and wanted > (0 if visible in ("", "NoDevFiles") else len(visible.split(","))):
+        yield (
+            f"CUDA_VISIBLE_DEVICES={visible!r} with VERL_PLATFORM=cpu: Ray would not start with "
+            f"ray_kwargs.ray_init.num_gpus={wanted}, which are logical here; unset CUDA_VISIBLE_DEVICES"
+        )
+    engine, apart = f"{ROLLOUT}.checkpoint_engine", run.trainer in ("separate_async", *EXPERIMENTAL)
+    backend = run.get(f"{engine}.backend", "naive")
+    if backend not in (ENGINE, "naive") and run.get(f"{engine}.custom_backend_module") is None:
+        yield (
             f"{engine}.backend={backend} with VERL_PLATFORM=cpu: it moves weights between accelerators; set it to "
             f"{ENGINE if apart else 'naive'}{', or layout=cpu_async' if apart else ''}"
         )
     if backend == "naive" and apart:
-        raise ConfigError(
+        yield (
             f"{engine}.backend=naive: {run.trainer} has a rollout with processes of its own, which takes weights over the network; "
             f"set layout=cpu_async, or it to {ENGINE}"
         )
 
 
-def _check_visible_devices(config) -> None:
-    """Ray starts no more logical GPUs than CUDA_VISIBLE_DEVICES names; in Ray's own processes Ray sets the variable."""
-    ray, visible = sys.modules.get("ray"), os.environ.get("CUDA_VISIBLE_DEVICES")
-    wanted = int(select(config, "ray_kwargs.ray_init.num_gpus", 0))
-    if visible is None or (ray is not None and ray.is_initialized()):
-        return
-    if wanted > (0 if visible in ("", "NoDevFiles") else len(visible.split(","))):
-        raise ConfigError(
-            f"CUDA_VISIBLE_DEVICES={visible!r} with VERL_PLATFORM=cpu: Ray would not start with "
-            f"ray_kwargs.ray_init.num_gpus={wanted}, which are logical here; unset CUDA_VISIBLE_DEVICES"
-        )
+def _visible_devices() -> str | None:
+    """CUDA_VISIBLE_DEVICES, which bounds Ray's logical GPUs; in Ray's own processes Ray sets it, and it says nothing."""
+    ray = sys.modules.get("ray")
+    return None if ray is not None and ray.is_initialized() else os.environ.get("CUDA_VISIBLE_DEVICES")
 
 
 def _registered_on_cpu(strategy: object) -> bool:

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import sys
 from typing import Any
 
-from ..run import current
+from ..hooks import say
+from ..run import current_of_ours
 
 MARK = "\x02"
 
@@ -32,16 +32,15 @@ def stops(tokenizer: Any) -> set[int]:
 
 def warn_of_end(trainer: Any) -> None:
     """Say once, in a run of ours, that answers may run on behind their end: reward and KL then count the rest."""
-    run, tokenizer = current(), getattr(trainer, "tokenizer", None)
-    if run is None or not run.ours or tokenizer is None:
+    run, tokenizer = current_of_ours(), getattr(trainer, "tokenizer", None)
+    if run is None or tokenizer is None:
         return
     end = end_of_turn(tokenizer)
     if end is None or end in (known := stops(tokenizer)):
         return
     names = ", ".join(tokenizer.convert_ids_to_tokens(sorted(known))) or "nothing"
-    print(
-        f"frpo_verl: actor_rollout_ref.model.path={run.get('actor_rollout_ref.model.path')}: its chat template ends an answer with "
+    say(
+        f"actor_rollout_ref.model.path={run.get('actor_rollout_ref.model.path')}: its chat template ends an answer with "
         f"{tokenizer.convert_ids_to_tokens(end)}, its tokenizer and generation_config.json with {names}: answers may run on, and "
-        "reward and KL count it; name the template's end as eos_token in both, or watch frpo/cut_off_frac",
-        file=sys.stderr, flush=True,
-    )  # fmt: skip
+        "reward and KL count it; name the template's end as eos_token in both, or watch frpo/cut_off_frac"
+    )

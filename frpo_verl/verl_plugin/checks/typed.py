@@ -3,31 +3,28 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Iterator
 from typing import Any
 
 from omegaconf import OmegaConf
 
 from ... import methods
 from ...methods import KINDS, names
-from ...methods.settings import POLICY_LOSS, ConfigError
+from ...methods.settings import POLICY_LOSS
 from ..root_keys import ROOT_KEYS
 from ..run import Run, plain, section_keys
 
 VERL_KL_TERMS = ("kl", "k1", "abs", "mse", "k2", "low_var_kl", "k3")
 
 
-def check_typed(run: Run) -> None:
-    """Refuse what would be accepted and ignored, or is known to nobody.
-
-    Raises:
-        ConfigError: on the first thing that is wrong.
-    """
-    _check_names(run)
-    _check_spelling(run)
-    _check_sections(run)
+def refusals(run: Run) -> Iterator[str]:
+    """What would be accepted and ignored, or is known to nobody."""
+    yield from _names(run)
+    yield from _spelling(run)
+    yield from _sections(run)
 
 
-def _check_names(run: Run) -> None:
+def _names(run: Run) -> Iterator[str]:
     """A misspelt name passes verl's own validation and dies after the first rollout."""
     from verl.trainer.ppo.core_algos import ADV_ESTIMATOR_REGISTRY, POLICY_LOSS_REGISTRY
 
@@ -37,19 +34,19 @@ def _check_names(run: Run) -> None:
     ):
         if value not in registry:
             hint = names.nearest(value, registry)
-            raise ConfigError(f"{KINDS[kind]}={value!r}: not registered{hint}; known: {', '.join(sorted(registry))}")
+            yield f"{KINDS[kind]}={value!r}: not registered{hint}; known: {', '.join(sorted(registry))}"
     known = (*VERL_KL_TERMS, *methods.of_kind("local_kl"), "alpha:ORDER")
     for key, value in run.local_kl_keys.items():
         if value.removesuffix("+") not in VERL_KL_TERMS and key not in run.local_kls:
-            raise ConfigError(f"{key}={value!r}: not a KL term{names.nearest(value, known)}; known: {', '.join(known)}")
-    if run.local_kls.get("algorithm.kl_penalty") is not None and "old" in run.local_kls["algorithm.kl_penalty"].needs:
-        name = run.local_kls["algorithm.kl_penalty"].name
-        raise ConfigError(
-            f"algorithm.kl_penalty={name}: importance weights exist in the loss only; use actor.kl_loss_type"
+            yield f"{key}={value!r}: not a KL term{names.nearest(value, known)}; known: {', '.join(known)}"
+    in_the_reward = run.local_kls.get("algorithm.kl_penalty")
+    if in_the_reward is not None and "old" in in_the_reward.needs:
+        yield (
+            f"algorithm.kl_penalty={in_the_reward.name}: importance weights exist in the loss only; use actor.kl_loss_type"
         )
 
 
-def _check_spelling(run: Run) -> None:
+def _spelling(run: Run) -> Iterator[str]:
     """A key of ours that is misspelt, or a section of ours in another place, would be accepted and ignored.
 
     Only the root, `algorithm` and `policy_loss` are looked at, and of their keys those that no class of verl's has and no
@@ -72,7 +69,7 @@ def _check_spelling(run: Run) -> None:
                 allowed = min(2, len(key) // 4) if where == place else 0 if where else -1
                 if names.edits(typed, key) <= allowed and _would_do(where, key, plain(section.get(typed))):
                     name, meant = (f"{w}.{k}".lstrip(".") for w, k in ((place, typed), (where, key)))
-                    raise ConfigError(f"{name}: nobody reads it (did you mean {meant!r}?); correct it or remove it")
+                    yield f"{name}: nobody reads it (did you mean {meant!r}?); correct it or remove it"
 
 
 def _would_do(place: str, key: str, value: Any) -> bool:
@@ -86,15 +83,13 @@ def _would_do(place: str, key: str, value: Any) -> bool:
     return isinstance(value, bool if isinstance(row.default, bool) else str)
 
 
-def _check_sections(run: Run) -> None:
+def _sections(run: Run) -> Iterator[str]:
     """A section of ours that the chosen estimator and loss do not read would be accepted and ignored."""
     read = {method.section.KEY for method, _ in run.chosen if method.section is not None}
-    for key in section_keys():
-        if key in read or run.section(key) in (None, {}):
+    for method in methods.METHODS.values():
+        if method.section is None or (key := method.section.KEY) in read or run.section(key) in (None, {}):
             continue
-        readers = [m for m in methods.METHODS.values() if m.section is not None and m.section.KEY == key]
-        cure = " or ".join(f"{KINDS[m.kind].rsplit('.', 1)[1]}={m.name}" for m in readers[:1])
-        raise ConfigError(
+        yield (
             f"{key} is set and nobody reads it: adv_estimator={run.estimator_name}, loss_mode={run.loss_name}; "
-            f"set {cure} or remove {key}"
+            f"set {method.typed} or remove {key}"
         )

@@ -1,14 +1,28 @@
-"""verl's FSDP2 engine under the device name `cpu`.
+"""What verl's trainer needs to run on a CPU (VERL_PLATFORM=cpu): its FSDP2 engine under that device name, on gloo.
 
-verl registers `FSDPEngineWithLMHead` for cuda and npu only. On gloo the same class trains on a CPU; two lines of
-it need an answer, both around `torch.distributed.fsdp` and both given in `seams.py`.
+verl registers the engines for cuda and npu only; on gloo the same classes train on a CPU.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import Any
 
-def register_engines(transformer_impl) -> None:
-    """Register verl's FSDP2 engines for `device="cpu"` (`strategy=fsdp2` only: FSDP1 needs an accelerator)."""
+
+def register_platform(_module: Any) -> None:
+    """verl's platform `cpu`, and the name of vLLM's build for it."""
+    from . import device, vllm_cpu  # noqa: F401 - the platform registers itself
+
+    vllm_cpu.name_distribution()
+
+
+def start_gloo(original: Callable, timeout_second: Any = None, backend: str | None = None) -> Any:
+    """Around verl's `initialize_global_process_group_ray`."""
+    return original(timeout_second=timeout_second, backend=backend or "cpu:gloo")
+
+
+def register_engines(transformer_impl: Any) -> None:
+    """verl's FSDP2 engines for `device="cpu"` (`strategy=fsdp2` only: FSDP1 needs an accelerator)."""
     registry = transformer_impl.EngineRegistry
     for model_type, engine in (
         ("language_model", transformer_impl.FSDPEngineWithLMHead),
@@ -18,8 +32,25 @@ def register_engines(transformer_impl) -> None:
             registry.register(model_type=model_type, backend=["fsdp2"], device=["cpu"])(engine)
 
 
-def load_value_model(local_path, torch_dtype, model_config, trust_remote_code):
-    """verl's value model without flash attention, which it asks for by name and which needs an accelerator."""
+def unpin_offload(transformer_impl: Any) -> None:
+    """Offloaded weights in memory that is not pinned."""
+    policy = transformer_impl.CPUOffloadPolicy
+    transformer_impl.CPUOffloadPolicy = lambda pin_memory=False: policy(pin_memory=False)
+
+
+def register_checkpoint_engine(_module: Any) -> None:
+    """The checkpoint engine `zmq`."""
+    from . import checkpoint_engine  # noqa: F401 - it registers itself
+
+
+def keep_a_copy(original: Callable, *args: Any, **kwargs: Any) -> Any:
+    """Around verl's `fsdp2_sharded_save_to_cpu`: the kept weights are copies."""
+    weights, spec = original(*args, **kwargs)
+    return {name: (tensor.clone(), own) for name, (tensor, own) in weights.items()}, spec
+
+
+def load_value_model(_original: Callable, local_path, torch_dtype, model_config, trust_remote_code) -> Any:
+    """verl's value model without flash attention, which it asks for by name."""
     from transformers import AutoModelForTokenClassification
 
     return AutoModelForTokenClassification.from_pretrained(
@@ -31,6 +62,6 @@ def load_value_model(local_path, torch_dtype, model_config, trust_remote_code):
     )
 
 
-def copied(weights, spec):
-    """What verl's `fsdp2_sharded_save_to_cpu` returns, with weights of its own."""
-    return {name: (tensor.clone(), own) for name, (tensor, own) in weights.items()}, spec
+def look_often(original: Callable, buffer: Any, *args: Any, **kwargs: Any) -> Any:
+    """Around verl's `ReplayBuffer.__init__`: a look for finished answers each 0.05 s."""
+    return original(buffer, *args, **{"poll_interval": 0.05, **kwargs})

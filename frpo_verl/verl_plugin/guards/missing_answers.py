@@ -5,10 +5,10 @@ Prompts that a dead engine failed are dropped, and the batch is filled up with s
 
 from __future__ import annotations
 
-import sys
 from typing import Any
 
 from .. import metrics
+from ..hooks import say
 from ..root_keys import counts, number
 from ..run import Run
 from .weight_transfer import RolloutEngineGone
@@ -46,4 +46,4 @@ def count(run: Run, batch: Any) -> None:
     if share > highest:
         raise RolloutEngineGone(f"{line}; {LIMIT_KEY}={highest:g} stops the run here, raise it to go on")
     if share > WARN_ABOVE:
-        print(f"frpo_verl: {line}", file=sys.stderr, flush=True)
+        say(line)

@@ -76,7 +76,7 @@ class Silence:
             )
 
 
-def look(original: Callable, buffer: Any, args: tuple, kwargs: dict) -> Any:
+def look(original: Callable, buffer: Any, *args: Any, **kwargs: Any) -> Any:
     """Around verl's `_sync_metadata_from_transfer_queue`, which every look for answers begins with."""
     result = original(buffer, *args, **kwargs)
     run = current_of_ours()
@@ -88,7 +88,7 @@ def look(original: Callable, buffer: Any, args: tuple, kwargs: dict) -> Any:
     return result
 
 
-def sample(original: Callable, buffer: Any, args: tuple, kwargs: dict) -> Any:
+def sample(original: Callable, buffer: Any, *args: Any, **kwargs: Any) -> Any:
     """Around verl's `ReplayBuffer.sample`: a batch without one answer is said as what it is, in validation too.
 
     Raises:

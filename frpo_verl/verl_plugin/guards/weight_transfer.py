@@ -36,7 +36,7 @@ def limit_seconds() -> float | None:
     raise ConfigError(f"{LIMIT_VARIABLE}={text!r}: must be a number of seconds >= 0 (0 waits for ever); correct it")
 
 
-def open_socket(original: Callable, sender: Any, args: tuple, kwargs: dict) -> Any:
+def open_socket(original: Callable, sender: Any, *args: Any, **kwargs: Any) -> Any:
     """verl's `_init_socket`; the socket of a run of ours gets the time limit, and closes with messages unsent."""
     import zmq
 

@@ -21,7 +21,7 @@ class NoRoom(RuntimeError):
     """The disk is full."""
 
 
-def save(original: Callable, worker: Any, args: tuple, kwargs: dict) -> Any:
+def save(original: Callable, worker: Any, *args: Any, **kwargs: Any) -> Any:
     """Around verl's `TrainingWorker.save_checkpoint`: the last checkpoint stays the one to resume from.
 
     Raises:

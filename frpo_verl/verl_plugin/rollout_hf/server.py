@@ -311,14 +311,10 @@ class HFServer:
     async def wake_up(self, tags: list[str] | None = None) -> None:
         self._raise_if_dead()
 
-    async def clear_kv_cache(self) -> None:
-        return None
+    async def nothing(self, **kwargs: Any) -> None:
+        """There is no cache to clear, and nothing to profile."""
 
-    async def release_kv_cache(self) -> None:
-        return None
-
-    async def resume_kv_cache(self) -> None:
-        return None
+    clear_kv_cache = release_kv_cache = resume_kv_cache = start_profile = stop_profile = nothing
 
     async def abort_all_requests(self, reject_request: bool = False) -> dict[str, Any]:
         self._rejecting = reject_request
@@ -329,9 +325,3 @@ class HFServer:
     async def resume_generation(self) -> None:
         self._rejecting = False
         self._open.set()
-
-    async def start_profile(self, **kwargs: Any) -> None:
-        return None
-
-    async def stop_profile(self) -> None:
-        return None

@@ -11,13 +11,13 @@ from verl.trainer.ppo.ray_trainer import compute_advantage
 
 from frpo_verl.core.coefficient import scheduled, steered
 from frpo_verl.methods.settings import ConfigError, FrpoLossSettings, FrpoSettings, RpgSettings
-from frpo_verl.verl_plugin import coefficient, metrics, run
+from frpo_verl.verl_plugin import metrics, run, steering
 from frpo_verl.verl_plugin.batch import open_source
 
 
 @pytest.fixture(autouse=True)
 def no_run_before(monkeypatch):
-    monkeypatch.setattr(coefficient, "_steering", None)
+    monkeypatch.setattr(steering, "_steering", None)
     metrics.take()
     yield
     run.forget()
@@ -57,14 +57,14 @@ def test_a_target_steers_and_is_kept_beside_the_checkpoints(tmp_path):
         betas.append(found["frpo/kl_coef"])
         beta = steered(beta, found["frpo/kl_to_go/first_token/mean"], 0.2, 2)
     assert len(set(betas)) == 4
-    kept = json.loads((tmp_path / coefficient.FILE).read_text())
+    kept = json.loads((tmp_path / steering.FILE).read_text())
     assert [kept[str(k)] for k in (1, 2, 3, 4)] == betas and kept["5"] == pytest.approx(beta, rel=1e-15)
 
 
 def test_a_killed_run_takes_up_the_beta_of_its_step_exactly(tmp_path, monkeypatch, capsys):
     settings = {"kl_coef": 0.1, "kl_target": 0.2, "kl_horizon": 2}
     whole = [step(k, tmp_path, seed=k, **settings)[1]["frpo/kl_coef"] for k in range(1, 7)]
-    monkeypatch.setattr(coefficient, "_steering", None)  # killed in step 6, its last checkpoint is of step 3
+    monkeypatch.setattr(steering, "_steering", None)  # killed in step 6, its last checkpoint is of step 3
     again = [step(k, tmp_path, seed=k, **settings)[1]["frpo/kl_coef"] for k in range(4, 7)]
     assert again == whole[3:] and "has no beta" not in capsys.readouterr().err
 
@@ -87,10 +87,10 @@ def test_several_batches_of_a_step_share_its_beta(tmp_path):
 
 
 def test_a_kl_that_is_not_finite_leaves_beta(tmp_path):
-    steering = coefficient.Steering(tmp_path / "f.json", FrpoSettings(kl_target=1.0), {})
-    assert steering.at(1) == 0.01
-    steering.observe(math.nan)
-    assert steering.at(2) == 0.01
+    beta = steering.Steering(tmp_path / "f.json", FrpoSettings(kl_target=1.0), {})
+    assert beta.at(1) == 0.01
+    beta.observe(math.nan)
+    assert beta.at(2) == 0.01
 
 
 def test_a_trainer_without_steps_is_refused():

@@ -8,7 +8,7 @@ It never claims to be available to verl's auto-detection: a GPU cluster's driver
 from __future__ import annotations
 
 import types
-from contextlib import contextmanager
+from contextlib import nullcontext
 from typing import Any
 
 import torch
@@ -20,44 +20,37 @@ class _NullStream:
     """Stands in for a CUDA stream or event where verl asks for one without checking."""
 
     def __getattr__(self, _name: str):
-        return lambda *args, **kwargs: None
+        return _nothing
 
 
-@contextmanager
-def _null_context(*_args, **_kwargs):
-    yield
+def _nothing(*_args, **_kwargs) -> None:
+    return None
+
+
+ZERO = ("max_memory_allocated", "max_memory_reserved", "memory_allocated", "memory_reserved")
+NOTHING = (
+    *("empty_cache", "ipc_collect", "reset_peak_memory_stats", "reset_max_memory_allocated", "set_device"),
+    *("set_per_process_memory_fraction", "synchronize"),
+)
 
 
 def _build_device_module() -> types.ModuleType:
     """A namespace shaped like `torch.cuda` with the functions that verl calls unguarded."""
     module: Any = types.ModuleType("frpo_verl_cpu_device")
-    zero = lambda *args, **kwargs: 0  # noqa: E731
-    nothing = lambda *args, **kwargs: None  # noqa: E731
     module.is_available = lambda: False
     module.device_count = lambda: 1
     module.current_device = lambda: torch.device("cpu")
     module.get_device_name = lambda *args, **kwargs: "cpu"
     module.mem_get_info = lambda *args, **kwargs: (0, 0)
     module.memory_stats = lambda *args, **kwargs: {}
-    for name in ("max_memory_allocated", "max_memory_reserved", "memory_allocated", "memory_reserved"):
-        setattr(module, name, zero)
-    for name in (
-        "empty_cache",
-        "ipc_collect",
-        "reset_peak_memory_stats",
-        "reset_max_memory_allocated",
-        "set_device",
-        "set_per_process_memory_fraction",
-        "synchronize",
-    ):
-        setattr(module, name, nothing)
+    vars(module).update({name: lambda *args, **kwargs: 0 for name in ZERO} | dict.fromkeys(NOTHING, _nothing))
     module.manual_seed = torch.manual_seed
     module.manual_seed_all = torch.manual_seed
     module.get_rng_state = lambda *args, **kwargs: torch.get_rng_state()
     module.set_rng_state = lambda state, *args, **kwargs: torch.set_rng_state(state)
     module.Stream = module.Event = lambda *args, **kwargs: _NullStream()
     module.current_stream = lambda *args, **kwargs: _NullStream()
-    module.stream = _null_context
+    module.stream = lambda *args, **kwargs: nullcontext()
     return module
 
 
@@ -91,23 +84,12 @@ class PlatformCPU(PlatformBase):
     def device_count(self) -> int:
         return 1
 
-    def set_device(self, device_index: int) -> None:
-        return None
-
-    def synchronize(self, device_index: int | None = None) -> None:
-        return None
+    set_device = synchronize = set_allocator_settings = empty_cache = profiler_start = profiler_stop = cudart = _nothing
 
     def manual_seed(self, seed: int) -> None:
         torch.manual_seed(seed)
 
-    def manual_seed_all(self, seed: int) -> None:
-        torch.manual_seed(seed)
-
-    def set_allocator_settings(self, settings: str) -> None:
-        return None
-
-    def empty_cache(self) -> None:
-        return None
+    manual_seed_all = manual_seed
 
     def get_device_capability(self, device_index: int = 0) -> tuple[int | None, int | None]:
         return None, None
@@ -118,15 +100,8 @@ class PlatformCPU(PlatformBase):
     def visible_devices_envvar(self) -> str:
         return "CUDA_VISIBLE_DEVICES"
 
-    @contextmanager
     def nvtx_range(self, msg: str):
-        yield
-
-    def profiler_start(self) -> None:
-        return None
-
-    def profiler_stop(self) -> None:
-        return None
+        return nullcontext()
 
     def ray_resource_name(self) -> str:
         return "GPU"  # the recipes give Ray that many logical ones (ray_kwargs.ray_init.num_gpus)
@@ -136,6 +111,3 @@ class PlatformCPU(PlatformBase):
 
     def is_ipc_supported(self) -> bool:
         return False
-
-    def cudart(self) -> Any:
-        return None

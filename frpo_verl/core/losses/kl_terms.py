@@ -1,4 +1,9 @@
-"""Per-token KL terms for a loss: the value of f(w)/w with the exact local gradient of the divergence."""
+"""Per-token KL terms for a loss, with the local gradient of the divergence that usual estimators miss.
+
+w = pi/ref:       value f(w)/w       gradient c(w) grad log pi        (tokens sampled from pi)
+and rho = pi/old: value rho f(w)/w   gradient rho c(w) grad log pi    (from old; old_log_prob given)
+c(w) = f'(w) - f'(1)
+"""
 
 from __future__ import annotations
 
@@ -8,8 +13,6 @@ from frpo_verl.core.divergences import Divergence, get_divergence
 from frpo_verl.core.losses.terms import LOG_RATIO_CLIP, attach_gradient
 from frpo_verl.core.tokens import float_dtype
 
-__all__ = ["local_kl"]
-
 
 def local_kl(
     log_prob: torch.Tensor,
@@ -18,11 +21,7 @@ def local_kl(
     alpha: float | None = None,
     old_log_prob: torch.Tensor | None = None,
 ) -> torch.Tensor:
-    """A divergence of pi from ref on the sampled token, with the local gradient that usual estimators miss.
-
-        w = pi/ref:       value f(w)/w       gradient c(w) grad log pi        (tokens sampled from pi)
-        and rho = pi/old: value rho f(w)/w   gradient rho c(w) grad log pi    (from old; old_log_prob given)
-        c(w) = f'(w) - f'(1)
+    """A divergence of pi from ref on the sampled token, see above.
 
     In expectation over the action these are D_f(pi||ref) at that state and its exact gradient with the visited states
     held fixed; the effect on later states is what `placement: future` adds. The constant f'(1) has no expected

@@ -7,7 +7,6 @@ trainer.default_local_dir, written whole). A run that resumes takes up the beta 
 from __future__ import annotations
 
 import json
-import sys
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -15,6 +14,7 @@ from ..core.coefficient import steered
 from ..files import write_atomically
 from ..methods.settings import FrpoSettings
 from .batch import Batch
+from .hooks import say
 
 FILE = "frpo_kl_coef.json"
 METRIC = "frpo/kl_coef"
@@ -88,13 +88,8 @@ def _kept(view: Batch, file: Path, step: int) -> dict[int, float]:
     except FileNotFoundError:
         betas = {}
     if step not in betas:
-        print(
-            f"frpo_verl: algorithm.frpo.kl_target: {place} has no beta for step {step}; it starts at kl_coef="
-            f"{view.run.get('algorithm.frpo.kl_coef', 0.01)}",
-            file=sys.stderr,
-            flush=True,
+        say(
+            f"algorithm.frpo.kl_target: {place} has no beta for step {step}; it starts at kl_coef="
+            f"{view.run.get('algorithm.frpo.kl_coef', 0.01)}"
         )
     return betas
-
-
-__all__ = ["FILE", "METRIC", "observe", "of_step"]

@@ -18,7 +18,7 @@ def _name(estimator: Any) -> str:
     return str(getattr(estimator, "value", estimator))
 
 
-def compute(original: Callable, args: tuple, kwargs: dict) -> Any:
+def compute(original: Callable, *args: Any, **kwargs: Any) -> Any:
     """Around verl's `compute_advantage`: the batch is at hand while the estimator runs."""
     call = arguments(original, args, kwargs, "data", "adv_estimator", "config")
     if call is None:
@@ -35,7 +35,7 @@ def compute(original: Callable, args: tuple, kwargs: dict) -> Any:
     return data
 
 
-def compute_by_session(original: Callable, args: tuple, kwargs: dict) -> Any:
+def compute_by_session(original: Callable, *args: Any, **kwargs: Any) -> Any:
     """Around the V1 trainer's function: the rows' keys and verl's rule for sessions are at hand too."""
     call = arguments(original, args, kwargs, "data", "batch_keys", "adv_estimator", "config")
     if call is None:
@@ -51,7 +51,7 @@ def compute_by_session(original: Callable, args: tuple, kwargs: dict) -> Any:
     return data
 
 
-def open_queue(original: Callable, trainer: Any, batch: Any, args: tuple, kwargs: dict) -> Any:
+def open_queue(original: Callable, trainer: Any, batch: Any, *args: Any, **kwargs: Any) -> Any:
     """Around `PPOTrainer._compute_advantage`: what the trainer left in its queue can be fetched."""
     seen = run.Run(trainer.config)
     if not seen.ours:

@@ -3,7 +3,7 @@ import torch
 from loss_toys import Toy, close, gradient
 
 from frpo_verl.core.divergences import DIVERGENCES, Divergence
-from frpo_verl.core.losses.local_kl import local_kl
+from frpo_verl.core.losses.kl_terms import local_kl
 
 nan, inf = float("nan"), float("inf")
 f64 = torch.float64
