@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import re
 import xml.etree.ElementTree as ET
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
-
-import numpy as np
 
 from frpo_verl.evaluation.figures import number
 
@@ -17,20 +16,10 @@ COLOURS = 6  # of the page's palette; beyond them the dashes change
 DASHES = ("-", (0, (5, 2)), (0, (1.5, 1.5)), (0, (6, 2, 1.5, 2)))
 
 
-@dataclass(frozen=True)
-class Theme:
-    """Colours of lines, of the rest of a bar, and of text."""
-
-    series: tuple[str, ...]
-    rest: str
-    text: str
-
-
 # Colours that stand for a custom property of the page
-_PAGE = Theme(tuple(f"#fe000{i}" for i in range(COLOURS)), rest="#fe1001", text="#fe1002")
-_GRID = "#fe1003"
-_PROPERTIES = {**{c: f"var(--c{i})" for i, c in enumerate(_PAGE.series)}, _PAGE.rest: "var(--rest)"}
-_PROPERTIES |= {_PAGE.text: "var(--muted)", _GRID: "var(--grid)"}
+_SERIES = [f"#fe000{i}" for i in range(COLOURS)]
+_TEXT, _GRID = "#fe1002", "#fe1003"
+_PROPERTIES = {c: f"var(--c{i})" for i, c in enumerate(_SERIES)} | {_TEXT: "var(--muted)", _GRID: "var(--grid)"}
 #: of page and picture
 STYLE = {
     "text.parse_math": False,
@@ -47,13 +36,13 @@ _PAGE_STYLE = STYLE | {
     "svg.fonttype": "none",
     "font.family": "sans-serif",
     "font.sans-serif": ["DejaVu Sans", "Arial"],
-    "axes.labelcolor": _PAGE.text,
-    "axes.edgecolor": _PAGE.text,
+    "axes.labelcolor": _TEXT,
+    "axes.edgecolor": _TEXT,
     "axes.linewidth": 0.6,
     "grid.color": _GRID,
     "grid.linewidth": 0.7,
-    "xtick.color": _PAGE.text,
-    "ytick.color": _PAGE.text,
+    "xtick.color": _TEXT,
+    "ytick.color": _TEXT,
     "xtick.major.size": 0,
     "ytick.major.size": 0,
     "lines.linewidth": 1.7,
@@ -82,7 +71,7 @@ class Line:
 
 @dataclass
 class Chart:
-    """What a figure of the page shows. ``kind``: steps | k | position | bars. ``lines`` empty: ``missing`` is said."""
+    """What a figure of the page shows. ``kind``: steps | k | position. ``lines`` empty: ``missing`` is said."""
 
     key: str
     title: str
@@ -93,14 +82,12 @@ class Chart:
     kind: str = "steps"
     zero: bool = False  # the axis reaches 0
     share: bool = False  # 0 .. 1, shown as it is
-    bars: dict[str, list[float]] = field(default_factory=dict)  # part -> its value of each label
-    labels: list[str] = field(default_factory=list)
     legend: bool = True  # this chart's own; False where the section has one for all its charts
 
     @property
     def empty(self) -> bool:
         """Nothing to draw."""
-        return not self.lines and not self.bars
+        return not self.lines
 
     def add(self, curve: Curve | None, label: str, look: int, dash: int | None = None, marks: bool = True) -> None:
         """A line for a curve, if there is one: in the n-th colour, its dash another one when the colours are through."""
@@ -108,16 +95,11 @@ class Chart:
             self.lines.append(Line(label, curve, look % COLOURS, look // COLOURS if dash is None else dash, marks))
 
     def keys(self) -> list[tuple[str, str]]:
-        """The legend: (classes, label) of each line or part of a bar."""
-        if self.bars:
-            return [(f"c{i}" if i < COLOURS else "rest", name) for i, name in enumerate(self.bars)]
+        """The legend: (classes, label) of each line."""
         return [(line.style, line.label) for line in self.lines]
 
     def alt(self) -> str:
         """The chart in a sentence, for those who do not see it."""
-        if self.bars:
-            parts = [f"{name} {number(sum(v) / len(v))}" for name, v in self.bars.items()]
-            return f"{self.title}, {self.unit}, mean over the bars: {', '.join(parts)}."
         ends = [
             f"{line.label} from {number(c.values[0])} at {c.steps[0]} to {number(c.values[-1])} at {c.steps[-1]}"
             for line in self.lines[:6]
@@ -140,46 +122,20 @@ class Chart:
         return self.kind == "steps" and not line.marks
 
 
-def draw_on(axis: Any, chart: Chart, theme: Theme) -> None:
-    """Draw a chart on matplotlib's axes."""
-    if chart.bars:
-        _draw_bars(axis, chart, theme)
-    else:
-        for line in chart.lines:
-            _draw_line(axis, line, chart, theme)
-        _limit(axis, chart, theme)
-
-
-def _draw_line(axis: Any, line: Line, chart: Chart, theme: Theme) -> None:
-    noisy = chart.noisy(line)
-    c = smoothed(line.curve) if noisy else line.curve
-    colour, dash = theme.series[line.colour % COLOURS], DASHES[line.dash % len(DASHES)]
-    if noisy and len(chart.lines) <= 3 and c.smooth and not line.curve.smooth:
-        axis.plot(line.curve.steps, line.curve.values, color=colour, alpha=0.3, linewidth=0.7)
-    if c.low and c.high:
-        axis.fill_between(c.steps, c.low, c.high, color=colour, alpha=0.16, linewidth=0)
-    marker = "o" if line.marks or len(c) == 1 else None
-    axis.plot(c.steps, c.values, color=colour, linestyle=dash, marker=marker, markersize=3.5, label=line.label)
-
-
-def _draw_bars(axis: Any, chart: Chart, theme: Theme) -> None:
-    places = np.arange(len(chart.labels))[::-1]
-    left = np.zeros(len(places))
-    for i, values in enumerate(chart.bars.values()):
-        colour = theme.series[i] if i < COLOURS else theme.rest
-        axis.barh(places, values, left=left, height=0.62, color=colour, edgecolor="none")
-        left += values
-    axis.set_yticks(places, [label if len(label) < 15 else label[:13] + "…" for label in chart.labels])
-    if len(places) < 3:
-        axis.set_ylim(-1, len(places))
-    axis.grid(axis="y", visible=False)
-    axis.set_xlabel(chart.unit)
-
-
-def _limit(axis: Any, chart: Chart, theme: Theme) -> None:
-    """Ends, ticks and names of the axes."""
+def draw_on(axis: Any, chart: Chart, series: Sequence[str]) -> None:
+    """Draw a chart on matplotlib's axes, its lines in these colours."""
     from matplotlib.ticker import MaxNLocator, NullLocator
 
+    for line in chart.lines:
+        noisy = chart.noisy(line)
+        c = smoothed(line.curve) if noisy else line.curve
+        colour, dash = series[line.colour % COLOURS], DASHES[line.dash % len(DASHES)]
+        if noisy and len(chart.lines) <= 3 and c.smooth and not line.curve.smooth:
+            axis.plot(line.curve.steps, line.curve.values, color=colour, alpha=0.3, linewidth=0.7)
+        if c.low and c.high:
+            axis.fill_between(c.steps, c.low, c.high, color=colour, alpha=0.16, linewidth=0)
+        marker = "o" if line.marks or len(c) == 1 else None
+        axis.plot(c.steps, c.values, color=colour, linestyle=dash, marker=marker, markersize=3.5, label=line.label)
     high = axis.get_ylim()[1]
     values = [v for line in chart.lines for v in line.curve.values]
     if chart.share and min(values) >= 0 and max(values) <= 1:
@@ -187,7 +143,7 @@ def _limit(axis: Any, chart: Chart, theme: Theme) -> None:
     elif chart.zero and min(values) >= 0:
         axis.set_ylim(0, 1.06 * max(high, *values) if any(values) else 1)
     elif chart.zero:
-        axis.axhline(0, color=theme.text, linewidth=0.6)
+        axis.axhline(0, color=axis.xaxis.label.get_color(), linewidth=0.6)
     axis.yaxis.set_major_locator(MaxNLocator(nbins=5))
     if chart.kind == "position":
         axis.set_xticks([1, 2, 3, 4], ["1st", "2nd", "3rd", "4th"])
@@ -214,12 +170,9 @@ def draw(chart: Chart) -> str:
 
     style = {**matplotlib.rcParamsDefault, **_PAGE_STYLE, "svg.hashsalt": chart.key}
     with matplotlib.rc_context(style):
-        tall = 0.34 * max(0, len(chart.labels) - 5)
-        figure = Figure(figsize=(4.9, 2.8 + tall))
+        figure = Figure(figsize=(4.9, 2.8))
         FigureCanvasSVG(figure)
-        left = 0.27 if chart.bars else 0.135
-        axis = figure.add_axes((left, 0.5 / (2.8 + tall), 0.985 - left, 1 - 0.68 / (2.8 + tall)))
-        draw_on(axis, chart, _PAGE)
+        draw_on(figure.add_axes((0.135, 0.18, 0.85, 0.76)), chart, _SERIES)
         buffer = io.StringIO()
         nothing = dict.fromkeys(("Creator", "Date", "Format", "Type"))
         figure.savefig(buffer, format="svg", transparent=True, metadata=nothing)

@@ -93,10 +93,6 @@ class TrainingRun:
         ]
         return sorted(set.intersection(*per_step)) if per_step else []
 
-    def verify_metrics(self) -> list[str]:
-        """verl's means of what the reward function says of answers that it could not grade."""
-        return sorted({n for data in self.steps.values() for n in data if "/verify_" in n and "/mean@" in n})
-
     def label(self, source: str) -> str:
         """A dump's data source for people: the only one of the metrics where the dump does not say."""
         if not source.startswith("("):

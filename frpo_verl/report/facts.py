@@ -44,7 +44,6 @@ class Facts:
     differences: list[tuple[str, list[tuple[str, bool]]]] = field(default_factory=list)
     left_out: int = 0
     commands: list[tuple[str, str]] = field(default_factory=list)
-    settings: list[tuple[str, str]] = field(default_factory=list)
 
 
 def text(value: Any) -> str:
@@ -141,9 +140,6 @@ def gather(subjects: Sequence[Subject]) -> Facts:
     known = [run for run in runs if run.config is not None]
     typed_words = [(run.name, run.config.overrides) for run in known if run.config]
     facts.commands = [(name, " ".join(words)) for name, words in typed_words if words]
-    if len(runs) == len(known) == 1:
-        values = configs[0][0].values.items()
-        facts.settings = [(k, text(v)) for k, v in values if v is not None and not k.endswith("_target_")]
     if len(subjects) > 1 and len(known) == len(runs):
         told = {key for keys in KEYS.values() for key in keys}
         typed = [[{k: text(v) for k, v in comparable(config).items()} for config in each] for each in configs]

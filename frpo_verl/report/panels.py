@@ -5,15 +5,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from .charts import COLOURS, Chart
-from .collect import is_finite, never_finite
+from .charts import Chart
+from .collect import never_finite
 from .curves import Curve
 from .quantities import CLIP, ENTROPY, GROUPS, KL, KL3, LENGTH, MEMORY, REGULARISER, REWARD, TIME, TRUNCATION, Quantity
 from .subjects import Subject
 
 QUARTERS = {"q1": "first quarter", "q2": "second quarter", "q3": "third quarter", "q4": "last quarter"}
 SOURCES = 4  # data sources that have charts of their own
-NESTED = ("timing_s/step", "timing_s/start_profile", "timing_s/stop_profile")
 
 
 @dataclass
@@ -134,55 +133,6 @@ def over_k(key: str, kind: str, of: str, source: str, subjects: Sequence[Subject
     return chart
 
 
-def verifier_chart(subjects: Sequence[Subject]) -> Chart:
-    """Share of validation answers whose grading timed out or failed."""
-    chart = Chart(
-        "verifier", "Answers that the verifier could not grade", "share of answers", share=True, legend=False,
-        text="Timed out or failed, and counted as wrong.",
-        missing="no verify_timeout or verify_error in the validation: the reward function does not return them",
-    )  # fmt: skip
-    for i, subject in enumerate(subjects):
-        names = sorted({name for run in subject.runs for name in run.verify_metrics()})
-        tables = [dict(c) for c in map(subject.curve, names) if c is not None]
-        steps = sorted(set.intersection(*map(set, tables))) if tables else []
-        if steps:
-            sources = len({name.split("/verify_")[0] for name in names})
-            total = Curve(steps, [sum(table[step] for table in tables) / sources for step in steps])
-            chart.add(total, subject.name, i)
-    return chart
-
-
-def _phases(subject: Subject) -> dict[str, float]:
-    """Mean seconds of each phase of a step, after the first step where there are others."""
-    sums: dict[str, list[float]] = {}
-    for run in subject.runs:
-        rows = [data for data in run.steps.values() if "timing_s/step" in data]
-        for name, value in (pair for data in rows[1:] or rows for pair in data.items()):
-            if name.startswith("timing_s/") and name.count("/") == 1 and is_finite(value):
-                sums.setdefault(name, []).append(value)
-    count = len(sums.get("timing_s/step", ())) or 1
-    return {name: sum(values) / count for name, values in sums.items()}
-
-
-def phases_chart(subjects: Sequence[Subject]) -> Chart:
-    """Bars of the phases of a step, the longest first."""
-    chart = Chart(
-        "phases", "Time of a step by phase", "seconds, mean", kind="bars", missing="no timing_s/* in the metrics",
-        text="Without the first step, which loads and compiles; validations and checkpoints spread over all steps.",
-    )  # fmt: skip
-    means = [_phases(subject) for subject in subjects]
-    if not any(means):
-        return chart
-    size = {name: sum(m.get(name, 0.0) for m in means) for m in means for name in m if name not in NESTED}
-    shown = sorted(size, key=lambda name: -size[name])[:COLOURS]
-    chart.labels = [subject.name for subject in subjects]
-    chart.bars = {name[9:]: [mean.get(name, 0.0) for mean in means] for name in shown}
-    chart.bars["rest"] = [
-        max(0.0, mean.get("timing_s/step", 0.0) - sum(mean.get(name, 0.0) for name in shown)) for mean in means
-    ]
-    return chart
-
-
 def sections(subjects: Sequence[Subject]) -> list[PageSection]:
     """The page's sections with charts, in their order."""
 
@@ -197,7 +147,5 @@ def sections(subjects: Sequence[Subject]) -> list[PageSection]:
         PageSection("clip", "Clip fractions", charts(*CLIP)),
         PageSection("groups", "Groups without variance", charts(GROUPS)),
         PageSection("length", "Answer length and truncation", charts(LENGTH, TRUNCATION)),
-        PageSection("verifier", "Verifier failures", [verifier_chart(subjects)]),
-        PageSection("time", "Step time by phase", [*charts(TIME), phases_chart(subjects)]),
-        PageSection("memory", "Memory", charts(*MEMORY)),
+        PageSection("time", "Time and memory", charts(*TIME, *MEMORY)),
     ]

@@ -8,14 +8,14 @@ from typing import Any
 
 import numpy as np
 
-from .charts import COLOURS, DASHES, STYLE, Chart, Theme, draw_on
+from .charts import COLOURS, DASHES, STYLE, Chart, draw_on
 from .curves import smooth
 from .panels import held_out, over_k, over_steps, sources_of
 from .quantities import ENTROPY, KL, KL_OF_AN_ANSWER, LENGTH, REWARD
 from .subjects import Subject
 
 # Okabe and Ito's colours, told apart with any kind of colour vision
-THEME = Theme(("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9"), rest="#8C8C8C", text="#555555")
+SERIES = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
 _PICTURE_STYLE = STYLE | {
     "backend": "Agg",
     "axes.titlesize": 11.5,
@@ -75,7 +75,7 @@ def _draw_courses(axis: Any, subjects: Sequence[Subject]) -> None:
     """Reward against KL of an answer; the line of the best possible objective where a run's folder tells it."""
     axis.set_title("What the KL buys: reward by the KL of an answer")
     for i, (kl, reward) in enumerate(courses(subjects)):
-        colour, dash = THEME.series[i % COLOURS], DASHES[i // COLOURS % len(DASHES)]
+        colour, dash = SERIES[i % COLOURS], DASHES[i // COLOURS % len(DASHES)]
         axis.plot(kl, reward, marker="o", markersize=2.5, color=colour, linestyle=dash)
     axis.set_xlim(left=min(0.0, axis.get_xlim()[0]))
     low, high = axis.get_ylim()
@@ -111,14 +111,14 @@ def draw(subjects: Sequence[Subject], title: str | None = None) -> Any:
                 axis.text(0.5, 0.5, chart.missing, transform=axis.transAxes, ha="center", va="center", color="#999999")
                 axis.set(xticks=[], yticks=[])
                 continue
-            draw_on(axis, chart, THEME)
+            draw_on(axis, chart, SERIES)
             if one and len(chart.lines) > 1:
                 axis.legend(loc="best")
         heading = title or (f"{subjects[0].name}, {subjects[0].last_step} steps" if one else None)
         if heading:
             figure.suptitle(heading, x=0.012, ha="left", fontsize=13, color="#333333")
         if not one:
-            looks = [(THEME.series[i % COLOURS], DASHES[i // COLOURS % len(DASHES)]) for i in range(len(subjects))]
+            looks = [(SERIES[i % COLOURS], DASHES[i // COLOURS % len(DASHES)]) for i in range(len(subjects))]
             lines = [Line2D([], [], color=colour, linestyle=dash, linewidth=3) for colour, dash in looks]
             place = f"outside {'lower' if heading else 'upper'} center"
             figure.legend(lines, [s.name for s in subjects], loc=place, ncols=min(len(lines), 4), fontsize=10)

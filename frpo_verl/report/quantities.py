@@ -96,8 +96,14 @@ GROUPS = Quantity(
     "zero_variance", "Groups whose answers all score the same", "share of groups", ("frpo/zero_variance_groups",),
     "They teach nothing; 0.1 to 0.6 is usual.", share=True,
 )  # fmt: skip
-TIME = Quantity(
-    "time", "Time of a step", "seconds", ("timing_s/step", "perf/time_per_step"), "Peaks are validations and checkpoints.", zero=True,
+TIME = (
+    Quantity(
+        "time", "Time of a step", "seconds", ("timing_s/step", "perf/time_per_step"), "Peaks are validations and checkpoints.", zero=True,
+    ),
+    *(
+        Quantity(key, f"of which {title}", "seconds", (f"timing_s/{key}",), "", zero=True)
+        for key, title in (("gen", "generation"), ("update_actor", "the update of the policy"))
+    ),
 )  # fmt: skip
 MEMORY = (
     Quantity(

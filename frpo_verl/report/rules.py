@@ -82,7 +82,7 @@ def _mismatch(run: TrainingRun) -> Finding | None:
 
 def _verifier(run: TrainingRun) -> Finding | None:
     last: dict[str, float] = {}  # source -> share of its answers at the last validation
-    for name in run.verify_metrics():
+    for name in sorted({n for data in run.steps.values() for n in data if "/verify_" in n and "/mean@" in n}):
         source = name.split("/verify_")[0]
         last[source] = last.get(source, 0.0) + sum(run.curve(name).values[-1:])
     if not last:
