@@ -5,6 +5,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from verl_config import compose_ppo
 
 gpu, sections = (pytest.importorskip(name) for name in ("gpu", "gpu_sections"))
 PLACE = sections.Place("cpu", True, None)
@@ -92,6 +93,27 @@ def test_the_plan_is_whole():
         names = [row for row, _ in sections.SECTIONS[name].jobs(whole)]
         assert names[:4] == ["the start", "no KL, seed 1", "future, seed 1", "k3 loss, seed 1"] and len(names) == 16
     assert [row for row, _ in sections.SECTIONS["cost"].jobs(PLACE)] == ["losses", "advantage, on the CPU"]
+
+
+@pytest.mark.parametrize("device, layout", [("cpu", "cpu"), ("cuda", "hf")])
+def test_the_commands_of_main_ppo_compose(monkeypatch, tmp_path, device, layout):
+    """Two steps with a checkpoint and a validation; the twin's files are not made here."""
+    typed = {}
+    monkeypatch.setattr(sections, "main_ppo", lambda place, name, words: typed.setdefault(name, words))
+    monkeypatch.setattr(sections, "no_model", lambda place: None)
+    monkeypatch.setattr(sections.ways_model, "build", lambda *args, **kwargs: None)
+    monkeypatch.setattr(sections.twins, "make_files", lambda raw: None)
+    made = sections.twin.Twin(["-m", "verl.trainer.main_ppo", "+recipe=smoke", "+check=twin"], "run")
+    monkeypatch.setattr(sections.twin, "plan", lambda recipe, overrides: made)
+    place = sections.Place(device, device == "cpu", tmp_path)
+    for _, job in [*sections.trainer_jobs(place), *sections.vllm_jobs(place)]:
+        job()
+    assert set(typed) == {"smoke", "smollm2_135m", "smoke_vllm"}
+    for name, words in typed.items():
+        config = compose_ppo(*words)
+        assert config.layout == ("cpu_vllm" if device == "cpu" and name == "smoke_vllm" else layout)
+        assert config.actor_rollout_ref.rollout.name == ("vllm" if "vllm" in name else "hf")
+        assert [config.trainer[k] for k in ("total_training_steps", "test_freq", "save_freq")] == [2, 2, 2]
 
 
 def test_the_published_page_is_that_of_its_figures():
