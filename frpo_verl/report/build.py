@@ -58,14 +58,14 @@ def build(
     from .verdict import decide
 
     subjects = group(runs, named) if grouped else alone(runs)
-    page = render(subjects, title, notes, reload)
+    breaches = find_breaches(runs)
+    verdict = decide(subjects, breaches) if runs else None
+    page = render(subjects, verdict, breaches, title, notes, reload)
     write_atomically(files.page, page.encode(errors="replace"))  # half a surrogate pair
-    if not runs:
+    if verdict is None:
         return
     figure = draw(subjects, title)
     write_atomically(files.picture, lambda temporary: figure.savefig(temporary, format=files.picture.suffix[1:]))
-    breaches = find_breaches(runs)
-    verdict = decide(subjects, breaches)
     content = {
         "runs": [as_json(run) for run in runs],
         "groups": {subject.name: [run.name for run in subject.runs] for subject in subjects},

@@ -18,10 +18,10 @@ from .charts import Chart, draw
 from .curves import SMOOTH_FROM, Curve
 from .facts import gather
 from .panels import sections
-from .rules import by_rule, find_breaches
+from .rules import Breach, by_rule
 from .samples import SHADES, shown_problems, token_answers
 from .subjects import Subject
-from .verdict import decide
+from .verdict import Conclusion
 
 if TYPE_CHECKING:
     from .index import Entry
@@ -55,18 +55,22 @@ def _answers(subjects: Sequence[Subject]) -> list[dict[str, Any]]:
 
 
 def render(
-    subjects: Sequence[Subject], title: str | None = None, notes: Sequence[str] = (), reload: float | None = None
+    subjects: Sequence[Subject],
+    verdict: Conclusion | None,
+    breaches: Sequence[Breach],
+    title: str | None,
+    notes: Sequence[str],
+    reload: float | None,
 ) -> str:
     """The page of one run, of one group, or of several.
 
     Args:
-        subjects: what is a line each; at least one, but for a run that has not begun none.
+        subjects: what is a line each; at least one, but for a run that has not begun none (and no verdict).
         title: heading; default: the name, or the names.
         notes: lines on what could not be read.
         reload: seconds after which the page reloads itself.
     """
     runs = [run for subject in subjects for run in subject.runs]
-    breaches = find_breaches(runs)
     lines = Chart("lines", "", "")
     for i, subject in enumerate(subjects):
         lines.add(Curve([], []), subject.name, i)
@@ -81,7 +85,7 @@ def render(
         keys=lines.keys(),
         smooth_from=SMOOTH_FROM,
         facts=gather(subjects),
-        verdict=decide(subjects, breaches) if subjects else None,
+        verdict=verdict,
         warnings=by_rule(breaches),
         sections=sections(subjects) if subjects else [],
         answers=_answers(subjects),
