@@ -36,6 +36,7 @@ import os
 import platform
 import subprocess
 import time
+from collections import deque
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -222,8 +223,12 @@ def vectorize_group_statistics(core_algos) -> None:
     core_algos.compute_grpo_outcome_advantage = fast
 
 
-def train(cell: Cell, make_advantages=Advantages) -> dict:
-    """All seeds and step sizes of one cell side by side; exact figures of every final policy."""
+def train(cell: Cell, make_advantages=Advantages, age: int = 0, correct=None, watch=None) -> dict:
+    """All seeds and step sizes of one cell side by side; exact figures of every final policy.
+
+    Answers come from the policy of `age` updates ago; `correct` makes weights (N, T) of log pi/mu, and `watch` sees each
+    iteration, its policies and log pi/mu.
+    """
     import torch
 
     torch.set_num_threads(1)
@@ -239,11 +244,12 @@ def train(cell: Cell, make_advantages=Advantages) -> dict:
     logits = np.repeat(log_ref[:, None], horizon, 1)  # (R, T, S, A)
     advantages = make_advantages(cell, runs * batch)
     run = np.repeat(np.arange(runs), batch)
-    total, counted = np.zeros_like(logits), 0
+    total, counted, lagging = np.zeros_like(logits), 0, deque(maxlen=age + 1)
     for iteration in range(cell.iterations):
         log_pi = log_softmax(logits)
+        lagging.append(log_pi)
         uniform = np.stack([r.random((horizon, batch)) for r in rng]).repeat(len(sizes), 0)
-        cumulative = np.exp(log_pi).cumsum(-1)[..., :-1].reshape(-1, actions - 1)
+        cumulative = np.exp(lagging[0]).cumsum(-1)[..., :-1].reshape(-1, actions - 1)
         state, where, chosen = np.zeros(runs * batch, np.int64), [], []
         for t in range(horizon):
             row = (run * horizon + t) * states + state
@@ -253,7 +259,12 @@ def train(cell: Cell, make_advantages=Advantages) -> dict:
             state = following.reshape(-1)[chosen[-1]]
         where, chosen = np.stack(where, 1), np.stack(chosen, 1)  # (N, T)
         index = where * actions + chosen % actions
-        weight = advantages(reward[run, state], log_pi.reshape(-1)[index], log_ref.reshape(-1)[chosen])
+        pi = log_pi.reshape(-1)[index]
+        weight = advantages(reward[run, state], pi, log_ref.reshape(-1)[chosen])
+        if correct is not None:
+            weight = weight * correct(pi - lagging[0].reshape(-1)[index])
+        if watch is not None:
+            watch(iteration, log_pi, pi - lagging[0].reshape(-1)[index])
         pushed = np.bincount(index.ravel(), weight.ravel(), logits.size).reshape(logits.shape)
         gradient = pushed - np.exp(log_pi) * pushed.sum(-1, keepdims=True)
         logits = logits + size * (1 - 0.9 * iteration / cell.iterations) * gradient

@@ -28,8 +28,6 @@ import argparse
 import json
 import math
 import os
-import time
-from collections import deque
 from pathlib import Path
 
 import horizon
@@ -150,58 +148,26 @@ def train(age: int, weights: str, iterations: int, method: str = "future") -> di
     """Every seed and step size side by side, the sampler `age` updates behind (`iterations`: it stays the reference); the
     regret of the mean of the last tenth's logits, of the policies on the way, and the drift between sampler and trainer.
     """
-    torch.set_num_threads(1)
-    began, sizes, groups = time.process_time(), horizon.STEP_SIZES, horizon.GROUPS * horizon.GROUP
     cell = horizon.Cell("commit", False, BETA, TOKENS, method, iterations)
     automaton = horizon.commit(TOKENS)
-    states, actions = automaton.reference.shape
-    runs = horizon.SEEDS * len(sizes)
-    rows, run = runs * groups, np.repeat(np.arange(runs), groups)
-    size = np.tile(np.array(sizes), horizon.SEEDS)[:, None, None, None] / groups
-    rng = [np.random.default_rng(seed) for seed in range(horizon.SEEDS)]  # a seed's step sizes see the same numbers
-    log_ref = np.log(automaton.reference)
-    logits = np.tile(log_ref, (runs, TOKENS, 1, 1))  # (R, T, S, A)
-    advantages, mask = horizon.Advantages(cell, rows), torch.ones(rows, TOKENS)
     best = horizon.best_objective(automaton, TOKENS, BETA, by_std=False)[0]
+    on_the_way, drift = [], []
 
-    def regrets(policies: np.ndarray) -> np.ndarray:
-        values = [horizon.evaluate(automaton, log_pi)[:2] for log_pi in policies]
-        return np.array([best - (rate - BETA * kl) for rate, kl in values])
+    def correct(log_ratio: np.ndarray) -> np.ndarray:
+        return correction(torch.from_numpy(log_ratio), torch.ones(log_ratio.shape), weights).numpy()
 
-    lagging: deque[np.ndarray] = deque(maxlen=age + 1)
-    total, counted, on_the_way, drift = np.zeros_like(logits), 0, [], []
-    for iteration in range(iterations):
-        log_pi = horizon.log_softmax(logits)
-        lagging.append(log_pi)
-        log_mu = lagging[0]
-        uniform = np.stack([r.random((TOKENS, groups)) for r in rng]).repeat(len(sizes), 0)
-        cumulative = np.exp(log_mu).cumsum(-1)[..., :-1].reshape(-1, actions - 1)
-        state, index, chosen = np.zeros(rows, np.int64), [], []
-        for t in range(TOKENS):
-            row = (run * TOKENS + t) * states + state
-            action = (uniform[:, t].reshape(-1, 1) > cumulative[row]).sum(-1)
-            index.append(row * actions + action)
-            chosen.append(state * actions + action)
-            state = automaton.following.reshape(-1)[chosen[-1]]
-        index, chosen = np.stack(index, 1), np.stack(chosen, 1)  # (N, T)
-        pi, mu = log_pi.reshape(-1)[index], log_mu.reshape(-1)[index]
-        weight = advantages(automaton.reward[state], pi, log_ref.reshape(-1)[chosen])
-        weight = weight * correction(torch.from_numpy(pi - mu), mask, weights).numpy()
-        pushed = np.bincount(index.ravel(), weight.ravel(), logits.size).reshape(logits.shape)
-        logits = logits + size * (1 - 0.9 * iteration / iterations) * (
-            pushed - np.exp(log_pi) * pushed.sum(-1, keepdims=True)
-        )
-        drift.append((mu - pi).reshape(runs, -1).mean(-1))
+    def watch(iteration: int, policies: np.ndarray, log_ratio: np.ndarray) -> None:
+        drift.append(-log_ratio.reshape(len(policies), -1).mean(-1))
         if iteration % (iterations // 20) == 0:
-            on_the_way.append(regrets(log_pi))
-        if iteration >= 0.9 * iterations:
-            total, counted = total + logits, counted + 1
-    final, way = regrets(horizon.log_softmax(total / counted)), np.mean(on_the_way, axis=0)
-    kl = np.mean(drift, axis=0)
-    found = [{"step_size": float(sizes[i % len(sizes)]), "regret": float(final[i]), "on_the_way": float(way[i]),
-              "kl": float(kl[i])} for i in range(runs)]  # fmt: skip
+            values = [horizon.evaluate(automaton, log_pi)[:2] for log_pi in policies]
+            on_the_way.append([best - (rate - BETA * kl) for rate, kl in values])
+
+    result = horizon.train(cell, age=age, correct=correct, watch=watch)
+    way, kl = np.mean(on_the_way, axis=0), np.mean(drift, axis=0)
+    found = [{"step_size": r["step_size"], "regret": r["regret"], "on_the_way": float(way[i]), "kl": float(kl[i])}
+             for i, r in enumerate(result["runs"])]  # fmt: skip
     return {"age": age, "weights": weights, "method": method, "iterations": iterations, "runs": found,
-            "cpu_seconds": round(time.process_time() - began, 1)}  # fmt: skip
+            "cpu_seconds": result["cpu_seconds"]}  # fmt: skip
 
 
 def summary(result: dict) -> dict:
