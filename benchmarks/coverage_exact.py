@@ -19,7 +19,8 @@ from __future__ import annotations
 
 import numpy as np
 from coverage_optimum import pass_at
-from fixed_points import level, slope_of, tilt, two_level, two_tilt
+from fixed_points import level, tilt, two_level, two_tilt
+from horizon import slope_of
 
 from frpo_verl.quickstart.coverage import SHARES
 

@@ -97,20 +97,6 @@ def best(x: float) -> tuple[float, float]:
     return p, p * math.log(p / RATE) + (rest * math.log(rest / (1 - RATE)) if rest > 0 else 0.0)
 
 
-def slope_of(group: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Grid of pass rates, the utility that division by the group's standard deviation ascends, and its slope."""
-    p = np.linspace(0, 1, 4001)
-    k = np.arange(group + 1)
-    choose = np.array([math.comb(group, i) for i in k])
-    std = np.sqrt(k / group * (1 - k / group) * (group - 1) / group)
-
-    def slope(at):
-        return (choose * at[:, None] ** k * (1 - at[:, None]) ** (group - k) * std).sum(-1) / (at * (1 - at))
-
-    middle = (p[1:] + p[:-1]) / 2
-    return p, np.concatenate([[0], np.cumsum(slope(middle) * np.diff(p))]), np.interp(p, middle, slope(middle))
-
-
 def regret(length: int, beta: float, method: str, group: int | None) -> float:
     """J* - J of the fixed point; group None: mean baseline.
 
@@ -119,7 +105,7 @@ def regret(length: int, beta: float, method: str, group: int | None) -> float:
         rate, kl = best((1 - 1 / GROUPS[0]) / beta) if method == "future" else reached(length, beta, method)
         p, d = best(1 / beta)
         return p - beta * d - (rate - beta * kl)
-    grid, utility, slope = slope_of(group)
+    grid, utility, slope = horizon.slope_of(group)
 
     def settle(policy: Callable[[float], tuple[float, float]]) -> tuple[float, float]:
         scale = float(np.interp(RATE, grid, slope))

@@ -139,16 +139,21 @@ def evaluate(a: Automaton, log_pi: np.ndarray) -> tuple[float, float, float, lis
     return float(at @ a.reward), kl, entropy, np.exp(log_pi[0, 0]).tolist()
 
 
-def utility(points: int = 4001) -> tuple[np.ndarray, np.ndarray]:
-    """Grid of pass rates and U(p), U' = E[std] / (p (1 - p)), std of a group of GROUP (sample std, as verl takes it)."""
-    p = np.linspace(0, 1, points)
-    middle, k = (p[1:] + p[:-1]) / 2, np.arange(GROUP + 1)
-    choose = np.array([math.comb(GROUP, i) for i in k])
-    chance = choose * middle[:, None] ** k * (1 - middle[:, None]) ** (GROUP - k)
+def slope_of(group: int, points: int = 4001) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Grid of pass rates, the utility that division by a group's standard deviation ascends, and its slope."""
+    p, k = np.linspace(0, 1, points), np.arange(group + 1)
+    choose = np.array([math.comb(group, i) for i in k])
     # the gradient is that of the mean over answers of (r - mean)/std * score: squares with 1/G, divides by the sample std
-    std = np.sqrt(k / GROUP * (1 - k / GROUP) * (GROUP - 1) / GROUP)
+    std = np.sqrt(k / group * (1 - k / group) * (group - 1) / group)
+    middle = (p[1:] + p[:-1]) / 2
+    chance = choose * middle[:, None] ** k * (1 - middle[:, None]) ** (group - k)
     slope = (chance * std).sum(-1) / (middle * (1 - middle))
-    return p, np.concatenate([[0], np.cumsum(slope * np.diff(p))])
+    return p, np.concatenate([[0], np.cumsum(slope * np.diff(p))]), np.interp(p, middle, slope)
+
+
+def utility() -> tuple[np.ndarray, np.ndarray]:
+    """Grid of pass rates and U(p), U' = E[std] / (p (1 - p)), std of a group of GROUP (sample std, as verl takes it)."""
+    return slope_of(GROUP)[:2]
 
 
 def best_objective(a: Automaton, horizon: int, beta: float, by_std: bool) -> tuple[float, float]:
