@@ -174,15 +174,8 @@ def test_factor_is_the_gradient_of_the_statistic_with_gamma_one():
     statistic = beta * log_ratio + toy.log_sequence(table) - toy.log_sequence(table).detach()
     advantages = toy.reward - toy.reward.mean()
     psi = torch.where(advantages > 0, -link.good(statistic), link.bad(statistic))
-    terms = f_grpo_loss(
-        toy.log_prob(table),
-        toy.log_prob(ref),
-        toy.log_prob(ref),
-        advantages,
-        toy.mask,
-        divergence="js",
-        beta=beta,
-    )
+    tensors = (toy.log_prob(table), toy.log_prob(ref), toy.log_prob(ref))
+    terms = f_grpo_loss(*tensors, advantages, toy.mask, divergence="js", beta=beta)
     close(gradient(terms.sequence_loss.sum(), table), gradient((advantages.abs() * psi).sum(), table))
 
 
@@ -194,15 +187,8 @@ def test_two_answer_bandit_under_pearson(clamped):
     for _ in range(600):
         log_prob = torch.stack([torch.nn.functional.logsigmoid(-logit), torch.nn.functional.logsigmoid(logit)])
         if clamped:
-            terms = f_grpo_loss(
-                log_prob[:, None],
-                half,
-                half,
-                torch.tensor([1.0, -1.0]),
-                torch.ones(2, 1),
-                divergence="pearson",
-                beta=1.0,
-            )
+            signs, one = torch.tensor([1.0, -1.0]), torch.ones(2, 1)
+            terms = f_grpo_loss(log_prob[:, None], half, half, signs, one, divergence="pearson", beta=1.0)
             loss = terms.sequence_loss.mean()
         else:
             v = log_prob - math.log(0.5)
@@ -329,37 +315,6 @@ def test_signed_weights_with_literal_numbers():
 # --- inputs ---------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("name", LINKS)
-@pytest.mark.parametrize("length_normalize", [False, True])
-def test_masked_positions_have_no_effect(name, length_normalize):
-    generator = torch.Generator().manual_seed(8)
-    log_prob, old, ref = (torch.randn(4, 6, generator=generator) for _ in range(3))
-    advantages = torch.tensor([1.0, -1.0, 0.5, 2.0])[:, None].expand(4, 6)
-    mask = torch.tensor([[1, 1, 1, 0, 0, 0], [1, 0, 1, 0, 1, 0], [1] * 6, [0] * 6])
-
-    def run(garbage):
-        tensors = [torch.where(mask.bool(), x, garbage) for x in (log_prob, old, ref, advantages)]
-        tensors[0].requires_grad_()
-        terms = f_grpo_loss(*tensors, mask, divergence=name, length_normalize=length_normalize)
-        (grad,) = torch.autograd.grad(terms.sequence_loss.sum(), tensors[0])
-        return terms.sequence_loss.detach(), grad, terms.metrics
-
-    loss, grad, metrics = run(0.0)
-    assert loss[3] == 0 and (grad[~mask.bool()] == 0).all() and grad[mask.bool()].abs().min() > 0
-    for garbage in (nan, inf, -inf):
-        dirty_loss, dirty_grad, dirty_metrics = run(garbage)
-        assert torch.equal(dirty_loss, loss) and torch.equal(dirty_grad, grad) and dirty_metrics == metrics
-
-
-def test_bf16_is_computed_in_float32():
-    generator = torch.Generator().manual_seed(9)
-    tensors = [torch.randn(3, 5, generator=generator).bfloat16() for _ in range(3)] + [torch.ones(3).bfloat16()]
-    mask = torch.ones(3, 5, dtype=torch.int64)
-    half = f_grpo_loss(*tensors, mask).sequence_loss
-    assert half.dtype == torch.float32
-    assert torch.equal(half, f_grpo_loss(*[x.float() for x in tensors], mask).sequence_loss)
-
-
 def test_metrics():
     log_prob = torch.tensor([[1.0, 2.0], [3.0, 0.0], [-1.0, 0.0], [500.0, 0.0]])
     mask = torch.tensor([[1, 1], [1, 0], [1, 0], [1, 0]])
@@ -371,28 +326,10 @@ def test_metrics():
     assert m["actor/ppo_kl"] == pytest.approx(-(6.0 - 1 + 500) / 5)
 
 
-@pytest.mark.parametrize(
-    "kwargs, words",
-    [
-        (dict(divergence="wasserstein"), "divergence='wasserstein'"),
-        (dict(beta=0.0), "beta=0.0"),
-        (dict(beta=inf), "beta=inf"),
-        (dict(divergence="squared_helinger"), "did you mean 'squared_hellinger'"),
-    ],
-)
-def test_refuses(kwargs, words):
-    x = torch.zeros(2, 3)
-    with pytest.raises(ValueError) as error:
-        f_grpo_loss(x, x, x, torch.ones(2), torch.ones(2, 3), **kwargs)
-    assert words in str(error.value) and "\n" not in str(error.value)
-
-
 def test_refuses_wrong_inputs():
     x, mask = torch.zeros(2, 3), torch.ones(2, 3)
     with pytest.raises(ValueError, match="ref_log_prob has shape"):
         f_grpo_loss(x, x, torch.zeros(2, 4), torch.ones(2), mask)
-    with pytest.raises(ValueError, match="ref_log_prob is missing"):
-        f_grpo_loss(x, x, None, torch.ones(2), mask)
     with pytest.raises(ValueError, match="advantages of response 0 varies"):
         f_grpo_loss(x, x, x, torch.tensor([[0.0, 1.0, 0.0], [1.0, 1.0, 1.0]]), mask)
     with pytest.raises(ValueError, match="preference_weight=1.5"):

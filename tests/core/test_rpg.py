@@ -40,6 +40,22 @@ class Setting:
         self.sampling = self.toy.probability(self.old_table)  # old / Z
         self.leaves = (self.table, self.log_mass)
 
+    def loss(self, level, variant, reference="old", reward=None, kl_coef=BETA, log_prob=None, **more):
+        """(loss by token or by answer) of every answer, without a clip."""
+        rewards = self.toy.reward if reward is None else reward
+        terms = rpg_loss(
+            self.log_prob if log_prob is None else log_prob, self.old, rewards[:, None].expand(self.toy.mask.shape),
+            self.toy.mask, variant=variant, kl_coef=kl_coef, level=level,
+            ref_log_prob=self.ref if reference == "ref" else None, **more, **OPEN,
+        )  # fmt: skip
+        assert (terms.token_loss is None) == (level == "sequence") and (terms.sequence_loss is None) == (
+            level == "token"
+        )
+        return terms.sequence_loss if level == "sequence" else terms.token_loss
+
+    def anchor(self, reference):
+        return self.sequence(self.old if reference == "old" else self.ref)
+
     def sequence(self, log_prob):
         return torch.where(self.toy.mask, log_prob, 0.0).sum(-1).exp()
 
@@ -65,16 +81,9 @@ def test_sequence_level_is_the_exact_gradient_off_policy(variant, reinforce, ref
     It is divided by Z, because samples come from old/Z.
     """
     s = Setting(3, z, mass)
-    terms = rpg_loss(
-        s.log_prob, s.old, s.toy.reward, s.toy.mask, variant=variant, reinforce=reinforce, kl_coef=BETA,
-        level="sequence", ref_log_prob=s.ref if reference == "ref" else None, **OPEN,
-    )  # fmt: skip
-    assert terms.token_loss is None
-    got = gradient((s.sampling * terms.sequence_loss).sum(), *s.leaves)
+    got = gradient((s.sampling * s.loss("sequence", variant, reference, reinforce=reinforce)).sum(), *s.leaves)
     pi = s.sequence(s.log_prob)
-    anchor = s.sequence(s.old if reference == "old" else s.ref)
-    objective = (pi * s.toy.reward).sum() - BETA * divergence(variant, pi, anchor)
-    expected = -gradient(objective, *s.leaves)
+    expected = -gradient((pi * s.toy.reward).sum() - BETA * divergence(variant, pi, s.anchor(reference)), *s.leaves)
     close(got, expected / z)
 
 
@@ -82,13 +91,9 @@ def test_sequence_level_is_the_exact_gradient_off_policy(variant, reinforce, ref
 @pytest.mark.parametrize("reference", ["old", "ref"])
 def test_sequence_level_value_is_the_stated_loss(variant, reference):
     s = Setting(4, z=1.7)
-    terms = rpg_loss(
-        s.log_prob, s.old, s.toy.reward, s.toy.mask, variant=variant, kl_coef=BETA, level="sequence",
-        ref_log_prob=s.ref if reference == "ref" else None, **OPEN,
-    )  # fmt: skip
-    pi, anchor = s.sequence(s.log_prob), s.sequence(s.old if reference == "old" else s.ref)
-    loss = -((pi * s.toy.reward).sum() - BETA * divergence(variant, pi, anchor))
-    value = (s.sampling * terms.sequence_loss).sum() * 1.7
+    pi = s.sequence(s.log_prob)
+    loss = -((pi * s.toy.reward).sum() - BETA * divergence(variant, pi, s.anchor(reference)))
+    value = (s.sampling * s.loss("sequence", variant, reference)).sum() * 1.7
     assert value.item() == pytest.approx(loss.item(), rel=1e-10)
 
 
@@ -107,13 +112,8 @@ def local_divergence(s, variant, anchor_table):
 def test_token_level_is_the_exact_local_gradient_off_policy(variant, reinforce, reference):
     """sum_t rho_t R over samples of old, and the full-vocabulary KL at the states of old."""
     s = Setting(5)
-    advantages = s.toy.reward[:, None].expand(s.toy.mask.shape)
-    terms = rpg_loss(
-        s.log_prob, s.old, advantages, s.toy.mask, variant=variant, reinforce=reinforce, kl_coef=BETA,
-        level="token", ref_log_prob=s.ref if reference == "ref" else None, **OPEN,
-    )  # fmt: skip
-    assert terms.sequence_loss is None
-    got = gradient((s.sampling[:, None] * terms.token_loss).sum(), s.table)
+    token_loss = s.loss("token", variant, reference, reinforce=reinforce)
+    got = gradient((s.sampling[:, None] * token_loss).sum(), s.table)
     rho = torch.where(s.toy.mask, s.log_prob - s.old, -inf).exp()
     objective = (s.sampling[:, None] * rho * s.toy.reward[:, None]).sum()
     objective = objective - BETA * local_divergence(s, variant, s.old_table if reference == "old" else s.ref_table)
@@ -125,14 +125,10 @@ def test_token_level_is_the_exact_local_gradient_off_policy(variant, reinforce, 
 @pytest.mark.parametrize("reference", ["old", "ref"])
 def test_normalised_and_unnormalised_forms_agree_in_expectation_only(level, pair, reference):
     s = Setting(6)
-    advantages = s.toy.reward[:, None].expand(s.toy.mask.shape)
     grads, single = [], []
     for variant in pair:
-        terms = rpg_loss(
-            s.log_prob, s.old, advantages, s.toy.mask, variant=variant, kl_coef=BETA, level=level,
-            ref_log_prob=s.ref if reference == "ref" else None, **OPEN,
-        )  # fmt: skip
-        per_row = terms.token_loss.sum(-1) if level == "token" else terms.sequence_loss
+        per_row = s.loss(level, variant, reference)
+        per_row = per_row.sum(-1) if level == "token" else per_row
         grads.append(gradient((s.sampling * per_row).sum(), s.table))
         single.append(gradient(per_row[5], s.table))
     close(grads[0], grads[1])
@@ -143,11 +139,8 @@ def test_normalised_and_unnormalised_forms_agree_in_expectation_only(level, pair
 def test_kl_to_old_has_no_gradient_at_old_and_kl_to_ref_has(variant, reinforce):
     s = Setting(7)
     table = s.old_table.clone().requires_grad_()
-    log_prob = s.toy.log_prob(table)
-    kwargs = dict(variant=variant, reinforce=reinforce, kl_coef=1.0, level="sequence", **OPEN)
-    zeros = torch.zeros_like(s.toy.reward)
-    near = rpg_loss(log_prob, s.old, zeros, s.toy.mask, **kwargs).sequence_loss
-    far = rpg_loss(log_prob, s.old, zeros, s.toy.mask, ref_log_prob=s.ref, **kwargs).sequence_loss
+    given = {"reward": torch.zeros_like(s.toy.reward), "kl_coef": 1.0, "log_prob": s.toy.log_prob(table)}
+    near, far = (s.loss("sequence", variant, r, reinforce=reinforce, **given) for r in ("old", "ref"))
     assert gradient((s.sampling * near).sum(), table).norm() < 1e-12
     assert gradient((s.sampling * far).sum(), table).norm() > 1e-2
 
@@ -160,11 +153,8 @@ def test_w_log_w_to_a_fixed_reference_is_not_a_kl():
     w = pi / ref
     wrong = gradient((s.sampling * w * w.log()).sum(), s.table)
     assert (wrong - expected).norm() > 0.5 * expected.norm()
-    terms = rpg_loss(
-        s.log_prob, s.old, torch.zeros_like(s.toy.reward), s.toy.mask, variant="rkl", kl_coef=1.0,
-        level="sequence", ref_log_prob=s.ref, **OPEN,
-    )  # fmt: skip
-    close(gradient((s.sampling * terms.sequence_loss).sum(), s.table), expected)
+    loss = s.loss("sequence", "rkl", "ref", reward=torch.zeros_like(s.toy.reward), kl_coef=1.0)
+    close(gradient((s.sampling * loss).sum(), s.table), expected)
 
 
 # --- the clip -------------------------------------------------------------------------------------
@@ -254,33 +244,6 @@ def test_clip_metrics():
 
 
 @pytest.mark.parametrize("variant, reinforce", CASES)
-@pytest.mark.parametrize("level", ["token", "sequence"])
-@pytest.mark.parametrize("reference", ["old", "ref"])
-def test_masked_positions_have_no_effect(variant, reinforce, level, reference):
-    generator = torch.Generator().manual_seed(2)
-    log_prob, old, ref = (torch.randn(4, 6, generator=generator) for _ in range(3))
-    advantages = torch.randn(4, 1, generator=generator).expand(4, 6)
-    mask = torch.tensor([[1, 1, 1, 0, 0, 0], [1, 0, 1, 0, 1, 0], [1] * 6, [0] * 6])
-
-    def run(garbage):
-        tensors = [torch.where(mask.bool(), x, garbage) for x in (log_prob, old, advantages, ref)]
-        tensors[0].requires_grad_()
-        terms = rpg_loss(
-            *tensors[:3], mask, variant=variant, reinforce=reinforce, kl_coef=0.3, level=level,
-            ref_log_prob=tensors[3] if reference == "ref" else None,
-        )  # fmt: skip
-        loss = terms.token_loss if level == "token" else terms.sequence_loss
-        return loss.detach(), torch.autograd.grad(loss.sum(), tensors[0])[0], terms.metrics
-
-    loss, grad, metrics = run(0.0)
-    assert (grad[~mask.bool()] == 0).all() and (loss[3] == 0).all() and grad.isfinite().all()
-    assert grad[mask.bool()].abs().max() > 0
-    for garbage in (nan, inf, -inf):
-        dirty_loss, dirty_grad, dirty_metrics = run(garbage)
-        assert torch.equal(dirty_loss, loss) and torch.equal(dirty_grad, grad) and dirty_metrics == metrics
-
-
-@pytest.mark.parametrize("variant, reinforce", CASES)
 @pytest.mark.parametrize("log_ratio", [-300.0, -25.0, 25.0, 300.0])
 def test_huge_ratios_are_finite_and_the_kl_keeps_its_pull(variant, reinforce, log_ratio):
     log_prob = torch.full((1, 1), log_ratio, requires_grad=True)
@@ -295,20 +258,6 @@ def test_huge_ratios_are_finite_and_the_kl_keeps_its_pull(variant, reinforce, lo
         assert grad > 0 or variant == "fkl"
 
 
-@pytest.mark.parametrize("level", ["token", "sequence"])
-def test_bf16_is_computed_in_float32(level):
-    generator = torch.Generator().manual_seed(3)
-    tensors = [torch.randn(3, 5, generator=generator).bfloat16() for _ in range(2)]
-    tensors.append(torch.randn(3, 1, generator=generator).bfloat16().expand(3, 5))
-    mask = torch.ones(3, 5, dtype=torch.int64)
-    half = rpg_loss(*tensors, mask, level=level)
-    full = rpg_loss(*[x.float() for x in tensors], mask, level=level)
-    for a, b in zip(half[:2], full[:2], strict=True):
-        assert (a is None) == (b is None)
-        if a is not None:
-            assert a.dtype == torch.float32 and torch.equal(a, b)
-
-
 def test_sequence_level_refuses_advantages_that_vary_within_a_response():
     x, mask = torch.zeros(2, 3), torch.tensor([[1, 1, 0], [1, 1, 1]])
     advantages = torch.tensor([[1.0, 1.0, 7.0], [0.5, 0.5, 0.6]])
@@ -317,30 +266,43 @@ def test_sequence_level_refuses_advantages_that_vary_within_a_response():
     assert rpg_loss(x, x, advantages, mask, level="token").token_loss.shape == (2, 3)
 
 
-@pytest.mark.parametrize(
-    "kwargs, words",
-    [
-        (dict(variant="js"), "variant='js'"),
-        (dict(level="step"), "level='step'"),
-        (dict(kl_coef=-0.1), "kl_coef=-0.1"),
-        (dict(kl_coef=nan), "kl_coef=nan"),
-        (dict(clip_low=0.0), "clip_low=0.0"),
-        (dict(clip_high=-1.0), "clip_high=-1.0"),
-        (dict(dual_clip_c=0.5), "dual_clip_c=0.5"),
-        (dict(ref_log_prob=torch.zeros(2, 4)), "ref_log_prob has shape (2, 4)"),
-    ],
-)
-def test_refuses(kwargs, words):
-    x = torch.zeros(2, 3)
-    with pytest.raises(ValueError) as error:
-        rpg_loss(x, x, x, torch.ones(2, 3), **kwargs)
-    assert words in str(error.value) and "\n" not in str(error.value)
+# --- the baselines --------------------------------------------------------------------------------
 
 
-def test_refuses_a_reference_that_is_not_there_or_unknown():
-    x = torch.zeros(2, 3)
-    inputs = read_loss_inputs(log_prob=x, old_log_prob=x, advantages=x, mask=torch.ones(2, 3))
-    with pytest.raises(ValueError, match="reference='ref': ref_log_prob is missing"):
-        loss_of_inputs(inputs, reference="ref")
-    with pytest.raises(ValueError, match="reference='base'"):
-        loss_of_inputs(inputs, reference="base")
+def test_baselines_with_literal_numbers():
+    scores = torch.tensor([1.0, 0.0, 0.5, 4.0, 2.0])
+    ids = ["a", "a", "b", "a", "c"]
+    group = baseline_advantage(scores, ids, "group_mean")
+    assert torch.allclose(group, torch.tensor([1 - 5 / 3, -5 / 3, 0.5, 4 - 5 / 3, 2.0]))
+    assert torch.allclose(baseline_advantage(scores, None, "batch_mean"), scores - 1.5)
+    for other in (torch.tensor([7, 7, 3, 7, 0]), [("x", 1), ("x", 1), 2, ("x", 1), None]):
+        assert torch.equal(baseline_advantage(scores, other), group)
+    assert torch.equal(baseline_advantage(torch.tensor([2.0]), ["a"]), torch.tensor([2.0]))
+    padded = torch.tensor([1.0, 0.0, 0.5, 4.0, 2.0, nan, 9.0])
+    valid = torch.tensor([1, 1, 1, 1, 1, 0, 0])
+    for kind in ("group_mean", "batch_mean"):
+        out = baseline_advantage(padded, [*ids, "pad", "a"], kind, valid)
+        assert torch.equal(out[:5], baseline_advantage(scores, ids, kind)) and (out[5:] == 0).all()
+
+
+def test_baseline_group_mean_as_verls_grpo_without_std():
+    core_algos = pytest.importorskip("verl.trainer.ppo.core_algos")
+    import numpy as np
+
+    scores = torch.randn(12, generator=torch.Generator().manual_seed(0))
+    ids = np.array(["u", "v", "w", "u", "v", "v", "alone", "u", "w", "w", "w", "v"], dtype=object)
+    rewards = torch.zeros(12, 4)
+    rewards[:, 3] = scores
+    expected, _ = core_algos.compute_grpo_outcome_advantage(
+        rewards, torch.ones(12, 4), ids, norm_adv_by_std_in_grpo=False
+    )
+    assert torch.allclose(baseline_advantage(scores, ids)[:, None].expand(12, 4), expected, atol=1e-6)
+
+
+def test_baseline_refuses():
+    with pytest.raises(ValueError, match="kind='median'"):
+        baseline_advantage(torch.zeros(2), [0, 1], "median")
+    with pytest.raises(ValueError, match=r"group_ids has shape \(3,\)"):
+        baseline_advantage(torch.zeros(2), [0, 1, 2])
+    with pytest.raises(ValueError, match="scores has shape"):
+        baseline_advantage(torch.zeros(2, 2), [0, 1])
