@@ -6,17 +6,19 @@ import math
 import pytest
 import torch
 
-from frpo_verl.core.losses import divergence_clip_loss, f_grpo, read_loss_inputs, rpg_loss
-from frpo_verl.core.losses.clipping import MEASURES
-from frpo_verl.core.losses.rpg import VARIANTS
+from frpo_verl.core.losses import f_grpo
+from frpo_verl.core.losses.clipping import divergence_clip_loss
+from frpo_verl.core.losses.rpg import rpg_loss
+from frpo_verl.core.losses.terms import read_loss_inputs
+from frpo_verl.methods.names import CLIP_MEASURES, RPG_VARIANTS
 
 nan, inf = math.nan, math.inf
 MASK = torch.tensor([[1, 1, 1, 0, 0, 0], [1, 0, 1, 0, 1, 0], [1] * 6, [0] * 6])
 LOSSES = {"clip": divergence_clip_loss, "rpg": rpg_loss, "f_grpo": f_grpo.f_grpo_loss}
-KINDS = [("clip", {"measure": measure, "delta": 0.0231}) for measure in MEASURES]
+KINDS = [("clip", {"measure": measure, "delta": 0.0231}) for measure in CLIP_MEASURES]
 KINDS += [
     ("rpg", {"variant": v, "reinforce": r, "kl_coef": 0.3, "level": level, "reference": reference})
-    for v, r, level, reference in itertools.product(VARIANTS, (False, True), ("token", "sequence"), ("old", "ref"))
+    for v, r, level, reference in itertools.product(RPG_VARIANTS, (False, True), ("token", "sequence"), ("old", "ref"))
 ]
 KINDS += [
     ("f_grpo", {"divergence": name, "length_normalize": by_length})
