@@ -17,7 +17,7 @@ import os
 import random
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import asdict, dataclass, field
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -257,17 +257,12 @@ def main(argv: list[str] | None = None) -> int:
     )
     parser.add_argument("--out", required=True, help="folder of the model")
     parser.add_argument("--data", help="folder with train.parquet and test.parquet (the default problems)")
-    for f in fields(Settings):
-        if f.name == "marked":
-            parser.add_argument("--marked", action="store_true", help="answers end with `#### SUM`, as twins want it")
-        elif f.name != "habits":
-            parser.add_argument(f"--{f.name}", type=type(f.default), default=f.default, help=f"({f.default})")
+    parser.add_argument("--marked", action="store_true", help="answers end with `#### SUM`, as twins want it")
     parser.add_argument("--device", default="cpu", help="where it is trained (cpu)")
     parser.add_argument("--force", action="store_true", help="make it again even if it is up to date")
     args = parser.parse_args(argv)
     try:
-        settings = Settings(**{f.name: getattr(args, f.name) for f in fields(Settings) if f.name != "habits"})
-        stamp = build(args.out, args.data, settings, force=args.force, device=args.device)
+        stamp = build(args.out, args.data, Settings(marked=args.marked), force=args.force, device=args.device)
     except (OSError, ValueError, RuntimeError) as error:
         raise SystemExit(f"error: {error}") from None
     print(
