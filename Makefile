@@ -6,7 +6,7 @@
 # make test-vllm    verl's vLLM rollout on a CPU, in an environment of its own, build/venv-vllm (4 GB; minutes)
 # make test-model   a pretrained model (SmolLM2-135M, 94 MB, from PyPI) and real text through main_ppo on a CPU; minutes
 # make docs         the pages as a site, build/site, with the API from the docstrings (mkdocs, in an environment of its own)
-# make test-versions   each supported verl in the place of the installed one: the plugin's tests and a run (VERLS=...)
+# make test-versions   each supported verl in the place of the installed one, and edited copies: the plugin's tests and runs (VERLS=...)
 #
 # STEPS=60    longer quickstart         FRESH=1     start its run over
 # GSM8K=FOLDER  with test-model: GSM8K as it is published, instead of word problems like its
@@ -32,7 +32,7 @@ check: $(VENV)/.ready-test lint
 
 test: $(VENV)/.ready-test lint
 	@MPLCONFIGDIR=build/matplotlib OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 -m "not e2e" $(PYTEST_ARGS) || [ $$? -eq 5 ]
-	@MPLCONFIGDIR=build/matplotlib $(BIN)/python -m pytest -n 2 --dist worksteal -m e2e $(PYTEST_ARGS) || [ $$? -eq 5 ]
+	@MPLCONFIGDIR=build/matplotlib $(BIN)/python -m pytest -n 2 --dist worksteal -m "e2e and not versions" $(PYTEST_ARGS) || [ $$? -eq 5 ]
 
 test-megatron: $(VENV)/.ready-megatron
 	@$(BIN)/python -m pytest tests/e2e/test_engines.py $(PYTEST_ARGS)
@@ -51,6 +51,7 @@ test-versions: $(VENV)/.ready-test
 	  PYTHONPATH=$(CURDIR)/build/verl-$$v $(BIN)/python -m pytest -m "not e2e and not slow" tests/plugin tests/methods $(PYTEST_ARGS) || exit 1; \
 	  PYTHONPATH=$(CURDIR)/build/verl-$$v $(BIN)/python -m pytest tests/e2e/test_main_ppo.py -k frpo_trains || exit 1; \
 	done
+	@$(BIN)/python -m pytest -m versions tests/e2e/test_next_verl.py $(PYTEST_ARGS)
 
 lint: $(VENV)/.ready-test
 	@$(BIN)/ruff check .

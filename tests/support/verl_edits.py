@@ -83,10 +83,25 @@ NEXT: dict[str, list[tuple[str, str, str]]] = {
             V1,
             "        # 3. compute advantages\n",
             '        for hook in self.config.trainer.get("pre_advantage_hooks") or []:\n'
-            "            data = hook(data)\n        # 3. compute advantages\n",
+            "            from verl.utils.import_utils import load_class_from_fqn\n\n"
+            '            data = load_class_from_fqn(hook, "hook")(data)\n        # 3. compute advantages\n',
         )
     ],
 }
+AT_ONCE = [  # all of them in one copy
+    *_moved(),
+    ("trainer/ppo/trainer_utils.py", *GIVEN),
+    *_without_the_legacy_trainer(),
+    *NEXT["hooks before the advantage"],
+]
+
+
+def mask_all(data):
+    """A hook of verl#7894 that leaves no group of the batch."""
+    data.batch["response_mask"] = data.batch["response_mask"] * 0
+    return data
+
+
 HARMFUL: dict[str, list[tuple[str, str, str]]] = {
     "argument of compute_advantage renamed": [
         (TRAINER, "    adv_estimator: AdvantageEstimator,\n    gamma: float = 1.0", "    estimator: AdvantageEstimator,\n    gamma: float = 1.0"),
