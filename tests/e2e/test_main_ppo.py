@@ -1,5 +1,6 @@
 """verl's own main_ppo on a CPU: it trains, it is killed and resumes to the same numbers, it stops when wrong."""
 
+import importlib.util
 import os
 import subprocess
 import sys
@@ -9,8 +10,12 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from documented_metrics import assert_documented
+from logged import mlflow_steps, same
+
+from frpo_verl.report.collect import load_run
 
 pytestmark = pytest.mark.e2e
+LOGGERS = [name for name in ("tensorboard", "wandb", "mlflow") if importlib.util.find_spec(name)]
 STEERED = ["+algorithm.frpo.kl_target=0.05", "+algorithm.frpo.kl_horizon=1"]  # beta depends on the whole run before it
 
 
@@ -21,9 +26,10 @@ def inputs(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def whole(inputs, tmp_path_factory):
-    """An uninterrupted run of four steps that saves every second one."""
+    """An uninterrupted run of four steps that saves every second one, with every logger that is there."""
     run = tmp_path_factory.mktemp("whole")
-    settings = ["trainer.total_training_steps=4", "trainer.save_freq=2", "trainer.val_before_train=true", *STEERED]
+    settings = ["trainer.total_training_steps=4", "trainer.save_freq=2", "trainer.val_before_train=true", *STEERED,
+                f"trainer.logger=[{','.join(['console', 'file', *LOGGERS])}]"]  # fmt: skip
     status, metrics, output = e2e.train(inputs, run, *settings)
     assert status == 0, output[-5000:]
     return run, metrics
@@ -45,6 +51,19 @@ def test_frpo_trains_and_says_what_it_does(whole):
     assert metrics[1]["frpo/kl_to_ref/k1"] == pytest.approx(0, abs=1e-6)  # the reference is the start
     assert metrics[4]["frpo/kl_to_ref/k3"] > 1e-4  # and training leaves it
     assert (run / "checkpoints" / "latest_checkpointed_iteration.txt").read_text() == "4"
+
+
+@pytest.mark.parametrize("logger", ["tensorboard", "wandb", "mlflow"])
+def test_every_logger_holds_every_metric(whole, logger, tmp_path):
+    """The report reads TensorBoard's and Weights & Biases' files in the place of metrics.jsonl."""
+    if logger not in LOGGERS:
+        pytest.skip(f"{logger} is not installed: pip install {logger}")
+    run, wanted = whole
+    if logger == "mlflow":
+        return same(mlflow_steps(f"file://{run}/mlruns", wanted), wanted)
+    written = {"tensorboard": "tensorboard_log", "wandb": "wandb"}[logger]
+    (tmp_path / written).symlink_to(run / written)
+    same(load_run(tmp_path).steps, wanted)
 
 
 def test_a_killed_run_resumes_to_the_same_numbers(whole, inputs, tmp_path):

@@ -10,6 +10,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from logged import mlflow_steps, same
 from report_runs import metrics, write_run
 
 from frpo_verl.report.collect import load_run
@@ -48,13 +49,6 @@ def logged(tmp_path_factory):
     return run, rows
 
 
-def same(found, wanted):
-    assert sorted(found) == sorted(wanted)
-    for step, data in wanted.items():
-        for name, value in data.items():
-            assert found[step][name] == pytest.approx(value, rel=1e-6, abs=1e-30, nan_ok=True), (step, name)
-
-
 @pytest.mark.parametrize("name", ["file", "tensorboard", "wandb"])
 def test_the_report_reads_what_the_logger_wrote(logged, name, monkeypatch, tmp_path):
     if name not in ("file", *THERE):
@@ -67,16 +61,6 @@ def test_the_report_reads_what_the_logger_wrote(logged, name, monkeypatch, tmp_p
 
 
 @pytest.mark.skipif("mlflow" not in THERE, reason="mlflow is not installed")
-def test_mlflow_holds_every_metric(logged, monkeypatch):
-    """Under the names that verl gives it: @ is written _at_."""
-    import mlflow
-
+def test_mlflow_holds_every_metric(logged):
     run, wanted = logged
-    monkeypatch.setenv("MLFLOW_ALLOW_FILE_STORE", "true")
-    client = mlflow.MlflowClient(tracking_uri=f"file://{run.parent}/mlruns")
-    (found,) = (r for e in client.search_experiments() for r in client.search_runs([e.experiment_id]))
-    steps = {step: {} for step in wanted}
-    for name in {name for data in wanted.values() for name in data}:
-        for entry in client.get_metric_history(found.info.run_id, name.replace("@", "_at_")):
-            steps[entry.step][name] = entry.value
-    same(steps, wanted)
+    same(mlflow_steps(f"file://{run.parent}/mlruns", wanted), wanted)
