@@ -10,6 +10,10 @@ from documented_metrics import assert_documented
 pytestmark = pytest.mark.e2e
 FRESH = 1e-4
 APART = ["layout=cpu_async", "actor_rollout_ref.actor.ppo_mini_batch_size=2"]
+EXPERIMENTAL = [
+    *APART, "hydra.searchpath=[pkg://verl.trainer.config]", "rollout.n_gpus_per_node=1", "actor_rollout_ref.hybrid_engine=false",
+    "algorithm.rollout_correction.bypass_mode=false",
+]  # fmt: skip
 
 
 @pytest.fixture(scope="module")
@@ -37,3 +41,30 @@ def test_separate_async(inputs, tmp_path):
     assert metrics[1]["frpo/kl_to_ref/k1"] == pytest.approx(0, abs=1e-6)
     assert metrics[2]["frpo/kl_to_ref/k3"] > 1e-4
     assert len({row["frpo/kl_coef"] for row in metrics.values()}) == 3
+
+
+def test_one_step_off(inputs, tmp_path):
+    """An answer is one update old, but for the first step after a start."""
+    settings = [*EXPERIMENTAL, "actor_rollout_ref.actor.ppo_mini_batch_size=4", "trainer.total_training_steps=3"]
+    metrics, _ = train(inputs, tmp_path, *settings, module="verl.experimental.one_step_off_policy.main_ppo")
+    assert sorted(metrics) == [1, 2, 3]
+    for step, row in metrics.items():
+        assert_documented(row)
+        assert (row["frpo/rollout_log_prob_diff_max"] < FRESH) == (step == 1) == (abs(row["rollout_corr/kl"]) < FRESH)
+    assert metrics[1]["frpo/kl_to_ref/k1"] == pytest.approx(0, abs=1e-6)
+    assert metrics[3]["frpo/kl_to_ref/k3"] > 1e-4
+
+
+def test_fully_async(inputs, tmp_path):
+    """Two updates a version of the weights; verl logs the second of them with the next version."""
+    settings = [*EXPERIMENTAL, "data.train_batch_size=0", "rollout.total_rollout_steps=12", "trainer.save_freq=3", "trainer.test_freq=100",
+                "async_training.trigger_parameter_sync_step=2", "async_training.staleness_threshold=1"]  # fmt: skip
+    metrics, _ = train(inputs, tmp_path, *settings, module="verl.experimental.fully_async_policy.fully_async_main")
+    assert [(v, row.get("training/global_step")) for v, row in metrics.items()] == [(0, None), (1, 1), (2, 3), (3, 6)]
+    stale = [metrics[version]["fully_async/count/stale_trajectory_processed"] for version in (1, 2, 3)]
+    assert stale[0] == 0 < stale[2] and stale == sorted(stale)
+    for version in (1, 2, 3):
+        assert_documented(metrics[version])
+    assert metrics[1]["frpo/kl_to_ref/k1"] == pytest.approx(0, abs=1e-6)
+    assert metrics[3]["frpo/kl_to_ref/k3"] > 1e-4
+    assert (tmp_path / "checkpoints/latest_checkpointed_iteration.txt").read_text() == "3"
