@@ -2,6 +2,7 @@
 
 import importlib.util
 import os
+import shutil
 import subprocess
 import sys
 
@@ -62,7 +63,7 @@ def test_every_logger_holds_every_metric(whole, logger, tmp_path):
     if logger == "mlflow":
         return same(mlflow_steps(f"file://{run}/mlruns", wanted), wanted)
     written = {"tensorboard": "tensorboard_log", "wandb": "wandb"}[logger]
-    (tmp_path / written).symlink_to(run / written)
+    shutil.copytree(run / written, tmp_path / written)
     same(load_run(tmp_path).steps, wanted)
 
 
