@@ -1,5 +1,4 @@
 import json
-import os
 import subprocess
 import sys
 from pathlib import Path
@@ -7,7 +6,7 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from data_files import card_of, main, rlhf_dataset, rows_of, write_jsonl
+from data_files import card_of, made, main, rows_of, write_jsonl
 
 from frpo_verl.data import cli
 from frpo_verl.data.examples import InputError
@@ -16,76 +15,11 @@ from frpo_verl.data.writing import PROMPT_SUFFIX, SCHEMA, make_row, sha256, writ
 
 ROOT = Path(__file__).resolve().parents[2]
 SCRIPTS = ROOT / "data_preprocess"
-DATA = Path(os.environ.get("FRPO_VERL_DATA", ROOT.parent / "shared" / "data"))
+GSM8K = {"question": "How much?", "answer": "1,000 <<1*1>>\n#### 1,234"}
 NAMES = [
     "gsm8k", "math_dataset", "math500", "dapo_math_17k", "numina_math_cot", "limr", "open_rs",
     "aime24", "aime25", "amc23", "olympiad_bench", "minerva_math",
 ]  # fmt: skip
-
-
-DAPO_PROMPT = (
-    "Solve the following math problem step by step. The last line of your response should be of the form "
-    "Answer: $Answer (without quotes) where $Answer is the answer to the problem.\n\n{}\n\n"
-    'Remember to put your answer on its own line after "Answer:".'
-)
-
-# script, split, a row as it is in circulation; what must become of it: source, question, ground truth, id
-SAMPLES = [
-    ("gsm8k", "train", {"question": "How much?", "answer": "1,000 <<1*1>>\n#### 1,234"}, ("openai/gsm8k", "How much?", "1234", "gsm8k/train/0")),
-    ("gsm8k", "test", {"question": "How much?", "answer": "#### -5"}, ("openai/gsm8k", "How much?", "-5", "gsm8k/test/0")),
-    ("math_dataset", "train", {"problem": "P", "level": "Level 5", "type": "Algebra", "solution": r"so \boxed{1}, no \boxed{\frac{1}{2}}."},
-     ("DigitalLearningGmbH/MATH-lighteval", "P", r"\frac{1}{2}", "math/train/0")),
-    ("math500", "test", {"problem": "P", "solution": r"\boxed{3}", "answer": r"\left( 3, \frac{\pi}{2} \right)", "subject": "Precalculus", "level": 2, "unique_id": "test/precalculus/807.json"},
-     ("HuggingFaceH4/MATH-500", "P", r"\left( 3, \frac{\pi}{2} \right)", "test/precalculus/807.json")),
-    ("dapo_math_17k", "train", {"data_source": "math_dapo", "prompt": [{"role": "user", "content": DAPO_PROMPT.format("Find $x$.\n\nNow.")}], "ability": "MATH", "reward_model": {"ground_truth": "34", "style": "rule-lighteval/MATH_v2"}, "extra_info": {"index": "9a9b6eb4"}},
-     ("math_dapo", "Find $x$.\n\nNow.", "34", "9a9b6eb4")),
-    ("dapo_math_17k", "train", {"prompt": "Find $x$.", "solution": "34", "reward_model": {"ground_truth": "34", "style": "rule"}},
-     ("math_dapo", "Find $x$.", "34", "dapo_math_17k/train/0")),
-    ("numina_math_cot", "train", {"source": "olympiads", "problem": "P", "solution": r"\boxed{2} and \boxed{\text{(A)}}", "messages": []},
-     ("numina_olympiads", "P", r"\text{(A)}", "numina_math_cot/train/0")),
-    ("aime24", "test", {"id": 60, "problem": "P", "solution": "s", "answer": "025", "url": "u"}, ("aime24", "P", "25", "60")),
-    ("aime24", "test", {"ID": "2024-I-1", "Problem": "P", "Solution": "s", "Answer": 204}, ("aime24", "P", "204", "2024-I-1")),
-    ("aime25", "test", {"problem": "P", "answer": "000", "id": "0"}, ("aime25", "P", "0", "0")),
-    ("aime25", "test", {"question": "P", "answer": "$70$"}, ("aime25", "P", "70", "aime25/test/0")),
-    ("amc23", "test", {"id": 0, "problem": "P", "answer": 27.0, "url": "u", "question": "P"}, ("amc23", "P", "27", "0")),
-    ("olympiad_bench", "test", {"id": 1606, "question": "P", "context": None, "final_answer": ["$2$", "$\\sqrt{3}$"], "solution": ["long"], "subject": "Math", "subfield": "Algebra", "language": "English", "modality": "Text-only", "question_type": "Open-ended", "error": None, "answer_type": "Numerical", "image_1": None},
-     ("olympiad_bench", "P", "2, \\sqrt{3}", "1606")),
-    ("olympiad_bench", "test", {"id": 1, "question": "Q", "context": "C", "final_answer": "['2']"}, ("olympiad_bench", "C\n\nQ", "2", "1")),
-    ("numina_math_cot", "train", {"problem": "P", "answer": "7", "response": "so 7"}, ("AI-MO/NuminaMath-CoT", "P", "7", "numina_math_cot/train/0")),
-    ("limr", "train", {"prompt": "P", "answer": "\\frac{1}{2}"}, ("limr", "P", "\\frac{1}{2}", "limr/train/0")),
-    ("limr", "train", {"prompt": "P", "answer": 12}, ("limr", "P", "12", "limr/train/0")),
-    ("open_rs", "train", {"problem": "P", "solution": "long, $\\boxed{4}$", "answer": "$4$", "level": "Hard"},
-     ("open_rs", "P", "4", "open_rs/train/0")),
-    ("open_rs", "train", {"problem": "P", "solution": "long, $\\boxed{4}$", "answer": None, "level": "Easy"},
-     ("open_rs", "P", "4", "open_rs/train/0")),
-    ("minerva_math", "test", {"question": "P", "answer": "6.75e18"}, ("minerva_math", "P", "6.75e18", "minerva_math/test/0")),
-    ("minerva_math", "test", {"problem": "P", "solution": r"thus $\boxed{\{1, 2\}}$", "type": "x", "idx": 7},
-     ("minerva_math", "P", r"\{1, 2\}", "7")),
-]  # fmt: skip
-
-
-@pytest.mark.parametrize("name,split,row,expected", SAMPLES, ids=[f"{s[0]}{i}" for i, s in enumerate(SAMPLES)])
-def test_row_of_each_set_in_circulation(tmp_path, name, split, row, expected):
-    source = write_jsonl(tmp_path / "in" / f"{split}.jsonl", [row])
-    assert main(name, "--local_dataset_path", source.parent, "--local_save_dir", tmp_path / "out") == 0
-    (made,) = rows_of(tmp_path / "out" / f"{split}.parquet")
-    data_source, question, ground_truth, own = expected
-    assert made["data_source"] == data_source
-    assert made["prompt"] == [{"role": "user", "content": f"{question} {PROMPT_SUFFIX}"}]
-    assert made["ability"] == "math"
-    assert made["reward_model"] == {"style": "rule", "ground_truth": ground_truth}
-    extra = made["extra_info"]
-    assert (extra["split"], extra["index"], extra["id"], extra["question"], extra["repeat"]) == (
-        split, 0, own, question, 0,
-    )  # fmt: skip
-
-
-@pytest.mark.parametrize("name,split,row,expected", SAMPLES, ids=[f"{s[0]}{i}" for i, s in enumerate(SAMPLES)])
-def test_every_ground_truth_is_judged_equal_to_its_boxed_form(name, split, row, expected):
-    from frpo_verl.rewards.math import compute_score
-
-    data_source, _, ground_truth, _ = expected
-    assert compute_score(data_source, rf"So the answer is $\boxed{{{ground_truth}}}$.", ground_truth)["score"] == 1.0
 
 
 def test_no_script_hides_a_module_of_the_standard_library():
@@ -93,19 +27,18 @@ def test_no_script_hides_a_module_of_the_standard_library():
 
 
 def test_scripts_run_as_scripts_from_another_folder(tmp_path):
-    write_jsonl(tmp_path / "train.jsonl", [SAMPLES[0][2]])
+    write_jsonl(tmp_path / "train.jsonl", [GSM8K])
     command = [sys.executable, str(SCRIPTS / "gsm8k.py"), "--local-dataset-path", ".", "--local-save-dir", "out"]
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     assert "1 rows in, 1 rows out" in done.stdout and "no file for split 'test'" in done.stderr
-    bad = subprocess.run(
-        [*command[:2], "--local_dataset_path", "nowhere"], cwd=tmp_path, capture_output=True, text=True
-    )
+    wrong = [*command[:2], "--local_dataset_path", "nowhere"]
+    bad = subprocess.run(wrong, cwd=tmp_path, capture_output=True, text=True)
     assert bad.returncode == 2 and bad.stderr.startswith("gsm8k: error: ") and bad.stderr.count("\n") == 1
 
 
 def test_the_command_is_the_script(tmp_path, capsys):
-    write_jsonl(tmp_path / "train.jsonl", [SAMPLES[0][2]])
+    write_jsonl(tmp_path / "train.jsonl", [GSM8K])
     argv = ["--local_dataset_path", str(tmp_path), "--split", "train", "--local_save_dir"]
     assert cli.main(["gsm8k", *argv, str(tmp_path / "command")]) == 0
     subprocess.run([sys.executable, SCRIPTS / "gsm8k.py", *argv, tmp_path / "script"], check=True)
@@ -209,34 +142,12 @@ def test_a_row_that_cannot_be_read_is_named(tmp_path, capsys):
     assert "row 1: chosen has half a surrogate pair" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("name", ["aime24", "aime25", "amc23"])
-def test_the_published_forms_of_benchmarks_lose_the_instructions_of_their_publishers(tmp_path, name):
-    row = {
-        "prompt": [{"role": "user", "content": DAPO_PROMPT.format("Find $x$.")}],
-        "reward_model": {"ground_truth": "034"},
-    }
-    source = write_jsonl(tmp_path / "test.jsonl", [row])
-    assert main(name, "--local_dataset_path", source, "--local_save_dir", tmp_path / "o") == 0
-    (made,) = rows_of(tmp_path / "o" / "test.parquet")
-    assert made["prompt"] == [{"role": "user", "content": f"Find $x$. {PROMPT_SUFFIX}"}]
-    assert made["reward_model"]["ground_truth"] == "34"
-
-
-@pytest.mark.parametrize("worked", ["two lines\n#### 7\nThat is it.", "#### 7\n\n#hashtag", "####\n7\n", "#### 7 \n "])
-def test_the_ground_truth_of_gsm8k_is_one_line(tmp_path, worked):
-    source = write_jsonl(tmp_path / "train.jsonl", [{"question": "q", "answer": worked}])
-    assert main("gsm8k", "--local_dataset_path", source, "--local_save_dir", tmp_path / "o") == 0
-    assert rows_of(tmp_path / "o" / "train.parquet")[0]["reward_model"]["ground_truth"] == "7"
-
-
 def test_one_value_in_two_spellings_is_no_conflict(tmp_path):
     pairs = [("34", "34.0"), ("34.0", "34"), ("1/2", "0.5"), (r"\frac{1}{2}", r"\dfrac12"), ("3", "4")]
     rows = [{"problem": f"P{i}", "answer": answer} for i, pair in enumerate(pairs) for answer in pair]
-    source = write_jsonl(tmp_path / "train.jsonl", rows)
-    assert main("limr", "--local_dataset_path", source, "--local_save_dir", tmp_path / "o") == 0
-    kept = [r["reward_model"]["ground_truth"] for r in rows_of(tmp_path / "o" / "train.parquet")]
-    assert kept == [first for first, _ in pairs[:4]]
-    assert card_of(tmp_path / "o" / "train.parquet")["dropped"] == {"conflicting_duplicate": 2, "duplicate": 4}
+    kept, card = made(tmp_path, "limr", rows)
+    assert [r["reward_model"]["ground_truth"] for r in kept] == [first for first, _ in pairs[:4]]
+    assert card["dropped"] == {"conflicting_duplicate": 2, "duplicate": 4}
 
 
 def test_every_row_is_kept_or_counted(tmp_path, capsys):
@@ -255,10 +166,8 @@ def test_every_row_is_kept_or_counted(tmp_path, capsys):
     ]
     for split in ("train", "test"):
         write_jsonl(tmp_path / f"{split}.jsonl", rows)
-    assert (
-        main("math_dataset", "--local_dataset_path", tmp_path, "--local_save_dir", tmp_path / "o", "--max_rows", "2")
-        == 0
-    )
+    argv = ["--local_dataset_path", tmp_path, "--local_save_dir", tmp_path / "o", "--max_rows", "2"]
+    assert main("math_dataset", *argv) == 0
     card = card_of(tmp_path / "o" / "train.parquet")
     assert card["dropped"] == {
         "conflicting_duplicate": 3, "duplicate": 2, "empty_problem": 2, "no_answer": 1, "not_selected": 1,
@@ -282,93 +191,9 @@ def test_card_hash_is_the_files(tmp_path):
     assert card["options"]["prompt_suffix"] == PROMPT_SUFFIX
 
 
-def test_dapo_is_deduplicated_and_unwrapped(tmp_path):
-    def row(problem, answer, index):
-        prompt = [{"role": "user", "content": DAPO_PROMPT.format(problem)}]
-        return {"prompt": prompt, "reward_model": {"ground_truth": answer}, "extra_info": {"index": index}}
-
-    rows = [row(f"P{i % 5}", str(i % 5), str(i)) for i in range(500)] + [row("P4", "5", "x")]
-    write_jsonl(tmp_path / "train.jsonl", rows)
-    assert main("dapo_math_17k", "--local_dataset_path", tmp_path, "--local_save_dir", tmp_path / "o") == 0
-    kept = rows_of(tmp_path / "o" / "train.parquet")
-    assert [(r["extra_info"]["question"], r["extra_info"]["id"]) for r in kept] == [(f"P{i}", str(i)) for i in range(4)]
-    assert card_of(tmp_path / "o" / "train.parquet")["dropped"] == {"conflicting_duplicate": 2, "duplicate": 495}
-
-
-def test_english_dapo_drops_and_counts_other_languages(tmp_path):
-    english = [
-        "Find $x$.", "Let \u03b1 and \u2115 be as in Caf\u00e9 Poincar\u00e9 \u2014 find \u2220A.",
-        "2\u00b2 + \U0001d465 = ?",
-    ]  # fmt: skip
-    other = ["\u6c42 $x$ \u7684\u503c\u3002", "Find \u0438 now."]
-    problems = [*english, *other]
-    write_jsonl(tmp_path / "train.jsonl", [{"prompt": p, "reward_model": {"ground_truth": "1"}} for p in problems])
-    for flags, kept, dropped in (([], problems, {}), (["--english"], english, {"not_english": 2})):
-        argv = ["--local_dataset_path", tmp_path / "train.jsonl", "--local_save_dir", tmp_path / "o", *flags]
-        assert main("dapo_math_17k", *argv) == 0
-        assert [r["extra_info"]["question"] for r in rows_of(tmp_path / "o" / "train.parquet")] == kept
-        card = card_of(tmp_path / "o" / "train.parquet")
-        assert card["dropped"] == dropped and card["options"]["english"] == bool(flags)
-
-
-def test_the_papers_prompt_of_prl_has_a_system_message(tmp_path):
-    system = "Please reason step by step, and put your final answer within \\boxed{}."
-    source = write_jsonl(tmp_path / "train.jsonl", [{"problem": "P", "answer": "7"}])
-    argv = ["--local_dataset_path", source, "--local_save_dir", tmp_path / "o", "--system_prompt", system]
-    assert main("numina_math_cot", *argv) == 0
-    (row,) = rows_of(tmp_path / "o" / "train.parquet")
-    assert row["prompt"] == [{"role": "system", "content": system}, {"role": "user", "content": f"P {PROMPT_SUFFIX}"}]
-
-
-def test_olympiad_bench_keeps_text_only_english_open_ended_maths(tmp_path):
-    good = {
-        "final_answer": ["1"], "language": "English", "subject": "Math", "modality": "Text-only",
-        "question_type": "Open-ended",
-    }  # fmt: skip
-    rows = [
-        {**good, "question": "a"},
-        {**good, "question": "b", "error": "1e-2"},
-        {**good, "question": "c", "language": "Chinese"},
-        {**good, "question": "d", "subject": "Physics"},
-        {**good, "question": "e", "modality": "Multimodal"},
-        {**good, "question": "f", "image_1": {"bytes": "x"}},
-        {**good, "question": "g", "question_type": "Theorem proof"},
-        {**good, "question": "h", "final_answer": None},
-    ]
-    write_jsonl(tmp_path / "OE_TO_maths_en_COMP.json", rows)
-    write_jsonl(tmp_path / "OE_TO_physics_en_COMP.json", rows)
-    assert main("olympiad_bench", "--local_dataset_path", tmp_path, "--local_save_dir", tmp_path / "o") == 0
-    card = card_of(tmp_path / "o" / "test.parquet")
-    assert card["dropped"] == {
-        "no_answer": 1, "not_english": 1, "not_maths": 1, "not_open_ended": 1, "not_text_only": 2,
-    }  # fmt: skip
-    assert card["notes"] == {"tolerance_ignored": 1} and card["rows_out"] == 2
-
-
-def test_numina_sources_and_letter_answers(tmp_path):
-    rows = [
-        {"source": s, "problem": f"{s}{a}", "solution": rf"\boxed{{{a}}}"}
-        for s in ("olympiads", "cn_k12")
-        for a in ("7", "A")
-    ]
-    write_jsonl(tmp_path / "train.jsonl", rows)
-    common = ["--local_dataset_path", tmp_path, "--local_save_dir", tmp_path / "o"]
-    assert main("numina_math_cot", *common, "--sources", "cn_k12") == 0
-    card = card_of(tmp_path / "o" / "train.parquet")
-    assert (card["rows_out"], card["dropped"], card["notes"]) == (2, {"other_source": 2}, {"letter_answer": 1})
-    assert card["options"]["sources"] == ["cn_k12"]
-    assert {r["data_source"] for r in rows_of(tmp_path / "o" / "train.parquet")} == {"numina_cn_k12"}
-
-
 def test_max_rows_takes_the_first_or_draws_by_seed(tmp_path, capsys):
-    write_jsonl(tmp_path / "in" / "train.jsonl", math_rows(50))
-
     def indices(*argv):
-        assert (
-            main("math_dataset", "--local_dataset_path", tmp_path / "in", "--local_save_dir", tmp_path / "o", *argv)
-            == 0
-        )
-        return [r["extra_info"]["index"] for r in rows_of(tmp_path / "o" / "train.parquet")]
+        return [r["extra_info"]["index"] for r in made(tmp_path, "math_dataset", math_rows(50), *argv)[0]]
 
     assert indices("--max-rows", "5") == [0, 1, 2, 3, 4]
     drawn = indices("--max_rows", "5", "--seed", "1")
@@ -386,13 +211,10 @@ def test_prompt_options_and_repeat(tmp_path):
     assert main("math_dataset", *argv, "--prompt-suffix", "", "--system_prompt", "Be brief.") == 0
     assert len(rows_of(tmp_path / "o" / "train.parquet")) == 2  # training rows are not repeated
     rows = rows_of(tmp_path / "o" / "test.parquet")
-    assert [(r["extra_info"]["index"], r["extra_info"]["repeat"]) for r in rows] == [
-        (i, j) for i in (0, 1) for j in range(3)
-    ]
-    assert rows[0]["prompt"] == [
-        {"role": "system", "content": "Be brief."},
-        {"role": "user", "content": "What is 0 + 0?"},
-    ]
+    places = [(r["extra_info"]["index"], r["extra_info"]["repeat"]) for r in rows]
+    assert places == [(i, j) for i in (0, 1) for j in range(3)]
+    system, user = rows[0]["prompt"]
+    assert system == {"role": "system", "content": "Be brief."} and user["content"] == "What is 0 + 0?"
     card = card_of(tmp_path / "o" / "test.parquet")
     assert (card["rows_in"], card["problems"], card["rows_out"]) == (2, 2, 6)
 
@@ -531,46 +353,3 @@ def test_a_failure_while_writing_leaves_no_trace(tmp_path):
 def test_names_of_the_data_sets():
     assert set(SETS) == set(NAMES)
     assert len({d.name for d in SETS.values()}) == len({d.data_source for d in SETS.values()}) == len(NAMES)
-
-
-def test_round_trip_through_verls_dataset_with_all_sets_in_one(tmp_path, monkeypatch):
-    files, expected = [], []
-    for i, (name, split, row, made) in enumerate(SAMPLES):
-        source = write_jsonl(tmp_path / f"in{i}" / f"{split}.jsonl", [row])
-        out = tmp_path / f"o{i}"
-        assert main(name, "--local_dataset_path", source, "--local_save_dir", out) == 0
-        files.append(out / f"{split}.parquet")
-        expected.append(made)
-    data = rlhf_dataset(files, tmp_path, monkeypatch, max_prompt_length=10_000)
-    assert len(data) == len(SAMPLES)
-    for item, (data_source, question, ground_truth, own) in zip(
-        (data[i] for i in range(len(data))), expected, strict=True
-    ):
-        assert item["raw_prompt"] == [{"role": "user", "content": f"{question} {PROMPT_SUFFIX}"}]
-        assert (item["data_source"], item["reward_model"]["ground_truth"]) == (data_source, ground_truth)
-        assert item["index"] == item["extra_info"]["index"] == 0 and item["extra_info"]["id"] == own
-    assert len(rlhf_dataset(files, tmp_path, monkeypatch, max_prompt_length=10)) == 0
-
-
-ON_DISK = {
-    ("gsm8k", "gsm8k", "train"): 7473, ("gsm8k", "gsm8k", "test"): 1319, ("math500", "eval", "test"): 500,
-    ("aime24", "eval", "test"): 30, ("amc23", "eval", "test"): 40,
-}  # fmt: skip
-
-
-def test_sets_on_disk_keep_every_row(tmp_path, monkeypatch):
-    files = {}
-    for (name, folder, split), count in ON_DISK.items():
-        if not (DATA / folder).is_dir():
-            continue
-        if not (tmp_path / name).exists():
-            assert main(name, "--local_dataset_path", DATA / folder, "--local_save_dir", tmp_path / name) == 0
-        file = tmp_path / name / f"{split}.parquet"
-        card = card_of(file)
-        assert (card["rows_in"], card["rows_out"], card["dropped"], card["notes"]) == (count, count, {}, {})
-        assert pq.read_schema(file).equals(SCHEMA)
-        files[file] = count
-    if files:
-        data = rlhf_dataset(files, tmp_path, monkeypatch, filter_overlong_prompts=False)
-        assert len(data) == sum(files.values())
-        assert all(data[i]["reward_model"]["ground_truth"] for i in range(0, len(data), 97))

@@ -26,6 +26,14 @@ def card_of(path):
     return json.loads(Path(path).with_suffix(".card.json").read_text())
 
 
+def made(folder, name, rows, *argv, split="train"):
+    """(rows, card) of the file that a set's command makes of rows as they are published."""
+    source = write_jsonl(folder / "in" / f"{split}.jsonl", rows)
+    assert main(name, "--local_dataset_path", source.parent, "--local_save_dir", folder / "o", *argv) == 0
+    file = folder / "o" / f"{split}.parquet"
+    return rows_of(file), card_of(file)
+
+
 class CharacterTokenizer:
     """A chat template in characters: enough for RLHFDataset's length filter."""
 
