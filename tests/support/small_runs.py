@@ -1,5 +1,6 @@
 """The files of a small run as verl's trainer writes them: metrics and three validations."""
 
+import itertools
 import json
 import random
 
@@ -54,3 +55,13 @@ def make_run(folder, steps=40, seed=0, gain=0.4, source="arithmetic"):
                 data[f"val-core/{source}/acc/best@{N_SAMPLES}/mean"] = 0.9
             file.write(json.dumps({"step": step, "data": data}) + "\n")
     return folder
+
+
+def dump_rows(problems=3, samples=2, uid=True, **changes):
+    """Rows of a dump in which sample j answers j, which is right for problem j."""
+    rows = []
+    for i, j in itertools.product(range(problems), range(samples)):
+        row = {"input": f"user\nWhat is {i}?\nassistant\n", "output": f"o{j}", "gts": str(i), "score": float(i == j)}
+        row |= {"step": 5, "reward": float(i == j), "acc": i == j, "pred": str(j)} | changes
+        rows.append(row | ({"uid": f"uuid{i}_{j}_0"} if uid else {}))
+    return rows
