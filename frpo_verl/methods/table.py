@@ -127,8 +127,7 @@ METHODS: dict[tuple[str, str], Method] = {}
 def add(method: Method) -> Method:
     """Add a row; where verl is running already it is registered there at once.
 
-    Raises:
-        ValueError: the kind is unknown or the name is taken.
+    Raises ValueError: the kind is unknown or the name is taken.
     """
     if method.kind not in KINDS:
         raise ValueError(f"kind={method.kind!r}: not one of {', '.join(KINDS)}")

@@ -44,8 +44,7 @@ class Source:
     def teacher(self) -> torch.Tensor:
         """(B, T) log-probs of the response tokens under verl's distillation teacher; padded with 0.
 
-        Raises:
-            RuntimeError: the queue has none.
+        Raises RuntimeError: the queue has none.
         """
         from verl.workers.utils.padding import no_padding_2_padding
 
@@ -98,11 +97,7 @@ class Batch:
         return column in self.data.batch.keys()
 
     def column(self, name: str) -> torch.Tensor:
-        """A column that the estimator cannot do without.
-
-        Raises:
-            RuntimeError: it is missing, with what to do.
-        """
+        """A column that the estimator cannot do without. Raises RuntimeError: it is missing, with what to do."""
         if not self.from_trainer:
             raise RuntimeError(
                 f"adv_estimator={self.run.estimator_name} was called without the batch: the plugin is not loaded in this "
@@ -174,8 +169,7 @@ class MicroBatch:
     def column(self, name: str, reader: str) -> torch.Tensor:
         """A padded column that `reader` (`key=name`, for the message) cannot do without.
 
-        Raises:
-            RuntimeError: it is missing, with what to do.
+        Raises RuntimeError: it is missing, with what to do.
         """
         if name not in self:
             raise RuntimeError(
@@ -187,8 +181,7 @@ class MicroBatch:
     def step(self, reader: str) -> int:
         """The training step, which the driver sends with the batch (`STEP`).
 
-        Raises:
-            RuntimeError: it did not come along, with what to do.
+        Raises RuntimeError: it did not come along, with what to do.
         """
         if STEP not in self:
             raise RuntimeError(

@@ -45,8 +45,7 @@ def refuse_closed(loaded: bool, typed: Iterable[str]) -> None:
         loaded: whether importing verl has loaded the plugin.
         typed: the command's arguments; one without a name of ours is left alone.
 
-    Raises:
-        SystemExit: with one line that says what to do.
+    Raises SystemExit: with one line that says what to do.
     """
     if "verl" not in sys.modules or not any(map(names_ours, typed)):
         return

@@ -24,8 +24,7 @@ def require(place: str | None = None) -> None:
         place: `driver` or `worker` runs that part of the self-test, once in a process; None only looks whether every wrap
             could be applied.
 
-    Raises:
-        RuntimeError: one line: the place of verl, what was expected, what came.
+    Raises RuntimeError: one line: the place of verl, what was expected, what came.
     """
     found = [old] if (old := too_old()) else hooks.troubles()
     if not found and place is not None and not _under_way():

@@ -25,8 +25,7 @@ from .batch import Batch
 def outcome_of(view: Batch, rewards: torch.Tensor, mask: torch.Tensor, name: str, norm: bool) -> torch.Tensor:
     """A^NAME of token rewards: (B,) where `grpo` or `none` is asked for, else (B, T), one value for each token.
 
-    Raises:
-        RuntimeError: an estimator that tells tokens apart, and a session of several rows.
+    Raises RuntimeError: an estimator that tells tokens apart, and a session of several rows.
     """
     if name == "none":
         return rewards.new_zeros(len(rewards))

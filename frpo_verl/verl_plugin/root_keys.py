@@ -90,8 +90,7 @@ def counts(run: Run, key: str) -> bool:
 def number(run: Run, key: str) -> float:
     """The number under a root key, its default where the key is absent or null.
 
-    Raises:
-        ConfigError: it is no number of its range.
+    Raises ConfigError: it is no number of its range.
     """
     row = ROOT_KEYS[key]
     value = run.get(key, row.default)

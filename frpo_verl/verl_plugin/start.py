@@ -23,8 +23,7 @@ from .run import EXPERIMENTAL, Run, current, current_of_ours, remember, remember
 def around_need_reference(original: Callable, config: Any, *args: Any, **kwargs: Any) -> bool:
     """Around verl's `need_reference_policy`: a method of ours may read a reference; verl.experimental's trainers start here.
 
-    Raises:
-        ConfigError: a setting is wrong.
+    Raises ConfigError: a setting is wrong.
     """
     run = Run(config)
     if run.trainer in EXPERIMENTAL:
@@ -64,11 +63,7 @@ def around_worker(original: Callable, worker: Any, config: Any, *args: Any, **kw
 
 
 def validate(config: Any) -> None:
-    """Check a run and prepare it.
-
-    Raises:
-        ConfigError: a setting is wrong.
-    """
+    """Check a run and prepare it. Raises ConfigError: a setting is wrong."""
     checks.check_config(config)
     prepare(config)
 

@@ -9,8 +9,7 @@ from typing import Any
 def compose_config(*overrides: str) -> Any:
     """The configuration that `python -m verl.trainer.main_ppo OVERRIDES` starts with.
 
-    Raises:
-        HydraException: the overrides do not compose.
+    Raises HydraException: the overrides do not compose.
     """
     import verl.trainer
     from hydra import compose, initialize_config_dir
@@ -21,11 +20,7 @@ def compose_config(*overrides: str) -> Any:
 
 
 def copy_to_hdfs(folder: Path, target: str) -> None:
-    """Copy a local folder with verl's own tools.
-
-    Raises:
-        ImportError: verl cannot be imported.
-    """
+    """Copy a local folder with verl's own tools. Raises ImportError: verl cannot be imported."""
     from verl.utils.hdfs_io import copy, makedirs
 
     makedirs(target)

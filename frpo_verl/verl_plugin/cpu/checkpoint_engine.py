@@ -69,8 +69,7 @@ class ZmqCheckpointEngine(CheckpointEngine):
     async def send_weights(self, weights: Any, global_steps: int | None = None) -> None:
         """Send every weight to every rollout worker; the trainer's other ranks only take part in producing them.
 
-        Raises:
-            RuntimeError: a rollout worker takes none.
+        Raises RuntimeError: a rollout worker takes none.
         """
         async for bucket, last in buckets(weights, self.bucket_size):
             data = safetensors.torch.save(bucket) if self.is_master else b""
@@ -78,11 +77,7 @@ class ZmqCheckpointEngine(CheckpointEngine):
                 self._wait(socket.send_multipart, [b"last" if last else b"", data])
 
     async def receive_weights(self, global_steps: int | None = None) -> AsyncIterator[tuple[str, torch.Tensor]]:
-        """The weights by name, as they come.
-
-        Raises:
-            RuntimeError: none comes.
-        """
+        """The weights by name, as they come. Raises RuntimeError: none comes."""
         last = b""
         while not last:
             last, data = self._wait(self.sockets[0].recv_multipart)

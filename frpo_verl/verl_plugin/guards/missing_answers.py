@@ -26,8 +26,7 @@ def count(run: Run, batch: Any) -> None:
     Padding says nothing by itself: verl also fills a whole batch up to a multiple of its ranks. Missing answers are
     counted where `max_missing_answers` counts: other trainers take what is there.
 
-    Raises:
-        RolloutEngineGone: more are missing than the share `max_missing_answers`; 1 never stops a run.
+    Raises RolloutEngineGone: more are missing than the share `max_missing_answers`; 1 never stops a run.
     """
     if getattr(batch, "tags", None) is None:
         return

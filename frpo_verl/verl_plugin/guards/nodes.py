@@ -24,8 +24,7 @@ def _probe():
 def check_nodes() -> None:
     """Ask a worker on every node of Ray's cluster what it loads; nothing is asked on a cluster of one node.
 
-    Raises:
-        ConfigError: a node has no plugin, another version of it, or gave no answer; it is named.
+    Raises ConfigError: a node has no plugin, another version of it, or gave no answer; it is named.
     """
     import ray
     from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy

@@ -53,8 +53,7 @@ class Silence:
     def look(self, rows: frozenset[str], prompts: int) -> None:
         """Take note of the answers that are there now, while `prompts` wait for one.
 
-        Raises:
-            NoAnswers: none has come for `limit` seconds, or the process is gone that the prompts wait for.
+        Raises NoAnswers: none has come for `limit` seconds, or the process is gone that the prompts wait for.
         """
         if self.since is None or rows != self.rows:
             if self.since is None:
@@ -91,8 +90,7 @@ def look(original: Callable, buffer: Any, *args: Any, **kwargs: Any) -> Any:
 def sample(original: Callable, buffer: Any, *args: Any, **kwargs: Any) -> Any:
     """Around verl's `ReplayBuffer.sample`: a batch without one answer is said as what it is, in validation too.
 
-    Raises:
-        NoAnswers: every prompt of the batch failed.
+    Raises NoAnswers: every prompt of the batch failed.
     """
     call = arguments(original, (buffer, *args), kwargs, "partition_id", "global_steps")
     if call is None or current_of_ours() is None:

@@ -26,8 +26,7 @@ class RolloutEngineGone(RuntimeError):
 def limit_seconds() -> float | None:
     """Seconds that one bucket of weights may wait for its answer, from the variable (600 by default); None for 0: for ever.
 
-    Raises:
-        ConfigError: the variable is no number >= 0.
+    Raises ConfigError: the variable is no number >= 0.
     """
     text = os.getenv(LIMIT_VARIABLE, "").strip() or "600"
     with contextlib.suppress(ValueError):
@@ -51,8 +50,7 @@ def open_socket(original: Callable, sender: Any, *args: Any, **kwargs: Any) -> A
 async def send_weights(original: Callable, sender: Any, *args: Any, **kwargs: Any) -> Any:
     """verl's `async_send_weights`, with a sentence in the place of a wait without end.
 
-    Raises:
-        RolloutEngineGone: a bucket had no answer within the limit.
+    Raises RolloutEngineGone: a bucket had no answer within the limit.
     """
     import zmq
 
