@@ -39,35 +39,33 @@ def policy_loss(
 ) -> tuple[torch.Tensor, dict[str, Any]]:
     """A policy loss of the table under verl's signature; all tensors (B, T). Returns (loss, metrics)."""
     require("worker")
-    settings = section_of(config.policy_loss, method)
+    settings, reader = section_of(config.policy_loss, method), f"loss_mode={method.name}"
     needs_ref = "reference" in method.all_needs(settings)
-    ref = _micro_batch().column("ref_log_prob", f"loss_mode={method.name}") if needs_ref else None
+    ref = _micro_batch().column("ref_log_prob", reader) if needs_ref else None
     inputs = read_loss_inputs(
         log_prob=log_prob, old_log_prob=old_log_prob, advantages=advantages, mask=response_mask, ref_log_prob=ref
     )
-    step = _micro_batch().step(f"loss_mode={method.name}") if getattr(settings, "changes", False) else None
+    step = _micro_batch().step(reader) if getattr(settings, "changes", False) else None
     keywords = method.keywords(settings, step)
-    scheduled = {} if step is None else {"frpo/kl_coef": keywords["kl_coef"]}
+    metrics = {} if step is None else {"frpo/kl_coef": keywords["kl_coef"]}
     keywords |= {name: config.get(key) for name, key in method.from_verl.items()}
     if method.then is None:
         terms = method.load()(inputs, **keywords)
-        loss = _aggregate(terms, response_mask, loss_agg_mode, config, rollout_is_weights)
-        return loss, {**scheduled, **{name: float(value) for name, value in terms.metrics.items()}}
-    metrics: dict[str, Any] = {}
-    advantages = inputs.advantages
-    if ref is not None:
-        advantages, metrics = method.load()(inputs, **keywords)
-    loss, verls = core_algos.get_policy_loss_fn(method.then)(
-        old_log_prob=inputs.old_log_prob,
-        log_prob=inputs.log_prob,
-        advantages=advantages,
-        response_mask=response_mask,
-        loss_agg_mode=loss_agg_mode,
-        config=config,
-        rollout_is_weights=rollout_is_weights,
-    )
-    fractions = clip_fractions(inputs.log_prob, inputs.old_log_prob, advantages, response_mask, config)
-    return loss, {**verls, **fractions, **scheduled, **{name: float(value) for name, value in metrics.items()}}
+        loss, found = _aggregate(terms, response_mask, loss_agg_mode, config, rollout_is_weights), terms.metrics
+    else:
+        advantages, found = method.load()(inputs, **keywords) if needs_ref else (inputs.advantages, {})
+        loss, verls = core_algos.get_policy_loss_fn(method.then)(
+            old_log_prob=inputs.old_log_prob,
+            log_prob=inputs.log_prob,
+            advantages=advantages,
+            response_mask=response_mask,
+            loss_agg_mode=loss_agg_mode,
+            config=config,
+            rollout_is_weights=rollout_is_weights,
+        )
+        fractions = clip_fractions(inputs.log_prob, inputs.old_log_prob, advantages, response_mask, config)
+        metrics = {**verls, **fractions, **metrics}
+    return loss, {**metrics, **{name: float(value) for name, value in found.items()}}
 
 
 def _micro_batch() -> MicroBatch:
