@@ -15,7 +15,7 @@ from collections.abc import Iterable
 
 from .. import methods
 from ..methods.settings import ConfigError
-from .paths import method_names, recipe_names
+from .paths import config_names
 from .run import section_keys
 
 
@@ -25,7 +25,7 @@ def names_ours(word: str) -> bool:
     if any(f"{key}.".startswith(f"{section}.") for section in section_keys()):
         return True
     if key in ("recipe", "method"):
-        return value in (recipe_names() if key == "recipe" else method_names())
+        return value in config_names(key)
     if key in (methods.KINDS["local_kl"], "algorithm.kl_penalty"):
         return _is_local_kl(value)
     return any(key == typed and methods.find(kind, value) is not None for kind, typed in methods.KINDS.items())

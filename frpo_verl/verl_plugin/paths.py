@@ -10,29 +10,10 @@ import frpo_verl
 from .. import methods
 
 
-def _group(name: str) -> list[str]:
-    folder = Path(frpo_verl.__file__).parent / "recipes" / name
-    return sorted(p.stem for p in folder.glob("*.yaml"))
-
-
-def recipe_names() -> list[str]:
-    """The names that `+recipe=NAME` takes."""
-    return [name for name in _group("recipe") if not name.endswith("_base")]
-
-
-def method_names() -> list[str]:
-    """The names that `method=NAME` takes beside a recipe."""
-    return _group("method")
-
-
-def layout_names() -> list[str]:
-    """The names that `layout=NAME` takes beside a recipe."""
-    return _group("layout")
-
-
-def check_names() -> list[str]:
-    """The names that `+check=NAME` takes behind a recipe."""
-    return _group("check")
+def config_names(group: str) -> list[str]:
+    """What can be typed for a group of the recipes: `+recipe=`, `method=`, `layout=` or `+check=`."""
+    folder = Path(frpo_verl.__file__).parent / "recipes" / group
+    return sorted(p.stem for p in folder.glob("*.yaml") if not (group == "recipe" and p.stem.endswith("_base")))
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -45,10 +26,8 @@ def main(argv: list[str] | None = None) -> int:
     root = Path(frpo_verl.__file__).resolve().parent
     print(f"package          {root}")
     print(f"recipes          {(root / 'recipes').resolve()}")
-    print(f"  +recipe=       {' '.join(recipe_names())}")
-    print(f"  method=        {' '.join(method_names())}")
-    print(f"  layout=        {' '.join(layout_names())}")
-    print(f"  +check=        {' '.join(check_names())}")
+    for typed in ("+recipe=", "method=", "layout=", "+check="):
+        print(f"  {typed:14s} {' '.join(config_names(typed.strip('+=')))}")
     print("  without the search-path plugin: 'hydra.searchpath=[pkg://frpo_verl.recipes]'")
     print("reward function  reward.custom_reward_function.path=pkg://frpo_verl.rewards.math")
     print("                 reward.custom_reward_function.name=compute_score")

@@ -16,7 +16,7 @@ import frpo_verl
 from frpo_verl.methods.settings import ConfigError
 from frpo_verl.verl_plugin import health
 from frpo_verl.verl_plugin.cpu import vllm_cpu
-from frpo_verl.verl_plugin.paths import check_names, layout_names, method_names, recipe_names
+from frpo_verl.verl_plugin.paths import config_names
 
 PROCESSOR = ["cpu", "cpu_vllm", "cpu_async"]
 CPU = ["quickstart_cpu", "gsm8k_cpu", "eval_cpu"]
@@ -49,9 +49,9 @@ def kind_of(method):
 def product():
     """(recipe, method, layout): each recipe as it stands; each with every method, with every layout, and with one method of
     each kind in every layout; each method in every layout. An evaluation trains nothing: no method beside it."""
-    rows = [(recipe, OWN, OWN) for recipe in recipe_names()]
-    methods = sorted(method_names(), key=lambda name: (kind_of(name), name))
-    for number, recipe in enumerate(recipe_names()):
+    rows = [(recipe, OWN, OWN) for recipe in config_names("recipe")]
+    methods = sorted(config_names("method"), key=lambda name: (kind_of(name), name))
+    for number, recipe in enumerate(config_names("recipe")):
         layouts = layouts_of(recipe)
         if recipe in EVALUATIONS:
             rows += [(recipe, OWN, layout) for layout in layouts]
@@ -65,14 +65,14 @@ def product():
 
 
 def test_the_product_leaves_no_pair_out():
-    rows, trained = product(), [r for r in recipe_names() if r not in EVALUATIONS]
-    assert {(r, m) for r in trained for m in method_names()} - {row[:2] for row in rows} == SENSELESS_METHODS
+    rows, trained = product(), [r for r in config_names("recipe") if r not in EVALUATIONS]
+    assert {(r, m) for r in trained for m in config_names("method")} - {row[:2] for row in rows} == SENSELESS_METHODS
     found = {(recipe, layout, kind_of(method)) for recipe, method, layout in rows if method != OWN}
     assert found == {
         (r, y, k) for r in trained for y in layouts_of(r) for k in ("estimator", "policy loss", "local KL")
     }
     assert {(r, y) for r in EVALUATIONS for y in layouts_of(r)} <= {(r, y) for r, _, y in rows}
-    assert {(m, y) for m in method_names() for y in layout_names()} <= {row[1:] for row in rows}
+    assert {(m, y) for m in config_names("method") for y in config_names("layout")} <= {row[1:] for row in rows}
 
 
 @pytest.fixture
@@ -160,14 +160,14 @@ def test_the_study_of_the_placements_composes(workplace, tmp_path, method, gpu):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("recipe", [r for r in recipe_names() if r not in [*CPU, *MOE]])
+@pytest.mark.parametrize("recipe", [r for r in config_names("recipe") if r not in [*CPU, *MOE]])
 @pytest.mark.parametrize("layout", ["megatron_moe", "megatron_moe_1node"])
 def test_a_dense_model_has_no_experts_to_spread(workplace, recipe, layout):
     line = refused(workplace(compose_ppo(f"+recipe={recipe}", f"layout={layout}", *named(recipe))))
     assert "experts=0: the model's experts cannot be spread" in line
 
 
-@pytest.mark.parametrize("check", check_names())
+@pytest.mark.parametrize("check", config_names("check"))
 @pytest.mark.parametrize("recipe", ["frpo_qwen3_30b_a3b", "rpg_qwen3_4b", "f_hal_qwen2.5_math_7b"])
 def test_a_check_goes_behind_every_recipe(workplace, recipe, check):
     resolved = accept(workplace(compose_ppo(f"+recipe={recipe}", f"+check={check}")))
@@ -327,8 +327,8 @@ def test_the_papers_values(recipe):
 
 def test_the_table_has_every_recipe_of_a_paper():
     others = {"smoke", "qwen3_1.7b_gsm8k", "smollm2_135m", *CPU}
-    assert set(recipe_names()) - others == set(PUBLISHED)
-    assert set(layout_names()) == {*DENSE_LAYOUTS, *MOE_LAYOUTS}
+    assert set(config_names("recipe")) - others == set(PUBLISHED)
+    assert set(config_names("layout")) == {*DENSE_LAYOUTS, *MOE_LAYOUTS}
 
 
 @pytest.mark.parametrize(
@@ -438,4 +438,4 @@ def test_the_rollout_leaves_room_for_the_states_on_the_smallest_machine(recipe, 
 
 def test_every_row_of_the_table_is_a_machine():
     found = {recipe for recipe, *_ in machines()}
-    assert found == set(recipe_names()) - {*CPU, *EVALUATIONS}
+    assert found == set(config_names("recipe")) - {*CPU, *EVALUATIONS}

@@ -13,7 +13,7 @@ from verl_config import compose_ppo, stopped, validated
 from frpo_verl import methods
 from frpo_verl.quickstart.tokenizer import write_tokenizer
 from frpo_verl.verl_plugin import hooks, run, start
-from frpo_verl.verl_plugin.paths import method_names
+from frpo_verl.verl_plugin.paths import config_names
 
 EST, CORR = "algorithm.adv_estimator", "algorithm.rollout_correction"
 ACTOR, ROLLOUT = "actor_rollout_ref.actor", "actor_rollout_ref.rollout"
@@ -278,7 +278,7 @@ def test_the_reference_is_loaded_where_it_is_read(files, typed, needed):
     assert need_reference_policy(compose_ppo(*files, *typed.split())) is (needed == "True")
 
 
-@pytest.mark.parametrize("method", method_names())
+@pytest.mark.parametrize("method", config_names("method"))
 def test_every_method_composes_and_passes(files, method):
     validated(*files, f"method={method}")
 
