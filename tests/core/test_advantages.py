@@ -15,9 +15,6 @@ def toy(request):
     return Setting(*request.param)
 
 
-# -- the expected gradient, by enumeration --------------------
-
-
 @pytest.mark.parametrize("placement", ["future", "sequence"])
 @pytest.mark.parametrize("name, order", ROWS, ids=IDS)
 def test_expected_gradient_is_that_of_the_enumerated_objective(toy, name, order, placement):
@@ -113,9 +110,6 @@ def test_a_value_that_is_not_finite_is_refused_with_its_row(value, which):
         sequence_divergence(Columns(*log_probs, mask), DIVERGENCES["js"])
 
 
-# -- discount and masks --------------------
-
-
 def loop_reference(delta, mask, row, discount, begins):
     """One token at a time: local part, rest of the own step, and what comes later, discounted by response token."""
     out = torch.zeros_like(delta)
@@ -180,9 +174,6 @@ def test_finite_at_the_bounds_and_exactly_zero_off_the_mask(name, order, placeme
     delta[:, 50:] = math.nan
     reg = regularize(delta, mask, divergence=name, alpha=order, placement=placement)
     assert torch.isfinite(reg).all() and (reg[:, 50:] == 0).all() and reg.dtype == torch.float32
-
-
-# -- memory and interface --------------------
 
 
 @pytest.mark.parametrize(

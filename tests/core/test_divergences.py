@@ -124,9 +124,6 @@ def test_an_alpha_row_without_order_refuses_to_compute():
         DIVERGENCES["alpha"].cost(torch.zeros(2))
 
 
-# -- a divergence of one's own --------------------
-
-
 @pytest.mark.parametrize("name, order", ROWS, ids=IDS)
 def test_f_alone_gives_cost_slope_and_the_constant(name, order):
     row = get_divergence(name, order)

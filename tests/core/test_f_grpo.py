@@ -199,9 +199,6 @@ def test_two_answer_bandit_under_pearson(clamped):
     assert bad < 1e-3 if clamped else 0.03 < bad < 0.1
 
 
-# --- the softmax weights --------------------------------------------------------------------------
-
-
 def test_softmax_weights_against_plain_loops():
     generator = torch.Generator().manual_seed(5)
     scores, log_old = torch.randn(2, 9, generator=generator, dtype=f64).unbind()
@@ -244,9 +241,6 @@ def test_softmax_weights_multiplied_into_the_advantages_scale_each_response():
     plain = f_grpo_loss(*tensors, advantages, toy.mask)
     assert torch.allclose(weighted.sequence_loss, weights * plain.sequence_loss, rtol=1e-12)
     assert not torch.allclose(weighted.sequence_loss, plain.sequence_loss, rtol=1e-2)
-
-
-# --- f-HAL ----------------------------------------------------------------------------------------
 
 
 class Mixed:
@@ -310,9 +304,6 @@ def test_signed_weights_with_literal_numbers():
     assert torch.allclose(out, torch.tensor([0.75 * 2 * 2, 0.25 * 4 / 2, -0.75 * 2, -0.25 * 4 / 2]))
     none = signed_weights(torch.tensor([2.0, -1.0]), torch.tensor([0, 0]), 0.0, beta=1.0)
     assert torch.equal(none, torch.tensor([2.0, -1.0]))
-
-
-# --- inputs ---------------------------------------------------------------------------------------
 
 
 def test_metrics():

@@ -240,9 +240,6 @@ def test_clip_metrics():
     assert m["actor/rpg_kl"] == pytest.approx(float((w * w.log() - w + 1).sum()))
 
 
-# --- numerics and inputs --------------------------------------------------------------------------
-
-
 @pytest.mark.parametrize("variant, reinforce", CASES)
 @pytest.mark.parametrize("log_ratio", [-300.0, -25.0, 25.0, 300.0])
 def test_huge_ratios_are_finite_and_the_kl_keeps_its_pull(variant, reinforce, log_ratio):

@@ -96,9 +96,6 @@ def test_position_baseline_counts_through_the_session_and_leaves_its_rows_out(pl
     assert not torch.allclose(reg, regularize(delta[rows], mask[rows], divergence="js", placement=placement))
 
 
-# -- the same tokens in one row --------------------
-
-
 @st.composite
 def cuts(draw):
     """Answers of one row each, and the same answers cut into rows: shuffled, with masked tokens and pad rows."""

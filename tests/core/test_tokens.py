@@ -65,9 +65,6 @@ def test_reverse_cumsum_against_a_loop_in_value_and_gradient():
         assert reverse_cumsum(torch.zeros(0, 4)).shape == (0, 4) and reverse_cumsum(torch.zeros(4, 0)).shape == (4, 0)
 
 
-# -- the door --------------------
-
-
 @pytest.mark.parametrize("mask_dtype", [torch.bool, torch.int64, torch.int32, torch.float32, torch.bfloat16])
 def test_the_door_ignores_what_is_masked_and_clips_what_is_not(mask_dtype):
     nan, inf = math.nan, math.inf

@@ -50,9 +50,6 @@ def rows_of(prompts, seed=0):
     return keys, scores, ref, mask
 
 
-# ------------------------------------------------------------------------------ separate_async: several updates a sync
-
-
 class Actor:
     """A model of one number, its version: log-prob = -1 - 0.1 * version on every token; an update adds one."""
 
@@ -186,9 +183,6 @@ def test_metrics_speak_of_all_mini_batches(separate):
     assert found["frpo/kl_to_go/first_token/max"] == pytest.approx(float(delta.sum(-1).max()), rel=1e-5)
     assert found["frpo/rollout_log_prob_diff_max"] == pytest.approx(0.5)
     assert separate.metrics["rollout_corr/kl"] == pytest.approx(-0.5)  # log rollout - log old: verl's own name for it
-
-
-# ------------------------------------------------------------------------------ verl.experimental: fully_async, one_step_off
 
 
 def algorithm(**changes):

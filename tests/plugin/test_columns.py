@@ -36,9 +36,6 @@ def run_of(estimator="grpo", actor=None, **algorithm):
     return OmegaConf.create({"composed_by": "frpo_verl", **sections}).algorithm
 
 
-# ------------------------------------------------------------------------------------------------ what stops a run
-
-
 @pytest.mark.parametrize("value", [NAN, torch.inf, -torch.inf])
 @pytest.mark.parametrize("on_nonfinite", ["raise", "zero_row"])
 def test_a_log_prob_of_the_policy_that_is_not_finite_stops_the_run_always(on_nonfinite, value):
@@ -89,9 +86,6 @@ def test_verls_own_kl_loss_of_a_run_of_ours_too_and_a_foreign_run_is_left_alone(
         compute_advantage(batch(*spoilt_batch(column)), adv_estimator="grpo", config=config)
 
 
-# ------------------------------------------------------------------------------------------------ a placeholder
-
-
 @pytest.mark.parametrize("loss_mode", LOSSES)
 def test_a_micro_batch_of_one_row_whose_reference_is_sure_passes(loss_mode, monkeypatch):
     """log 1 = 0 exactly: an answer of one token that both models are sure of is no placeholder; no loss asks for one."""
@@ -102,9 +96,6 @@ def test_a_micro_batch_of_one_row_whose_reference_is_sure_passes(loss_mode, monk
     loss, _ = ppo_loss(actor_config(policy_loss={"loss_mode": loss_mode}), output(log_prob), worker_batch(columns))
     loss.backward()
     assert torch.isfinite(loss) and torch.isfinite(log_prob.grad).all()
-
-
-# ------------------------------------------------------------------------------------------------ an answer that is left out
 
 
 @pytest.mark.parametrize("placement", PLACEMENTS)
@@ -210,9 +201,6 @@ def worker_batch(columns, tokens: int = 1, answers: int = 1) -> TensorDict:
     return micro_batch(rows, tokens, answers)
 
 
-# ------------------------------------------------------------------------------------------------ the queue of the V1 trainer
-
-
 def test_the_workers_see_it_in_the_queue(monkeypatch):
     """verl's engines count the tokens of `loss_mask`, its loss those of `response_mask`, its metrics read the queue."""
     rewards, mask, old, ref, _ = spoilt_batch("ref_log_prob")
@@ -231,9 +219,6 @@ def test_the_workers_see_it_in_the_queue(monkeypatch):
     assert torch.equal(queue.rows[keys[ROW]]["old_log_probs"], old[ROW])
     for key, row in queue.rows.items():
         assert all(x.shape == before[key][name].shape and x.dtype == before[key][name].dtype for name, x in row.items())
-
-
-# ------------------------------------------------------------------------------------------------ masked tokens
 
 
 @pytest.mark.parametrize("agg", AGGREGATIONS)

@@ -118,9 +118,6 @@ def test_rollout_weights_multiply_the_loss():
         close([0.5 * g for g in gradient(loss_mode, 1.0)], gradient(loss_mode, 0.5))
 
 
-# ---------------------------------------------------------------------------------------- local KL terms in verl's loss
-
-
 def local_kl_gradient(kl_type, rows, coefficient=0.7):
     """Gradient of the KL part alone: the loss with it minus the loss without."""
     kl = {"use_kl_loss": True, "kl_loss_coef": coefficient, "kl_loss_type": kl_type, "loss_agg_mode": "token-sum"}

@@ -86,9 +86,6 @@ def test_without_the_factor_verls_norm_depends_on_the_cut():
     assert max(norms) > 1.1 * min(norms)
 
 
-# ------------------------------------------------------------------------------------------------ the run's configuration
-
-
 def test_the_factor_is_the_longest_answer_and_is_said(capsys):
     config = compose_ppo("+recipe=frpo_qwen3_1.7b", f"actor_rollout_ref.actor.loss_agg_mode={NORM}")
     start.prepare(config)

@@ -140,9 +140,6 @@ def test_the_reward_says_which_way_was_taken():
         three_ways.compute_score("three_ways", "A4333", "3334")
 
 
-# ---- data_preprocess/three_ways.py
-
-
 def script(*args):
     return subprocess.run(
         [sys.executable, str(ROOT / "data_preprocess" / "three_ways.py"), *map(str, args)],

@@ -47,9 +47,6 @@ def data(tmp_path_factory):
     return folder
 
 
-# ---- figures
-
-
 def test_the_default_model_is_small(tokenizer):
     model = ways_model.make_model(ways_model.Settings(), tokenizer)
     assert 0.1e6 <= sum(p.numel() for p in model.parameters()) <= 0.3e6
@@ -93,9 +90,6 @@ def test_a_marked_model_learns_the_mark(tokenizer):
     for text in seen:
         answer, _, total = text.partition("\n#### ")
         assert three_ways.read_sum(answer, 4) == int(total[::-1])
-
-
-# ---- the folder
 
 
 def test_build_then_reuse(data, tmp_path, monkeypatch):
