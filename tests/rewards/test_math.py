@@ -1,14 +1,12 @@
 import json
 import logging
 import os
-import subprocess
-import sys
-import threading
 import time
 from pathlib import Path
 
 import psutil
 import pytest
+from commands import in_threads, python
 from hostile_answers import HOSTILE, STUBBORN, fuzzed
 
 from frpo_verl.rewards import math as reward
@@ -42,8 +40,7 @@ def test_import_is_light():
         "import sys, frpo_verl.rewards.math\n"
         "print([m for m in ('torch', 'verl', 'sympy', 'math_verify', 'pebble') if m in sys.modules])"
     )
-    env = {**os.environ, "PYTHONPATH": os.pathsep.join(p for p in sys.path if p)}
-    out = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, env=env, check=True)
+    out = python(code=script)
     assert out.stdout.strip() == "[]"
 
 
@@ -213,17 +210,8 @@ def test_hostile_answers_are_bounded():
 def test_threads_agree_with_one():
     rows = [(boxed(p["pred"]), p["gold"]) for p in PAIRS[:: len(PAIRS) // 24]]
     alone = [compute_score("pairs", *row, deadline=60.0) for row in rows]
-    results = {}
-
-    def call(k):
-        results[k] = [compute_score("pairs", *row, deadline=60.0) for row in rows]
-
-    threads = [threading.Thread(target=call, args=(k,)) for k in range(32)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    assert len(results) == 32 and all(result == alone for result in results.values())
+    results = in_threads(32, lambda: [compute_score("pairs", *row, deadline=60.0) for row in rows])
+    assert len(results) == 32 and all(result == alone for result in results)
 
 
 def test_failures_are_marked(no_pool):

@@ -8,6 +8,7 @@ import time
 
 import psutil
 import pytest
+from commands import in_threads, python
 
 from frpo_verl.rewards import pool as pool_module
 from frpo_verl.rewards.pool import Pool, default_workers, get_pool
@@ -65,28 +66,11 @@ def test_a_worker_that_gets_no_cpu_at_all_is_killed_in_the_end(pool, monkeypatch
 
 
 def test_threads_agree_with_one(pool):
-    pairs = [
-        (GOLD, RIGHT),
-        (GOLD, WRONG),
-        (r"3\sqrt{13}", r"\sqrt{117}"),
-        ("x^2-1", "(x-1)(x+1)"),
-        ("x^2-1", "(x-1)^2"),
-        (r"\frac{", "1"),
-        (r"2\pi", r"\pi+\pi"),
-        ("2i", "-2i"),
-    ]
+    pairs = [(GOLD, RIGHT), (GOLD, WRONG), (r"3\sqrt{13}", r"\sqrt{117}"), ("x^2-1", "(x-1)(x+1)")]
+    pairs += [("x^2-1", "(x-1)^2"), (r"\frac{", "1"), (r"2\pi", r"\pi+\pi"), ("2i", "-2i")]
     alone = [pool.verify(g, p, 60.0) for g, p in pairs]
-    results = {}
-
-    def call(k):
-        results[k] = [pool.verify(g, p, 60.0) for g, p in pairs]
-
-    threads = [threading.Thread(target=call, args=(k,)) for k in range(32)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    assert len(results) == 32 and all(result == alone for result in results.values())
+    results = in_threads(32, lambda: [pool.verify(g, p, 60.0) for g, p in pairs])
+    assert len(results) == 32 and all(result == alone for result in results)
     assert len(workers_of(pool)) <= pool.workers
 
 
@@ -103,17 +87,7 @@ def test_survives_a_worker_and_the_template_killed_from_outside(pool):
 def test_an_answer_is_judged_though_all_idle_workers_are_about_to_end(pool):
     """Between the kill and its arrival a worker still looks alive."""
     pair = (r"\sqrt{3}", r"\frac{3}{\sqrt{3}}")
-    barrier, verdicts = threading.Barrier(2), []
-
-    def call():
-        barrier.wait()
-        verdicts.append(pool.verify(*pair, 60.0))
-
-    threads = [threading.Thread(target=call) for _ in range(2)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
+    verdicts = in_threads(2, lambda: pool.verify(*pair, 60.0))
     for worker in workers_of(pool):
         os.kill(worker.pid, signal.SIGKILL)
     assert [pool.verify(*pair, 60.0), *verdicts] == [(True, False, "")] * 3
@@ -126,10 +100,6 @@ def test_worker_is_replaced_after_its_share_of_tasks(pool, monkeypatch):
         assert pool.verify(GOLD, RIGHT, 30.0).equal
         seen |= {worker.pid for worker in workers_of(pool)}
     assert len(seen) > pool.workers >= len(workers_of(pool))
-
-
-def _environment(**extra):
-    return {**os.environ, "PYTHONPATH": os.pathsep.join(p for p in sys.path if p), **extra}
 
 
 PARENT = """
@@ -150,7 +120,7 @@ time.sleep(600)
 def test_no_process_left_after_kill_9_of_the_parent():
     """The workers are inside a C call that never returns to the interpreter; all end with it."""
     script = PARENT.format(stuck=STUCK)
-    env = _environment(FRPO_VERL_VERIFY_WORKERS="2")
+    env = {**os.environ, "PYTHONPATH": os.pathsep.join(p for p in sys.path if p), "FRPO_VERL_VERIFY_WORKERS": "2"}
     parent = subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE, text=True, env=env)
     try:
         template = int(parent.stdout.readline())
@@ -169,7 +139,7 @@ def test_no_process_left_after_normal_exit():
         "get_pool().verify('x+\\\\sqrt{2}', '\\\\sqrt{2}+x', 60.0)\n"
         "print(*[p.pid for p in psutil.Process().children(recursive=True)])"
     )
-    out = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, env=_environment(), check=True)
+    out = python(code=script)
     pids = [int(pid) for pid in out.stdout.split()]
     assert len(pids) == 2 and out.stderr == ""
     deadline = time.monotonic() + 30
@@ -202,8 +172,7 @@ def test_missing_math_verify_is_an_error_not_a_score(tmp_path):
         "try:\n    Pool(1).verify('x', 'y', 5.0)\n"
         "except RuntimeError as error:\n    print(error)\n"
     )
-    env = _environment(PYTHONPATH=os.pathsep.join([str(tmp_path), *filter(None, sys.path)]))
-    out = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, env=env, check=True)
+    out = python(code=script, path=[tmp_path])
     assert "is math-verify installed" in out.stdout and "no math-verify here" in out.stdout
 
 

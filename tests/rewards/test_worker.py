@@ -2,10 +2,10 @@ import json
 import os
 import signal
 import socket
-import subprocess
 import sys
 
 import pytest
+from commands import python
 
 from frpo_verl.rewards import worker
 
@@ -31,8 +31,7 @@ def test_memory_limit():
     )
     if not sys.platform.startswith("linux"):
         pytest.skip("RLIMIT_AS is enforced on Linux only")
-    env = {**os.environ, "PYTHONPATH": os.pathsep.join(p for p in sys.path if p)}
-    out = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, env=env, check=True)
+    out = python(code=script)
     assert out.stdout.strip() == "bounded"
 
 
