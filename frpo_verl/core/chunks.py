@@ -41,8 +41,7 @@ def one_pass(
     Returns:
         (B, T) values, 0 off the mask, or (B,), one for all rows of an answer; and the tensors of all answers.
 
-    Raises:
-        ValueError: a session with several prompts. FloatingPointError: NaN or infinity on a response token.
+    Raises ValueError: a session with several prompts. FloatingPointError: NaN or infinity on a response token.
     """
     answers = rows_of_answers(len(columns.mask), columns.session_ids, columns.session_index, columns.group_ids)
     out, found = None, []
@@ -68,8 +67,7 @@ def rows_of_answers(
 ) -> Rows:
     """Which of B rows make an answer: all, one each, or the rows of each session; ids as `Columns` keeps them.
 
-    Raises:
-        ValueError: a session whose rows stand in several groups.
+    Raises ValueError: a session whose rows stand in several groups.
     """
     if session_ids is None or rows == 0:
         return slice(0, rows)

@@ -24,8 +24,7 @@ def scheduled(step: int, start: float, end: float, steps: int, shape: str = "lin
         steps: n, over how many steps it changes.
         shape: linear or cosine.
 
-    Raises:
-        ValueError: an unknown shape, a coefficient below 0, or a step or number of steps below 1.
+    Raises ValueError: an unknown shape, a coefficient below 0, or a step or number of steps below 1.
     """
     for name, value in (("start", start), ("end", end)):
         ranges.KL_COEF.check(name, value)

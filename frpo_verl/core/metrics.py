@@ -166,8 +166,7 @@ def policy_clip_fractions(
         mask: (B, T) any dtype, non-zero = response token.
         low, high: widths of the clip interval [1 - low, 1 + high].
 
-    Raises:
-        ValueError: shapes that do not fit.
+    Raises ValueError: shapes that do not fit.
     """
     if ratio.shape != mask.shape or adv.shape != mask.shape:
         raise ValueError(

@@ -48,8 +48,7 @@ def steps_by_newline(
         mask: (B, T) any dtype, non-zero = response token; texts of masked tokens are not looked at.
         decode: token id -> its text; called once for each distinct id among the response tokens. Needed with ids.
 
-    Raises:
-        ValueError: ids without `decode`, or shapes that do not fit the mask.
+    Raises ValueError: ids without `decode`, or shapes that do not fit the mask.
     """
     valid, begins = mask.bool(), torch.zeros_like(mask, dtype=torch.bool)
     ends = _newline_of(tokens, valid, decode)

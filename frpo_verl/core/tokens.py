@@ -33,8 +33,7 @@ class Columns:
     entropy: (B, T) of the policy at each token in nats, for its metrics.
     other_log_prob: (B, T) log-probs from another engine, for the metric rollout_log_prob_diff_max.
 
-    Raises:
-        ValueError: shapes, dtypes or ids that do not fit.
+    Raises ValueError: shapes, dtypes or ids that do not fit.
     """
 
     log_prob: torch.Tensor
@@ -126,8 +125,7 @@ def read_answers(
         clip: bound of |delta_t| in nats.
         group: (R,) integers, equal for the answers to one prompt.
 
-    Raises:
-        ValueError: shapes or dtypes that do not fit, or clip out of its range.
+    Raises ValueError: shapes or dtypes that do not fit, or clip out of its range.
     """
     check_2d(mask, log_prob=log_prob, ref_log_prob=ref_log_prob, entropy=entropy, other_log_prob=other_log_prob)
     ranges.LOG_RATIO_CLIP.check("log_ratio_clip", clip)

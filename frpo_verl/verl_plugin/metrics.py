@@ -7,6 +7,9 @@ from typing import Any
 
 import torch
 
+from ..core.advantages import sequence_divergence
+from ..core.divergences import DIVERGENCES
+from ..core.tokens import Columns, keep
 from . import answers, run
 from .batch import Batch
 
@@ -79,10 +82,6 @@ def reference(view: Batch) -> dict[str, float]:
     Rows that the policy did not sample (f-HAL's recorded answers) are left out. Empty where log-probs are missing, a
     placeholder (all 0) or not finite: for an estimator of verl's that is no reason to stop.
     """
-    from ..core.advantages import sequence_divergence
-    from ..core.divergences import DIVERGENCES
-    from ..core.tokens import Columns, keep
-
     old, ref = view.optional("old_log_probs"), view.optional("ref_log_prob")
     mask = view.mask
     if old is None or ref is None or old.shape != mask.shape or ref.shape != mask.shape or not bool(ref.any()):

@@ -60,8 +60,7 @@ def read_loss_inputs(
         mask: (B, T) any dtype, non-zero = response token; other positions have no effect on any value or gradient,
             whatever they hold.
 
-    Raises:
-        ValueError: shapes or dtypes that do not fit.
+    Raises ValueError: shapes or dtypes that do not fit.
     """
     check_2d(mask, log_prob=log_prob, old_log_prob=old_log_prob, ref_log_prob=ref_log_prob)
     if advantages.shape not in (mask.shape, mask.shape[:1]):
