@@ -26,6 +26,12 @@ def card_of(path):
     return json.loads(Path(path).with_suffix(".card.json").read_text())
 
 
+def math_rows(n=20):
+    return [
+        {"problem": f"What is {i} + {i}?", "solution": rf"It is \boxed{{{2 * i}}}.", "level": "1"} for i in range(n)
+    ]
+
+
 def made(folder, name, rows, *argv, split="train"):
     """(rows, card) of the file that a set's command makes of rows as they are published."""
     source = write_jsonl(folder / "in" / f"{split}.jsonl", rows)
