@@ -44,9 +44,9 @@ RPG = (*CLIP, "actor/rpg_kl")
 F_GRPO = (*REFERENCE, "actor/f_grpo/margin", "actor/f_grpo/good_frac", "actor/f_grpo/v_clip_frac")
 F_HAL = (*F_GRPO, "frpo/f_hal/on_policy_rows", "frpo/f_hal/chosen_rows", "frpo/f_hal/rejected_rows")
 
-CRITIC = ("actor/pg_clipfrac", "critic/vf_loss", "critic/kl", "actor/reward_kl_penalty")
+CRITIC = ("actor/pg_clipfrac", "critic/vf_loss", "actor/reward_kl_penalty")
 TEACHER = twin.FOLDER / "teacher"  # untrained, smaller than the student, of its tokenizer
-TAUGHT = [f"distillation.teacher_models.teacher_model.model_path={TEACHER}", "ray_kwargs.ray_init.num_gpus=2"]
+TAUGHT = [f"distillation.teacher_models.teacher_model.model_path={TEACHER}", "++ray_kwargs.ray_init.num_gpus=2"]
 
 # recipe, what is typed beside it, metrics of a step that its page promises (evaluations have none)
 CASES: list[tuple[str, list[str], tuple[str, ...]]] = [
