@@ -34,7 +34,7 @@ from study import ANSWERS, COLORS, METHODS, QUICKSTART, interval
 
 from frpo_verl.evaluation import pass_at_k
 from frpo_verl.files import write_atomically
-from frpo_verl.quickstart import coverage
+from frpo_verl.quickstart import coverage, ways_model
 
 STEPS, LR, TEST, SAMPLES = 60, 5e-4, 128, 32
 KS = (1, 2, 4, 8, 16, 32)
@@ -67,14 +67,19 @@ def cells() -> list[Cell]:
     others = [m for m in VARIANTS if m not in forward]
     planned = [
         *rows(["no KL"], [0.0], False, seeds),
-        *rows(PLACEMENTS, [0.1, 0.05], False, seeds),
+        *rows(PLACEMENTS[:4], [0.1, 0.05], False, first),
+        *rows(["future", "local", "reward"], [0.2], False, first),  # read off at pass@1 0.35 to 0.42
+        *rows(others, [0.1], False, first),
+        *rows(PLACEMENTS[:4], [0.1, 0.05], False, seeds),
+        *rows(["future", "local", "reward"], [0.2], False, seeds),
+        *rows(PLACEMENTS[4:], [0.1, 0.05], False, first),
         *rows(forward, [0.1, 0.03], False, first),
         *rows(["no KL"], [0.0], True, first[:2], hard),
         *rows(["future", "reward", "k3 loss"], [0.01], True, first[:2], hard),
-        *rows(others, [0.1], False, first),
         *rows(["no KL"], [0.0], True, first),
         *rows(PLACEMENTS, [0.2, 0.3], True, first),
         *rows(others, [0.05], False, first),
+        *rows(PLACEMENTS, [0.1, 0.05], False, seeds),
         *rows(["no KL"], [0.0], True, seeds),
         *rows(PLACEMENTS, [0.2, 0.3], True, seeds),
         *rows(PLACEMENTS, [0.2], False, seeds),
@@ -136,6 +141,14 @@ def brief(result: dict) -> dict:
     curve = [{"step": i, **row} for i, row in enumerate(result["curve"], 1)]
     curve = [row for row in curve if row["step"] % 10 < 2]
     return json.loads(json.dumps({**result, "curve": curve}), parse_float=lambda x: float(f"{float(x):.4g}"))
+
+
+def recipe() -> dict:
+    """What decides the runs, the model among it: kept with them, and compared with today's by a test."""
+    model = ways_model.settings_hash(ways_model.Settings(), *coverage.three_ways.make_splits().values())
+    ways = "".join(coverage.accepted_way(p.key) for p in coverage.make_splits(0)["test"])
+    return {"model": model, "ways": ways, "shares": list(coverage.SHARES), "steps": STEPS, "lr": LR,
+            "prompts": study.PROMPTS, "answers": ANSWERS, "test": TEST, "samples": SAMPLES}  # fmt: skip
 
 
 def published(path: Path, start: dict) -> dict[str, dict]:
@@ -334,7 +347,7 @@ def main() -> None:
     files = {cell.key: folder / f"{cell.key}.json" for cell in cells()}
     found = known | {key: json.loads(path.read_text()) for key, path in files.items() if path.exists()}
     results = [brief(found[key]) for key in files if key in found]
-    write_atomically(args.out / "coverage.json", json.dumps({"start": start, "runs": results}) + "\n")
+    write_atomically(args.out / "coverage.json", json.dumps({"recipe": recipe(), "start": start, "runs": results}) + "\n")
     text = table(results, start) + "\n" + comparison(results)
     write_atomically(args.out / "coverage_tables.md", text)
     pictures(results, start, args.out)
