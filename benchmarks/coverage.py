@@ -69,7 +69,10 @@ def cells() -> list[Cell]:
         *rows(["no KL"], [0.0], False, seeds),
         *rows(PLACEMENTS[:4], [0.1, 0.05], False, first),
         *rows(["future", "local", "reward"], [0.2], False, first),  # read off at pass@1 0.35 to 0.42
+        *rows(["future", "local"], [0.1, 0.2], False, seeds),
         *rows(others, [0.1], False, first),
+        *rows(["k3 loss"], [0.1, 0.05], False, seeds),
+        *rows(["reward"], [0.1, 0.2], False, seeds),
         *rows(PLACEMENTS[:4], [0.1, 0.05], False, seeds),
         *rows(["future", "local", "reward"], [0.2], False, seeds),
         *rows(PLACEMENTS[4:], [0.1, 0.05], False, first),
@@ -230,20 +233,21 @@ def read_off(results: list[dict], by_std: bool) -> dict[float, dict[str, dict[in
 
 
 def comparison(results: list[dict]) -> str:
-    """Figures at equal pass@1, and their difference from the k3 loss seed by seed."""
-    text = ["| advantages | at pass@1 | method | seeds | pass@16 | KL | entropy | pass@16 less the k3 loss's | KL less its |",
-            "|---|---|---|---|---|---|---|---|---|"]  # fmt: skip
+    """Figures at equal pass@1, and what pass@16, KL and entropy are above the two KL losses', seed by seed."""
+    columns, losses = ("pass@16", "kl", "entropy"), ("local", "k3 loss")
+    less = " | ".join(f"{c} less {base}'s" for base in losses for c in columns)
+    text = [f"| advantages | at pass@1 | method | seeds | pass@16 | KL | entropy | {less} |", "|---" * 13 + "|"]
     for by_std in (False, True):
         for at, methods in read_off(results, by_std).items():
-            base = methods.get("k3 loss", {})
             for method in (m for m in METHODS if m in methods):
-                seeds = methods[method]
-                both = [s for s in seeds if s in base] if method != "k3 loss" else []
-                less = [shown([seeds[s][c] - base[s][c] for s in both]) if both else "" for c in ("pass@16", "kl")]
-                figures = " | ".join(shown([v[c] for v in seeds.values()]) for c in ("pass@16", "kl", "entropy"))
-                text.append(
-                    f"| {'std' if by_std else 'mean'} | {at:g} | {method} | {len(seeds)} | {figures} | {' | '.join(less)} |"
-                )
+                seeds, cells = methods[method], []
+                cells += [shown([v[c] for v in seeds.values()]) for c in columns]
+                for base in losses:
+                    other = methods.get(base, {})
+                    both = [s for s in seeds if s in other and base != method]
+                    cells += [shown([seeds[s][c] - other[s][c] for s in both]) if both else "" for c in columns]
+                head = f"| {'std' if by_std else 'mean'} | {at:g} | {method} | {len(seeds)} |"
+                text.append(f"{head} {' | '.join(cells)} |")
     return "\n".join(text) + "\n"
 
 
@@ -347,7 +351,9 @@ def main() -> None:
     files = {cell.key: folder / f"{cell.key}.json" for cell in cells()}
     found = known | {key: json.loads(path.read_text()) for key, path in files.items() if path.exists()}
     results = [brief(found[key]) for key in files if key in found]
-    write_atomically(args.out / "coverage.json", json.dumps({"recipe": recipe(), "start": start, "runs": results}) + "\n")
+    write_atomically(
+        args.out / "coverage.json", json.dumps({"recipe": recipe(), "start": start, "runs": results}) + "\n"
+    )
     text = table(results, start) + "\n" + comparison(results)
     write_atomically(args.out / "coverage_tables.md", text)
     pictures(results, start, args.out)
