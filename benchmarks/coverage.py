@@ -312,7 +312,7 @@ def pictures(results: list[dict], start: dict, folder: Path) -> None:
         plt.close(figure)
 
     figure, axes = plt.subplots(1, 5, figsize=(13, 2.8), layout="constrained", sharey=True)
-    for ax, method in zip(axes, ("no KL", *PLACEMENTS), strict=True):
+    for ax, method in zip(axes, ("no KL", *PLACEMENTS[:4]), strict=True):
         runs = grouped(results).get((0, False, 0.0 if method == "no KL" else 0.1, method), [])
         if runs:
             ax.stackplot([c["step"] for c in runs[0]["curve"]], np.mean([[c["shares"] for c in r["curve"]] for r in runs], 0).T,
