@@ -73,7 +73,7 @@ def courses(subjects: Sequence[Subject]) -> list[tuple[list[float], list[float]]
 
 def _draw_courses(axis: Any, subjects: Sequence[Subject]) -> None:
     """Reward against KL of an answer; the line of the best possible objective where a run's folder tells it."""
-    axis.set_title("What the KL buys: reward by the KL of an answer")
+    axis.set_title("What the KL buys: reward by KL")
     for i, (kl, reward) in enumerate(courses(subjects)):
         colour, dash = SERIES[i % COLOURS], DASHES[i // COLOURS % len(DASHES)]
         axis.plot(kl, reward, marker="o", markersize=2.5, color=colour, linestyle=dash)
