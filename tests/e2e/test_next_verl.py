@@ -18,7 +18,7 @@ def inputs(tmp_path_factory):
 
 
 @pytest.mark.parametrize(
-    "edit", [pytest.param(name, marks=[] if name == "all at once" else [pytest.mark.versions]) for name in EDITS]
+    "edit", [pytest.param(name, marks=[] if name == "all at once" else [pytest.mark.apart]) for name in EDITS]
 )
 def test_frpo_trains_on_it(inputs, tmp_path, edit):
     copy, run = verl_edits.write_copy(tmp_path / "copy", EDITS[edit]), tmp_path / "run"
