@@ -70,13 +70,14 @@ KINDS = """
 def test_a_session_is_the_answer_that_it_would_be_in_one_row(typed, seed):
     data, keys, place = session_batch(seed)
     frpo = yaml.safe_load(typed)
+    metrics.take()
     expected = compute_advantage(
         as_one_row(data, place), adv_estimator="frpo", config=algorithm(kl_coef=0.3, **frpo)
     ).batch["advantages"]
     found = metrics.take()
     got = by_session(data, keys, kl_coef=0.3, **frpo)
-    torch.testing.assert_close(whole(got, place), expected, rtol=0, atol=1e-12)
-    assert metrics.take() == pytest.approx(found)
+    torch.testing.assert_close(whole(got, place), expected, rtol=1e-6, atol=1e-6)
+    assert metrics.take() == pytest.approx(found, rel=1e-5)
 
 
 @pytest.mark.parametrize("estimator", ["grpo", "rpg_batch_mean"])
