@@ -9,14 +9,6 @@ import pytest
 horizon = pytest.importorskip("horizon")
 
 
-@pytest.fixture(autouse=True)
-def verls_own_grpo(monkeypatch):
-    """The benchmark lets verl's vectorised function stand in for its loop; no other test may see that."""
-    from verl.trainer.ppo import core_algos
-
-    monkeypatch.setattr(core_algos, "compute_grpo_outcome_advantage", core_algos.compute_grpo_outcome_advantage)
-
-
 def answers(a, log_pi):
     """Every sequence of actions with its log-probability, its log-probability under the reference, and its reward."""
     found = []

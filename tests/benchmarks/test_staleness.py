@@ -59,9 +59,6 @@ def test_the_drift_is_what_the_metric_says(toy):
 @pytest.mark.slow
 def test_whoever_writes_the_answers_the_unweighted_placements_come_close_and_future_does_not(monkeypatch):
     """Four hundred updates on answers of the reference, from the same random numbers."""
-    from verl.trainer.ppo import core_algos
-
-    monkeypatch.setattr(core_algos, "compute_grpo_outcome_advantage", core_algos.compute_grpo_outcome_advantage)
     monkeypatch.setattr(staleness.horizon, "SEEDS", 2)
     found = {m: staleness.train(400, "none", 400, m) for m in ("future", *staleness.UNWEIGHTED)}
     regret = {m: staleness.summary(result)["regret"] for m, result in found.items()}
@@ -70,9 +67,6 @@ def test_whoever_writes_the_answers_the_unweighted_placements_come_close_and_fut
 
 def test_training_without_age_is_the_horizon_study(monkeypatch):
     """The same random numbers through both loops end at the same policy."""
-    from verl.trainer.ppo import core_algos
-
-    monkeypatch.setattr(core_algos, "compute_grpo_outcome_advantage", core_algos.compute_grpo_outcome_advantage)
     monkeypatch.setattr(staleness.horizon, "SEEDS", 2)
     theirs = staleness.horizon.train(staleness.horizon.Cell("commit", False, 0.3, staleness.TOKENS, "future", 20))
     mine, older = (staleness.train(age, "none", 20) for age in (0, 4))
