@@ -131,7 +131,8 @@ def pick(table: torch.Tensor, tokens: torch.Tensor) -> torch.Tensor:
 
 
 class Study:
-    """Model, reference and problems of the quickstart, and what a run does with them; a task adds `examine`."""
+    """Model, reference and problems of the quickstart, and what a run does with them; a task adds `examine(model)`: its figures
+    on the held-out problems."""
 
     n_prompts, n_answers = PROMPTS, ANSWERS
 
@@ -175,10 +176,6 @@ class Study:
     def chances(self, model) -> np.ndarray:
         """(N, 3) chance of a right answer in each way on the held-out problems."""
         return np.array(ways_model.chances(model, self.tokenizer, self.test))
-
-    def examine(self, model) -> dict:
-        """Every figure of a model on the held-out problems."""
-        raise NotImplementedError
 
     def step(self, run: Run) -> Step:
         """What turns a batch of the run into a loss."""

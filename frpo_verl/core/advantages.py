@@ -68,6 +68,7 @@ def regularized_advantages(columns: Columns, kind: Regularizer) -> Regularized:
         raise ValueError("outcome is missing: the advantage of each response before the regulariser")
 
     mean_cost = _mean_cost(columns, kind) if kind.baseline == "remaining" else 0.0
+    compared = kind.placement == "reward_to_go"  # normalised at each position, the regulariser within
 
     def compute(a: Answers) -> tuple[torch.Tensor, Sums]:
         assert a.outcome is not None
@@ -84,7 +85,6 @@ def regularized_advantages(columns: Columns, kind: Regularizer) -> Regularized:
             a, reg = replace(a, outcome=before), (before - advantages) / max(kind.kl_coef, 1e-30)
         return advantages, {**metrics.distance(a), **metrics.effect(a, reg, advantages)}
 
-    compared = kind.placement == "reward_to_go"
     whole_groups = compared or kind.baseline == "position"
     advantages, sums = one_pass(columns, compute, clip=kind.log_ratio_clip, whole_groups=whole_groups)
     return Regularized(advantages, metrics.report(sums, kind.kl_coef))
