@@ -189,7 +189,9 @@ class Training:
         progress.update(task, completed=last, description=self.prefix + _status(rows))
         if not self.console.is_terminal and last >= self.printed + 10:
             self.printed = last
-            self.console.print(f"               step {last}/{self.steps}   {self.prefix}{_status(rows)}")
+            self.console.print(
+                f"               step {last}/{self.steps}   {self.prefix}{_status(rows)}", soft_wrap=True
+            )
 
     def stop(self) -> None:
         """End it, if it has not ended, and remove Ray's sockets."""
