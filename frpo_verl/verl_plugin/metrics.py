@@ -12,6 +12,7 @@ from ..core.divergences import DIVERGENCES
 from ..core.tokens import Columns, keep
 from . import answers, run
 from .batch import Batch
+from .hooks import arguments
 
 _pending: dict[str, list[float]] = {}
 
@@ -35,8 +36,8 @@ def take() -> dict[str, float]:
 
 def around_data_metrics(original: Callable, *args: Any, **kwargs: Any) -> dict[str, Any]:
     """Around verl's `compute_data_metrics`: the plugin's beside its own."""
-    found = original(*args, **kwargs)
-    return {**found, **cut_off(kwargs["batch"] if "batch" in kwargs else args[0]), **take()}
+    found, call = original(*args, **kwargs), arguments(original, args, kwargs, "batch")
+    return {**found, **({} if call is None else cut_off(call["batch"])), **take()}
 
 
 def cut_off(batch: Any) -> dict[str, float]:
@@ -45,9 +46,9 @@ def cut_off(batch: Any) -> dict[str, float]:
     An answer that ends with its end marker at the limit is not cut off; verl's `response_length/clip_ratio` counts it.
     Empty where all answers are of one length, and nothing shows what an end is; empty for a run that is not ours.
     """
-    known, tensors = run.current(), batch.batch
-    if known is None or not known.ours or "responses" not in tensors:
+    if run.current_of_ours() is None or "responses" not in batch.batch:
         return {}
+    tensors = batch.batch
     responses = tensors["responses"]
     length = tensors.get("response_length", None)
     if length is None:

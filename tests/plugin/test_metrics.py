@@ -96,3 +96,17 @@ def test_an_answer_that_ended_at_the_limit_is_not_cut_off(monkeypatch):
     assert metrics.cut_off(same) == {}  # all of one length: what ends an answer cannot be seen
     monkeypatch.setattr(metrics.run, "_current", metrics.run.Run(OmegaConf.create({})))
     assert metrics.cut_off(DataProto.from_dict(tensors=columns)) == {}
+
+
+@pytest.mark.parametrize("ours", [OURS, {}])
+def test_data_metrics_of_another_verl_are_its_own(monkeypatch, ours):
+    """Its argument has another name, and is no batch that this one knows."""
+    monkeypatch.setattr(metrics.run, "_current", metrics.run.Run(OmegaConf.create(ours)))
+    metrics.take()
+    assert metrics.around_data_metrics(lambda data: {"loss": data}, data=1.0) == {"loss": 1.0}
+
+
+def test_a_run_that_is_not_ours_has_its_batch_left_alone(monkeypatch):
+    monkeypatch.setattr(metrics.run, "_current", metrics.run.Run(OmegaConf.create({})))
+    metrics.take()
+    assert metrics.around_data_metrics(lambda batch: {"loss": batch}, 1.0) == {"loss": 1.0}
