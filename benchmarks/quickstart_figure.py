@@ -15,7 +15,7 @@ import shutil
 from pathlib import Path
 from typing import Any
 
-from three_ways_main_ppo import CURVE
+from main_ppo_seeds import CURVE
 
 from frpo_verl.files import write_atomically
 from frpo_verl.quickstart.__main__ import plan

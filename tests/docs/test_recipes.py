@@ -3,10 +3,10 @@
 import re
 from pathlib import Path
 
+import main_ppo_seeds as study
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-import three_ways_main_ppo as study
 from omegaconf import OmegaConf, open_dict
 from verl.trainer.ppo.utils import need_reference_policy
 from verl.utils.config import omega_conf_to_dataclass, validate_config
@@ -147,13 +147,18 @@ def test_every_recipe_composes_with_every_method_and_layout(workplace, recipe, m
 
 
 @pytest.mark.parametrize("gpu", [False, True])
-@pytest.mark.parametrize("method", study.METHODS)
-def test_the_study_of_the_placements_composes(workplace, tmp_path, method, gpu):
-    """benchmarks/three_ways_main_ppo.py, with the task of a folder: three terms of six digits."""
-    (tmp_path / "large/data").mkdir(parents=True)
+@pytest.mark.parametrize(
+    "name, method", [(name, method) for name, task in study.TASKS.items() for method in task.betas]
+)
+def test_the_study_of_the_placements_composes(workplace, tmp_path, name, method, gpu):
+    """benchmarks/main_ppo_seeds.py, with the task of a folder: three terms of six digits."""
     row = {"extra_info": {"question": "123456+111111+000001="}}
-    pq.write_table(pa.Table.from_pylist([row]), tmp_path / "large/data/test.parquet")
-    words = [study.MEAN, *study.METHODS[method], *study.task(Path("large"), gpu)]
+    for data in ("data", "coverage"):
+        (tmp_path / "large" / data).mkdir(parents=True)
+        pq.write_table(pa.Table.from_pylist([row]), tmp_path / "large" / data / "test.parquet")
+    task = study.TASKS[name]
+    words = [w.format(task.betas[method]) for w in (study.MEAN, *study.METHODS[method])]
+    words += task.overrides(Path("large"), gpu)
     resolved = accept(workplace(compose_ppo("+recipe=quickstart_cpu", f"run_dir={tmp_path}", *words)))
     assert (resolved["layout"], resolved["trainer"]["device"]) == (("hf", "cuda") if gpu else ("cpu", "cpu"))
     assert (resolved["data"]["max_prompt_length"], resolved["data"]["max_response_length"]) == (27, 31)
