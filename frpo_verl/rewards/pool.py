@@ -1,8 +1,8 @@
 """A pool of killable verification processes, shared by all threads of a process.
 
 `get_pool().verify(gold, pred, deadline)` hands one pair to a free worker. A worker that has used `deadline` seconds of CPU time, runs
-out of memory or dies is killed and replaced. CPU time, so that a busy machine changes no verdict; on the clock a worker has WALL_FACTOR
-times as long. Workers are forked from a template process that is started as a program of its own (no `multiprocessing`: nothing of the
+out of memory or dies is replaced. CPU time, so that a busy machine changes no verdict; on the clock a worker has WALL_FACTOR times as
+long. Workers are forked from a template process that is started as a program of its own (no `multiprocessing`: nothing of the
 parent's `__main__` is imported again, daemonic processes and Ray workers may use it, and a parent with threads is never forked).
 Everything is lazy: no process exists before the first verification. After `kill -9` of the parent the template sees its control
 socket close and ends, and the kernel ends the workers with it.
@@ -13,17 +13,14 @@ from __future__ import annotations
 import atexit
 import json
 import os
-import signal
 import socket
 import subprocess
 import sys
 import threading
 import time
-import zlib
 from typing import Any, NamedTuple
 
 START_TIMEOUT = 120.0  # seconds for the template to import sympy and math-verify
-TASKS_PER_WORKER = 2_000  # then it is replaced, so that caches inside sympy don't grow for ever
 WALL_FACTOR = 20  # a worker that gets no CPU is given up after so many deadlines on the clock
 _BOOT = (
     "import json,sys; sys.path[:]=json.loads(sys.argv[1]); "
@@ -39,36 +36,14 @@ class Verdict(NamedTuple):
     error: str
 
 
-class _Channel:
-    """The socket to a process that answers each message with one line of JSON."""
-
-    def __init__(self, connection: socket.socket, pid: int = 0) -> None:
-        self.connection, self.pid, self.tasks, self.buffer = connection, pid, 0, b""
-
-    def ask(self, message: bytes, limit: float, *fds: int) -> dict[str, Any] | None:
-        """The answer to a message (with b"", the next line), None after `limit` seconds.
-
-        Raises:
-            OSError: when the process at the other end died.
-        """
-        stop = time.monotonic() + limit
-        self.tasks += 1
-        self.connection.settimeout(limit)
-        try:
-            if fds:
-                socket.send_fds(self.connection, [message], fds)
-            else:
-                self.connection.sendall(message)
-            while b"\n" not in self.buffer:
-                self.connection.settimeout(max(0.001, stop - time.monotonic()))
-                part = self.connection.recv(65536)
-                if not part:
-                    raise ConnectionResetError("the process ended")
-                self.buffer += part
-        except TimeoutError:
-            return None
-        line, self.buffer = self.buffer.split(b"\n", 1)
-        return json.loads(line)
+def _next_line(connection: socket.socket, limit: float) -> dict[str, Any]:
+    """The JSON of the next line; raises TimeoutError after `limit` seconds, ConnectionResetError when the process died."""
+    connection.settimeout(limit)
+    with connection.makefile("rb") as lines:
+        line = lines.readline()
+    if not line.endswith(b"\n"):
+        raise ConnectionResetError("the process ended")
+    return json.loads(line)
 
 
 class Pool:
@@ -88,106 +63,66 @@ class Pool:
         if memory_gb < 0.25:
             raise ValueError(f"memory_gb={memory_gb}: must be >= 0.25, a verification process needs that to start")
         self.workers, self.memory_bytes = int(workers), int(memory_gb * 2**30)
-        self._free: list[_Channel] = []
-        self._count = 0
-        self._changed = threading.Condition()
-        self._control_lock = threading.Lock()
-        self._control: _Channel | None = None
-        self._process: subprocess.Popen[bytes] | None = None
-
-    # -- template
+        self._slots = threading.Semaphore(self.workers)
+        self._lock = threading.Lock()
+        self._free: list[socket.socket] = []  # to workers that wait for a pair
+        self._template: tuple[subprocess.Popen[bytes], socket.socket] | None = None
 
     @property
     def template_pid(self) -> int | None:
         """Process id of the template, the parent of the verification processes; None when there is none."""
-        return self._process.pid if self._process else None
+        return self._template[0].pid if self._template else None
 
-    def _start_template(self) -> None:
-        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
+    def _start_template(self) -> socket.socket:
+        ours, theirs = socket.socketpair()
         paths = json.dumps([path for path in sys.path if isinstance(path, str)])
         argv = [sys.executable or "python3", "-c", _BOOT, paths, str(theirs.fileno()), str(os.getpid())]
         env = {k: v for k, v in os.environ.items() if k not in ("PYTHONSTARTUP", "PYTHONINSPECT")}
         env["PYTHONHASHSEED"] = "0"  # sympy orders terms by hash: the same work for the same pair
         with theirs:
-            self._process = subprocess.Popen(
+            process = subprocess.Popen(
                 [*argv, str(self.memory_bytes)], stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL,
                 pass_fds=[theirs.fileno()], start_new_session=True, env=env,
             )  # fmt: skip
-        self._control = _Channel(ours)
-        reply = self._command(b"", limit=START_TIMEOUT)
-        if reply is None or "error" in reply:
-            self._stop_template()
-            reason = "it did not answer" if reply is None else reply["error"]
-            raise RuntimeError(
-                f"the verification process could not start ({reason}); is math-verify installed for {argv[0]}?"
-            )
-
-    def _command(self, message: bytes, *fds: int, limit: float = 30.0) -> dict[str, Any] | None:
-        """What the template says to a command, None when it has ended or says nothing; the caller holds the lock."""
+        self._template = process, ours
         try:
-            return self._control.ask(message, limit, *fds) if self._control else None
+            error = _next_line(ours, START_TIMEOUT).get("error")
         except OSError:
-            return None
+            error = "it did not answer"
+        if error:
+            self._stop_template()
+            raise RuntimeError(
+                f"the verification process could not start ({error}); is math-verify installed for {argv[0]}?"
+            )
+        return ours
 
     def _stop_template(self) -> None:
-        if self._control is not None:
-            self._control.connection.close()
-        if self._process is not None:
-            try:
-                self._process.wait(5)
-            except subprocess.TimeoutExpired:
-                self._process.kill()
-                self._process.wait()
-        self._control = self._process = None
-
-    def _fork_worker(self) -> _Channel:
-        with self._control_lock:
-            for _ in range(2):
-                if self._control is None:
-                    self._start_template()
-                ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
-                with theirs:
-                    reply = self._command(b"s", theirs.fileno())
-                if reply is not None:
-                    return _Channel(ours, reply["pid"])
-                ours.close()
-                self._stop_template()  # it was killed from outside: start another one
-        raise RuntimeError("the verification process ends at once; run python -c 'import math_verify' to see why")
-
-    def _end_worker(self, worker: _Channel) -> int:
-        """End a worker; return the number of the signal that had ended it before, 0 where that is not known."""
-        worker.connection.close()
-        with self._control_lock:
-            reply = self._command(b"k%d" % worker.pid)
-            if reply is None:
-                self._stop_template()
-            return reply["signal"] if reply else 0
-
-    # -- workers
-
-    def _take(self, gold: str) -> _Channel:
-        """Wait for a free worker; the one that has parsed this ground truth before if it is free."""
-        with self._changed:
-            while not self._free and self._count == self.workers:
-                self._changed.wait()
-            if self._free:
-                wanted = zlib.crc32(gold.encode("utf-8", "replace")) % self.workers
-                return self._free.pop(min(wanted, len(self._free) - 1))
-            self._count += 1
+        if self._template is None:
+            return
+        process, control = self._template
+        self._template = None
+        control.close()
         try:
-            return self._fork_worker()
-        except BaseException:
-            self._leave(None)
-            raise
+            process.wait(5)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
 
-    def _leave(self, worker: _Channel | None) -> None:
-        """Give a worker back, or (None) the place of one that has ended."""
-        with self._changed:
-            if worker is None:
-                self._count -= 1
-            else:
-                self._free.append(worker)
-            self._changed.notify()
+    def _take(self) -> socket.socket:
+        """The socket to a free worker, or to a new one."""
+        with self._lock:
+            if self._free:
+                return self._free.pop()
+            ours, theirs = socket.socketpair()
+            with theirs:
+                for _ in range(2):
+                    control = self._template[1] if self._template else self._start_template()
+                    try:
+                        socket.send_fds(control, [b"w"], [theirs.fileno()])
+                        return ours
+                    except OSError:  # it was killed from outside: start another one
+                        self._stop_template()
+        raise RuntimeError("the verification process ends at once; run python -c 'import math_verify' to see why")
 
     def verify(self, gold: str, pred: str, deadline: float) -> Verdict:
         """Judge `pred` against `gold` in a worker.
@@ -201,45 +136,39 @@ class Pool:
             RuntimeError: when no verification process can be started (math-verify is not installed, for instance).
         """
         limit = WALL_FACTOR * deadline
-        request = {"gold": gold, "pred": pred, "deadline": deadline, "limit": limit}
-        message = json.dumps(request).encode() + b"\n"
-        ended_by = 0
-        # a worker that was killed from outside says nothing about this answer; all idle ones may have been
-        for _ in range(self.workers + 1):
-            worker = self._take(gold)
-            reply, died, kept = None, False, None
-            try:
-                reply = worker.ask(message, limit)
-                if reply is not None and not reply["stop"] and worker.tasks < TASKS_PER_WORKER:
-                    kept = worker
-            except OSError:
-                died = True
-            finally:
-                if kept is None:
-                    ended_by = self._end_worker(worker)
-                self._leave(kept)
-            if reply is not None:
-                return Verdict(reply["equal"], False, reply["error"])
-            if not died or ended_by == signal.SIGPROF:  # out of patience, or of CPU time
-                return Verdict(False, True, "")
-        return Verdict(False, False, f"the verification process died (signal {ended_by})")
+        message = json.dumps({"gold": gold, "pred": pred, "deadline": deadline, "limit": limit}).encode() + b"\n"
+        with self._slots:
+            for _ in range(self.workers + 1):  # all idle workers may have been killed from outside
+                worker, start, reply = self._take(), time.monotonic(), None
+                try:
+                    worker.settimeout(limit)
+                    worker.sendall(message)
+                    reply = _next_line(worker, limit)
+                    return Verdict(reply["equal"], False, reply["error"])
+                except TimeoutError:
+                    return Verdict(False, True, "")  # the kernel ends the worker, see worker.py
+                except OSError:  # it died: killed by somebody, which says nothing about this answer, or at its deadline
+                    if time.monotonic() - start > 0.9 * deadline:
+                        return Verdict(False, True, "")
+                finally:
+                    if reply is None or reply["stop"]:
+                        worker.close()
+                    else:
+                        self._free.append(worker)
+        return Verdict(False, False, "the verification process died, and each that was started in its place")
 
     def close(self) -> None:
         """End all processes of this pool; a later verify starts them again."""
-        with self._changed:
-            workers, self._free = self._free, []
-            self._count -= len(workers)
-        for worker in workers:
-            worker.connection.close()
-        with self._control_lock:
+        with self._lock:
+            self.forget()
             self._stop_template()
 
     def forget(self) -> None:
-        """Close this process's copies of the sockets; the processes at their other ends belong to somebody else."""
-        for worker in self._free:
-            worker.connection.close()
-        if self._control is not None:
-            self._control.connection.close()
+        """Close this process's ends of the sockets; in a forked child the processes at their other ends are the parent's."""
+        while self._free:
+            self._free.pop().close()
+        if self._template is not None:
+            self._template[1].close()
 
 
 _pools: dict[tuple[int, float], Pool] = {}
@@ -274,10 +203,8 @@ def get_pool(workers: int | None = None, memory_gb: float = 1.0) -> Pool:
 def close_all() -> None:
     """End every pool of this process (done at exit as well)."""
     with _pools_lock:
-        pools = list(_pools.values())
-        _pools.clear()
-    for pool in pools:
-        pool.close()
+        while _pools:
+            _pools.popitem()[1].close()
 
 
 def _after_fork_in_child() -> None:

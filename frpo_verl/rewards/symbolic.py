@@ -195,6 +195,7 @@ def ask(gold: str, pred: str, kind: str) -> bool:
         return False  # an answer that can't be read or compared is not the right one
 
 
+@lru_cache(maxsize=4096)  # the answers of a group repeat
 def equal(gold: str, pred: str) -> bool:
     """Whether `pred` equals the ground truth `gold` (both text); raises GoldError when the ground truth can't be read."""
     return compare.compare(gold, pred, ask) is True

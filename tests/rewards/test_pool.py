@@ -42,7 +42,8 @@ def workers_of(pool):
 def test_deadline_kills_and_replaces(pool):
     before = workers_of(pool)
     assert pool.verify(GOLD, STUCK, DEADLINE) == (False, True, "")  # it would take minutes
-    assert sum(worker.is_running() for worker in before) == len(before) - 1
+    ended, _ = psutil.wait_procs(before, timeout=10)
+    assert len(ended) == 1
     assert pool.verify(GOLD, RIGHT, 30.0).equal
 
 
@@ -57,12 +58,17 @@ def test_a_verdict_does_not_wait_for_a_busy_machine(pool):
     resume.join()
 
 
-def test_a_worker_that_gets_no_cpu_at_all_is_killed_in_the_end(pool, monkeypatch):
+def test_a_worker_that_gets_no_cpu_at_all_is_given_up_and_ends(pool, monkeypatch):
     monkeypatch.setattr(pool_module, "WALL_FACTOR", 2)
-    for worker in workers_of(pool):
+    workers = workers_of(pool)
+    for worker in workers:
         worker.suspend()
     assert pool.verify(GOLD, r"\frac{6}{3\sqrt{2}}", DEADLINE) == (False, True, "")
     assert pool.verify(GOLD, RIGHT, 30.0).equal
+    for worker in workers:
+        worker.resume()
+    ended, _ = psutil.wait_procs(workers, timeout=10)
+    assert len(ended) == 1
 
 
 def test_threads_agree_with_one(pool):
@@ -91,15 +97,6 @@ def test_an_answer_is_judged_though_all_idle_workers_are_about_to_end(pool):
     for worker in workers_of(pool):
         os.kill(worker.pid, signal.SIGKILL)
     assert [pool.verify(*pair, 60.0), *verdicts] == [(True, False, "")] * 3
-
-
-def test_worker_is_replaced_after_its_share_of_tasks(pool, monkeypatch):
-    monkeypatch.setattr(pool_module, "TASKS_PER_WORKER", 3)
-    seen = set()
-    for _ in range(10):
-        assert pool.verify(GOLD, RIGHT, 30.0).equal
-        seen |= {worker.pid for worker in workers_of(pool)}
-    assert len(seen) > pool.workers >= len(workers_of(pool))
 
 
 PARENT = """

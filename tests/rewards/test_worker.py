@@ -1,6 +1,5 @@
 import json
 import os
-import signal
 import socket
 import sys
 
@@ -19,7 +18,7 @@ def test_judge_reports_what_went_wrong(monkeypatch):
     def out_of_memory(gold, pred):
         raise MemoryError
 
-    monkeypatch.setattr(worker, "_equal", out_of_memory)
+    monkeypatch.setattr("frpo_verl.rewards.symbolic.equal", out_of_memory)
     assert worker.judge("1", "2") == {"equal": False, "error": "MemoryError", "stop": True}
 
 
@@ -35,8 +34,8 @@ def test_memory_limit():
     assert out.stdout.strip() == "bounded"
 
 
-def test_template_protocol_and_end_of_parent():
-    """Fork a worker, ask it, kill it; closing the control socket ends the template."""
+def test_template_forks_workers_that_stop_after_their_share_and_ends_with_its_parent(monkeypatch):
+    monkeypatch.setattr(worker, "TASKS_PER_WORKER", 2)
     ours, theirs = socket.socketpair()
     pid = os.fork()
     if pid == 0:
@@ -47,13 +46,12 @@ def test_template_protocol_and_end_of_parent():
     ours.settimeout(120)
     assert json.loads(ours.recv(4096)) == {}
     a, b = socket.socketpair()
-    socket.send_fds(ours, [b"s"], [b.fileno()])
+    socket.send_fds(ours, [b"w"], [b.fileno()])
     b.close()
-    child = json.loads(ours.recv(4096))["pid"]
-    a.sendall(json.dumps({"gold": r"\sqrt{8}", "pred": r"2\sqrt{2}", "deadline": 60, "limit": 600}).encode() + b"\n")
-    assert json.loads(a.recv(4096)) == {"equal": True, "error": "", "stop": False}
-    ours.sendall(b"k%d" % child)
-    assert json.loads(ours.recv(4096)) == {"signal": signal.SIGKILL}
+    for stop in (False, True):
+        request = {"gold": r"\sqrt{8}", "pred": r"2\sqrt{2}", "deadline": 60, "limit": 600}
+        a.sendall(json.dumps(request).encode() + b"\n")
+        assert json.loads(a.recv(4096)) == {"equal": True, "error": "", "stop": stop}
     assert a.recv(1) == b""  # it is gone
     ours.close()
     assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0
