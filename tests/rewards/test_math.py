@@ -2,29 +2,20 @@ import json
 import logging
 import os
 import time
+from itertools import product
 from pathlib import Path
 
 import psutil
 import pytest
-from commands import in_threads, python
+from commands import python
 from hostile_answers import HOSTILE, STUBBORN, fuzzed
+from labelled_sets import boxed, labelled
 
 from frpo_verl.rewards import math as reward
 from frpo_verl.rewards.math import FailureWindow, compute_score, ground_truth_text, soft_overlong
 
 DATA = Path(os.environ.get("FRPO_VERL_DATA", Path(__file__).parents[3] / "shared" / "data"))
-PAIRS = [
-    json.loads(line)
-    for line in (Path(__file__).parents[1] / "support" / "labelled" / "verifier_pairs.jsonl").read_text().splitlines()
-]
 KEYS = {"score": float, "acc": float, "pred": str, "verify_timeout": float, "verify_error": float}
-
-# The pairs that are judged wrongly, all of them equal answers that are not recognised.
-KNOWN_MISSES = {(r"\frac{1}{\sqrt{n}}", r"\sqrt{1/n}")}  # equal for n > 0 only
-
-
-def boxed(text):
-    return "Therefore the answer is $\\boxed{" + text + "}$."
 
 
 @pytest.fixture
@@ -47,19 +38,14 @@ def test_import_is_light():
 @pytest.mark.parametrize(
     ("source", "text", "truth", "score", "pred"),
     [
-        ("arithmetic", "12 + 30 = 42\n#### 42", "42", 1.0, "42"),
-        ("arithmetic", "42", "42", 0.0, ""),
-        ("arithmetic", "#### 41", 42, 0.0, "41"),
-        ("openai/gsm8k", "so she pays $1,080 in all.", "1080", 1.0, "1080"),
-        ("openai/gsm8k", "#### 18 dollars", "18", 1.0, "18"),
-        ("math", boxed("0.5"), r"\frac12", 1.0, "1/2"),
-        ("math", boxed("1, -2"), ["-2", "1"], 1.0, "1,-2"),
-        ("math", boxed("5"), r"the total is \boxed{5}", 1.0, "5"),
-        ("math", "no answer", "5", 0.0, ""),
-        ("math", boxed("5"), "", 0.0, "5"),
+        ("arithmetic", "12 + 30 = 42\n#### 42", "42", 1.0, "42"), ("arithmetic", "42", "42", 0.0, ""),
+        ("arithmetic", "#### 41", 42, 0.0, "41"), ("openai/gsm8k", "so she pays $1,080 in all.", "1080", 1.0, "1080"),
+        ("openai/gsm8k", "#### 18 dollars", "18", 1.0, "18"), ("math", boxed("0.5"), r"\frac12", 1.0, "1/2"),
+        ("math", boxed("1, -2"), ["-2", "1"], 1.0, "1,-2"), ("math", boxed("5"), r"the total is \boxed{5}", 1.0, "5"),
+        ("math", "no answer", "5", 0.0, ""), ("math", boxed("5"), "", 0.0, "5"),
         ("math", "Answer: **73**", 73.0, 1.0, "73"),
     ],
-)
+)  # fmt: skip
 def test_scores_without_a_process(no_pool, source, text, truth, score, pred):
     result = compute_score(source, text, truth)
     assert {key: type(value) for key, value in result.items()} == KEYS
@@ -93,38 +79,6 @@ def test_as_verl_calls_it(no_pool):
     assert result["score"] == 1.0
 
 
-REFUSED_OF_THE_HELD_OUT = 1  # "20 (twenty)"
-
-
-@pytest.mark.slow
-def test_held_out_answers():
-    """Written before the rules that they try: no wrong one is accepted."""
-    path = Path(__file__).parents[1] / "support" / "labelled" / "verifier_heldout.jsonl"
-    rows = [json.loads(line) for line in path.read_text().splitlines()]
-    accepted, refused = [], []
-    for row in rows:
-        text = boxed(row["answer"]) if "answer" in row else row["response"]
-        right = compute_score(row.get("data_source", "math"), text, row["gold"], deadline=60.0)["acc"] == 1.0
-        if right is not row["equal"]:
-            (refused if row["equal"] else accepted).append(row)
-    assert len(rows) == 152 and accepted == []
-    assert len(refused) == REFUSED_OF_THE_HELD_OUT, refused
-
-
-@pytest.mark.timeout(600)
-@pytest.mark.slow
-def test_labelled_pairs():
-    assert len(PAIRS) >= 500 and len({(p["gold"], p["pred"]) for p in PAIRS}) == len(PAIRS)
-    judged = {(p["gold"], p["pred"]): compute_score("pairs", boxed(p["pred"]), p["gold"], deadline=60.0) for p in PAIRS}
-    wrong = {
-        (p["gold"], p["pred"])
-        for p in PAIRS
-        if judged[p["gold"], p["pred"]]["acc"] != float(p.get("by_rule", p["equal"]))
-    }
-    assert wrong == KNOWN_MISSES
-    assert not any(result["verify_timeout"] for result in judged.values())
-
-
 def _ground_truths():
     for name in ("gsm8k/train", "gsm8k/test", "eval/math500", "eval/amc23", "eval/aime24"):
         path = DATA / f"{name}.jsonl"
@@ -134,24 +88,13 @@ def _ground_truths():
                 yield name, answer.rsplit("####", 1)[-1].strip()
 
 
-def test_every_ground_truth_equals_itself_and_its_boxed_form(no_pool):
-    failed = [
-        (name, truth)
-        for name, truth in _ground_truths()
-        for text in (boxed(truth), f"#### {truth}")
-        if compute_score(name, text, truth)["acc"] != 1.0
-        or compute_score(name, text, f"\\boxed{{{truth}}}")["acc"] != 1.0
-    ]
-    assert failed == []
-
-
-def test_numeric_answers_need_no_process(no_pool):
-    """Right and wrong numeric answers of every data set are decided without sympy."""
+def test_ground_truths_of_the_data_sets_need_no_process(no_pool):
+    """Each equals itself and its boxed form, and no number equals the next one."""
     for name, truth in _ground_truths():
+        for text, gold in product((boxed(truth), f"#### {truth}"), (truth, f"\\boxed{{{truth}}}")):
+            assert compute_score(name, text, gold)["acc"] == 1.0, (name, truth)
         if name != "eval/math500":
-            value = float(truth.replace(",", ""))
-            assert compute_score(name, boxed(truth), truth)["acc"] == 1.0
-            assert compute_score(name, boxed(str(value + 1)), truth)["acc"] == 0.0
+            assert compute_score(name, boxed(str(float(truth.replace(",", "")) + 1)), truth)["acc"] == 0.0
 
 
 def test_an_unreadable_ground_truth_is_an_error(no_pool):
@@ -164,7 +107,7 @@ def test_an_unreadable_ground_truth_is_an_error(no_pool):
 def test_fuzzed_answers_asked_twice_get_the_same_verdict():
     """Random edits of the labelled answers: no exception, the same verdict twice, nothing left behind
     (benchmarks/verifier.py does it with 10,000)."""
-    pairs = fuzzed([(p["gold"], p["pred"]) for p in PAIRS], 1000)
+    pairs = fuzzed([(p["gold"], p["pred"]) for p in labelled("verifier_pairs")], 1000)
     compute_score("math", boxed("(x-1)^2"), "x^2-2x+1", deadline=60.0)
     children = len(psutil.Process().children(recursive=True))
     verdicts = [
@@ -192,26 +135,11 @@ def test_hostile_answers_are_bounded():
         assert result["acc"] == 0.0 and {key: type(value) for key, value in result.items()} == KEYS, name
         json.dumps(result).encode("utf-8")
         if k % 8 == 0:
-            assert (
-                compute_score(
-                    "math",
-                    boxed(rf"\frac{{{k + 2}}}{{\sqrt{{2}}}}-\frac{{{k}}}{{\sqrt 2}}"),
-                    gold,
-                    deadline=60.0,
-                )["acc"]
-                == 1.0
-            )
+            honest = boxed(rf"\frac{{{k + 2}}}{{\sqrt{{2}}}}-\frac{{{k}}}{{\sqrt 2}}")
+            assert compute_score("math", honest, gold, deadline=60.0)["acc"] == 1.0
     assert slow == {}
     assert process.memory_info().rss - before < 100 * 2**20
     assert compute_score("math", boxed(r"2^{1/2}"), gold, deadline=60.0)["acc"] == 1.0
-
-
-@pytest.mark.slow
-def test_threads_agree_with_one():
-    rows = [(boxed(p["pred"]), p["gold"]) for p in PAIRS[:: len(PAIRS) // 24]]
-    alone = [compute_score("pairs", *row, deadline=60.0) for row in rows]
-    results = in_threads(32, lambda: [compute_score("pairs", *row, deadline=60.0) for row in rows])
-    assert len(results) == 32 and all(result == alone for result in results)
 
 
 def test_failures_are_marked(no_pool):
@@ -219,19 +147,6 @@ def test_failures_are_marked(no_pool):
     assert (result["score"], result["verify_error"], result["verify_timeout"]) == (0.0, 1.0, 0.0)
     result = compute_score("math", boxed("x+" * 600 + "x"), "x")
     assert (result["score"], result["verify_error"]) == (0.0, 1.0)
-
-
-@pytest.mark.parametrize(
-    ("answer", "gold"),
-    [
-        ("3^{10000}:1", "5"),
-        ("3^{10000}", r"\ln 2"),
-        ("x=3^{10000}", "x^2+y^2=1"),
-        ("(1,3^{10000})", r"(1,5)\setminus\{2\}"),
-    ],
-)
-def test_numbers_that_python_does_not_write_are_wrong_and_not_raised(answer, gold):
-    assert compute_score("math", boxed(answer), gold, deadline=60.0)["acc"] == 0.0
 
 
 def test_what_is_raised_on_the_way_is_a_failed_verification(monkeypatch):
@@ -279,6 +194,8 @@ def test_shaping_is_off_by_default_and_leaves_acc_binary(no_pool):
         ({"dead_line": 3}, "did you mean 'deadline'"),
         ({"deadline": 0}, "deadline=0"),
         ({"overlong_max_length": 10}, "overlong_buffer=0"),
+        ({"overlong_max_length": 10, "overlong_buffer": -1}, "overlong_buffer=-1"),
+        ({"overlong_max_length": 10, "overlong_buffer": 11}, "overlong_buffer=11"),
     ],
 )
 def test_wrong_settings_are_refused(kwargs, message):
@@ -296,9 +213,3 @@ def test_soft_overlong_values():
     # DAPO's figures: 16384 + 4096 tokens
     values = [soft_overlong(length, 20480, 4096) for length in (0, 16384, 17408, 18432, 20480, 30000)]
     assert values == [0.0, 0.0, -0.25, -0.5, -1.0, -1.0]
-
-
-@pytest.mark.parametrize("buffer", [0, -1, 101])
-def test_soft_overlong_refuses_a_wrong_buffer(buffer):
-    with pytest.raises(ValueError, match="overlong_buffer"):
-        soft_overlong(1, 100, buffer)

@@ -30,11 +30,6 @@ def pool():
     made.close()
 
 
-def test_right_and_wrong(pool):
-    assert pool.verify(GOLD, RIGHT, 30.0) == (True, False, "")
-    assert pool.verify(GOLD, WRONG, 30.0) == (False, False, "")
-
-
 def workers_of(pool):
     return psutil.Process(pool.template_pid).children()
 
