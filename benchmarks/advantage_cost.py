@@ -10,7 +10,7 @@ A batch as verl's V1 trainer makes it: float32 log-probs, int64 mask, groups of 
 width and the width. The rows are timed in turn, round after round, so that whatever else the machine does hits all alike;
 times are processor times of the process, ratios are of the medians. With --beside the same rows of another checkout of this project run between ours, in a process
 of their own. Memory: the growth of the resident set at the worst moment of one call, in float32 tensors of the batch's
-shape, in a forked child.
+shape, in a process whose C library gives freed memory back at once; what it would keep is not counted.
 """
 
 from __future__ import annotations
@@ -73,16 +73,13 @@ def caller(row: str, data):
 
 
 def memory_of(call) -> int:
-    """Bytes by which the resident set grows at the worst moment of one call, in a forked child."""
-    read, write = os.pipe()
-    if os.fork() == 0:
-        Path("/proc/self/clear_refs").write_text("5")  # the peak starts here
-        before = _status("VmRSS")
-        call()
-        os.write(write, str(_status("VmHWM") - before).encode())
-        os._exit(0)
-    os.wait()
-    return int(os.read(read, 64))
+    """Bytes by which the resident set grows at the worst moment of one call."""
+    Path("/proc/self/clear_refs").write_text("5")  # the peak starts here
+    before = _status("VmRSS")
+    result = call()
+    grown = _status("VmHWM") - before
+    del result
+    return grown
 
 
 def _status(key: str) -> int:
@@ -114,11 +111,11 @@ def serve(rows: int, columns: int, threads: int) -> None:
 class Worker:
     """A process that runs the rows of one checkout."""
 
-    def __init__(self, checkout: Path, shape: str, threads: int):
+    def __init__(self, checkout: Path, shape: str, threads: int, **variables: str):
         command = [sys.executable, "-W", "ignore", str(Path(__file__).resolve()), "--serve", "--shape", shape]
         self.process = subprocess.Popen(
             [*command, "--threads", str(threads)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
-            stderr=subprocess.DEVNULL, env={**os.environ, "PYTHONPATH": str(checkout)},
+            stderr=subprocess.DEVNULL, env={**os.environ, "PYTHONPATH": str(checkout), **variables},
         )  # fmt: skip
         self._line("ready")
 
@@ -148,9 +145,8 @@ def main() -> None:
         return serve(rows, columns, args.threads)
 
     here = Path(__file__).resolve().parents[1]
-    workers = {"": Worker(here, args.shape, args.threads)}
-    if args.beside:
-        workers[" (beside)"] = Worker(args.beside.resolve(), args.shape, args.threads)
+    checkouts = {"": here, " (beside)": args.beside.resolve()} if args.beside else {"": here}
+    workers = {name: Worker(path, args.shape, args.threads) for name, path in checkouts.items()}
     times: dict[str, list[float]] = {row + name: [] for row in ROWS for name in workers}
     for number in range(args.rounds):
         print(f"\rround {number + 1}/{args.rounds}", end="", file=sys.stderr, flush=True)
@@ -159,6 +155,8 @@ def main() -> None:
                 times[row + name].append(worker.ask("time", row))
     print(file=sys.stderr)
     tensor = 4 * rows * columns
+    at_once = {"MALLOC_MMAP_THRESHOLD_": "65536"}
+    workers = {name: Worker(path, args.shape, args.threads, **at_once) for name, path in checkouts.items()}
     memory = {row + name: worker.ask("memory", row) / tensor for row in ROWS for name, worker in workers.items()}
 
     result = {

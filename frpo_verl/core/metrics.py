@@ -37,7 +37,7 @@ def distance(a: Answers) -> Sums:
         "length": a.length[:, 0],
         "clipped": a.clipped,
         "kl": _by_quarter(a, a.kl_to_go),
-        "k3": torch.neg(a.delta).exp_().sub_(1).add_(a.delta).sum(-1),
+        "k3": torch.neg(a.delta).exp_().sub_(1).sum(-1),  # without the sum of delta
     }
     if a.entropy is not None:
         found["entropy"] = _by_quarter(a, reverse_cumsum(a.entropy))
@@ -83,7 +83,7 @@ def report(sums: Sums, kl_coef: float = 0.0) -> dict[str, float]:
         return out
     kl_to_go = sums["kl"].sum(-1)[used]
     out["frpo/kl_to_ref/k1"] = float(kl_to_go.sum()) / tokens
-    out["frpo/kl_to_ref/k3"] = max(float(sums["k3"].double().sum()), 0.0) / tokens
+    out["frpo/kl_to_ref/k3"] = max(float(sums["k3"].double().sum() + kl_to_go.sum()), 0.0) / tokens
     out["frpo/kl_to_go/first_token/mean"] = float(kl_to_go.mean())
     out["frpo/kl_to_go/first_token/max"] = float(kl_to_go.max())
     if "difference" in sums:
@@ -116,7 +116,8 @@ def _by_quarter(a: Answers, to_go: torch.Tensor) -> torch.Tensor:
     bounds, last = _bounds(a.length), to_go.shape[1] - 1
     if last < 0:
         return to_go.new_zeros(len(to_go), 4, dtype=torch.float64)
-    first = torch.searchsorted(a.position.contiguous(), bounds).clamp(max=last)
+    shared = a.position.stride(0) == 0  # one for all rows, where no answer has a gap
+    first = torch.searchsorted(a.position[:1].flatten() if shared else a.position, bounds).clamp(max=last)
     return -torch.where(bounds < a.length, to_go.gather(1, first), 0.0).double().diff(dim=-1)
 
 

@@ -47,7 +47,8 @@ def assert_the_reference_is_the_start(metrics: dict[int, dict]) -> None:
         assert metrics[1][name] == pytest.approx(0, abs=1e-5)
     for step in (1, 2):
         assert metrics[step]["frpo/rollout_log_prob_diff_max"] < 1e-3  # the engine's and the trainer's
-        assert metrics[step]["actor/grad_norm"] > 0
+        alike = metrics[step]["frpo/zero_variance_groups"] == 1  # no reward and no KL to learn from
+        assert alike or metrics[step]["actor/grad_norm"] > 0
 
 
 @pytest.fixture(scope="module")
