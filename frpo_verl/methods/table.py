@@ -37,17 +37,13 @@ def _frpo_rows() -> Iterator[Method]:
         divergence = name.removeprefix("frpo").removeprefix("_")
         order = ("+algorithm.frpo.alpha=0.5",) if divergence == "alpha" else ()
         yield Method(
-            name,
-            "estimator",
-            "frpo_verl.core.advantages:regularized_advantages",
-            page="frpo.md" if name == "frpo" else "divergences.md",
-            recipe=("method=frpo",) if name == "frpo" else ("method=frpo", f"algorithm.adv_estimator={name}", *order),
+            name, "estimator", "frpo_verl.core.advantages:regularized_advantages",
+            adapter="frpo_verl.verl_plugin.estimators:frpo", section=FrpoSettings,
+            fixes={"divergence": divergence} if divergence else {}, obeys=_NORM,
+            page="divergences.md" if divergence else "frpo.md",
+            recipe=("method=frpo", f"algorithm.adv_estimator={name}", *order) if divergence else ("method=frpo",),
             test="core/test_advantages.py::test_expected_gradient_is_that_of_the_enumerated_objective",
-            adapter="frpo_verl.verl_plugin.estimators:frpo",
-            section=FrpoSettings,
-            fixes={"divergence": divergence} if divergence else {},
-            obeys=_NORM,
-        )
+        )  # fmt: skip
 
 
 def _outcome_rows() -> Iterator[Method]:
@@ -56,34 +52,23 @@ def _outcome_rows() -> Iterator[Method]:
         ("maxrl", None, "test_maxrl_is_the_gradient_of_log_p_in_a_large_group"),
     ):
         yield Method(
-            name,
-            "estimator",
-            f"frpo_verl.core.outcomes:{name}_advantages",
-            page="outcomes.md",
-            recipe=(f"method={name}",),
-            test=f"core/test_outcomes.py::{test}",
-            adapter=f"frpo_verl.verl_plugin.estimators:{name}",
-            section=section,
-            needs=frozenset({"groups"}),
+            name, "estimator", f"frpo_verl.core.outcomes:{name}_advantages",
+            adapter=f"frpo_verl.verl_plugin.estimators:{name}", section=section, needs=frozenset({"groups"}),
             obeys=_NORM,  # false is what they do: they never divide by it
-        )
+            page="outcomes.md", recipe=(f"method={name}",), test=f"core/test_outcomes.py::{test}",
+        )  # fmt: skip
 
 
 def _rpg_rows() -> Iterator[Method]:
     for prefix in ("rpg_", "rpg_rf_"):
         for variant in names.RPG_VARIANTS:
             yield Method(
-                prefix + variant,
-                "policy_loss",
-                "frpo_verl.core.losses.rpg:rpg_loss",
-                page="rpg.md",
-                recipe=(f"method={prefix}{variant}",),
+                prefix + variant, "policy_loss", "frpo_verl.core.losses.rpg:rpg_loss",
+                section=RpgSettings, fixes={"variant": variant, "reinforce": prefix == "rpg_rf_"},
+                needs=frozenset({"old", "centred"}), obeys=_AGGREGATION,
+                page="rpg.md", recipe=(f"method={prefix}{variant}",),
                 test="core/test_rpg.py::test_sequence_level_is_the_exact_gradient_off_policy",
-                section=RpgSettings,
-                fixes={"variant": variant, "reinforce": prefix == "rpg_rf_"},
-                needs=frozenset({"old", "centred"}),
-                obeys=_AGGREGATION,
-            )
+            )  # fmt: skip
 
 
 def _clip_rows() -> Iterator[Method]:
@@ -92,33 +77,56 @@ def _clip_rows() -> Iterator[Method]:
         ("atr_grpo", {"measure": "kl3"}, ("method=atr_grpo",)),
     ):
         yield Method(
-            name,
-            "policy_loss",
-            "frpo_verl.core.losses.clipping:divergence_clip_loss",
-            page="clipping.md",
-            recipe=recipe,
+            name, "policy_loss", "frpo_verl.core.losses.clipping:divergence_clip_loss",
+            section=ClipSettings, fixes=fixes, needs=frozenset({"old"}), obeys=_AGGREGATION,
+            from_verl={"dual_clip_c": "clip_ratio_c"}, limits=_DUAL_CLIP,
+            page="clipping.md", recipe=recipe,
             test="core/test_clipping.py::test_gradient_is_kept_exactly_while_the_estimate_is_within_delta",
-            section=ClipSettings,
-            fixes=fixes,
-            needs=frozenset({"old"}),
-            obeys=_AGGREGATION,
-            from_verl={"dual_clip_c": "clip_ratio_c"},
-            limits=_DUAL_CLIP,
-        )
+        )  # fmt: skip
 
 
 def _local_kl_rows() -> Iterator[Method]:
     for name in (*names.DIVERGENCES, "k3_is"):
         typed = "alpha:0.5" if name == "alpha" else name
         yield Method(
-            name,
-            "local_kl",
-            "frpo_verl.core.losses.kl_terms:local_kl",
-            page="kl_placement.md",
-            recipe=("method=grpo_kl_loss", f"{KINDS['local_kl']}={typed}"),
-            test="core/test_kl_terms.py::test_value_and_local_gradient_on_policy",
+            name, "local_kl", "frpo_verl.core.losses.kl_terms:local_kl",
             needs=frozenset({"reference", "old"} if name == "k3_is" else {"reference"}),
-        )
+            page="kl_placement.md", recipe=("method=grpo_kl_loss", f"{KINDS['local_kl']}={typed}"),
+            test="core/test_kl_terms.py::test_value_and_local_gradient_on_policy",
+        )  # fmt: skip
+
+
+def _rows() -> Iterator[Method]:
+    yield from _frpo_rows()
+    yield Method(
+        "f_hal", "estimator", "frpo_verl.core.losses.f_grpo:signed_weights",
+        adapter="frpo_verl.verl_plugin.estimators:f_hal", section=FHalSettings,
+        needs=frozenset({"groups", "v1", "recorded", "one_row"}), obeys=_NORM, with_loss="f_grpo",
+        page="f_hal.md", recipe=("method=f_hal",), test="core/test_f_grpo.py::test_f_hal_ends_and_mixture",
+    )  # fmt: skip
+    yield Method(
+        "rpg_batch_mean", "estimator", "frpo_verl.core.outcomes:batch_mean_advantages",
+        adapter="frpo_verl.verl_plugin.estimators:rpg_batch_mean",
+        obeys=_NORM,  # false is what it does: it never divides
+        page="rpg.md", recipe=("method=rpg_urkl", "algorithm.adv_estimator=rpg_batch_mean"),
+        test="core/test_outcomes.py::test_the_batch_mean_with_literal_numbers",
+    )  # fmt: skip
+    yield from _outcome_rows()
+    yield from _rpg_rows()
+    yield from _clip_rows()
+    yield Method(
+        "f_grpo", "policy_loss", "frpo_verl.core.losses.f_grpo:f_grpo_loss", section=FGrpoSettings,
+        needs=frozenset({"reference", "old", "centred", "one_row", "one_value"}),
+        page="f_grpo.md", recipe=("method=f_grpo",),
+        test="core/test_f_grpo.py::test_loss_and_gradient_against_the_equation",
+    )  # fmt: skip
+    yield Method(
+        "frpo", "policy_loss", "frpo_verl.core.losses.frpo:frpo_loss_advantages",
+        section=FrpoLossSettings, needs=frozenset({"old"}), obeys=_AGGREGATION | _CLIP, limits=_DUAL_CLIP, then="vanilla",
+        page="frpo.md", recipe=("method=frpo_loss",),
+        test="core/test_frpo.py::test_it_is_the_advantage_of_the_current_policy",
+    )  # fmt: skip
+    yield from _local_kl_rows()
 
 
 METHODS: dict[tuple[str, str], Method] = {}
@@ -186,60 +194,6 @@ def find_local_kl(typed: object) -> tuple[Method, float | None] | None:
             f"kl_loss_type={typed}: write the order of the alpha divergence behind it, {ranges.ALPHA}, as in alpha:0.5"
         )
     return method, number
-
-
-def _rows() -> Iterator[Method]:
-    yield from _frpo_rows()
-    yield Method(
-        "f_hal",
-        "estimator",
-        "frpo_verl.core.losses.f_grpo:signed_weights",
-        page="f_hal.md",
-        recipe=("method=f_hal",),
-        test="core/test_f_grpo.py::test_f_hal_ends_and_mixture",
-        adapter="frpo_verl.verl_plugin.estimators:f_hal",
-        section=FHalSettings,
-        needs=frozenset({"groups", "v1", "recorded", "one_row"}),
-        obeys=_NORM,
-        with_loss="f_grpo",
-    )
-    yield Method(
-        "rpg_batch_mean",
-        "estimator",
-        "frpo_verl.core.outcomes:batch_mean_advantages",
-        page="rpg.md",
-        recipe=("method=rpg_urkl", "algorithm.adv_estimator=rpg_batch_mean"),
-        test="core/test_outcomes.py::test_the_batch_mean_with_literal_numbers",
-        adapter="frpo_verl.verl_plugin.estimators:rpg_batch_mean",
-        obeys=_NORM,  # false is what it does: it never divides
-    )
-    yield from _outcome_rows()
-    yield from _rpg_rows()
-    yield from _clip_rows()
-    yield Method(
-        "f_grpo",
-        "policy_loss",
-        "frpo_verl.core.losses.f_grpo:f_grpo_loss",
-        page="f_grpo.md",
-        recipe=("method=f_grpo",),
-        test="core/test_f_grpo.py::test_loss_and_gradient_against_the_equation",
-        section=FGrpoSettings,
-        needs=frozenset({"reference", "old", "centred", "one_row", "one_value"}),
-    )
-    yield Method(
-        "frpo",
-        "policy_loss",
-        "frpo_verl.core.losses.frpo:frpo_loss_advantages",
-        page="frpo.md",
-        recipe=("method=frpo_loss",),
-        test="core/test_frpo.py::test_it_is_the_advantage_of_the_current_policy",
-        section=FrpoLossSettings,
-        needs=frozenset({"old"}),
-        obeys=_AGGREGATION | _CLIP,
-        limits=_DUAL_CLIP,
-        then="vanilla",
-    )
-    yield from _local_kl_rows()
 
 
 for _method in _rows():

@@ -7,7 +7,7 @@ Two doors lead here, both opened by verl in every process: the entry point group
 
 from __future__ import annotations
 
-import importlib
+import contextlib
 import sys
 
 _failure: str | None = None
@@ -28,15 +28,9 @@ def register() -> None:
     except Exception as error:  # noqa: BLE001
         _failure = f"{type(error).__name__}: {error}"
         print(f"frpo_verl did not load: {_failure}. Run `python -m frpo_verl doctor`.", file=sys.stderr, flush=True)
-        _leave_stubs(_failure)
+        with contextlib.suppress(Exception):  # if verl is far enough imported to take stubs, which repeat the reason
+            from verl.trainer.ppo import core_algos
 
+            from .registration import register_stubs
 
-def _leave_stubs(reason: str) -> None:
-    """Register functions that repeat the reason, if verl is far enough imported to take them."""
-    try:
-        core_algos = importlib.import_module("verl.trainer.ppo.core_algos")
-    except Exception:  # noqa: BLE001 - then there is nobody to tell
-        return
-    from .registration import register_stubs
-
-    register_stubs(core_algos, reason)
+            register_stubs(core_algos, _failure)

@@ -11,65 +11,53 @@ from . import metrics, run
 from .batch import STEP, Batch, current_batch, open_batch, open_source
 from .columns import clean
 from .guards import missing_answers
-from .hooks import arguments
+from .hooks import Call
 
 
-def _name(estimator: Any) -> str:
-    return str(getattr(estimator, "value", estimator))
-
-
-def compute(original: Callable, *args: Any, **kwargs: Any) -> Any:
+def compute(call: Call) -> Any:
     """Around verl's `compute_advantage`: the batch is at hand while the estimator runs."""
-    call = arguments(original, args, kwargs, "data", "adv_estimator", "config")
-    if call is None:
-        return original(*args, **kwargs)
     if current_batch() is not None:  # verl's session rule, or our estimator asking for the outcome
-        return _weighted(original(*args, **kwargs), call)
-    with open_batch(call["data"], call["config"]) as view:
-        if not view.run.ours:
-            return original(*args, **kwargs)
-        _check_once(view.run)
-        with clean(view):
-            data = _weighted(original(*args, **kwargs), call)
-        metrics.after_advantage(view)
-    return data
+        return _weighted(call)
+    return _advantages(call, _weighted)
 
 
-def compute_by_session(original: Callable, *args: Any, **kwargs: Any) -> Any:
+def compute_by_session(call: Call) -> Any:
     """Around the V1 trainer's function: the rows' keys and verl's rule for sessions are at hand too."""
-    call = arguments(original, args, kwargs, "data", "batch_keys", "adv_estimator", "config")
-    if call is None:
-        return original(*args, **kwargs)
-    with open_batch(call["data"], call["config"], row_keys=list(call["batch_keys"]), session_rule=original) as view:
+    return _advantages(call, Call.__call__, row_keys=list(call["batch_keys"]), session_rule=call.function)
+
+
+def _advantages(call: Call, make: Callable[[Call], Any], **facts: Any) -> Any:
+    with open_batch(call["data"], call["config"], **facts) as view:
         if not view.run.ours:
-            return original(*args, **kwargs)
+            return call()
         _check_once(view.run)
         _refuse_sessions(view)
         with clean(view):
-            data = original(*args, **kwargs)
+            data = make(call)
         metrics.after_advantage(view)
     return data
 
 
-def open_queue(original: Callable, trainer: Any, batch: Any, *args: Any, **kwargs: Any) -> Any:
+def open_queue(call: Call) -> Any:
     """Around `PPOTrainer._compute_advantage`: what the trainer left in its queue can be fetched."""
+    trainer, batch = call["self"], call["batch"]
     seen = run.Run(trainer.config)
     if not seen.ours:
-        return original(trainer, batch, *args, **kwargs)
+        return call()
     missing_answers.count(seen, batch)
     tokenizer, step = getattr(trainer, "tokenizer", None), getattr(trainer, "global_steps", None)
     last = getattr(trainer, "total_training_steps", None)  # counted by the trainer where the setting is null
     with open_source(batch.keys, batch.partition_id, tokenizer, step, last):
-        result = original(trainer, batch, *args, **kwargs)
+        result = call()
     if step is not None and getattr(seen.loss_settings, "changes", False):
         result.extra_info[STEP] = int(step)
     return result
 
 
-def _weighted(data: Any, call: dict) -> Any:
+def _weighted(call: Call) -> Any:
     """The batch with f-GRPO's softmax weights in its advantages, where the run's own estimator has just made them."""
-    view = current_batch()
-    if view is not None and view.run.softmax_weights and _name(call["adv_estimator"]) == view.run.estimator_name:
+    data, view = call(), current_batch()
+    if view is not None and view.run.softmax_weights and call["adv_estimator"] == view.run.estimator_name:
         if view.run.estimator is None or view.run.estimator.with_loss is None:  # f_hal puts them in itself
             from .estimators import apply_softmax_weights
 

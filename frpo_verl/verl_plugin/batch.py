@@ -1,7 +1,7 @@
-"""Typed views of what verl holds but does not pass on: the batch of an advantage, the micro-batch of a loss.
+"""A view of the batch of an advantage, which verl holds but does not pass on.
 
-verl calls a registered estimator with rewards and mask, a registered loss with old log-probs and mask. The columns that
-are missing stand in the batch that the caller holds; the seams open one of these views for the length of the call.
+verl calls a registered estimator with rewards and mask. The columns that are missing stand in the batch that the caller
+holds, and in the V1 trainer's queue behind it; the seams open views of both for the length of the call.
 """
 
 from __future__ import annotations
@@ -157,47 +157,10 @@ def _load_tokenizer(path: str) -> Any:
     return hf_tokenizer(path)
 
 
-@dataclass(frozen=True)
-class MicroBatch:
-    """The micro-batch of one loss call, as a worker holds it (verl's TensorDict with nested columns)."""
-
-    data: Any
-
-    def __contains__(self, column: str) -> bool:
-        return column in self.data.keys()
-
-    def column(self, name: str, reader: str) -> torch.Tensor:
-        """A padded column that `reader` (`key=name`, for the message) cannot do without.
-
-        Raises RuntimeError: it is missing, with what to do.
-        """
-        if name not in self:
-            raise RuntimeError(
-                f"{reader} needs {name!r} in the micro-batch and it is missing: the plugin must be loaded in the workers "
-                "and where the trainer starts (run `python -m frpo_verl doctor`)"
-            )
-        return self.data.select(name).to_padded_tensor()[name]
-
-    def step(self, reader: str) -> int:
-        """The training step, which the driver sends with the batch (`STEP`).
-
-        Raises RuntimeError: it did not come along, with what to do.
-        """
-        if STEP not in self:
-            raise RuntimeError(
-                f"{reader}: kl_coef_end needs the training step and the micro-batch has none: use verl's V1 trainer, with "
-                "the plugin loaded where it starts"
-            )
-        from verl.utils import tensordict_utils as tu
-
-        return int(tu.get_non_tensor_data(self.data, STEP, None))
-
-
 # ------------------------------------------------------------------------------------------------ what is open now
 
 _batch: ContextVar[Batch | None] = ContextVar("frpo_verl_batch", default=None)
 _source: ContextVar[Source | None] = ContextVar("frpo_verl_source", default=None)
-_micro_batch: ContextVar[MicroBatch | None] = ContextVar("frpo_verl_micro_batch", default=None)
 
 
 @contextmanager
@@ -222,16 +185,6 @@ def open_source(keys: list[str], partition: Any, tokenizer: Any, step: int | Non
     return _opened(_source, Source(keys, partition, tokenizer, step, last_step))
 
 
-def open_micro_batch(data: Any):
-    """Open a view of a micro-batch for the length of a loss call."""
-    return _opened(_micro_batch, MicroBatch(data))
-
-
 def current_batch() -> Batch | None:
     """The batch whose advantages are being computed."""
     return _batch.get()
-
-
-def current_micro_batch() -> MicroBatch | None:
-    """The micro-batch whose loss is being computed."""
-    return _micro_batch.get()

@@ -15,6 +15,7 @@ from collections.abc import Iterable
 
 from .. import methods
 from ..methods.settings import ConfigError
+from .health import too_old
 from .paths import config_names
 from .run import section_keys
 
@@ -49,8 +50,6 @@ def refuse_closed(loaded: bool, typed: Iterable[str]) -> None:
     """
     if "verl" not in sys.modules or not any(map(names_ours, typed)):
         return
-    from .health import too_old
-
     line = too_old()
     if line is None and not loaded:
         line = (

@@ -18,7 +18,6 @@ import torch
 
 from .. import methods
 from ..core.advantages import regularized_advantages, sequence_divergence
-from ..core.chunks import last_rows, rows_of_answers, write_rows
 from ..core.divergences import Divergence
 from ..core.losses.f_grpo import signed_weights, softmax_weights
 from ..core.losses.terms import row_value
@@ -34,7 +33,7 @@ from .batch import Batch, current_batch
 from .columns import clean
 from .health import require
 from .hooks import say_once
-from .outcomes import grpo_rows, grpo_tokens, of_groups, outcome_of, scores_of_answers
+from .outcomes import by_answer, grpo_rows, grpo_tokens, of_groups, outcome_of
 from .run import Run, plain
 
 
@@ -89,8 +88,11 @@ def frpo(view: Batch, rewards: torch.Tensor, mask: torch.Tensor, s: FrpoSettings
     if s.placement == "reward":
         advantages, found = _in_the_reward(view, columns, rewards, s, norm, kl_coef, divergence)
     else:
-        raw = s.placement == "reward_to_go"
-        outcome = scores_of_answers(view, rewards) if raw else outcome_of(view, rewards, mask, s.outcome, norm)
+        if s.placement == "reward_to_go":
+            scores = rewards.sum(dim=-1)
+            outcome = by_answer(view, lambda last: scores[last])
+        else:
+            outcome = outcome_of(view, rewards, mask, s.outcome, norm)
         columns = replace(columns, outcome=outcome)
         kind = Regularizer(kl_coef, divergence, s.placement, s.discount, s.baseline, s.log_ratio_clip, norm)
         advantages, found = regularized_advantages(columns, kind)
@@ -222,10 +224,7 @@ def maxrl(view: Batch, rewards: torch.Tensor, mask: torch.Tensor, _: None, norm:
 def rpg_batch_mean(view: Batch, rewards: torch.Tensor, mask: torch.Tensor, _: None, norm: bool) -> torch.Tensor:
     """`adv_estimator=rpg_batch_mean`: R minus the mean of R over the batch, see `batch_mean_advantages`; (B, T)."""
     scores, valid = rewards.sum(dim=-1), mask.bool().any(dim=-1)
-    answers = rows_of_answers(len(scores), **view.sessions)
-    last = last_rows(answers)  # an answer counts once, with the score of its last row, as in verl's rule
-    rows = torch.empty_like(scores)
-    write_rows(batch_mean_advantages(scores[last], valid[last]), answers, rows)
+    rows = by_answer(view, lambda last: batch_mean_advantages(scores[last], valid[last]))  # verl's rule for sessions
     return _spread(rows, mask).to(rewards.dtype)
 
 

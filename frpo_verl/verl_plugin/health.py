@@ -15,6 +15,7 @@ from importlib import metadata
 from . import hooks
 
 ALLOW_UNTESTED = "FRPO_VERL_ALLOW_UNTESTED"
+CURE = f"install verl {' or '.join(hooks.VERSIONS)}"
 
 
 def require(place: str | None = None) -> None:
@@ -27,17 +28,13 @@ def require(place: str | None = None) -> None:
     Raises RuntimeError: one line: the place of verl, what was expected, what came.
     """
     found = [old] if (old := too_old()) else hooks.troubles()
-    if not found and place is not None and not _under_way():
-        found = _judge(place)
+    if not found and place is not None:
+        from . import selftest
+
+        if not selftest.under_way:  # a call from within must neither start another nor be answered for good
+            found = _judge(place)
     if found:
         raise RuntimeError(f"frpo_verl: {found[0]}. Run `python -m frpo_verl doctor`.")
-
-
-def _under_way() -> bool:
-    """Whether this call comes from the self-test itself, which must neither start another nor be answered for good."""
-    from .selftest import under_way
-
-    return under_way()
 
 
 @functools.cache
@@ -47,11 +44,9 @@ def _judge(place: str) -> list[str]:
         hooks.say(
             f"{len(failures)} failures of the self-test are overlooked ({ALLOW_UNTESTED}=1), the first: {failures[0]}"
         )
-        return []
-    if failures:
-        return [f"verl {version()}: the self-test fails at {failures[0]}; install verl {' or '.join(known_versions())}"]
-    unknown = hooks.unknown()
-    if unknown:
+    elif failures:
+        return [f"verl {version()}: the self-test fails at {failures[0]}; {CURE}"]
+    elif unknown := hooks.unknown():
         more = f" and {len(unknown) - 1} more" if len(unknown) > 1 else ""
         hooks.say(f"verl {version()} is unknown here ({unknown[0].label}{more}); the self-test passes, the run goes on")
     return []
@@ -59,9 +54,9 @@ def _judge(place: str) -> list[str]:
 
 def failures_of(place: str) -> list[str]:
     """What the self-test finds wrong in the driver's or the worker's part; empty if it passes."""
-    from .selftest import DRIVER, WORKER, run_selftest
+    from . import selftest
 
-    return run_selftest({"driver": DRIVER | WORKER, "worker": WORKER}[place])
+    return selftest.run_selftest(selftest.WORKER if place == "worker" else selftest.ALL)
 
 
 @functools.cache
@@ -69,7 +64,7 @@ def too_old() -> str | None:
     """One line for a verl that has no V1 trainer (before 0.9.0), None for any other."""
     if importlib.util.find_spec("verl.trainer.ppo.v1") is not None:
         return None
-    return f"verl {version()} has no V1 trainer, the plugin does not work with it; install verl {' or '.join(known_versions())}"
+    return f"verl {version()} has no V1 trainer, the plugin does not work with it; {CURE}"
 
 
 def version() -> str:
@@ -78,8 +73,3 @@ def version() -> str:
         return metadata.version("verl")
     except metadata.PackageNotFoundError:
         return "(not installed)"
-
-
-def known_versions() -> list[str]:
-    """Versions of verl whose sources are known."""
-    return sorted({version for entry in hooks.SEAMS for text in entry.known.values() for version in text.split(", ")})

@@ -1,7 +1,8 @@
-"""How the table in `seams.py` is applied: on import, once; a hash tells whether the code that is wrapped is known.
+"""How the table in `seams.py` is applied: on import, once, where the place is what its row says.
 
 wrapt's post-import hooks act in the moment a module of verl is imported, before anybody can bind its names, and only in
-processes that import it.
+processes that import it. A place that has moved, or no longer takes the arguments that are read of it, is left alone and
+said; a hash tells whether its source is known.
 """
 
 from __future__ import annotations
@@ -14,8 +15,10 @@ import inspect
 import os
 import sys
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
+
+VERSIONS = ("0.9.0", "0.9.1")  # of verl, whose sources are known
 
 
 @dataclass
@@ -23,8 +26,9 @@ class Seam:
     """One touched place of verl.
 
     module, name: the function, dotted below its module; without a name the module itself.
-    does: `module:function` of the plugin that is called in its place, or with the module.
-    known: first 16 hex digits of the source's sha256 -> versions of verl.
+    does: `module:function` of the plugin that is called with each call of it (`Call`), or once with the module.
+    reads: the arguments that it reads, between spaces.
+    known: first 16 hex digits of the source's sha256, in each of VERSIONS or in all, between spaces.
     package: one beside verl without which the module cannot be imported.
     moved_to: where a later verl keeps it, if it does: the first of the two that has it is wrapped, once.
     optional: a verl without the place has nothing to wrap.
@@ -32,10 +36,11 @@ class Seam:
     """
 
     module: str
-    name: str = ""
-    does: str = ""
-    reason: str = ""
-    known: dict[str, str] = field(default_factory=dict)
+    name: str
+    does: str
+    reason: str
+    reads: str = ""
+    known: str = ""
     only_cpu: bool = False
     package: str = ""
     moved_to: str = ""
@@ -54,8 +59,12 @@ class Seam:
         return [name for name in (self.moved_to, self.module) if name]
 
     @property
+    def place(self) -> str:
+        return f"{self.module}{'.' + self.name if self.name else ''}"
+
+    @property
     def label(self) -> str:
-        return f"{self.module}{'.' + self.name if self.name else ''} [{self.does}]"
+        return f"{self.place} [{self.does}]"
 
     def load(self) -> Callable:
         """What it does."""
@@ -66,18 +75,42 @@ class Seam:
 SEAMS: list[Seam] = []
 
 
-def arguments(original: Callable, args: tuple, kwargs: dict, *needed: str) -> dict[str, Any] | None:
-    """The arguments of a call by their names in verl's function; None for a call that is not understood.
+@dataclass(frozen=True)
+class Call:
+    """A call of a function of verl that is wrapped: `call()` makes it, `call["name"]` is an argument of it."""
 
-    A wrap that gets None calls the original untouched: another verl may have renamed an argument, and a run that is not
-    ours must not notice.
+    function: Callable
+    args: tuple
+    kwargs: dict[str, Any]
+    named: dict[str, Any]
+
+    def __call__(self) -> Any:
+        return self.function(*self.args, **self.kwargs)
+
+    def __getitem__(self, name: str) -> Any:
+        return self.named[name]
+
+
+def wrap(original: Callable, load: Callable[[], Callable], reads: str = "") -> Callable:
+    """A function that hands each `Call` of `original` to what `load` gives.
+
+    Raises TypeError: `original` has no argument of a name that is read.
     """
-    try:
-        bound = inspect.signature(original).bind(*args, **kwargs)
-    except TypeError:
-        return None
-    bound.apply_defaults()
-    return dict(bound.arguments) if all(name in bound.arguments for name in needed) else None
+    signature = inspect.signature(original)
+    for name in reads.split():
+        if name not in signature.parameters:
+            raise TypeError(f"it has no argument {name!r}")
+
+    @functools.wraps(original)
+    def wrapper(*args: Any, **kwargs: Any) -> Any:
+        try:
+            bound = signature.bind(*args, **kwargs)
+        except TypeError:  # verl says what is wrong
+            return original(*args, **kwargs)
+        bound.apply_defaults()
+        return load()(Call(original, args, kwargs, bound.arguments))
+
+    return wrapper
 
 
 def say(line: str) -> None:
@@ -93,12 +126,8 @@ def cpu_mode() -> bool:
     return os.getenv("VERL_PLATFORM", "").strip().lower() == "cpu"
 
 
-def source_hash(obj: Any) -> str:
-    """The first 16 hex digits of sha256 of an object's source text."""
-    return hashlib.sha256(inspect.getsource(obj).encode()).hexdigest()[:16]
-
-
-def _apply(entry: Seam, module: Any) -> None:
+def apply(entry: Seam, module: Any) -> None:
+    """Wrap or register one place of a module that has just been imported; once."""
     if entry.status in ("applied", "unknown source"):
         return
     try:
@@ -117,14 +146,12 @@ def _apply(entry: Seam, module: Any) -> None:
                 raise
             entry.status = f"absent: {error}"
             return
-        known = source_hash(original) in entry.known
-
-        @functools.wraps(original)
-        def wrapper(*args, **kwargs):
-            return entry.load()(original, *args, **kwargs)
-
-        setattr(owner, attribute, wrapper)
-        entry.status = "applied" if known else "unknown source"
+        here, there = (module.__name__, entry.name), (original.__module__, original.__qualname__)
+        if there[0].startswith("verl.") and here != there:
+            raise ImportError(f"it is {'.'.join(there)} now")
+        digest = hashlib.sha256(inspect.getsource(original).encode()).hexdigest()[:16]
+        setattr(owner, attribute, wrap(original, entry.load, entry.reads))
+        entry.status = "applied" if digest in entry.known else "unknown source"
     except Exception as error:  # noqa: BLE001 - an import of verl must not fail because of us; it is said instead
         entry.status = f"failed: {type(error).__name__}: {error}"
         say(f"{entry.label} {entry.status}")
@@ -143,17 +170,9 @@ def install() -> None:
     from .seams import TABLE
 
     SEAMS.extend(TABLE)
-    by_module: dict[str, list[Seam]] = {}
     for entry in SEAMS:
-        for module_name in entry.modules if entry.active else ():
-            by_module.setdefault(module_name, []).append(entry)
-    for module_name, entries in by_module.items():
-
-        def hook(module, entries=entries):
-            for entry in entries:
-                _apply(entry, module)
-
-        wrapt.register_post_import_hook(hook, module_name)
+        for module in entry.modules if entry.active else ():
+            wrapt.register_post_import_hook(functools.partial(apply, entry), module)
 
 
 def troubles() -> list[str]:
@@ -169,10 +188,10 @@ def unknown() -> list[Seam]:
 def import_all() -> None:
     """Import every module of the table, so that the doctor sees each seam applied, absent or failed."""
     for entry in SEAMS:
-        for module_name in entry.modules if entry.active else ():
+        for module in entry.modules if entry.active else ():
             try:
-                importlib.import_module(module_name)
+                importlib.import_module(module)
             except Exception as error:  # noqa: BLE001
-                if module_name == entry.module and entry.status == "pending":
+                if module == entry.module and entry.status == "pending":
                     word = "absent" if entry.optional else "failed"
-                    entry.status = f"{word}: cannot import {module_name}: {type(error).__name__}: {error}"
+                    entry.status = f"{word}: cannot import {module}: {type(error).__name__}: {error}"

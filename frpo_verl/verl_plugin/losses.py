@@ -7,21 +7,26 @@ aggregated by `seq-mean-token-sum`.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from contextvars import ContextVar
 from typing import Any
 
 import torch
+from tensordict import TensorDict
 from verl.trainer.ppo import core_algos
+from verl.utils import tensordict_utils as tu
 
 from .. import methods
 from ..core.losses.terms import LossTerms, read_loss_inputs, row_value
 from ..core.metrics import policy_clip_fractions
 from ..core.tokens import keep
-from . import policy_loss_config
-from .batch import MicroBatch, current_micro_batch, open_micro_batch
+from .batch import STEP
 from .health import require
-from .hooks import arguments
-from .policy_loss_config import section_of
+from .hooks import Call
+from .policy_loss_config import OfARunOfOurs, section_of
+
+_micro_batch: ContextVar[TensorDict | None] = ContextVar(
+    "frpo_verl_micro_batch", default=None
+)  # while its loss is computed
 
 CLIP_FRACTIONS = {f"frpo/policy_clip_frac/{sign}_advantage": 0.0 for sign in ("positive", "negative")}
 
@@ -41,11 +46,11 @@ def policy_loss(
     require("worker")
     settings, reader = section_of(config.policy_loss, method), f"loss_mode={method.name}"
     needs_ref = "reference" in method.all_needs(settings)
-    ref = _micro_batch().column("ref_log_prob", reader) if needs_ref else None
+    ref = _column("ref_log_prob", reader) if needs_ref else None
     inputs = read_loss_inputs(
         log_prob=log_prob, old_log_prob=old_log_prob, advantages=advantages, mask=response_mask, ref_log_prob=ref
     )
-    step = _micro_batch().step(reader) if getattr(settings, "changes", False) else None
+    step = _step(reader) if getattr(settings, "changes", False) else None
     keywords = method.keywords(settings, step)
     metrics = {} if step is None else {"frpo/kl_coef": keywords["kl_coef"]}
     keywords |= {name: config.get(key) for name, key in method.from_verl.items()}
@@ -68,8 +73,32 @@ def policy_loss(
     return loss, {**metrics, **{name: float(value) for name, value in found.items()}}
 
 
-def _micro_batch() -> MicroBatch:
-    return current_micro_batch() or MicroBatch({})
+def _has(name: str) -> bool:
+    data = _micro_batch.get()
+    return data is not None and name in data.keys()
+
+
+def _column(name: str, reader: str) -> torch.Tensor:
+    """A padded column of the micro-batch that `reader` (`key=name`, for the message) cannot do without.
+
+    Raises RuntimeError: it is missing, with what to do.
+    """
+    if not _has(name):
+        raise RuntimeError(
+            f"{reader} needs {name!r} in the micro-batch and it is missing: the plugin must be loaded in the workers "
+            "and where the trainer starts (run `python -m frpo_verl doctor`)"
+        )
+    return _micro_batch.get().select(name).to_padded_tensor()[name]  # type: ignore[union-attr]
+
+
+def _step(reader: str) -> int:
+    """The training step, which the driver sends with the batch. Raises RuntimeError: it did not come along, with what to do."""
+    if not _has(STEP):
+        raise RuntimeError(
+            f"{reader}: kl_coef_end needs the training step and the micro-batch has none: use verl's V1 trainer, with "
+            "the plugin loaded where it starts"
+        )
+    return int(tu.get_non_tensor_data(_micro_batch.get(), STEP, None))
 
 
 def _aggregate(
@@ -100,16 +129,19 @@ def clip_fractions(log_prob, old_log_prob, advantages, mask, config) -> dict[str
 # ------------------------------------------------------------------------------------------------ around verl's functions
 
 
-def around_ppo_loss(original: Callable, *args: Any, **kwargs: Any) -> Any:
+def around_ppo_loss(call: Call) -> Any:
     """Around verl's `ppo_loss`: the micro-batch is at hand, and vanilla runs of ours log clip fractions by sign."""
-    call = arguments(original, args, kwargs, "config", "model_output", "data")
-    if call is None or not _ours(call["config"]):
-        return original(*args, **kwargs)
+    config, data = call["config"], call["data"]
+    if not _ours(config):
+        return call()
     require("worker")
-    with open_micro_batch(call["data"]):
-        loss, metrics = original(*args, **kwargs)
-    if call["config"].policy_loss.get("loss_mode", "vanilla") == "vanilla":
-        metrics = {**metrics, **_vanilla_fractions(**{k: call[k] for k in ("config", "model_output", "data")})}
+    opened = _micro_batch.set(data)
+    try:
+        loss, metrics = call()
+    finally:
+        _micro_batch.reset(opened)
+    if config.policy_loss.get("loss_mode", "vanilla") == "vanilla":
+        metrics = {**metrics, **_vanilla_fractions(config, call["model_output"], data)}
     return loss, metrics
 
 
@@ -117,7 +149,7 @@ def _ours(config: Any) -> bool:
     """Whether a worker's actor configuration belongs to a run of ours; the driver marks each by its class."""
     loss = config.policy_loss
     return (
-        isinstance(loss, policy_loss_config.PolicyLossConfig)  # a row that is added makes another class
+        isinstance(loss, OfARunOfOurs)
         or methods.find("policy_loss", loss.get("loss_mode", "vanilla")) is not None
         or (config.use_kl_loss and methods.find_local_kl(config.kl_loss_type) is not None)
     )
@@ -134,26 +166,22 @@ def _vanilla_fractions(config: Any, model_output: Any, data: Any) -> dict[str, A
     return Metric.from_dict(fractions, aggregation=AggregationType.MEAN)
 
 
-def around_kl_penalty(original: Callable, *args: Any, **kwargs: Any) -> Any:
+def around_kl_penalty(call: Call) -> Any:
     """Around verl's `kl_penalty_forward`: our names give value f(w)/w with the exact local gradient; (B, T).
 
     `k3_is` takes pi_old from the micro-batch, so it exists in the loss only. Positions off the response mask are set
     to 0 here, because some of verl's aggregations multiply by the mask.
     """
-    call = arguments(original, args, kwargs, "logprob", "ref_logprob", "kl_penalty")
-    row = methods.find_local_kl(call["kl_penalty"]) if call is not None else None
-    if call is None or row is None:
-        return original(*args, **kwargs)
+    row = methods.find_local_kl(call["kl_penalty"])
+    if row is None:
+        return call()
     method, order = row
-    batch = current_micro_batch()
-    old = None
+    reader, old = f"kl_loss_type={method.name}", None
     if "old" in method.needs:
-        if batch is None:
+        if _micro_batch.get() is None:
             raise ValueError(
                 f"kl_penalty={method.name}: importance weights exist in the loss only; use actor.kl_loss_type={method.name}"
             )
-        old = batch.column("old_log_probs", f"kl_loss_type={method.name}")
+        old = _column("old_log_probs", reader)
     value = method.load()(call["logprob"], call["ref_logprob"], method.name, order, old)
-    if batch is not None and "response_mask" in batch:
-        value = keep(value, batch.column("response_mask", f"kl_loss_type={method.name}"))
-    return value
+    return keep(value, _column("response_mask", reader)) if _has("response_mask") else value

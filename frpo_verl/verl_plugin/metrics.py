@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -12,7 +11,7 @@ from ..core.divergences import DIVERGENCES
 from ..core.tokens import Columns, keep
 from . import answers, run
 from .batch import Batch
-from .hooks import arguments
+from .hooks import Call
 
 _pending: dict[str, list[float]] = {}
 
@@ -34,10 +33,9 @@ def take() -> dict[str, float]:
     return found
 
 
-def around_data_metrics(original: Callable, *args: Any, **kwargs: Any) -> dict[str, Any]:
+def around_data_metrics(call: Call) -> dict[str, Any]:
     """Around verl's `compute_data_metrics`: the plugin's beside its own."""
-    found, call = original(*args, **kwargs), arguments(original, args, kwargs, "batch")
-    return {**found, **({} if call is None else cut_off(call["batch"])), **take()}
+    return {**call(), **cut_off(call["batch"]), **take()}
 
 
 def cut_off(batch: Any) -> dict[str, float]:

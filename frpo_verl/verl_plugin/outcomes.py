@@ -9,6 +9,7 @@ row has the reward, and all its rows share the value.
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import torch
 from tensordict import TensorDict
@@ -31,19 +32,27 @@ def outcome_of(view: Batch, rewards: torch.Tensor, mask: torch.Tensor, name: str
         return rewards.new_zeros(len(rewards))
     if name == "grpo":
         return grpo_rows(view, rewards.sum(dim=-1), norm)
+    columns = _columns(view, rewards, mask)
     if not view.sessions:
-        return _by_verl(view, _columns(view, rewards, mask), name, norm)
-    answers = rows_of_answers(len(mask), **view.sessions)
-    last = last_rows(answers)
-    tokens = _by_verl(view, _columns(view, rewards, mask).select_idxs(last), name, norm)
+        return _by_verl(view, columns, name, norm)
+
+    def of(last: torch.Tensor) -> torch.Tensor:
+        return row_value(_by_verl(view, columns.select_idxs(last), name, norm), mask[last].bool(), "advantages")
+
     try:
-        values = row_value(tokens, mask[last].bool(), "advantages")
+        return by_answer(view, of)
     except ValueError as error:
         raise RuntimeError(
             f"algorithm.frpo.outcome={name} gives each token an advantage of its own, and this batch has sessions of several "
             "rows: set outcome=grpo, or an agent loop that returns one output"
         ) from error
-    rows = tokens.new_zeros(len(mask))
+
+
+def by_answer(view: Batch, compute: Callable[[Any], torch.Tensor]) -> torch.Tensor:
+    """(B,) on all rows of an answer the value that `compute` has for its last row, by whose index it is called."""
+    answers = rows_of_answers(len(view.mask), **view.sessions)
+    values = compute(last_rows(answers))
+    rows = values.new_zeros(len(view.mask))
     write_rows(values, answers, rows)
     return rows
 
@@ -78,21 +87,10 @@ def grpo_rows(view: Batch, scores: torch.Tensor, norm: bool) -> torch.Tensor:
     return grpo_tokens(view, scores.unsqueeze(-1), ones, norm).squeeze(-1)
 
 
-def scores_of_answers(view: Batch, rewards: torch.Tensor) -> torch.Tensor:
-    """(B,) the reward of each answer: that of its last row, on all its rows."""
-    scores = rewards.sum(dim=-1)
-    answers, rows = rows_of_answers(len(scores), **view.sessions), torch.empty_like(scores)
-    write_rows(scores[last_rows(answers)], answers, rows)
-    return rows
-
-
 def of_groups(view: Batch, rewards: torch.Tensor, mask: torch.Tensor, advantages: Callable) -> torch.Tensor:
     """An estimator of ours that compares the answers to a prompt: `advantages(scores, ids)` of whole answers; (B, T)."""
-    answers = rows_of_answers(len(mask), **view.sessions)
-    last = last_rows(answers)
-    ids = dense_ids(view.data.non_tensor_batch["uid"], len(mask))
-    rows = rewards.new_zeros(len(mask))
-    write_rows(advantages(rewards.sum(dim=-1)[last], ids[last]).to(rewards.dtype), answers, rows)
+    scores, ids = rewards.sum(dim=-1), dense_ids(view.data.non_tensor_batch["uid"], len(mask))
+    rows = by_answer(view, lambda last: advantages(scores[last], ids[last]).to(rewards.dtype))
     return keep(rows.unsqueeze(-1).expand(mask.shape), mask)
 
 

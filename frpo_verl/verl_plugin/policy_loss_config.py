@@ -6,6 +6,7 @@ plugin puts there in the driver. Unknown keys are refused with the nearest known
 
 from __future__ import annotations
 
+import functools
 from dataclasses import field, make_dataclass
 from typing import Any
 
@@ -13,7 +14,7 @@ from verl.workers.config import PolicyLossConfig as VerlPolicyLossConfig
 
 from .. import methods
 from ..methods.settings import POLICY_LOSS, Section
-from .run import plain
+from .run import plain, section_keys
 
 TARGET = "frpo_verl.PolicyLossConfig"
 
@@ -26,40 +27,26 @@ def section_of(policy_loss: Any, method: methods.Method) -> Section | None:
     return method.parse(plain(values))
 
 
-def _post_init(self: Any) -> None:
-    parent = getattr(VerlPolicyLossConfig, "__post_init__", None)
-    if parent is not None:
-        parent(self)
-    method = methods.find("policy_loss", self.loss_mode)
-    if method is not None:
-        section_of(self, method)  # refused here already, in the driver
+class OfARunOfOurs(VerlPolicyLossConfig):
+    """What the settings of every run of ours are, whatever sections the table had when they were built."""
+
+    def __post_init__(self) -> None:
+        getattr(super(), "__post_init__", lambda: None)()
+        method = methods.find("policy_loss", self.loss_mode)
+        if method is not None:
+            section_of(self, method)  # refused here already, in the driver
 
 
-def _sections() -> list[str]:
-    keys = [m.section.KEY for m in methods.of_kind("policy_loss").values() if m.section is not None]
-    return list(dict.fromkeys(key.rsplit(".", 1)[1] for key in keys if key.startswith(POLICY_LOSS)))
-
-
-def _make() -> type:
-    sections = _sections()
-    made = make_dataclass(
-        "PolicyLossConfig",
-        [(name, Any, field(default_factory=dict)) for name in sections],
-        bases=(VerlPolicyLossConfig,),
-        namespace={"__post_init__": _post_init, "__doc__": f"verl's settings plus {', '.join(sections)}."},
+@functools.cache
+def _with(*sections: str) -> type:
+    fields = [(name, Any, field(default_factory=dict)) for name in sections]
+    doc = f"verl's settings plus {', '.join(sections)}."
+    return make_dataclass(
+        "PolicyLossConfig", fields, bases=(OfARunOfOurs,), namespace={"__module__": __name__, "__doc__": doc}
     )
-    made.__module__ = __name__
-    return made
 
 
-PolicyLossConfig: Any = _make()
-
-
-def _follow(_row: methods.Method) -> None:
-    """A row that is added later brings its section along."""
-    global PolicyLossConfig
-    if set(_sections()) - set(PolicyLossConfig.__dataclass_fields__):
-        PolicyLossConfig = _make()
-
-
-methods.on_add(_follow)
+def __getattr__(name: str) -> Any:
+    if name != "PolicyLossConfig":
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return _with(*(key.rsplit(".", 1)[1] for key in section_keys() if key.startswith(POLICY_LOSS)))

@@ -3,43 +3,37 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import Any, NoReturn
 
 from .. import methods
 
 
-def register_methods(kind: str, registry: Mapping, put: Callable, function: Callable) -> None:
-    """Put every row of one kind into verl's registry, now and whenever one is added (again is harmless).
+def _register(kind: str, put: Callable, function: Callable) -> None:
+    """Put every row of one kind into verl's registry by verl's decorator `put`, now and whenever one is added.
 
-    Args:
-        kind: of the table: `estimator` or `policy_loss`.
-        registry: verl's, by name.
-        put: verl's decorator for a name.
-        function: what verl calls; it is given the row as `method`.
+    verl calls `function`, which is given the row as `method`.
     """
 
-    def register(_row: methods.Method | None = None) -> None:
-        for method in methods.of_kind(kind).values():
-            if not getattr(registry.get(method.name), "frpo_verl", False):
-                bound = functools.partial(function, method=method)
-                bound.frpo_verl = True  # type: ignore[attr-defined]
-                put(method.name)(bound)
+    def register(method: methods.Method) -> None:
+        if method.kind == kind:
+            put(method.name)(functools.partial(function, method=method))
 
-    register()
+    for method in methods.of_kind(kind).values():
+        register(method)
     methods.on_add(register)
 
 
 def register_estimators(core_algos: Any) -> None:
     from .estimators import estimate
 
-    register_methods("estimator", core_algos.ADV_ESTIMATOR_REGISTRY, core_algos.register_adv_est, estimate)
+    _register("estimator", core_algos.register_adv_est, estimate)
 
 
 def register_policy_losses(core_algos: Any) -> None:
     from .losses import policy_loss
 
-    register_methods("policy_loss", core_algos.POLICY_LOSS_REGISTRY, core_algos.register_policy_loss, policy_loss)
+    _register("policy_loss", core_algos.register_policy_loss, policy_loss)
 
 
 def register_stubs(core_algos: Any, reason: str) -> None:

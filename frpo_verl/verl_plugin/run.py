@@ -45,6 +45,11 @@ class Run:
         return default if value is None else value
 
     @cached_property
+    def memory(self) -> dict[str, Any]:
+        """What the plugin keeps of this run while the process lasts."""
+        return {}
+
+    @cached_property
     def estimator_name(self) -> str:
         value = self.get("algorithm.adv_estimator", "gae")
         return str(getattr(value, "value", value))

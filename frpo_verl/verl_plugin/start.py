@@ -7,7 +7,6 @@ trains. verl.experimental's trainers do neither in time, but ask `need_reference
 from __future__ import annotations
 
 import atexit
-from collections.abc import Callable
 from typing import Any
 
 from omegaconf import OmegaConf, open_dict
@@ -16,50 +15,50 @@ from ..methods.settings import ACTOR, POLICY_LOSS
 from . import checks
 from .checks import template
 from .guards.nodes import check_nodes
-from .hooks import say
+from .hooks import Call, say
 from .run import EXPERIMENTAL, Run, current, current_of_ours, remember, remember_part
 
 
-def around_need_reference(original: Callable, config: Any, *args: Any, **kwargs: Any) -> bool:
+def around_need_reference(call: Call) -> bool:
     """Around verl's `need_reference_policy`: a method of ours may read a reference; verl.experimental's trainers start here.
 
     Raises ConfigError: a setting is wrong.
     """
+    config = call["config"]
     run = Run(config)
     if run.trainer in EXPERIMENTAL:
         validate(config)
         known = current()
         if known is None or known.config is not config:
             begin(config)
-    return run.needs_reference or bool(original(config, *args, **kwargs))
+    return run.needs_reference or bool(call())
 
 
-def around_validate_config(original: Callable, config: Any, *args: Any, **kwargs: Any) -> Any:
+def around_validate_config(call: Call) -> Any:
     """Around verl's `validate_config`, which the command's own process calls."""
-    validate(config)
-    return original(config, *args, **kwargs)
+    validate(call["config"])
+    return call()
 
 
-def around_trainer(original: Callable, trainer: Any, config: Any, *args: Any, **kwargs: Any) -> Any:
+def around_trainer(call: Call) -> Any:
     """Around a trainer's constructor, in the process that trains."""
-    begin(config)
-    return original(trainer, config, *args, **kwargs)
+    begin(call["config"])
+    return call()
 
 
-def around_dataloader(original: Callable, trainer: Any, *args: Any, **kwargs: Any) -> Any:
+def around_dataloader(call: Call) -> Any:
     """Around verl's `_init_dataloader`: are the rows enough that filters have left, and does the engine stop at an answer's end?"""
-    result = original(trainer, *args, **kwargs)
-    run = current_of_ours()
+    result, trainer, run = call(), call["self"], current_of_ours()
     if run is not None:
         checks.refuse(checks.data.too_few_rows(run, len(trainer.train_dataset)))
-        template.warn_of_end(trainer)
+        template.warn_of_end(run, trainer.tokenizer)
     return result
 
 
-def around_worker(original: Callable, worker: Any, config: Any, *args: Any, **kwargs: Any) -> Any:
+def around_worker(call: Call) -> Any:
     """Around a training worker's constructor, which is given a part of the configuration."""
-    remember_part(config)
-    return original(worker, config, *args, **kwargs)
+    remember_part(call["config"])
+    return call()
 
 
 def validate(config: Any) -> None:

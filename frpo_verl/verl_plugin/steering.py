@@ -15,6 +15,7 @@ from ..files import write_atomically
 from ..methods.settings import FrpoSettings
 from .batch import Batch
 from .hooks import say
+from .run import current
 
 FILE = "frpo_kl_coef.json"
 METRIC = "frpo/kl_coef"
@@ -47,9 +48,6 @@ class Steering:
         write_atomically(self.file, json.dumps({str(step): beta for step, beta in self.betas.items()}))
 
 
-_steering: Steering | None = None
-
-
 def of_step(view: Batch, settings: FrpoSettings) -> float:
     """Beta of the step whose advantages are computed."""
     if not settings.changes:
@@ -58,38 +56,33 @@ def of_step(view: Batch, settings: FrpoSettings) -> float:
     if step is None:
         key = "kl_target" if settings.kl_target is not None else "kl_coef_end"
         raise RuntimeError(f"algorithm.frpo.{key}: this trainer does not say which step it is; use verl's V1 trainer")
-    return settings.kl_coef_at(step) if settings.kl_target is None else _steering_of(view, settings, step).at(step)
+    if settings.kl_target is None:
+        return settings.kl_coef_at(step)
+    memory = (current() or view.run).memory
+    known = memory.get(FILE)
+    if known is None or known.settings != settings or known.step not in (step, step - 1):  # a run that resumes
+        file = Path(view.run.get("trainer.default_local_dir", "checkpoints"), FILE)
+        memory[FILE] = Steering(file, settings, _kept(view, file, step) if step > 1 else {})
+    return memory[FILE].at(step)
 
 
 def observe(view: Batch, settings: FrpoSettings) -> None:
     """Let the batch's KL steer the next step's beta, where there is a target."""
-    if settings.kl_target is not None and _steering is not None:
-        _steering.observe(view.metrics[OBSERVED])
-
-
-def _steering_of(view: Batch, settings: FrpoSettings, step: int) -> Steering:
-    """The steering of this run; read from beside the checkpoints where a process takes a run up."""
-    global _steering
-    file = Path(view.run.get("trainer.default_local_dir", "checkpoints"), FILE)
-    known = _steering
-    if known is not None and (known.file, known.settings) == (file, settings) and known.step in (step, step - 1):
-        return known
-    _steering = Steering(file, settings, _kept(view, file, step) if step > 1 else {})
-    return _steering
+    if settings.kl_target is not None:
+        (current() or view.run).memory[FILE].observe(view.metrics[OBSERVED])
 
 
 def _kept(view: Batch, file: Path, step: int) -> dict[int, float]:
-    from_path = (
-        view.run.get("trainer.resume_from_path") if view.run.get("trainer.resume_mode") == "resume_path" else None
-    )
-    place = file if from_path is None else Path(from_path).parent / FILE
+    """The betas beside the checkpoint that the run takes up."""
+    if view.run.get("trainer.resume_mode") == "resume_path" and (path := view.run.get("trainer.resume_from_path")):
+        file = Path(path).parent / FILE
     try:
-        betas = {int(k): float(beta) for k, beta in json.loads(place.read_text()).items()}
+        betas = {int(k): float(beta) for k, beta in json.loads(file.read_text()).items()}
     except FileNotFoundError:
         betas = {}
     if step not in betas:
         say(
-            f"algorithm.frpo.kl_target: {place} has no beta for step {step}; it starts at kl_coef="
+            f"algorithm.frpo.kl_target: {file} has no beta for step {step}; it starts at kl_coef="
             f"{view.run.get('algorithm.frpo.kl_coef', 0.01)}"
         )
     return betas

@@ -9,13 +9,12 @@ counted with votes as integers. Equal rows of values, which is most of them, are
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 
 from . import run
-from .hooks import arguments
+from .hooks import Call
 
 _NUMBERS = {bool, int, float, np.bool_, np.float16, np.float32, np.float64, np.int32, np.int64}
 
@@ -72,15 +71,13 @@ def _majority(row: bytes, votes: bytes, *how: int) -> tuple[Spread]:
     return (_spread(np.frombuffer(row)[_elected(votes, *how)]),)
 
 
-def bootstrap(original: Callable, *args: Any, **kwargs: Any) -> Any:
+def bootstrap(call: Call) -> Any:
     """`bootstrap_metric(data, subset_size, reduce_fns, n_bootstrap, seed)` for the two calls that verl makes of it.
 
     Any other call, and a run that is not ours, goes to verl's function.
     """
-    known = run.current()
-    call = arguments(original, args, kwargs, "data", "subset_size", "reduce_fns", "n_bootstrap", "seed")
-    if known is None or not known.ours or call is None:
-        return original(*args, **kwargs)
+    if run.current_of_ours() is None:
+        return call()
     data, functions = call["data"], call["reduce_fns"]
     how = call["subset_size"], call["n_bootstrap"], call["seed"]
     result: tuple[Spread, ...] | None = None
@@ -95,6 +92,6 @@ def bootstrap(original: Callable, *args: Any, **kwargs: Any) -> Any:
             names = {vote: i for i, vote in enumerate(dict.fromkeys(votes))}
             result = _majority(row, np.array([names[vote] for vote in votes], dtype=np.int64).tobytes(), *how)
     if not result:
-        return original(*args, **kwargs)
+        return call()
     np.random.set_state(_draws(len(data), *how)[1])
     return list(result)

@@ -49,6 +49,7 @@ FRPO = """
 {kl_coef_shape: cosine} -> kl_coef_shape='cosine': only read where kl_coef_end
 {kl_coef: 0, reference: teacher} -> reference='teacher': only read where kl_coef is
 {placement: reward, outcome: none} -> outcome=none: placement=reward puts the KL into one reward for each response
+{placement: reward, outcome: gdpo} -> outcome=gdpo: placement=reward puts the KL into one reward for each response
 {placement: reward, outcome: gae} -> outcome=gae: placement=reward puts the KL into one reward for each response
 {kl_horizon: 5} -> kl_horizon=5: only read where kl_target
 {kl_coef: 0, kl_target: 1.0} -> kl_target=1.0: only read where kl_coef

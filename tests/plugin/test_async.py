@@ -3,6 +3,8 @@
 from types import SimpleNamespace
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 import torch
 import transfer_queue
@@ -26,17 +28,16 @@ from frpo_verl.verl_plugin import metrics, run, start
 BETA, WIDTH, N = 0.25, 4, 3
 
 
-@pytest.fixture(autouse=True)
-def nothing_remembered():
-    metrics.take()
-    yield
-    run.forget()
-    metrics.take()
-
-
 def expected(scores, old, ref, mask, groups):
     """(r - mean)/std over each group - beta * the sum of log old/ref that is still to come."""
     return (group_norm(scores, groups)[:, None] - BETA * to_go(old, ref, mask)) * mask
+
+
+def algorithm(**changes):
+    return {
+        "adv_estimator": "frpo", "gamma": 1.0, "lam": 1.0, "norm_adv_by_std_in_grpo": True, "use_kl_in_reward": False,
+        "frpo": {"kl_coef": BETA}, "rollout_correction": {"bypass_mode": False, "rollout_is": None}, **changes,
+    }  # fmt: skip
 
 
 def rows_of(prompts, seed=0):
@@ -129,10 +130,7 @@ def separate(monkeypatch):
         }  # fmt: skip
     config = OmegaConf.create(
         {
-            "algorithm": {
-                "adv_estimator": "frpo", "gamma": 1.0, "lam": 1.0, "norm_adv_by_std_in_grpo": True,
-                "use_kl_in_reward": False, "frpo": {"kl_coef": BETA}, "rollout_correction": {"rollout_is": "token"},
-            },
+            "algorithm": algorithm(rollout_correction={"rollout_is": "token"}),
             "data": {"train_batch_size": 4},
             "actor_rollout_ref": {
                 "actor": {"loss_agg_mode": "token-mean", "loss_scale_factor": None},
@@ -185,14 +183,7 @@ def test_metrics_speak_of_all_mini_batches(separate):
     assert separate.metrics["rollout_corr/kl"] == pytest.approx(-0.5)  # log rollout - log old: verl's own name for it
 
 
-def algorithm(**changes):
-    return {
-        "adv_estimator": "frpo", "gamma": 1.0, "lam": 1.0, "norm_adv_by_std_in_grpo": True, "use_kl_in_reward": False,
-        "frpo": {"kl_coef": BETA}, "rollout_correction": {"bypass_mode": False, "rollout_is": None}, **changes,
-    }  # fmt: skip
-
-
-def assembled(old_shift=0.0):
+def assembled():
     """A batch as fully_async assembles it, a sample being one prompt's whole group, with what its workers then add."""
     samples, parts = [], []
     for i, uid in enumerate(["a", "b"]):
@@ -246,48 +237,44 @@ FRPO = [
 
 
 @pytest.fixture
-def files(tmp_path):
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
+def roles(tmp_path):
+    """What one of verl.experimental's trainers makes of these settings; neither validates them, nor in time."""
     pq.write_table(pa.table({"prompt": ["x"]}), tmp_path / "rows.parquet")
     rows = tmp_path / "rows.parquet"
-    return [f"data.train_files={rows}", f"data.val_files={rows}", "actor_rollout_ref.model.path=some/model"]
+    files = [f"data.train_files={rows}", f"data.val_files={rows}", "actor_rollout_ref.model.path=some/model"]
+
+    def make(*typed):
+        config = compose_ppo(*files, *typed)
+        return create_role_worker_mapping(config)[0], config
+
+    return make
 
 
-def test_the_fully_asynchronous_trainer_is_checked_before_it_makes_a_worker(files):
-    """It never calls `validate_config`; its own default is bypass mode."""
-    config = compose_ppo(*FRPO, *files, *FULLY, "algorithm.rollout_correction.bypass_mode=true")
-    with pytest.raises(ConfigError, match="bypass_mode=true takes the log-probs of the inference engine"):
-        create_role_worker_mapping(config)
+@pytest.mark.parametrize("typed, line", [
+    ([*FRPO, "algorithm.rollout_correction.bypass_mode=true"], "bypass_mode=true takes the log-probs of the inference engine"),
+    (["+method=f_hal", "actor_rollout_ref.rollout.n=4"], "f_hal runs in verl's V1 trainer only; use verl.trainer.main_ppo"),
+    ([*FRPO, BYPASS_OFF, "+run_dir=x", "+report=true"], "report=True: nothing reads it without verl.trainer.main_ppo"),
+])  # fmt: skip
+def test_the_fully_asynchronous_trainer_is_checked_before_it_makes_a_worker(roles, typed, line):
+    """Its own default is bypass mode."""
+    with pytest.raises(ConfigError, match=line):
+        roles(*FULLY, *typed)
 
 
-def test_the_fully_asynchronous_trainer_gets_reference_and_sections(files):
-    config = compose_ppo(*FRPO, *files, *FULLY, "+actor_rollout_ref.actor.policy_loss.frpo.kl_coef=0",
+def test_the_fully_asynchronous_trainer_gets_reference_and_sections(roles):
+    made, config = roles(*FRPO, *FULLY, "+actor_rollout_ref.actor.policy_loss.frpo.kl_coef=0",
                          "actor_rollout_ref.actor.policy_loss.loss_mode=frpo")  # fmt: skip
-    mapping, _ = create_role_worker_mapping(config)
-    assert Role.RefPolicy in mapping
+    assert Role.RefPolicy in made
     assert config.actor_rollout_ref.actor.policy_loss._target_ == "frpo_verl.PolicyLossConfig"
     assert run.current().config is config
 
 
 @pytest.mark.parametrize("trainer", [FULLY, FULLY[1:]], ids=["fully_async", "one_step_off"])
-def test_the_experimental_trainers_leave_their_environment(files, trainer, tmp_path, monkeypatch):
+def test_the_experimental_trainers_leave_their_environment(roles, trainer, tmp_path, monkeypatch):
     """Neither calls the constructor of verl's other trainers; one_step_off validates after it has made its workers' roles."""
     asked = []
     monkeypatch.setattr(start, "check_nodes", lambda: asked.append("nodes"))
     monkeypatch.setattr("ray.is_initialized", lambda: True)
-    config = compose_ppo(*FRPO, *files, *trainer, f"+run_dir={tmp_path / 'run'}", BYPASS_OFF)
-    for _ in range(2):
-        create_role_worker_mapping(config)
+    _, config = roles(*FRPO, *trainer, f"+run_dir={tmp_path / 'run'}", BYPASS_OFF)
+    create_role_worker_mapping(config)
     assert (tmp_path / "run/environment.json").exists() and asked == ["nodes"]
-    with pytest.raises(ConfigError, match="report=True: nothing reads it without verl.trainer.main_ppo"):
-        create_role_worker_mapping(
-            compose_ppo(*FRPO, *files, *trainer, f"+run_dir={tmp_path}", "+report=true", BYPASS_OFF)
-        )
-
-
-def test_f_hal_needs_the_v1_trainer(files):
-    config = compose_ppo(*files, *FULLY, "+method=f_hal", "actor_rollout_ref.rollout.n=4")
-    with pytest.raises(ConfigError, match="f_hal runs in verl's V1 trainer only; use verl.trainer.main_ppo"):
-        create_role_worker_mapping(config)

@@ -12,6 +12,7 @@ from verl.utils import fsdp_utils
 
 from frpo_verl.verl_plugin.cpu import checkpoint_engine
 from frpo_verl.verl_plugin.cpu.engine import keep_a_copy
+from frpo_verl.verl_plugin.hooks import wrap
 
 
 @pytest.fixture
@@ -88,7 +89,7 @@ def test_the_policy_that_is_kept_does_not_move_with_the_trained_one(sharded):
     save = getattr(fsdp_utils.fsdp2_sharded_save_to_cpu, "__wrapped__", fsdp_utils.fsdp2_sharded_save_to_cpu)
     assert isinstance(sharded.weight, DTensor)
     before = sharded.weight.full_tensor().clone()
-    kept = keep_a_copy(save, sharded)
+    kept = wrap(save, lambda: keep_a_copy)(sharded)
     with torch.no_grad():
         sharded.weight.add_(1)
     fsdp_utils.fsdp2_sharded_load_from_cpu(sharded, *kept)

@@ -251,9 +251,8 @@ def test_the_sections_are_all_that_is_typed(files):
     validated(*files, *typed, f"{LOSS}._target_=frpo_verl.PolicyLossConfig")
 
 
-def test_a_worker_of_somebodys_own_knows_its_section(monkeypatch):
+def test_a_worker_of_somebodys_own_knows_its_section():
     """A worker group that is built without verl's trainer is given the section alone, as the root of its configuration."""
-    monkeypatch.setattr(run, "_current", None)
     for loss, ours in (("vanilla", False), ("frpo", True)):
         run.remember_part(OmegaConf.create({"actor": {"policy_loss": {"loss_mode": loss}}, "model": {"path": "m"}}))
         assert run.current().ours is ours and run.current().get("actor_rollout_ref.model.path") == "m"

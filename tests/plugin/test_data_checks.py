@@ -11,6 +11,7 @@ from verl_config import compose_ppo, stopped, validated
 
 from frpo_verl.methods.settings import ConfigError
 from frpo_verl.verl_plugin import run, start
+from frpo_verl.verl_plugin.hooks import wrap
 
 
 @pytest.fixture
@@ -93,11 +94,11 @@ def test_what_a_run_cannot_do_is_refused_and_what_it_can_is_not(files, tmp_path,
 def trainer(*overrides: str, count: int):
     config = compose_ppo("+recipe=quickstart_cpu", "data.train_batch_size=8", *overrides)
     run.remember(config)
-    return SimpleNamespace(train_dataset=range(count), config=config)
+    return SimpleNamespace(train_dataset=range(count), tokenizer=SimpleNamespace())
 
 
 def loaded(of_verl):
-    start.around_dataloader(lambda trainer: None, of_verl)
+    wrap(lambda self: None, lambda: start.around_dataloader)(of_verl)
 
 
 def test_what_a_filter_has_left_is_judged_when_the_trainer_has_loaded_it():
@@ -109,4 +110,3 @@ def test_what_a_filter_has_left_is_judged_when_the_trainer_has_loaded_it():
     plain = OmegaConf.create({"data": {"train_batch_size": 8}, "algorithm": {"adv_estimator": "grpo"}})
     run.remember(plain)
     loaded(SimpleNamespace(train_dataset=range(7)))  # not a run of ours
-    run.forget()

@@ -15,15 +15,9 @@ from frpo_verl.core import enumeration as exact
 from frpo_verl.core.divergences import get_divergence
 from frpo_verl.methods import names
 from frpo_verl.methods.settings import ConfigError
-from frpo_verl.verl_plugin import estimators, metrics
-from frpo_verl.verl_plugin.registration import register_methods
+from frpo_verl.verl_plugin import metrics
 
 ALPHA = {"alpha": 0.5}
-
-
-@pytest.fixture(autouse=True)
-def no_metrics_of_other_tests():
-    metrics.take()
 
 
 def toy_gradient(estimator: str, placement: str, junk: bool, **frpo):
@@ -194,6 +188,5 @@ def test_other_estimators_are_untouched():
 def test_registering_again_changes_nothing():
     before = dict(core_algos.ADV_ESTIMATOR_REGISTRY)
     frpo_verl.register()
-    register_methods("estimator", core_algos.ADV_ESTIMATOR_REGISTRY, core_algos.register_adv_est, estimators.estimate)
     assert core_algos.ADV_ESTIMATOR_REGISTRY == before
     assert set(methods.of_kind("estimator")) <= set(before)

@@ -5,7 +5,7 @@ import contextlib
 import pytest
 import torch
 from batches import batch as driver_batch
-from loss_batch import actor_config, gradients, make_rows
+from loss_batch import actor_config, gradients, log_prob_of, make_rows
 from omegaconf import OmegaConf
 from verl.trainer.ppo.ray_trainer import compute_advantage
 
@@ -53,7 +53,7 @@ def mixed(monkeypatch):
     scores = [1.0, 0.0, 0.0, 1.0, 0.0, 0.0, 0.0, 0.0]
     uid = ["a"] * 4 + ["p", "p", "q", "q"]
     signs = [0, 0, 0, 0, 1, -1, 1, -1]
-    monkeypatch.setattr(run, "_current", run.Run(run_config(f_grpo={"beta": 0.1})))
+    run.remember(run_config(f_grpo={"beta": 0.1}))
 
     def weights(preference_weight, subset=range(8)):
         chosen = list(subset)
@@ -89,7 +89,7 @@ def test_lambda_one_is_the_preference_loss_alone(mixed):
     assert all(not g.any() for g in hal[:4])
     loss = 0.0
     for i, r in enumerate(rows[4:]):
-        log_pi = torch.log_softmax(r["logits"], -1).gather(-1, r["tokens"][:, None]).squeeze(-1)
+        log_pi = log_prob_of(r)
         v = 0.1 * ((log_pi - r["ref_log_prob"]) * r["response_mask"]).sum()
         loss = loss + torch.nn.functional.softplus(v if i % 2 else -v) / 2
     close(hal[4:], torch.autograd.grad(loss, [r["logits"] for r in rows[4:]]))
@@ -125,7 +125,7 @@ def test_softmax_weights_are_applied_in_the_driver(monkeypatch):
     rows = make_rows(n=6, seed=5)
     scores, uid = [1.0, 0.5, 0.0, 1.0, 1.0, 0.0], ["a"] * 3 + ["b"] * 3
     plain = compute_advantage(data_of(rows, scores, uid), adv_estimator="grpo").batch["advantages"]
-    monkeypatch.setattr(run, "_current", run.Run(run_config(f_grpo={"weights": "softmax"}, estimator="grpo")))
+    run.remember(run_config(f_grpo={"weights": "softmax"}, estimator="grpo"))
     weighted = compute_advantage(data_of(rows, scores, uid), adv_estimator="grpo").batch["advantages"]
     data = data_of(rows, scores, uid)
     mask = data.batch["response_mask"]

@@ -4,7 +4,6 @@ import importlib
 import json
 import os
 import shutil
-import sys
 from types import SimpleNamespace
 
 import pytest
@@ -22,26 +21,56 @@ def test_every_wrapped_function_is_known_in_this_verl():
         assert entry.reason and callable(entry.load())
 
 
-def make_seam(monkeypatch, known):
-    module = SimpleNamespace(__name__="m")
-
-    def target(x):
-        return x + 1
-
-    module.target = target
-    times_ten = SimpleNamespace(wrap=lambda original, x: original(x) * 10)
-    monkeypatch.setitem(sys.modules, "frpo_verl.verl_plugin.times_ten", times_ten)
-    entry = hooks.Seam("m", "target", "times_ten:wrap", "a test", known)
-    monkeypatch.setattr(hooks, "SEAMS", [entry])
-    hooks._apply(entry, module)
-    return entry, module
+def target(x, y=2):
+    return x + y
 
 
-def test_a_wrap_gets_the_original_and_is_applied_once(monkeypatch):
-    entry, module = make_seam(monkeypatch, {})
-    assert module.target(1) == 20
-    hooks._apply(entry, module)
-    assert module.target(1) == 20
+target.__module__ = "verl.somewhere"
+
+
+@pytest.fixture
+def place(monkeypatch):
+    """A table of one row, and the module that it wraps."""
+
+    def make(**changes):
+        row = {"module": "verl.somewhere", "name": "target", "does": "times_ten:wrap", "reason": "a test", **changes}
+        entry, module = hooks.Seam(**row), SimpleNamespace(__name__="verl.somewhere", target=target)
+        monkeypatch.setattr(hooks, "SEAMS", [entry])
+        monkeypatch.setattr(hooks.Seam, "load", lambda self: lambda call: call() * 10 + call["y"])
+        hooks.apply(entry, module)
+        return entry, module
+
+    return make
+
+
+def test_a_wrap_gets_each_call_and_is_applied_once(place):
+    entry, module = place(reads="y")
+    for _ in range(2):
+        assert module.target(1) == 32 and module.target(1, y=0) == 10
+        hooks.apply(entry, module)
+    with pytest.raises(TypeError, match=r"target\(\) got an unexpected keyword argument 'z'"):
+        module.target(1, z=0)
+
+
+@pytest.mark.parametrize("changes, why", [
+    ({"name": "gone"}, "AttributeError"),
+    ({"reads": "x z"}, "TypeError: it has no argument 'z'"),
+])  # fmt: skip
+def test_a_seam_that_cannot_be_applied_is_heard(place, capsys, changes, why):
+    entry, module = place(**changes)
+    assert entry.status.startswith(f"failed: {why}") and module.target is target
+    assert f"{entry.place} [times_ten:wrap] failed: {why}" in capsys.readouterr().err
+    with pytest.raises(RuntimeError, match=f"frpo_verl: {entry.place}"):
+        health.require()
+
+
+def test_a_function_of_verls_that_has_moved_is_heard(place, monkeypatch):
+    """The old name would be wrapped, and verl's own callers would use the new one."""
+    monkeypatch.setattr(target, "__module__", "verl.elsewhere")
+    entry, _ = place()
+    assert entry.status == "failed: ImportError: it is verl.elsewhere.target now"
+    monkeypatch.setattr(target, "__module__", "somebody.elses")  # another plugin was here before
+    assert place()[0].status == "unknown source"
 
 
 @pytest.fixture
@@ -58,32 +87,22 @@ def judge(monkeypatch):
 
 
 @pytest.mark.parametrize("known", [True, False])
-def test_a_known_source_is_silent_and_an_unknown_one_is_said_in_one_line(monkeypatch, capsys, judge, known):
-    entry, _ = make_seam(monkeypatch, {} if known else {"0" * 16: "0.0.1"})
+def test_a_known_source_is_silent_and_an_unknown_one_is_said_in_one_line(place, capsys, judge, known):
+    entry, _ = place()
     entry.status = "applied" if known else entry.status
     judge([])
     said = capsys.readouterr().err
-    assert (said == "") if known else (said.count("\n") == 1 and "is unknown here (m.target" in said)
+    assert (said == "") if known else (said.count("\n") == 1 and "is unknown here (verl.somewhere.target" in said)
     assert known or "the self-test passes, the run goes on" in said
 
 
 def test_a_self_test_that_fails_stops_runs_of_ours_and_can_be_overlooked(monkeypatch, capsys, judge):
-    make_seam(monkeypatch, {"0" * 16: "0.0.1"})
     monkeypatch.delenv(health.ALLOW_UNTESTED, raising=False)
-    with pytest.raises(RuntimeError, match="self-test fails at ppo_loss: expected 1, came 2; install verl 0.0.1"):
+    with pytest.raises(RuntimeError, match="self-test fails at ppo_loss: expected 1, came 2; install verl 0.9.0 or 0."):
         judge(["ppo_loss: expected 1, came 2"])
     monkeypatch.setenv(health.ALLOW_UNTESTED, "1")
     judge(["ppo_loss: expected 1, came 2"])
     assert "are overlooked (FRPO_VERL_ALLOW_UNTESTED=1), the first: ppo_loss" in capsys.readouterr().err
-
-
-def test_a_seam_that_cannot_be_applied_is_heard(monkeypatch, capsys):
-    entry = hooks.Seam("m", "gone", "times_ten:wrap", "a test")
-    monkeypatch.setattr(hooks, "SEAMS", [entry])
-    hooks._apply(entry, SimpleNamespace(__name__="m"))
-    assert entry.status.startswith("failed: AttributeError") and "m.gone" in capsys.readouterr().err
-    with pytest.raises(RuntimeError, match="m.gone"):
-        health.require()
 
 
 @pytest.mark.slow
@@ -117,24 +136,15 @@ def test_import_verl_loads_the_plugin_and_nothing_heavy():
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("env", [{}, {"VERL_USE_EXTERNAL_PLUGINS": "none", "VERL_USE_EXTERNAL_MODULES": "frpo_verl"}])
-def test_both_doors_lead_in(env):
-    code = "import verl; from verl.trainer.ppo.core_algos import ADV_ESTIMATOR_REGISTRY as r; print('frpo' in r)"
-    assert python(code=code, **env).stdout.split()[-1] == "True"
-
-
-@pytest.mark.slow
-def test_the_closed_door_is_noticed_by_the_doctor():
-    result = python("-m", "frpo_verl", "doctor", VERL_USE_EXTERNAL_PLUGINS="none")
-    assert result.returncode == 1 and "problem: door: none: `import verl` does not load frpo_verl" in result.stdout
-
-
-@pytest.mark.slow
-def test_the_doctor_finds_nothing_wrong_here():
-    result = python("-m", "frpo_verl", "doctor")
-    assert result.returncode == 0, result.stdout[-2000:]
-    loaded = ("all good", "entry point verl.plugins", "adv_estimator=frpo", "loss_mode=atr_grpo")
-    for text in (*loaded, "known source (0.9.0, 0.9.1)"):
+@pytest.mark.parametrize("by, found", [
+    ({}, "all good | entry point verl.plugins | adv_estimator=frpo | loss_mode=atr_grpo | known source (0.9.0, 0.9.1)"),
+    ({"VERL_USE_EXTERNAL_PLUGINS": "none", "VERL_USE_EXTERNAL_MODULES": "frpo_verl"}, "MODULES=frpo_verl | all good"),
+    ({"VERL_USE_EXTERNAL_PLUGINS": "none"}, "problem: door: none: `import verl` does not load frpo_verl"),
+])  # fmt: skip
+def test_the_doctor_names_the_door(by, found):
+    result = python("-m", "frpo_verl", "doctor", **by)
+    assert result.returncode == ("problem" in found), result.stdout[-2000:]
+    for text in found.split(" | "):
         assert text in result.stdout
 
 

@@ -5,19 +5,19 @@ from typing import ClassVar
 
 import pytest
 import torch
-from loss_batch import actor_config, gradients, make_rows, micro_batch, model_output, nested
+from loss_batch import actor_config, gradients, log_prob_of, make_rows, micro_batch, model_output, nested
 from verl.trainer.ppo import core_algos
 from verl.workers.utils.losses import ppo_loss
 
 from frpo_verl import methods
 from frpo_verl.core.divergences import get_divergence
+from frpo_verl.core.losses.kl_terms import local_kl
 from frpo_verl.core.losses.rpg import rpg_loss
 from frpo_verl.core.losses.terms import read_loss_inputs
 from frpo_verl.core.regularizers import Regularizer, regularize
 from frpo_verl.core.tokens import read_answers
 from frpo_verl.methods import names
 from frpo_verl.methods.settings import POLICY_LOSS, Section
-from frpo_verl.verl_plugin import policy_loss_config
 
 
 def close(a, b, tol=1e-10):
@@ -36,7 +36,7 @@ def test_rpg_reaches_the_core_with_its_settings(prefix, variant, reference):
     tokens = sum(int(r["response_mask"].sum()) for r in rows)
     expected = []
     for r in rows:
-        log_prob = torch.log_softmax(r["logits"], -1).gather(-1, r["tokens"][:, None]).squeeze(-1)[None]
+        log_prob = log_prob_of(r)[None]
         inputs = read_loss_inputs(
             log_prob=log_prob, old_log_prob=r["old_log_probs"][None], advantages=r["advantages"][None],
             mask=r["response_mask"][None], ref_log_prob=r["ref_log_prob"][None] if reference == "ref" else None,
@@ -67,7 +67,7 @@ def test_loss_frpo_recomputes_the_kl_to_go_from_the_current_policy(divergence):
     frpo = {"kl_coef": 0.3, "divergence": divergence}
     _, metrics, ours = gradients(rows, actor_config(policy_loss={"loss_mode": "frpo", "frpo": frpo}))
     for r in rows:
-        log_prob = torch.log_softmax(r["logits"], -1).gather(-1, r["tokens"][:, None]).squeeze(-1).detach()[None]
+        log_prob = log_prob_of(r).detach()[None]
         mask = r["response_mask"][None]
         answers = read_answers(log_prob, r["ref_log_prob"][None], mask)
         reg = regularize(answers, Regularizer(divergence=get_divergence(divergence)))
@@ -89,11 +89,10 @@ def test_clip_fractions_stay_after_a_row_with_a_section_of_its_own_was_added(mon
         KEY: ClassVar[str] = f"{POLICY_LOSS}.mine"
         width: float = 1.0
 
-    monkeypatch.setattr(policy_loss_config, "PolicyLossConfig", policy_loss_config.PolicyLossConfig)
+    config = actor_config()
     row = methods.Method("mine", "policy_loss", "frpo_verl.core.losses.rpg:rpg_loss", section=Mine)
     monkeypatch.setitem(methods.METHODS, ("policy_loss", "mine"), row)
-    policy_loss_config._follow(row)
-    _, metrics, _ = gradients(make_rows(), actor_config())
+    _, metrics, _ = gradients(make_rows(), config)
     assert "frpo/policy_clip_frac/positive_advantage" in metrics
 
 
@@ -118,58 +117,18 @@ def test_rollout_weights_multiply_the_loss():
         close([0.5 * g for g in gradient(loss_mode, 1.0)], gradient(loss_mode, 0.5))
 
 
-def local_kl_gradient(kl_type, rows, coefficient=0.7):
-    """Gradient of the KL part alone: the loss with it minus the loss without."""
-    kl = {"use_kl_loss": True, "kl_loss_coef": coefficient, "kl_loss_type": kl_type, "loss_agg_mode": "token-sum"}
+@pytest.mark.parametrize("typed", ["js", "alpha:0.5", "k3_is"])
+def test_a_local_kl_reaches_the_loss_with_its_gradient(typed):
+    rows, (name, _, order) = make_rows(), typed.partition(":")
+    kl = {"use_kl_loss": True, "kl_loss_coef": 0.7, "kl_loss_type": typed, "loss_agg_mode": "token-sum"}
     _, metrics, with_kl = gradients(rows, actor_config(**kl))
     _, _, without = gradients(rows, actor_config(loss_agg_mode="token-sum"))
-    return [a - b for a, b in zip(with_kl, without, strict=True)], metrics
-
-
-def expected_local_gradient(kl_type, logits, ref_logits, sampler):
-    """E_{a~sampler} of the gradient of the KL part of verl's loss at one state: every action once, with its probability."""
-    total = torch.zeros_like(logits)
-    for action in range(len(logits)):
-        (row,) = make_rows(n=1, vocabulary=len(logits), width=2)
-        of_action = lambda table, a=action: torch.log_softmax(table, -1)[a][None]  # noqa: E731
-        row |= {
-            "tokens": torch.tensor([action]), "logits": logits[None].clone().requires_grad_(),
-            "response_mask": torch.ones(1, dtype=torch.long), "advantages": torch.zeros(1, dtype=torch.float64),
-            "old_log_probs": of_action(sampler), "ref_log_prob": of_action(ref_logits),
-        }  # fmt: skip
-        grad, metrics = local_kl_gradient(kl_type, [row], coefficient=1.0)
-        assert "kl_loss" in metrics
-        total += torch.softmax(sampler, -1)[action] * grad[0][0]
-    return total
-
-
-def tables(seed):
-    g = torch.Generator().manual_seed(seed)
-    return (torch.randn(4, generator=g, dtype=torch.float64) for _ in range(3))
-
-
-@pytest.mark.parametrize("name", [*(n for n in names.DIVERGENCES if n != "alpha"), "alpha:0.5"])
-def test_local_kl_terms_have_the_exact_local_gradient(name):
-    """On-policy it equals autograd of D_f(pi||ref) at the state."""
-    logits, ref_logits, _ = tables(1)
-    total = expected_local_gradient(name, logits, ref_logits, logits)
-    divergence = get_divergence(*(("alpha", 0.5) if name.startswith("alpha") else (name,)))
-    z = logits.clone().requires_grad_()
-    log_w = torch.log_softmax(z, -1) - torch.log_softmax(ref_logits, -1)
-    truth = torch.autograd.grad((torch.softmax(ref_logits, -1) * divergence.value(log_w)).sum(), z)[0]
-    torch.testing.assert_close(total, truth, rtol=0, atol=1e-10)
-
-
-@pytest.mark.parametrize("exact", [True, False])
-def test_k3_is_is_exact_off_policy_and_plain_k3_is_not(exact):
-    """Actions from old: only rho * k3 with the gradient through rho has the reverse KL's local gradient."""
-    logits, ref_logits, old_logits = tables(2)
-    total = expected_local_gradient("k3_is" if exact else "low_var_kl", logits, ref_logits, old_logits)
-    z = logits.clone().requires_grad_()
-    log_pi = torch.log_softmax(z, -1)
-    truth = torch.autograd.grad((log_pi.exp() * (log_pi - torch.log_softmax(ref_logits, -1))).sum(), z)[0]
-    error = float((total - truth).norm() / truth.norm())
-    assert error < 1e-10 if exact else error > 0.05
+    assert "kl_loss" in metrics
+    for r, a, b in zip(rows, with_kl, without, strict=True):
+        old = r["old_log_probs"] if name == "k3_is" else None
+        value = local_kl(log_prob_of(r), r["ref_log_prob"], name, float(order) if order else None, old)
+        (truth,) = torch.autograd.grad(0.7 * value[r["response_mask"] > 0].sum(), r["logits"])
+        torch.testing.assert_close(a - b, truth, rtol=0, atol=1e-10)
 
 
 def test_verls_own_kl_terms_are_untouched():

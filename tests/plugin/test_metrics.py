@@ -6,7 +6,7 @@ from batches import batch, random_batch
 from omegaconf import OmegaConf
 from verl.trainer.ppo.ray_trainer import compute_advantage
 
-from frpo_verl.verl_plugin import metrics
+from frpo_verl.verl_plugin import metrics, run
 
 OF_THE_REGULARIZER = ("frpo/regularizer_share", "frpo/sign_flip_frac", "frpo/kl_coef")
 OURS = {"composed_by": "frpo_verl"}  # what every recipe sets
@@ -79,7 +79,7 @@ def test_groups_without_variance_are_counted_by_the_score_and_not_by_the_score_w
     assert expected == metrics_of("frpo", equal_scores, frpo=frpo)[same] == 1.0
 
 
-def test_an_answer_that_ended_at_the_limit_is_not_cut_off(monkeypatch):
+def test_an_answer_that_ended_at_the_limit_is_not_cut_off():
     """Four answers of at most 4 tokens, end marker 9: one shorter, one that ended there, one cut off, one without tokens."""
     from verl import DataProto
 
@@ -87,26 +87,12 @@ def test_an_answer_that_ended_at_the_limit_is_not_cut_off(monkeypatch):
     length = torch.tensor([2.0, 4.0, 4.0, 0.0])
     attention = torch.cat([torch.ones(4, 3), (torch.arange(4) < length[:, None]).float()], 1).long()
     columns = {"responses": responses, "attention_mask": attention}
-    monkeypatch.setattr(metrics.run, "_current", metrics.run.Run(OmegaConf.create(OURS)))
+    run.remember(OmegaConf.create(OURS))
     assert metrics.cut_off(DataProto.from_dict(tensors=columns)) == {"frpo/cut_off_frac": 0.25}
     assert metrics.cut_off(DataProto.from_dict(tensors=columns | {"response_length": length})) == {
         "frpo/cut_off_frac": 0.25
     }
     same = DataProto.from_dict(tensors={"responses": responses[1:3], "response_length": length[1:3]})
     assert metrics.cut_off(same) == {}  # all of one length: what ends an answer cannot be seen
-    monkeypatch.setattr(metrics.run, "_current", metrics.run.Run(OmegaConf.create({})))
+    run.remember(OmegaConf.create({}))
     assert metrics.cut_off(DataProto.from_dict(tensors=columns)) == {}
-
-
-@pytest.mark.parametrize("ours", [OURS, {}])
-def test_data_metrics_of_another_verl_are_its_own(monkeypatch, ours):
-    """Its argument has another name, and is no batch that this one knows."""
-    monkeypatch.setattr(metrics.run, "_current", metrics.run.Run(OmegaConf.create(ours)))
-    metrics.take()
-    assert metrics.around_data_metrics(lambda data: {"loss": data}, data=1.0) == {"loss": 1.0}
-
-
-def test_a_run_that_is_not_ours_has_its_batch_left_alone(monkeypatch):
-    monkeypatch.setattr(metrics.run, "_current", metrics.run.Run(OmegaConf.create({})))
-    metrics.take()
-    assert metrics.around_data_metrics(lambda batch: {"loss": batch}, 1.0) == {"loss": 1.0}

@@ -8,17 +8,6 @@ from verl.utils.tracking import FileLogger
 from frpo_verl.verl_plugin import run
 
 
-@pytest.fixture
-def ours(monkeypatch):
-    monkeypatch.setattr(run, "_current", run.Run(OmegaConf.create({"composed_by": "frpo_verl"})))
-
-
-@pytest.fixture(params=["no run", "grpo"])
-def not_ours(request, monkeypatch):
-    known = run.Run(OmegaConf.create({"algorithm": {"adv_estimator": "grpo"}}))
-    monkeypatch.setattr(run, "_current", None if request.param == "no run" else known)
-
-
 @pytest.mark.parametrize("name", ["metrics", "lr[1e-6]*"])  # a name is no pattern
 def test_a_resumed_run_keeps_its_earlier_metrics(tmp_path, monkeypatch, ours, name):
     monkeypatch.setenv("VERL_FILE_LOGGER_ROOT", str(tmp_path))
@@ -47,8 +36,7 @@ def test_runs_that_are_not_ours_are_left_alone(tmp_path, monkeypatch, not_ours):
 
 @pytest.mark.parametrize("of", [{"composed_by": "frpo_verl"}, {"algorithm": {"adv_estimator": "frpo"}, "report": True}])
 def test_metrics_of_a_recipe_or_for_a_report_stand_in_the_runs_folder(tmp_path, monkeypatch, of):
-    known = run.Run(OmegaConf.create({**of, "run_dir": str(tmp_path / "run")}))
-    monkeypatch.setattr(run, "_current", known)
+    run.remember(OmegaConf.create({**of, "run_dir": str(tmp_path / "run")}))
     monkeypatch.setenv("VERL_FILE_LOGGER_PATH", "")
     for step in range(2):
         logger = FileLogger("a project", "recipe-method")

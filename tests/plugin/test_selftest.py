@@ -12,7 +12,7 @@ import transfer_queue
 import verl_edits
 from commands import python
 
-from frpo_verl.verl_plugin import health, hooks, metrics, run, selftest
+from frpo_verl.verl_plugin import hooks, metrics, run, selftest
 from frpo_verl.verl_plugin.selftest import toy
 
 WRAPPED = {  # what is taken out -> the check that says so
@@ -20,19 +20,13 @@ WRAPPED = {  # what is taken out -> the check that says so
     "verl.trainer.ppo.v1.utils.compute_advantage_for_multi_trajectories": "PPOTrainer._compute_advantage",
     "verl.trainer.ppo.v1.trainer_base.PPOTrainer._compute_advantage": "the responses and the tokenizer",
     "verl.trainer.ppo.metric_utils.compute_data_metrics": "PPOTrainer._compute_advantage",
-    "verl.trainer.ppo.metric_utils.bootstrap_metric": "metric_utils.bootstrap_metric",
     "verl.workers.utils.losses.ppo_loss": "ppo_loss",
     "verl.trainer.ppo.core_algos.kl_penalty_forward": "kl_penalty_forward",
     "verl.trainer.ppo.utils.need_reference_policy": "need_reference_policy",
-    "verl.trainer.ppo.v1.trainer_base.PPOTrainer.__init__": "trainers: __init__",
-    "verl.trainer.ppo.ray_trainer.RayPPOTrainer.__init__": "trainers: __init__",
-    "verl.workers.engine_workers.ActorRolloutRefWorker.__init__": "ActorRolloutRefWorker.__init__",
     "verl.trainer.ppo.v1.replay_buffer.ReplayBuffer._sync_metadata_from_transfer_queue": "replay_buffer.ReplayBuffer",
     "verl.trainer.ppo.v1.replay_buffer.ReplayBuffer.sample": "replay_buffer.ReplayBuffer",
     "verl.workers.engine_workers.TrainingWorker.save_checkpoint": "TrainingWorker.save_checkpoint",
     "verl.utils.config.validate_config": "validate_config",
-    "verl.utils.tracking.FileLogger.__init__": "FileLogger",
-    "verl.utils.checkpoint.checkpoint_manager.find_latest_ckpt_path": "find_latest_ckpt_path",
 }
 
 
@@ -55,8 +49,6 @@ def test_it_passes_and_leaves_no_trace():
     before = state()
     assert selftest.run_selftest() == []
     assert state() == before
-    run.forget()
-    metrics.take()
 
 
 def take_out(monkeypatch, path: str) -> None:
@@ -86,15 +78,7 @@ def test_names_that_are_not_registered_are_noticed(monkeypatch, registry):
     from verl.trainer.ppo import core_algos
 
     monkeypatch.delitem(getattr(core_algos, registry), "frpo")
-    assert any(line.startswith("registries of estimators and losses") for line in selftest.run_selftest())
-
-
-def test_an_agent_loop_that_is_not_registered_is_noticed(monkeypatch):
-    from verl.experimental.agent_loop import agent_loop
-
-    monkeypatch.delitem(agent_loop._agent_loop_registry, "recorded_response")
-    (failure,) = selftest.run_selftest()
-    assert failure.startswith("experimental.agent_loop: registry") and "KeyError" in failure
+    assert any("frpo" in line for line in selftest.run_selftest())
 
 
 def test_one_line_names_seam_expectation_and_what_came(monkeypatch):
@@ -122,18 +106,6 @@ def test_inside_itself_it_does_nothing(monkeypatch):
     inner = []
     checks = {"outer": lambda: inner.append(selftest.run_selftest({"inner": lambda: 1 / 0}))}
     assert selftest.run_selftest(checks) == [] and inner == [[]]
-
-
-def test_the_driver_says_one_line_for_an_unknown_verl_that_passes(monkeypatch, capsys):
-    entry = next(e for e in hooks.SEAMS if e.name == "validate_config")
-    monkeypatch.setattr(entry, "status", "unknown source")
-    health._judge.cache_clear()
-    try:
-        health.require("driver")
-        lines = [line for line in capsys.readouterr().err.splitlines() if line.startswith("frpo_verl:")]
-    finally:
-        health._judge.cache_clear()
-    assert len(lines) == 1 and "validate_config" in lines[0] and "the self-test passes, the run goes on" in lines[0]
 
 
 @pytest.fixture(scope="module")

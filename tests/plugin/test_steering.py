@@ -15,44 +15,44 @@ from frpo_verl.verl_plugin import metrics, run, steering
 from frpo_verl.verl_plugin.batch import open_source
 
 
-@pytest.fixture(autouse=True)
-def no_run_before(monkeypatch):
-    monkeypatch.setattr(steering, "_steering", None)
-    metrics.take()
-    yield
-    run.forget()
+@pytest.fixture
+def start(tmp_path):
+    """A process takes the run up, with these settings: its steps' advantages and metrics, by number and batch."""
+
+    def begin(**frpo):
+        config = OmegaConf.create(
+            {"algorithm": {"adv_estimator": "frpo", "frpo": frpo}, "trainer": {"default_local_dir": str(tmp_path)},
+             "actor_rollout_ref": {"model": {"path": None}}}
+        )  # fmt: skip
+        run.remember(config)  # as the trainer's construction does, which checks it too
+
+        def step(number, seed=0):
+            data = batch(*random_batch(seed=seed, dtype=torch.float64))
+            data.batch["entropy"] = torch.ones(data.batch["response_mask"].shape)  # else it is looked for in the queue
+            with open_source([], "train", None, step=number):
+                made = compute_advantage(data, adv_estimator="frpo", config=config.algorithm).batch["advantages"]
+            return made, metrics.take()
+
+        return step
+
+    return begin
 
 
-def step(number, folder, seed=0, **frpo):
-    """One training step's advantages, the metrics, and the KL of an answer."""
-    rewards, mask, old, ref, uid = random_batch(seed=seed, dtype=torch.float64)
-    config = OmegaConf.create(
-        {"algorithm": {"adv_estimator": "frpo", "frpo": frpo}, "trainer": {"default_local_dir": str(folder)},
-         "actor_rollout_ref": {"model": {"path": None}}}
-    )  # fmt: skip
-    run.remember(config)  # as the trainer's construction does, which checks it too
-    data = batch(rewards, mask, old, ref, uid)
-    data.batch["entropy"] = torch.ones_like(old)  # else it is looked for in the trainer's queue
-    with open_source([], "train", None, step=number):
-        advantages = compute_advantage(data, adv_estimator="frpo", config=config.algorithm).batch["advantages"]
-    found = metrics.take()
-    return advantages, found
+STEERED = {"kl_coef": 0.1, "kl_target": 0.2, "kl_horizon": 2}
 
 
-def test_a_schedule_is_a_function_of_the_step_alone(tmp_path):
-    settings = {"kl_coef": 0.4, "kl_coef_end": 0.1, "kl_coef_steps": 3}
+def test_a_schedule_is_a_function_of_the_step_alone(start):
     for number in (4, 1, 2, 9, 3):
         beta = scheduled(number, 0.4, 0.1, 3)
-        advantages, found = step(number, tmp_path, **settings)
+        advantages, found = start(kl_coef=0.4, kl_coef_end=0.1, kl_coef_steps=3)(number)
         assert found["frpo/kl_coef"] == beta
-        torch.testing.assert_close(advantages, step(1, tmp_path, kl_coef=beta)[0], rtol=0, atol=0)
+        torch.testing.assert_close(advantages, start(kl_coef=beta)(1)[0], rtol=0, atol=0)
 
 
-def test_a_target_steers_and_is_kept_beside_the_checkpoints(tmp_path):
-    settings = {"kl_coef": 0.1, "kl_target": 0.2, "kl_horizon": 2}
-    beta, betas = 0.1, []
+def test_a_target_steers_and_is_kept_beside_the_checkpoints(start, tmp_path):
+    step, beta, betas = start(**STEERED), 0.1, []
     for number in (1, 2, 3, 4):
-        _, found = step(number, tmp_path, seed=number, **settings)
+        _, found = step(number, seed=number)
         assert found["frpo/kl_coef"] == pytest.approx(beta, rel=1e-15)
         betas.append(found["frpo/kl_coef"])
         beta = steered(beta, found["frpo/kl_to_go/first_token/mean"], 0.2, 2)
@@ -61,29 +61,27 @@ def test_a_target_steers_and_is_kept_beside_the_checkpoints(tmp_path):
     assert [kept[str(k)] for k in (1, 2, 3, 4)] == betas and kept["5"] == pytest.approx(beta, rel=1e-15)
 
 
-def test_a_killed_run_takes_up_the_beta_of_its_step_exactly(tmp_path, monkeypatch, capsys):
-    settings = {"kl_coef": 0.1, "kl_target": 0.2, "kl_horizon": 2}
-    whole = [step(k, tmp_path, seed=k, **settings)[1]["frpo/kl_coef"] for k in range(1, 7)]
-    monkeypatch.setattr(steering, "_steering", None)  # killed in step 6, its last checkpoint is of step 3
-    again = [step(k, tmp_path, seed=k, **settings)[1]["frpo/kl_coef"] for k in range(4, 7)]
-    assert again == whole[3:] and "has no beta" not in capsys.readouterr().err
+def test_a_killed_run_takes_up_the_beta_of_its_step_exactly(start, capsys):
+    first = start(**STEERED)
+    whole = [first(k, seed=k)[1]["frpo/kl_coef"] for k in range(1, 7)]
+    second = start(**STEERED)  # killed in step 6, its last checkpoint is of step 3
+    assert [second(k, seed=k)[1]["frpo/kl_coef"] for k in range(4, 7)] == whole[3:]
+    assert "has no beta" not in capsys.readouterr().err
 
 
-def test_a_run_that_gets_a_target_late_says_where_beta_starts(tmp_path, capsys):
-    _, found = step(7, tmp_path, kl_coef=0.1, kl_target=0.2)
+def test_a_run_that_gets_a_target_late_says_where_beta_starts(start, capsys):
+    _, found = start(kl_coef=0.1, kl_target=0.2)(7)
     assert found["frpo/kl_coef"] == 0.1
     assert "has no beta for step 7; it starts at kl_coef=0.1" in capsys.readouterr().err
 
 
-def test_several_batches_of_a_step_share_its_beta(tmp_path):
-    settings = {"kl_coef": 0.1, "kl_target": 0.2, "kl_horizon": 2}
-    kls = []
+def test_several_batches_of_a_step_share_its_beta(start):
+    step, kls = start(**STEERED), []
     for seed in (1, 2):
-        _, found = step(1, tmp_path, seed=seed, **settings)
+        _, found = step(1, seed)
         assert found["frpo/kl_coef"] == 0.1
         kls.append(found["frpo/kl_to_go/first_token/mean"])
-    _, found = step(2, tmp_path, seed=3, **settings)
-    assert found["frpo/kl_coef"] == pytest.approx(steered(0.1, sum(kls) / 2, 0.2, 2), rel=1e-15)
+    assert step(2, 3)[1]["frpo/kl_coef"] == pytest.approx(steered(0.1, sum(kls) / 2, 0.2, 2), rel=1e-15)
 
 
 def test_a_kl_that_is_not_finite_leaves_beta(tmp_path):

@@ -61,7 +61,7 @@ def test_without_a_tokenizer_in_hand_the_models_own_is_loaded(tmp_path, monkeypa
     write_tokenizer(tmp_path)
     ids = torch.tensor([load_tokenizer(tmp_path).encode("a\nbc\nd", add_special_tokens=False)])
     known = OmegaConf.create({"actor_rollout_ref": {"model": {"path": str(tmp_path)}}})
-    monkeypatch.setattr(run, "_current", run.Run(known))
+    run.remember(known)
     made = data(ids)
     made.batch["response_mask"] = torch.ones(1, 6)
     made.batch["old_log_probs"] = torch.tensor([[0.1, 0.2, 0.4, 0.8, 1.6, 3.2]], dtype=torch.float64) - 3
@@ -71,7 +71,6 @@ def test_without_a_tokenizer_in_hand_the_models_own_is_loaded(tmp_path, monkeypa
 
 @pytest.mark.parametrize("missing", ["tokenizer", "responses"])
 def test_what_is_missing_is_named_with_the_cure(missing, monkeypatch):
-    monkeypatch.setattr(run, "_current", None)
     tokenizer = None if missing == "tokenizer" else Merged()
     with views.open_source([], None, tokenizer):
         with pytest.raises(RuntimeError, match=f"step=newline needs the {missing}.*use step=length"):

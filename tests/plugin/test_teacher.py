@@ -16,14 +16,6 @@ from frpo_verl.verl_plugin.batch import open_source
 from frpo_verl.verl_plugin.rollout_hf.scoring import score
 
 
-@pytest.fixture(autouse=True)
-def nothing_stays():
-    metrics.take()
-    yield
-    metrics.take()
-    run.forget()
-
-
 def nested(rows):
     return torch.nested.as_nested_tensor(rows, layout=torch.jagged)
 

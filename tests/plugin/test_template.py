@@ -1,22 +1,21 @@
 """A model whose chat template ends an answer with another token than its tokenizer: said once, before anything starts."""
 
 import json
-from types import SimpleNamespace
 
 import pytest
-from verl_config import compose_ppo
+from omegaconf import OmegaConf
 
 from frpo_verl.quickstart.tokenizer import load_tokenizer, write_tokenizer
-from frpo_verl.verl_plugin import run
 from frpo_verl.verl_plugin.checks import template
+from frpo_verl.verl_plugin.run import Run
+
+RUN = Run(OmegaConf.create({"actor_rollout_ref": {"model": {"path": "MODEL"}}}))
 
 
 @pytest.fixture
 def model(tmp_path):
     write_tokenizer(tmp_path)
-    run.remember(compose_ppo("+recipe=quickstart_cpu", "actor_rollout_ref.model.path=MODEL"))
-    yield tmp_path
-    run.forget()
+    return tmp_path
 
 
 def warned(folder, capsys, eos=None, text=None, generation=None):
@@ -26,7 +25,7 @@ def warned(folder, capsys, eos=None, text=None, generation=None):
     tokenizer.chat_template = tokenizer.chat_template if text is None else text
     config = {"eos_token_id": generation} if generation else {}
     (folder / "generation_config.json").write_text(json.dumps(config))
-    template.warn_of_end(SimpleNamespace(tokenizer=tokenizer))
+    template.warn_of_end(RUN, tokenizer)
     return capsys.readouterr().err
 
 
@@ -50,8 +49,3 @@ def test_an_end_that_one_of_both_names_is_none(model, capsys):
 )  # fmt: skip
 def test_what_cannot_be_seen_is_not_said(model, capsys, text):
     assert warned(model, capsys, eos="<|endoftext|>", text=text) == ""
-
-
-def test_a_run_that_is_not_ours_is_left_alone(model, capsys):
-    run.remember(compose_ppo())
-    assert warned(model, capsys, eos="<|endoftext|>") == ""

@@ -7,31 +7,29 @@ from functools import partial
 
 import numpy as np
 import pytest
-from omegaconf import OmegaConf
 from verl.trainer.ppo import metric_utils
 
 from frpo_verl.verl_plugin import run, validation
+from frpo_verl.verl_plugin.hooks import wrap
 
 ORIGINAL = getattr(metric_utils.bootstrap_metric, "__wrapped__", metric_utils.bootstrap_metric)
 MAJORITY = [partial(metric_utils.calc_maj_val, vote_key="pred", val_key="val")]
 
 
-@pytest.fixture(autouse=True)
-def a_run_of_ours():
-    run.remember(OmegaConf.create({"composed_by": "frpo_verl"}))
-    yield
-    run.forget()
+pytestmark = pytest.mark.usefixtures("ours")
 
 
 def bits(result):
     return [struct.pack("<2d", *pair) for pair in result]
 
 
-def fast(*args, **kwargs):
-    def never(data, subset_size, reduce_fns, n_bootstrap=1000, seed=42):
-        raise AssertionError("went to verl's function")
+def around(original):
+    return wrap(original, lambda: validation.bootstrap)
 
-    return validation.bootstrap(never, *args, **kwargs)
+
+@around
+def fast(data, subset_size, reduce_fns, n_bootstrap=1000, seed=42):
+    raise AssertionError("went to verl's function")
 
 
 def rows(rng, n):
@@ -78,7 +76,7 @@ def test_a_whole_validation_has_the_same_digits(monkeypatch):
             infos["way_A"].append(0.0)
             infos["rare"].append(None if rng.random() < 0.5 else 1)
     found = []
-    for function in (ORIGINAL, lambda *args, **kwargs: validation.bootstrap(ORIGINAL, *args, **kwargs)):
+    for function in (ORIGINAL, around(ORIGINAL)):
         monkeypatch.setattr(metric_utils, "bootstrap_metric", function)
         nested = metric_utils.process_validation_metrics(sources, uids, infos, expected_acc_counts={("a", "0"): 9})
         found.append(
@@ -96,13 +94,11 @@ def test_a_whole_validation_has_the_same_digits(monkeypatch):
     dict(data=[{"val": 1.0, "pred": 3}, {"val": 0.0, "pred": 4}], subset_size=2, reduce_fns=MAJORITY),
 ])  # fmt: skip
 def test_other_calls_go_to_verl(call):
-    def verls(data, subset_size, reduce_fns, n_bootstrap=1000, seed=42):
-        return "verl's"
-
-    assert validation.bootstrap(verls, **call) == "verl's"
+    with pytest.raises(AssertionError, match="went to verl"):
+        fast(**call)
 
 
 def test_a_run_that_is_not_ours_goes_to_verl():
-    run.remember(OmegaConf.create({}))
+    run.forget()
     with pytest.raises(AssertionError, match="went to verl"):
         fast([0.0, 1.0], 2, [np.max, np.min])

@@ -57,10 +57,8 @@ def test_a_dead_agent_loop_is_not_waited_for():
         clock.after(1)
 
 
-def set_limit(monkeypatch, value):
-    monkeypatch.setattr(
-        run, "_current", run.Run(OmegaConf.create({"composed_by": "frpo_verl", "max_silence_s": value}))
-    )
+def set_limit(value):
+    run.remember(OmegaConf.create({"composed_by": "frpo_verl", "max_silence_s": value}))
 
 
 @pytest.fixture
@@ -73,7 +71,7 @@ def queue(monkeypatch):
         SimpleNamespace(kv_list=lambda: contents, kv_clear=lambda partition_id, keys: None),
     )
     monkeypatch.setattr(waiting, "actors", set)
-    set_limit(monkeypatch, 0.2)
+    set_limit(0.2)
     buffer = rb.ReplayBuffer(
         trainer_mode="sync", trainer_config=OmegaConf.create({}), max_off_policy_threshold=None,
         max_off_policy_strategy="drop", sampler_kwargs=OmegaConf.create({}), poll_interval=0.01,
@@ -93,16 +91,16 @@ def test_verls_buffer_stops_waiting_for_a_prompt_that_never_ends(queue):
 
 
 @pytest.mark.parametrize("value, seconds", [(None, 3600.0), (90, 90.0), ("12.5", 12.5), (0, float("inf"))])
-def test_the_limit(queue, monkeypatch, value, seconds):
+def test_the_limit(queue, value, seconds):
     buffer, _ = queue
-    set_limit(monkeypatch, value)
+    set_limit(value)
     buffer._sync_metadata_from_transfer_queue()
     assert buffer.frpo_silence.limit == seconds
 
 
 @pytest.mark.parametrize("value", ["soon", -1, float("nan")])
-def test_a_limit_that_is_no_number_is_refused(queue, monkeypatch, value):
-    set_limit(monkeypatch, value)
+def test_a_limit_that_is_no_number_is_refused(queue, value):
+    set_limit(value)
     with pytest.raises(ConfigError, match="max_silence_s=.*must be a finite number >= 0 .seconds"):
         queue[0]._sync_metadata_from_transfer_queue()
 
@@ -124,8 +122,8 @@ def test_a_batch_with_answers_is_taken_as_before(queue):
     assert batch.keys == ["u0_0_0"]
 
 
-def test_a_run_that_is_not_ours_gets_verls_error(queue, monkeypatch):
-    monkeypatch.setattr(run, "_current", run.Run(OmegaConf.create({"algorithm": {"adv_estimator": "grpo"}})))
+def test_a_run_that_is_not_ours_gets_verls_error(queue):
+    run.forget()
     buffer, contents = queue
     contents["train"] = prompts("failure")
     with pytest.raises(RuntimeError, match="no materializable trajectories"):

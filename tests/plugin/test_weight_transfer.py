@@ -10,16 +10,13 @@ from types import SimpleNamespace
 import pytest
 import torch
 import zmq
-from omegaconf import OmegaConf
 
 from frpo_verl.methods.settings import ConfigError
 from frpo_verl.verl_plugin import run
 from frpo_verl.verl_plugin.guards import weight_transfer as wt
+from frpo_verl.verl_plugin.hooks import wrap
 
-
-@pytest.fixture(autouse=True)
-def ours(monkeypatch):
-    monkeypatch.setattr(run, "_current", run.Run(OmegaConf.create({"composed_by": "frpo_verl"})))
+pytestmark = pytest.mark.usefixtures("ours")
 
 
 @pytest.fixture
@@ -40,11 +37,8 @@ def send(module, address: str, weights) -> None:
     """The sender with the plugin's wraps, as a worker runs it."""
 
     class Sender(module.BucketedWeightSender):
-        def _init_socket(self):
-            wt.open_socket(module.BucketedWeightSender._init_socket, self)
-
-        async def async_send_weights(self, weights):
-            return await wt.send_weights(module.BucketedWeightSender.async_send_weights, self, weights)
+        _init_socket = wrap(module.BucketedWeightSender._init_socket, lambda: wt.open_socket)
+        async_send_weights = wrap(module.BucketedWeightSender.async_send_weights, lambda: wt.send_weights)
 
     asyncio.run(Sender(address, bucket_size_mb=1, use_shm=True).async_send_weights(iter(weights)))
 
@@ -99,9 +93,9 @@ def test_an_engine_that_dies_between_buckets_is_named(verl_module, tmp_path, mon
 def test_without_a_limit_the_socket_waits_for_ever(monkeypatch, is_ours, text):
     monkeypatch.setenv(wt.LIMIT_VARIABLE, text)
     if not is_ours:
-        monkeypatch.setattr(run, "_current", run.Run(OmegaConf.create({"algorithm": {"adv_estimator": "grpo"}})))
+        run.forget()
     sender = SimpleNamespace(socket=zmq.Context.instance().socket(zmq.REQ))
-    wt.open_socket(lambda sender: None, sender)
+    wrap(lambda self: None, lambda: wt.open_socket)(sender)
     assert sender.socket.getsockopt(zmq.RCVTIMEO) == sender.socket.getsockopt(zmq.SNDTIMEO) == -1
     sender.socket.close(linger=0)
 

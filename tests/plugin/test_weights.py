@@ -19,9 +19,9 @@ def worker():
 
 
 @pytest.fixture(params=[True, False], ids=["ours", "not ours"])
-def ours(request, monkeypatch):
+def ours(request):
     config = {"composed_by": "frpo_verl"} if request.param else {"algorithm": {"adv_estimator": "grpo"}}
-    monkeypatch.setattr(run, "_current", run.Run(OmegaConf.create(config)))
+    run.remember(OmegaConf.create(config))
     return request.param
 
 
@@ -54,9 +54,9 @@ def test_a_broken_weight_is_named_and_not_saved(worker, ours, value):
 
 
 @pytest.mark.parametrize("value", [1.0, float("nan")])
-def test_weights_that_are_offloaded_are_read_where_they_are(worker, monkeypatch, value):
+def test_weights_that_are_offloaded_are_read_where_they_are(worker, value):
     """Megatron's `param_offload`: parameters are views of a buffer whose storage is freed, with a copy beside it."""
-    monkeypatch.setattr(run, "_current", run.Run(OmegaConf.create({"composed_by": "frpo_verl"})))
+    run.remember(OmegaConf.create({"composed_by": "frpo_verl"}))
     data = torch.zeros(8)
     module = torch.nn.Linear(2, 3)
     module.weight = torch.nn.Parameter(data[:6].view(3, 2))

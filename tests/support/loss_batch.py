@@ -64,11 +64,16 @@ def micro_batch(
     return data
 
 
+def log_prob_of(row):
+    """(tokens,) log-prob of a row's tokens under its table of logits."""
+    return torch.log_softmax(row["logits"], -1).gather(-1, row["tokens"][:, None]).squeeze(-1)
+
+
 def model_output(rows):
     """Flat log-probs of prompt and response, shifted left by one as a model puts them out."""
     parts = []
     for r in rows:
-        log_p = torch.log_softmax(r["logits"], -1).gather(-1, r["tokens"][:, None]).squeeze(-1)
+        log_p = log_prob_of(r)
         parts.append(torch.cat([log_p.new_zeros(PROMPT - 1), log_p, log_p.new_zeros(1)]))
     return {"log_probs": torch.cat(parts)}
 

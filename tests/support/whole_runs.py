@@ -15,7 +15,7 @@ import transfer_queue
 import verl.experimental.fully_async_policy.fully_async_main
 import verl.experimental.one_step_off_policy.main_ppo
 import verl.trainer.main_ppo
-from loss_batch import make_rows, micro_batch, model_output
+from loss_batch import log_prob_of, make_rows, micro_batch, model_output
 from omegaconf import open_dict
 from queues import Queue
 from tensordict import TensorDict
@@ -28,7 +28,7 @@ from verl.utils import tensordict_utils as tu
 from verl.utils.config import omega_conf_to_dataclass
 from verl.workers.utils.losses import ppo_loss
 
-from frpo_verl.verl_plugin import metrics, run, start, steering
+from frpo_verl.verl_plugin import metrics, run, start
 from frpo_verl.verl_plugin.batch import STEP
 
 PROMPTS, N, WIDTH, LAST = 6, 4, 6, 3
@@ -60,7 +60,7 @@ def rows_of(seed=0):
     g = torch.Generator().manual_seed(seed)
     for row, score in zip(rows, torch.rand(len(rows), generator=g, dtype=torch.float64), strict=True):
         row["score"] = score
-        log_prob = torch.log_softmax(row["logits"].detach(), -1).gather(-1, row["tokens"][:, None]).squeeze(-1)
+        log_prob = log_prob_of(row).detach()
         row["old_log_probs"] = log_prob + 1.6 * torch.randn(log_prob.shape, generator=g, dtype=torch.float64)
     return rows
 
@@ -81,7 +81,6 @@ def observe(config, trainer, tmp_path):
     with ExitStack() as stack:
         stack.enter_context(mock.patch.object(start, "atexit", SimpleNamespace(register=lambda *a: asked.append(a))))
         stack.enter_context(mock.patch("frpo_verl.verl_plugin.batch._load_tokenizer", lambda path: Letters()))
-        stack.enter_context(mock.patch.object(steering, "_steering", None))
         run.forget()
         metrics.take()
         begin(config, trainer)

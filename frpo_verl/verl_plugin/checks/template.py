@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from ..hooks import say
-from ..run import current_of_ours
+from ..run import Run
 
 MARK = "\x02"
 
@@ -30,11 +30,8 @@ def stops(tokenizer: Any) -> set[int]:
     return {tokenizer.eos_token_id, *(named if isinstance(named, list) else [named])} - {None}
 
 
-def warn_of_end(trainer: Any) -> None:
-    """Say once, in a run of ours, that answers may run on behind their end: reward and KL then count the rest."""
-    run, tokenizer = current_of_ours(), getattr(trainer, "tokenizer", None)
-    if run is None or tokenizer is None:
-        return
+def warn_of_end(run: Run, tokenizer: Any) -> None:
+    """Say that answers may run on behind their end: reward and KL then count the rest."""
     end = end_of_turn(tokenizer)
     if end is None or end in (known := stops(tokenizer)):
         return

@@ -5,8 +5,9 @@ verl registers the engines for cuda and npu only; on gloo the same classes train
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
+
+from ..hooks import Call
 
 
 def register_platform(_module: Any) -> None:
@@ -16,9 +17,9 @@ def register_platform(_module: Any) -> None:
     vllm_cpu.name_distribution()
 
 
-def start_gloo(original: Callable, timeout_second: Any = None, backend: str | None = None) -> Any:
+def start_gloo(call: Call) -> Any:
     """Around verl's `initialize_global_process_group_ray`."""
-    return original(timeout_second=timeout_second, backend=backend or "cpu:gloo")
+    return call.function(call["timeout_second"], call["backend"] or "cpu:gloo")
 
 
 def register_engines(transformer_impl: Any) -> None:
@@ -43,25 +44,25 @@ def register_checkpoint_engine(_module: Any) -> None:
     from . import checkpoint_engine  # noqa: F401 - it registers itself
 
 
-def keep_a_copy(original: Callable, *args: Any, **kwargs: Any) -> Any:
+def keep_a_copy(call: Call) -> Any:
     """Around verl's `fsdp2_sharded_save_to_cpu`: the kept weights are copies."""
-    weights, spec = original(*args, **kwargs)
+    weights, spec = call()
     return {name: (tensor.clone(), own) for name, (tensor, own) in weights.items()}, spec
 
 
-def load_value_model(_original: Callable, local_path, torch_dtype, model_config, trust_remote_code) -> Any:
+def load_value_model(call: Call) -> Any:
     """verl's value model without flash attention, which it asks for by name."""
     from transformers import AutoModelForTokenClassification
 
     return AutoModelForTokenClassification.from_pretrained(
-        local_path,
-        dtype=torch_dtype,
-        config=model_config,
+        call["local_path"],
+        dtype=call["torch_dtype"],
+        config=call["model_config"],
         attn_implementation="sdpa",
-        trust_remote_code=trust_remote_code,
+        trust_remote_code=call["trust_remote_code"],
     )
 
 
-def look_often(original: Callable, buffer: Any, *args: Any, **kwargs: Any) -> Any:
+def look_often(call: Call) -> Any:
     """Around verl's `ReplayBuffer.__init__`: a look for finished answers each 0.05 s."""
-    return original(buffer, *args, **{"poll_interval": 0.05, **kwargs})
+    return call.function(*call.args, **{"poll_interval": 0.05, **call.kwargs})

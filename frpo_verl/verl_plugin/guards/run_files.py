@@ -4,32 +4,31 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from ...files import write_atomically
-from ..hooks import arguments
+from ..hooks import Call
 from ..run import current_of_ours
 
 PATH_VARIABLE = "VERL_FILE_LOGGER_PATH"  # verl's own: where its `file` logger writes
 
 
-def keep_metrics(original: Callable, logger: object, *args: Any, **kwargs: Any) -> Any:
+def keep_metrics(call: Call) -> Any:
     """Around verl's `FileLogger.__init__`: what an earlier start wrote moves from NAME.jsonl to NAME.K.jsonl, K from 1.
 
     The file of a recipe, and of a run with `report: true`, is `run_dir`/metrics.jsonl: project and experiment are free for
     the trackers that show them.
     """
-    call, run = arguments(original, (logger, *args), kwargs, "project_name", "experiment_name"), current_of_ours()
-    if call is not None and run is not None:
+    run = current_of_ours()
+    if run is not None:
         own = run.of_recipe or run.get("report", False)
         if own and run.get("run_dir") is not None and not os.getenv(PATH_VARIABLE):
             os.makedirs(run.get("run_dir"), exist_ok=True)
             os.environ[PATH_VARIABLE] = str(Path(run.get("run_dir")) / "metrics.jsonl")
         root = Path(os.path.expanduser(os.getenv("VERL_FILE_LOGGER_ROOT", ".")))  # as verl's utils/tracking.py:534
         move_aside(Path(os.getenv(PATH_VARIABLE) or root / call["project_name"] / f"{call['experiment_name']}.jsonl"))
-    return original(logger, *args, **kwargs)
+    return call()
 
 
 def move_aside(path: Path) -> None:
@@ -41,13 +40,12 @@ def move_aside(path: Path) -> None:
     os.replace(path, path.with_name(f"{path.stem}.{max(taken, default=0) + 1}{path.suffix}"))
 
 
-def mend_tracker(original: Callable, *args: Any, **kwargs: Any) -> Any:
+def mend_tracker(call: Call) -> Any:
     """Around verl's `find_latest_ckpt_path`: a tracker that a kill has left empty names the last complete checkpoint.
 
     That is one that holds `data.pt`, the last file that verl writes into it.
     """
-    call = arguments(original, args, kwargs, "path")
-    if call is not None and call["path"] and current_of_ours() is not None:
+    if call["path"] and current_of_ours() is not None:
         tracker = Path(call["path"]) / "latest_checkpointed_iteration.txt"
         if tracker.exists() and not tracker.read_text().strip().isdigit():
             names = [
@@ -58,4 +56,4 @@ def mend_tracker(original: Callable, *args: Any, **kwargs: Any) -> Any:
                 write_atomically(tracker, str(max(steps)))
             else:
                 tracker.unlink()
-    return original(*args, **kwargs)
+    return call()

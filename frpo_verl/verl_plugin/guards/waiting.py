@@ -12,7 +12,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from ..hooks import arguments
+from ..hooks import Call
 from ..root_keys import number
 from ..run import current_of_ours
 
@@ -75,10 +75,9 @@ class Silence:
             )
 
 
-def look(original: Callable, buffer: Any, *args: Any, **kwargs: Any) -> Any:
+def look(call: Call) -> Any:
     """Around verl's `_sync_metadata_from_transfer_queue`, which every look for answers begins with."""
-    result = original(buffer, *args, **kwargs)
-    run = current_of_ours()
+    result, buffer, run = call(), call["self"], current_of_ours()
     if run is not None and hasattr(buffer, "partitions") and hasattr(buffer, "running_keys"):
         if not hasattr(buffer, "frpo_silence"):
             buffer.frpo_silence = Silence(number(run, LIMIT_KEY) or math.inf)
@@ -87,17 +86,16 @@ def look(original: Callable, buffer: Any, *args: Any, **kwargs: Any) -> Any:
     return result
 
 
-def sample(original: Callable, buffer: Any, *args: Any, **kwargs: Any) -> Any:
+def sample(call: Call) -> Any:
     """Around verl's `ReplayBuffer.sample`: a batch without one answer is said as what it is, in validation too.
 
     Raises NoAnswers: every prompt of the batch failed.
     """
-    call = arguments(original, (buffer, *args), kwargs, "partition_id", "global_steps")
-    if call is None or current_of_ours() is None:
-        return original(buffer, *args, **kwargs)
-    validates, cause = call["partition_id"] == "val", None
+    if current_of_ours() is None:
+        return call()
+    buffer, validates, cause = call["self"], call["partition_id"] == "val", None
     try:
-        batch, metrics = original(buffer, *args, **kwargs)
+        batch, metrics = call()
         if batch.keys or not validates:
             return batch, metrics
     except RuntimeError as error:

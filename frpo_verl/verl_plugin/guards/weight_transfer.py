@@ -9,10 +9,10 @@ from __future__ import annotations
 import contextlib
 import math
 import os
-from collections.abc import Callable
 from typing import Any
 
 from ...methods.settings import ConfigError
+from ..hooks import Call
 from ..run import current_of_ours
 from .waiting import RESUME
 
@@ -35,19 +35,20 @@ def limit_seconds() -> float | None:
     raise ConfigError(f"{LIMIT_VARIABLE}={text!r}: must be a number of seconds >= 0 (0 waits for ever); correct it")
 
 
-def open_socket(original: Callable, sender: Any, *args: Any, **kwargs: Any) -> Any:
+def open_socket(call: Call) -> Any:
     """verl's `_init_socket`; the socket of a run of ours gets the time limit, and closes with messages unsent."""
     import zmq
 
-    result = original(sender, *args, **kwargs)
+    result = call()
     if current_of_ours() is not None and (seconds := limit_seconds()) is not None:
+        socket = call["self"].socket
         for option in (zmq.SNDTIMEO, zmq.RCVTIMEO):
-            sender.socket.setsockopt(option, max(1, round(1000 * seconds)))
-        sender.socket.setsockopt(zmq.LINGER, 0)
+            socket.setsockopt(option, max(1, round(1000 * seconds)))
+        socket.setsockopt(zmq.LINGER, 0)
     return result
 
 
-async def send_weights(original: Callable, sender: Any, *args: Any, **kwargs: Any) -> Any:
+async def send_weights(call: Call) -> Any:
     """verl's `async_send_weights`, with a sentence in the place of a wait without end.
 
     Raises RolloutEngineGone: a bucket had no answer within the limit.
@@ -55,7 +56,7 @@ async def send_weights(original: Callable, sender: Any, *args: Any, **kwargs: An
     import zmq
 
     try:
-        return await original(sender, *args, **kwargs)
+        return await call()
     except zmq.Again as error:
         raise RolloutEngineGone(
             f"the rollout engine did not take the new weights within {limit_seconds():g} s: its process has most likely "

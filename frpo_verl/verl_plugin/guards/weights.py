@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import errno
 import shutil
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
 import torch
 
+from ..hooks import Call
 from ..run import current_of_ours
 
 
@@ -21,7 +22,7 @@ class NoRoom(RuntimeError):
     """The disk is full."""
 
 
-def save(original: Callable, worker: Any, *args: Any, **kwargs: Any) -> Any:
+def save(call: Call) -> Any:
     """Around verl's `TrainingWorker.save_checkpoint`: the last checkpoint stays the one to resume from.
 
     Raises:
@@ -29,16 +30,16 @@ def save(original: Callable, worker: Any, *args: Any, **kwargs: Any) -> Any:
         NoRoom: there was none for the checkpoint.
     """
     if current_of_ours() is None:
-        return original(worker, *args, **kwargs)
-    module = getattr(worker.engine, "module", None)
+        return call()
+    module = getattr(call["self"].engine, "module", None)
     modules = module if isinstance(module, list | tuple) else [] if module is None else [module]
     refuse_nonfinite(modules)
     try:
-        return original(worker, *args, **kwargs)
+        return call()
     except Exception as error:
-        folder = args[0] if args else kwargs.get("local_path")
+        folder = call["local_path"]
         size = sum(p.numel() * p.element_size() for m in modules for p in map(_local, m.parameters()))
-        if folder is None or (room := no_room(error, Path(folder), size)) is None:
+        if (room := no_room(error, Path(folder), size)) is None:
             raise
         raise NoRoom(
             f"no room for the checkpoint {folder}: {room / 2**30:.1f} GiB are free there, and this rank's weights alone are "

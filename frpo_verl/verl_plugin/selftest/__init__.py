@@ -1,4 +1,4 @@
-"""Does the plugin still reach every place of verl that it touches, and do the right numbers come out there?
+"""Does verl still compute with the plugin what it did, and do the right numbers come out there?
 
 Six toy rows go through verl's own functions in verl's own order, verl naming the columns. A version of verl whose sources
 are unknown is judged by this, not by a hash. Not covered: real engines and sharding, the real TransferQueue, Ray workers
@@ -16,32 +16,27 @@ import torch
 
 from .. import metrics as pending
 from .. import run
-from . import driver, process, worker
+from . import driver, worker
 from .toy import Mismatch, place_of
 
-_running = False
+under_way = False
 
-DRIVER: dict[str, Callable[[], None]] = {
-    "registries of estimators and losses": process.registered_names,
-    "utils.config.validate_config": process.settings_refused,
-    "trainer.ppo.utils.need_reference_policy": process.reference_wanted,
-    "trainers: __init__": process.runs_remembered,
+WORKER: dict[str, Callable[[], None]] = {
+    "workers.utils.losses.ppo_loss": worker.loss_with_reference,
+    "trainer.ppo.core_algos.agg_loss": worker.loss_of_tokens,
+    "trainer.ppo.core_algos.kl_penalty_forward": worker.kl_of_the_loss,
+    "workers.engine_workers.TrainingWorker.save_checkpoint": worker.broken_weights_refused,
+}
+ALL: dict[str, Callable[[], None]] = {
+    "utils.config.validate_config": driver.settings_refused,
+    "trainer.ppo.utils.need_reference_policy": driver.reference_wanted,
     "trainer.ppo.v1: PPOTrainer._compute_advantage": driver.v1_advantage,
     "trainer.ppo.v1: the responses and the tokenizer for steps": driver.v1_lines,
     "trainer.ppo.v1: compute_advantage of verl's own estimators": driver.other_estimators,
     "trainer.ppo: compute_advantage": driver.advantage_of_other_trainers,
-    "trainer.ppo.metric_utils.bootstrap_metric": process.bootstrap_digits,
-    "utils.tracking.FileLogger": process.metrics_file,
-    "utils.checkpoint.find_latest_ckpt_path": process.checkpoint_tracker,
-    "experimental.agent_loop: registry": process.agent_loops,
-    "trainer.ppo.v1.replay_buffer.ReplayBuffer": process.answers_that_do_not_come,
-}
-WORKER: dict[str, Callable[[], None]] = {
-    "workers.engine_workers.ActorRolloutRefWorker.__init__": process.worker_knows_its_run,
-    "workers.utils.losses.ppo_loss": worker.loss_with_reference,
-    "trainer.ppo.core_algos.agg_loss": worker.loss_of_tokens,
-    "trainer.ppo.core_algos.kl_penalty_forward": worker.kl_of_the_loss,
-    "workers.engine_workers.TrainingWorker.save_checkpoint": process.broken_weights_refused,
+    "trainer.ppo.metric_utils.bootstrap_metric": driver.bootstrap_digits,
+    "trainer.ppo.v1.replay_buffer.ReplayBuffer": driver.answers_that_do_not_come,
+    **WORKER,
 }
 
 
@@ -59,37 +54,32 @@ def _undisturbed():
         pending.log(kept)
 
 
-def under_way() -> bool:
-    """Whether a self-test is running in this process."""
-    return _running
-
-
-def run_selftest(checks: dict[str, Callable[[], None]] | None = None) -> list[str]:
-    """One line for each seam that does not do what it should: the seam, what was expected, what came.
+def run_selftest(checks: dict[str, Callable[[], None]] = ALL) -> list[str]:
+    """One line for each place that does not do what it should: the place, what was expected, what came.
 
     Empty: passed, and also inside a self-test that is under way. It replaces four functions of transfer_queue for its
     length, so the driver's checks belong where no thread uses the queue yet.
 
     Args:
-        checks: DRIVER, WORKER or both (default). A training worker runs WORKER: the rest imports the trainer.
+        checks: ALL or WORKER. A training worker runs WORKER: the rest imports the trainer.
     """
-    global _running
-    if _running:
+    global under_way
+    if under_way:
         return []
-    _running = True
+    under_way = True
     failures = []
     try:
         with _undisturbed():
-            for seam, check in (DRIVER | WORKER if checks is None else checks).items():
+            for place, check in checks.items():
                 try:
                     check()
                 except Mismatch as mismatch:
-                    failures.append(f"{seam}: {mismatch}")
+                    failures.append(f"{place}: {mismatch}")
                 except Exception as error:  # noqa: BLE001 - whatever verl does instead is the finding
                     text = " ".join(str(error).split())[:300]
                     failures.append(
-                        f"{seam}: expected the toy batch to pass, came {type(error).__name__}: {text}{place_of(error)}"
+                        f"{place}: expected the toy batch to pass, came {type(error).__name__}: {text}{place_of(error)}"
                     )
     finally:
-        _running = False
+        under_way = False
     return failures

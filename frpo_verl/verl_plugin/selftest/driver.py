@@ -1,8 +1,13 @@
-"""The driver's chain: log-probs, reference, advantage and metrics, in verl's own order."""
+"""The driver: its chain of log-probs, reference, advantage and metrics in verl's own order, and what it refuses."""
 
 from __future__ import annotations
 
+import inspect
+import time
+
+import numpy as np
 import torch
+from omegaconf import OmegaConf
 
 from .. import run
 from . import toy
@@ -67,6 +72,75 @@ def advantage_of_other_trainers() -> None:
     expect("advantages of adv_estimator=frpo", toy.frpo(keys=toy.ALONE).advantages, data.batch["advantages"])
 
 
+def reference_wanted() -> None:
+    from verl.trainer import main_ppo
+    from verl.trainer.ppo.v1 import trainer_base
+
+    for module in (main_ppo, trainer_base):
+        for estimator, wanted in (("frpo", True), ("grpo", False)):
+            came = bool(module.need_reference_policy(toy.configuration(estimator)))
+            expect(f"{module.__name__}.need_reference_policy for adv_estimator={estimator}", wanted, came)
+
+
+def settings_refused() -> None:
+    from verl.trainer import main_ppo
+
+    try:
+        main_ppo.validate_config(toy.configuration(n=1), use_reference_policy=True, use_critic=False)
+    except ValueError as error:
+        if "actor_rollout_ref.rollout.n=1" in str(error):
+            return
+        raise
+    raise Mismatch("actor_rollout_ref.rollout.n=1 with adv_estimator=frpo: expected a ConfigError, came no error")
+
+
+def answers_that_do_not_come() -> None:
+    from verl.trainer.ppo.v1 import replay_buffer
+
+    from ..guards.waiting import LIMIT_KEY, NoAnswers
+
+    config = toy.configuration()
+    config[LIMIT_KEY] = 1e-3
+    run.remember(config)
+
+    def buffer():
+        return replay_buffer.ReplayBuffer(
+            trainer_mode="sync", trainer_config=config.trainer, max_off_policy_threshold=1,
+            max_off_policy_strategy="drop", sampler_kwargs=OmegaConf.create({}), poll_interval=1e-3,
+        )  # fmt: skip
+
+    def endless():
+        waiting = buffer()
+        for _ in range(2):
+            waiting._sync_metadata_from_transfer_queue()
+            time.sleep(2e-3)
+
+    def failed():
+        buffer().sample(global_steps=1, partition_id="train", batch_size=1)
+
+    for status, look in (("running", endless), ("failure", failed)):
+        came = "no error"
+        with toy.queue_of_one_prompt(status):
+            try:
+                look()
+            except Exception as error:  # noqa: BLE001 - what came is compared below
+                came = type(error).__name__
+        expect(f"the end of a run whose only prompt is {status}", NoAnswers.__name__, came)
+
+
+def bootstrap_digits() -> None:
+    from verl.trainer.ppo import metric_utils
+
+    run.remember(toy.configuration())
+    call, state = dict(data=[0.0, 1.0, 0.25], subset_size=2, reduce_fns=[np.max, np.min]), np.random.get_state()
+    try:
+        came = [list(pair) for pair in metric_utils.bootstrap_metric(**call)]
+        wanted = [list(pair) for pair in inspect.unwrap(metric_utils.bootstrap_metric)(**call)]
+    finally:
+        np.random.set_state(state)
+    expect("best and worst of 2 of 3 answers", wanted, came)
+
+
 def hands_batch_over() -> bool:
     """Whether this verl passes an estimator the batch if it asks for it (verl#7473): one wrap less is needed then."""
     from verl.trainer.ppo import core_algos
@@ -88,7 +162,6 @@ def hands_batch_over() -> bool:
 
 def toy_data():
     """The toy batch as the trainers below V1 hold it."""
-    import numpy as np
     from tensordict import TensorDict
     from verl.protocol import DataProto
 

@@ -1,10 +1,14 @@
-"""The worker's loss, called as verl's engines call it."""
+"""The worker: its loss, called as verl's engines call it, and its checkpoint."""
 
 from __future__ import annotations
+
+import contextlib
+from types import SimpleNamespace
 
 import torch
 from omegaconf import OmegaConf
 
+from .. import run
 from . import toy
 from .toy import expect
 
@@ -47,3 +51,17 @@ def loss_of_tokens() -> None:
 def kl_of_the_loss() -> None:
     loss = _loss({"loss_mode": "vanilla"}, use_kl_loss=True, kl_loss_coef=0.5, kl_loss_type="k3_is")
     expect("vanilla loss + 0.5 kl_loss_type=k3_is", toy.ratio_loss(_outcomes()) + 0.5 * toy.k3_is(), loss)
+
+
+def broken_weights_refused() -> None:
+    from verl.workers import engine_workers
+
+    from ..guards.weights import BrokenWeights
+
+    run.remember(toy.configuration())
+    module, saved = torch.nn.Linear(1, 1), []
+    torch.nn.init.constant_(module.weight, float("nan"))
+    engine = SimpleNamespace(module=module, save_checkpoint=lambda *args, **kwargs: saved.append(args))
+    with contextlib.suppress(BrokenWeights):
+        engine_workers.TrainingWorker.save_checkpoint(SimpleNamespace(engine=engine), "folder", global_step=1)
+    expect("checkpoints written of a weight that is NaN", 0, len(saved))
