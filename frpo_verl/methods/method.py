@@ -36,18 +36,15 @@ class Need:
     refuses: tuple[Refusal, ...] = ()
 
 
-_DISTILLATION = "distillation.distillation_loss"
+_CORRECTION, _DISTILLATION = "algorithm.rollout_correction", "distillation.distillation_loss"
+_NO_LOG_PROBS = "by log-probs of the rollout engine, which recorded answers do not have"
+# fmt: off
 NEEDS = {
     "reference": Need("log-probs of a reference model, which the plugin has verl load"),
     "old": Need(
         "the trainer's own log-probs of the rollout's policy, and the loss that was typed: no bypass mode",
-        (
-            Refusal(
-                "algorithm.rollout_correction.bypass_mode",
-                (False, None),
-                "takes the log-probs of the inference engine for those of the policy, and replaces the loss by one of verl's",
-            ),
-        ),
+        (Refusal(f"{_CORRECTION}.bypass_mode", (False, None), "takes the log-probs of the inference engine for those of "
+                 "the policy, and replaces the loss by one of verl's"),),
     ),
     "groups": Need("several answers to a prompt, all of them in one batch"),
     "centred": Need("rewards less a mean: several answers to a prompt wherever the estimator compares them"),
@@ -55,38 +52,21 @@ NEEDS = {
     "one_value": Need("one advantage for each response, the same on all its tokens"),
     "teacher": Need(
         "log-probs of verl's distillation teachers, of the answers' own tokens, and no distillation loss of verl's",
-        (
-            Refusal("distillation.enabled", (True,), "starts no teacher"),
-            Refusal(f"{_DISTILLATION}.use_task_rewards", (True, None), "leaves the policy loss out"),
-            Refusal(f"{_DISTILLATION}.distillation_loss_coef", (0, 0.0), "adds verl's own distillation loss"),
-            Refusal(
-                f"{_DISTILLATION}.loss_mode",
-                ("k3", "k1", "kl", "k2", "low_var_kl", "abs", "mse"),
-                "asks for the top tokens",
-            ),
-            Refusal(
-                "actor_rollout_ref.rollout.temperature", (1.0, 1, None), "is not the teacher's, which verl runs at 1"
-            ),
-        ),
+        (Refusal("distillation.enabled", (True,), "starts no teacher"),
+         Refusal(f"{_DISTILLATION}.use_task_rewards", (True, None), "leaves the policy loss out"),
+         Refusal(f"{_DISTILLATION}.distillation_loss_coef", (0, 0.0), "adds verl's own distillation loss"),
+         Refusal(f"{_DISTILLATION}.loss_mode", ("k3", "k1", "kl", "k2", "low_var_kl", "abs", "mse"), "asks for the top tokens"),
+         Refusal("actor_rollout_ref.rollout.temperature", (1.0, 1, None), "is not the teacher's, which verl runs at 1")),
     ),
     "v1": Need("verl's V1 trainer"),
     "recorded": Need(
         "recorded answers in the batch: their reward is constant, the rollout engine has no log-probs of them",
-        (
-            Refusal(
-                "algorithm.filter_groups.enable", (False, None), "drops every recorded pair: its reward is constant"
-            ),
-            *(
-                Refusal(
-                    f"algorithm.rollout_correction.{key}",
-                    (None,),
-                    f"{does} by log-probs of the rollout engine, which recorded answers do not have",
-                )
-                for key, does in (("rollout_is", "weights"), ("rollout_rs", "rejects"))
-            ),
-        ),
+        (Refusal("algorithm.filter_groups.enable", (False, None), "drops every recorded pair: its reward is constant"),
+         Refusal(f"{_CORRECTION}.rollout_is", (None,), f"weights {_NO_LOG_PROBS}"),
+         Refusal(f"{_CORRECTION}.rollout_rs", (None,), f"rejects {_NO_LOG_PROBS}")),
     ),
 }
+# fmt: on
 
 
 @dataclass(frozen=True)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 
 from ..report import answers as files
-from .batch import Batch, Source
+from .batch import Batch
 from .hooks import say
 from .root_keys import number
 
@@ -33,37 +33,25 @@ def write(view: Batch) -> None:
     ids = view.optional("responses", fetch=True)
     if ids is None:
         return
-    mask = view.mask.bool()
+    ids = ids[:, : view.mask.shape[1]]  # what the queue hands out may be padded wider
+    mask, log_ratio, decode = view.mask.bool(), old - ref, source.tokenizer.decode
     values = torch.where(mask.any(dim=-1), scores.sum(dim=-1).float(), torch.nan)  # pad rows are no answers
     uids = view.data.non_tensor_batch.get("uid")
     wanted = int(number(view.run, NUMBER_KEY))
     chosen = files.choose(values.tolist(), wanted, None if uids is None else list(uids))
     prompts = source.padded("prompts") if chosen else None
-    found = [_answer(view, source, row, ids, old - ref, mask, values, prompts) for row in chosen]
+    found = [
+        files.Answer(
+            step=int(source.step),
+            uid="" if uids is None else str(uids[row]),
+            score=float(values[row]),
+            tokens=files.token_texts(decode, ids[row][mask[row]].tolist()),
+            log_ratio=log_ratio[row][mask[row]].tolist(),
+            prompt="" if prompts is None else decode(prompts[row].tolist(), skip_special_tokens=True),
+        )
+        for row in chosen
+    ]
     try:
         files.write_answers(folder, source.step, found)
     except OSError as error:
         say(f"{FOLDER_KEY}={folder}: {error}; the run goes on without")
-
-
-def _answer(
-    view: Batch,
-    source: Source,
-    row: int,
-    ids: torch.Tensor,
-    log_ratio: torch.Tensor,
-    mask: torch.Tensor,
-    values: torch.Tensor,
-    prompts: torch.Tensor | None,
-) -> files.Answer:
-    kept = mask[row].nonzero().flatten()
-    prompt = "" if prompts is None else source.tokenizer.decode(prompts[row].tolist(), skip_special_tokens=True)
-    uid = view.data.non_tensor_batch.get("uid")
-    return files.Answer(
-        step=int(source.step or 0),
-        uid="" if uid is None else str(uid[row]),
-        score=float(values[row]),
-        tokens=files.token_texts(source.tokenizer.decode, ids[row][kept].tolist()),
-        log_ratio=[float(x) for x in log_ratio[row][kept]],
-        prompt=prompt,
-    )

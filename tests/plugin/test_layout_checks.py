@@ -53,7 +53,7 @@ def run_of(config, has_reference):
     return type("Part", (Run,), {"has_reference": has_reference})(config)
 
 
-def check_layout(config, has_reference):
+def check_layout(config, has_reference=True):
     for topic in (layout, sizes):
         refuse(topic.refusals(run_of(config, has_reference)))
 
@@ -72,12 +72,12 @@ def refused(config, has_reference=True):
 def test_what_is_right_is_accepted_and_left_as_it_is():
     for config in (make(), megatron()):
         before = OmegaConf.to_container(config)
-        check_layout(config, has_reference=True)
+        check_layout(config)
         assert OmegaConf.to_container(config) == before
 
 
 def test_a_part_of_a_configuration_is_enough():
-    check_layout(OmegaConf.create({"algorithm": {"adv_estimator": "frpo"}}), has_reference=True)
+    check_layout(OmegaConf.create({"algorithm": {"adv_estimator": "frpo"}}))
 
 
 MESH, FSDP_KEY = f"{ACTOR}.megatron", f"{ACTOR}.fsdp_config"
@@ -203,16 +203,14 @@ def test_the_queue_holds_all_samples(tmp_path):
     for name, count in (("a", 1500), ("b", 46)):
         pq.write_table(pa.table({"prompt": ["x"] * count}), tmp_path / f"{name}.parquet")
     files = [str(tmp_path / f"{name}.parquet") for name in "ab"]
-    check_layout(make(**{"data.val_files": files, f"{ROLLOUT}.val_kwargs.n": 64}), has_reference=True)
+    check_layout(make(**{"data.val_files": files, f"{ROLLOUT}.val_kwargs.n": 64}))
     line = refused(make(**{"data.val_files": files, f"{ROLLOUT}.val_kwargs.n": 65}))
     assert "total_storage_size=100000 holds fewer samples" in line and "= 100490: set it to 200980" in line
-    check_layout(
-        make(**{"data.val_files": files, f"{ROLLOUT}.val_kwargs.n": 65, "data.val_max_samples": 10}), has_reference=True
-    )
-    check_layout(make(**{"data.val_files": ["hdfs://there"], f"{ROLLOUT}.val_kwargs.n": 65}), has_reference=True)
+    check_layout(make(**{"data.val_files": files, f"{ROLLOUT}.val_kwargs.n": 65, "data.val_max_samples": 10}))
+    check_layout(make(**{"data.val_files": ["hdfs://there"], f"{ROLLOUT}.val_kwargs.n": 65}))
     assert "data.train_batch_size x rollout.n = 1310720" in refused(make(data__train_batch_size=262144))
     ahead = {"data.train_batch_size": 15000, "trainer.v1": {"trainer_mode": "colocate_async"}}
-    check_layout(make(**ahead), has_reference=True)  # 75000 answers
+    check_layout(make(**ahead))  # 75000 answers
     ahead["trainer.v1"]["colocate_async"] = {"num_warmup_batches": 1}  # type: ignore[assignment]
     assert "x rollout.n x (1 + colocate_async.num_warmup_batches) = 150000" in refused(make(**ahead))
 
@@ -224,11 +222,9 @@ def test_a_checkpoint_has_the_ranks_of_its_run(tmp_path):
     resume = {"trainer.resume_mode": "resume_path", "trainer.resume_from_path": str(tmp_path / "global_step_4")}
     line = refused(make(**resume))
     assert "is of 2 ranks, and trainer.n_gpus_per_node=8 x nnodes=1 has 8" in line and "verl.model_merger" in line
-    check_layout(make(**resume, **{"trainer.n_gpus_per_node": 2}), has_reference=True)
-    check_layout(make(**{**resume, "trainer.resume_mode": "disable"}), has_reference=True)
-    check_layout(
-        make(**{**resume, "trainer.resume_from_path": str(tmp_path)}), has_reference=True
-    )  # verl says what is wrong
+    check_layout(make(**resume, **{"trainer.n_gpus_per_node": 2}))
+    check_layout(make(**{**resume, "trainer.resume_mode": "disable"}))
+    check_layout(make(**{**resume, "trainer.resume_from_path": str(tmp_path)}))  # verl says what is wrong
 
 
 @pytest.mark.parametrize("visible, gpus", [("", 1), ("NoDevFiles", 1), ("0", 2)])
