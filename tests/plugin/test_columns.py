@@ -17,6 +17,7 @@ from frpo_verl.verl_plugin import batch as views
 from frpo_verl.verl_plugin import metrics
 
 LOSSES = ("vanilla", *methods.of_kind("policy_loss"))
+BESIDE = ("js", "k3_is", "low_var_kl")
 AGGREGATIONS = ("token-mean", "token-sum", "seq-mean-token-sum", "seq-mean-token-mean", "seq-mean-token-sum-norm")
 PLACEMENTS = ("future", "local", "sequence", "reward", "reward_to_go")
 NAN, ROW = float("nan"), 4
@@ -36,54 +37,35 @@ def run_of(estimator="grpo", actor=None, **algorithm):
     return OmegaConf.create({"composed_by": "frpo_verl", **sections}).algorithm
 
 
-@pytest.mark.parametrize("value", [NAN, torch.inf, -torch.inf])
-@pytest.mark.parametrize("on_nonfinite", ["raise", "zero_row"])
-def test_a_log_prob_of_the_policy_that_is_not_finite_stops_the_run_always(on_nonfinite, value):
-    """The actor would go on computing it: to leave the answer out of the loss would not help."""
-    place = r"old_log_probs is not finite at row 4, uid p1, response position 2 \(1 such rows\)"
-    with pytest.raises(FloatingPointError, match=place):
-        advantages(batch(*spoilt_batch("old_log_probs", value)), kl_coef=0.1, on_nonfinite=on_nonfinite)
-
-
-@pytest.mark.parametrize("estimator", ["grpo", "rloo", "rpg_batch_mean"])
-def test_so_it_does_beside_every_estimator_of_a_run_of_ours(estimator):
-    with pytest.raises(FloatingPointError, match="old_log_probs is not finite at row 4"):
-        config = run_of(estimator, gamma=1.0)
-        compute_advantage(batch(*spoilt_batch("old_log_probs")), adv_estimator=estimator, config=config)
-
-
-def test_a_reference_that_is_not_finite_raises_with_its_place_and_the_cure():
-    with pytest.raises(FloatingPointError, match=r"adv_estimator=frpo: ref_log_prob is not finite at row 4.*zero_row"):
-        advantages(batch(*spoilt_batch("ref_log_prob")), kl_coef=0.1)
-
-
+OF_THE_POLICY = r"old_log_probs is not finite at row 4, uid p1, response position 2 \(1 such rows\)"
+SURE = "ref_log_prob is 0 on every token, a placeholder and not a reference"
 READERS = {
     "loss_mode=frpo": {"policy_loss": {"loss_mode": "frpo"}},
     "loss_mode=f_grpo": {"policy_loss": {"loss_mode": "f_grpo"}},
     "loss_mode=rpg_rkl": {"policy_loss": {"loss_mode": "rpg_rkl", "rpg": {"reference": "ref"}}},
     "kl_loss_type=js": {"use_kl_loss": True, "kl_loss_type": "js"},
 }
+STOPS = [  # the run, the column, a value of it (0: of the whole column), the line
+    # the actor would go on computing what the policy's log-prob is: to leave the answer out would not help
+    *((run_of("frpo", frpo={"kl_coef": 0.1, "on_nonfinite": rule}), "old_log_probs", value, OF_THE_POLICY)
+      for rule in ("raise", "zero_row") for value in (NAN, torch.inf, -torch.inf)),
+    *((run_of(name, gamma=1.0), "old_log_probs", NAN, OF_THE_POLICY) for name in ("grpo", "rloo", "rpg_batch_mean")),
+    (run_of("frpo", frpo={}), "ref_log_prob", NAN, "adv_estimator=frpo: ref_log_prob is not finite at row 4.*zero_row"),
+    *((run_of(actor=actor), "ref_log_prob", value, f"{reader}: {line}")
+      for reader, actor in READERS.items() for value, line in ((NAN, "ref_log_prob is not finite at row 4"), (0, SURE))),
+    (run_of(actor={"use_kl_loss": True, "kl_loss_type": "low_var_kl"}), "ref_log_prob", NAN, "ref_log_prob is not finite"),
+]  # fmt: skip
 
 
-@pytest.mark.parametrize("reader", READERS)
-@pytest.mark.parametrize(
-    "value, message", [(NAN, "is not finite at row 4"), (0.0, "a placeholder and not a reference")]
-)
-def test_whatever_reads_the_reference_has_it_judged_in_the_driver(reader, value, message):
-    rewards, mask, old, ref, uid = spoilt_batch("ref_log_prob")
-    ref = ref if value != 0 else torch.zeros_like(ref)
-    with pytest.raises((FloatingPointError, RuntimeError), match=f"{reader}: ref_log_prob.*{message}"):
-        config = run_of(actor=READERS[reader])
-        compute_advantage(batch(rewards, mask, old, ref, uid), adv_estimator="grpo", config=config)
-
-
-def test_verls_own_kl_loss_of_a_run_of_ours_too_and_a_foreign_run_is_left_alone():
-    config = run_of(actor={"use_kl_loss": True, "kl_loss_type": "low_var_kl"})
-    with pytest.raises(FloatingPointError, match="ref_log_prob is not finite"):
-        compute_advantage(batch(*spoilt_batch("ref_log_prob")), adv_estimator="grpo", config=config)
-    OmegaConf.update(config._get_root(), "composed_by", "somebody")
-    for column in ("ref_log_prob", "old_log_probs"):
-        compute_advantage(batch(*spoilt_batch(column)), adv_estimator="grpo", config=config)
+@pytest.mark.parametrize("config, column, value, line", STOPS)
+def test_what_a_run_of_ours_reads_is_judged_in_the_driver_and_a_foreign_run_is_left_alone(config, column, value, line):
+    columns = spoilt_batch(column, value)
+    if value == 0:
+        columns[3].zero_()
+    with pytest.raises((FloatingPointError, RuntimeError), match=line):
+        compute_advantage(batch(*columns), adv_estimator=config.adv_estimator, config=config)
+    theirs = OmegaConf.create({"algorithm": {"adv_estimator": "grpo"}}).algorithm
+    compute_advantage(batch(*columns), adv_estimator="grpo", config=theirs)
 
 
 @pytest.mark.parametrize("loss_mode", LOSSES)
@@ -163,29 +145,21 @@ def needs(loss_mode):
     return method.needs if method is not None else ()
 
 
+def of(metrics):
+    return {name: torch.as_tensor(getattr(m, "values", m), dtype=torch.float64) for name, m in metrics.items()}
+
+
 @pytest.mark.parametrize("agg", AGGREGATIONS)
-@pytest.mark.parametrize("loss_mode", LOSSES)
-def test_it_is_in_no_loss_no_gradient_and_no_count(loss_mode, agg):
+@pytest.mark.parametrize("loss_mode, kl", [*((name, "") for name in LOSSES), *(("vanilla", kl) for kl in BESIDE)])
+def test_it_is_in_no_loss_no_gradient_and_no_count(loss_mode, kl, agg):
     if "one_value" in needs(loss_mode) and agg != "token-mean":
         return
-    (loss, grad, found), (other, without, _) = left_out(loss_mode, agg)
+    beside = {"use_kl_loss": True, "kl_loss_type": kl, "kl_loss_coef": 0.3} if kl else {}
+    (loss, grad, found), (other, without, _) = left_out(loss_mode, agg, beside)
     assert torch.isfinite(loss) and loss == pytest.approx(float(other), abs=1e-12)
     assert torch.isfinite(grad).all() and not grad[ROW].any()
     torch.testing.assert_close(grad[torch.arange(12) != ROW], without, rtol=0, atol=1e-12)
-    assert all(torch.isfinite(torch.as_tensor(numbers, dtype=torch.float64)).all() for numbers in of(found).values())
-
-
-def of(metrics):
-    return {name: getattr(m, "values", m) for name, m in metrics.items()}
-
-
-@pytest.mark.parametrize("agg", AGGREGATIONS)
-@pytest.mark.parametrize("kl_type", ["js", "k3_is", "low_var_kl"])
-def test_nor_in_a_kl_loss_beside(kl_type, agg):
-    kl_loss = {"use_kl_loss": True, "kl_loss_type": kl_type, "kl_loss_coef": 0.3}
-    (loss, grad, _), (other, without, _) = left_out("vanilla", agg, kl_loss)
-    assert torch.isfinite(loss) and loss == pytest.approx(float(other), abs=1e-12)
-    torch.testing.assert_close(grad[torch.arange(12) != ROW], without, rtol=0, atol=1e-12)
+    assert all(torch.isfinite(numbers).all() for numbers in of(found).values())
 
 
 def output(log_prob, entropy=False):
@@ -235,9 +209,7 @@ def test_nan_on_a_masked_token_is_in_no_loss_and_in_no_metric(loss_mode, column,
     given[column] = given[column].masked_fill(mask == 0, NAN)
     other, spoilt, also = worker_loss(given, loss_mode, agg)
     assert torch.equal(loss, other) and torch.equal(grad, spoilt)
-    assert {k: torch.as_tensor(v).tolist() for k, v in of(found).items()} == {
-        k: torch.as_tensor(v).tolist() for k, v in of(also).items()
-    }
+    assert {k: v.tolist() for k, v in of(found).items()} == {k: v.tolist() for k, v in of(also).items()}
 
 
 def test_a_masked_nan_of_the_batch_is_nothing():

@@ -78,36 +78,23 @@ def test_one_gradient_however_the_rows_are_cut(loss, agg):
             torch.testing.assert_close(a, b, rtol=0, atol=1e-12, msg=name)
 
 
-def test_without_the_factor_verls_norm_depends_on_the_cut():
-    """Why the plugin gives it: verl divides by the padded width of each micro-batch."""
-    answers = make_rows()
-    config = actor_config(loss_agg_mode=NORM)
-    norms = [torch.cat([g.flatten() for g in gradient(answers, config, cut)[1]]).norm() for cut in CUTS.values()]
-    assert max(norms) > 1.1 * min(norms)
-
-
-def test_the_factor_is_the_longest_answer_and_is_said(capsys):
-    config = compose_ppo("+recipe=frpo_qwen3_1.7b", f"actor_rollout_ref.actor.loss_agg_mode={NORM}")
-    start.prepare(config)
-    assert config.actor_rollout_ref.actor.loss_scale_factor == config.data.max_response_length
-    assert config.critic.loss_scale_factor == config.data.max_response_length  # verl's critic follows the actor
-    line = "frpo_verl: actor_rollout_ref.actor.loss_scale_factor=8192 (data.max_response_length), because"
-    assert line in capsys.readouterr().err
-
-
-NORMED = f"+recipe=frpo_qwen3_1.7b actor_rollout_ref.actor.loss_agg_mode={NORM}"
+TYPED, OURS = f"actor_rollout_ref.actor.loss_agg_mode={NORM}", "+recipe=frpo_qwen3_1.7b"
 FACTORS = {
-    f"actor_rollout_ref.actor.loss_agg_mode={NORM}": None,  # not a run of ours
-    "+recipe=frpo_qwen3_1.7b": None,
-    f"{NORMED} actor_rollout_ref.actor.loss_scale_factor=100": 100,
+    f"{OURS} {TYPED}": 8192,
+    f"{OURS} {TYPED} actor_rollout_ref.actor.loss_scale_factor=100": 100,
+    TYPED: None,
+    OURS: None,
 }
 
 
 @pytest.mark.parametrize("typed", FACTORS)
-def test_nothing_else_is_given_one(typed):
+def test_the_factor_is_the_longest_answer_for_a_run_of_ours_and_is_said(typed, capsys):
     config = compose_ppo(*typed.split())
     start.prepare(config)
     assert config.actor_rollout_ref.actor.loss_scale_factor == FACTORS[typed]
+    assert config.critic.loss_scale_factor == FACTORS[typed]  # verl's critic follows the actor
+    line = "frpo_verl: actor_rollout_ref.actor.loss_scale_factor=8192 (data.max_response_length), because"
+    assert (line in capsys.readouterr().err) == (FACTORS[typed] == 8192)
 
 
 def run(mini, aggregation="token-mean", batch=8, loss="vanilla", use_v1=True, **more):
@@ -143,15 +130,3 @@ def test_a_mini_batch_that_verl_would_fill_up_with_empty_rows_is_refused(typed, 
     refused = pytest.raises(ConfigError, match=r"ppo_mini_batch_size=\d+.*divisor of 8")
     with refused if said else contextlib.nullcontext():
         refuse(needs.mini_batch_refusals(run(**yaml.safe_load(typed))))
-
-
-def test_empty_rows_do_halve_the_gradient_of_a_mean_over_answers():
-    """What is refused: eight answers and eight pad answers in a mini-batch of sixteen, as verl's trainer fills it up."""
-    answers = make_rows()
-    config = actor_config(loss_agg_mode="seq-mean-token-mean")
-    tokens = int(sum(r["response_mask"].sum() for r in answers))
-    grads = []
-    for size in (8, 16):
-        loss, _ = ppo_loss(config, model_output(answers), micro_batch(answers, tokens, size))
-        grads.append(torch.autograd.grad(loss, answers[0]["logits"])[0])
-    torch.testing.assert_close(grads[0], 2 * grads[1])
