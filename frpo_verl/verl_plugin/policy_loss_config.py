@@ -39,7 +39,7 @@ class OfARunOfOurs(VerlPolicyLossConfig):
 
 @functools.cache
 def _with(*sections: str) -> type:
-    fields = [(name, Any, field(default_factory=dict)) for name in sections]
+    fields: list[Any] = [(name, Any, field(default_factory=dict)) for name in sections]
     doc = f"verl's settings plus {', '.join(sections)}."
     return make_dataclass(
         "PolicyLossConfig", fields, bases=(OfARunOfOurs,), namespace={"__module__": __name__, "__doc__": doc}
