@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import logging
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 from frpo_verl.evaluation import DumpError
@@ -18,23 +17,10 @@ logger = logging.getLogger("frpo_verl.report")
 PAGE = "report.html"
 
 
-@dataclass(frozen=True)
-class Targets:
-    """The .html, the .png (or another picture) and the .json."""
-
-    page: Path
-    picture: Path
-    figures: Path
-
-    @classmethod
-    def beside(cls, page: Path) -> Targets:
-        """The picture and the figures under the page's name."""
-        return cls(page, page.with_suffix(".png"), page.with_suffix(".json"))
-
-
 def build(
     runs: Sequence[TrainingRun],
-    files: Targets,
+    page: Path,
+    picture: Path | None = None,
     *,
     title: str | None = None,
     notes: Sequence[str] = (),
@@ -42,9 +28,10 @@ def build(
     named: bool = False,
     reload: float | None = None,
 ) -> None:
-    """Write the three files; only the page where there is no run.
+    """Write page, picture and figures (the page's name with .json); only the page where there is no run.
 
     Args:
+        picture: default: the page's name with .png.
         title: heading of page and picture.
         notes: lines on what could not be read.
         grouped: runs of one kind become one line; ``named``: those of one name, where names were given.
@@ -54,28 +41,31 @@ def build(
     from .page import render
     from .plot import draw
     from .rules import find_breaches
-    from .subjects import alone, group
+    from .subjects import subjects_of
     from .verdict import decide
 
-    subjects = group(runs, named) if grouped else alone(runs)
+    picture = picture or page.with_suffix(".png")
+    subjects = subjects_of(runs, grouped, named)
     breaches = find_breaches(runs)
     verdict = decide(subjects, breaches) if runs else None
-    page = render(subjects, verdict, breaches, title, notes, reload)
-    write_atomically(files.page, page.encode(errors="replace"))  # half a surrogate pair
+    html = render(subjects, verdict, breaches, title, notes, reload)
+    write_atomically(page, html.encode(errors="replace"))  # half a surrogate pair
     if verdict is None:
         return
     figure = draw(subjects, title)
-    write_atomically(files.picture, lambda temporary: figure.savefig(temporary, format=files.picture.suffix[1:]))
+    write_atomically(picture, lambda temporary: figure.savefig(temporary, format=picture.suffix[1:]))
     content = {
         "runs": [as_json(run) for run in runs],
         "groups": {subject.name: [run.name for run in subject.runs] for subject in subjects},
         "verdict": [verdict.headline, *verdict.sentences],
         "warnings": [
-            {"run": b.run, "warning": b.rule.key, "number": b.number, "threshold": b.rule.threshold} for b in breaches
+            {"run": breach.run, "warning": rule.key, "number": breach.number, "threshold": rule.threshold}
+            for rule, found in breaches.items()
+            for breach in found
         ],
     }
     text = json.dumps(content, indent=1, ensure_ascii=False) + "\n"
-    write_atomically(files.figures, text.encode(errors="backslashreplace"))
+    write_atomically(page.with_suffix(".json"), text.encode(errors="backslashreplace"))
 
 
 def write_report(folder: str | Path) -> Path | None:
@@ -85,7 +75,7 @@ def write_report(folder: str | Path) -> Path | None:
     """
     page = Path(folder) / PAGE
     try:
-        build([load_run(folder)], Targets.beside(page))
+        build([load_run(folder)], page)
     except (RunError, DumpError) as error:
         logger.warning("no report: %s", error)
         return None

@@ -4,17 +4,16 @@ from __future__ import annotations
 
 import re
 import xml.etree.ElementTree as ET
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from frpo_verl.evaluation.figures import number
 
-from .curves import Curve, at_end, smoothed
+from .curves import Curve
 
 COLOURS = 6  # of the page's palette; beyond them the dashes change
 DASHES = ("-", (0, (5, 2)), (0, (1.5, 1.5)), (0, (6, 2, 1.5, 2)))
-
 
 # Colours that stand for a custom property of the page
 _SERIES = [f"#fe000{i}" for i in range(COLOURS)]
@@ -61,12 +60,20 @@ class Line:
     curve: Curve
     colour: int = 0
     dash: int = 0
-    marks: bool = False
 
     @property
     def style(self) -> str:
         """Its classes in the page's style sheet."""
         return f"c{self.colour % COLOURS} d{self.dash % len(DASHES)}"
+
+    def look(self, series: Sequence[str]) -> dict[str, Any]:
+        """How matplotlib draws it, in these colours."""
+        return {"color": series[self.colour % COLOURS], "linestyle": DASHES[self.dash % len(DASHES)]}
+
+
+def legend(labels: Iterable[str]) -> list[Line]:
+    """Lines of these names: in the n-th colour, the dash another one when the colours are through."""
+    return [Line(label, Curve(), i % COLOURS, i // COLOURS) for i, label in enumerate(labels)]
 
 
 @dataclass
@@ -82,21 +89,11 @@ class Chart:
     kind: str = "steps"
     zero: bool = False  # the axis reaches 0
     share: bool = False  # 0 .. 1, shown as it is
-    legend: bool = True  # this chart's own; False where the section has one for all its charts
 
-    @property
-    def empty(self) -> bool:
-        """Nothing to draw."""
-        return not self.lines
-
-    def add(self, curve: Curve | None, label: str, look: int, dash: int | None = None, marks: bool = True) -> None:
-        """A line for a curve, if there is one: in the n-th colour, its dash another one when the colours are through."""
-        if curve is not None:
-            self.lines.append(Line(label, curve, look % COLOURS, look // COLOURS if dash is None else dash, marks))
-
-    def keys(self) -> list[tuple[str, str]]:
-        """The legend: (classes, label) of each line."""
-        return [(line.style, line.label) for line in self.lines]
+    def add(self, curve: Curve, label: str, look: int, dash: int | None = None) -> None:
+        """A line for a curve, if there is anything in it, with the n-th look or a dash of its own."""
+        if curve:
+            self.lines.append(Line(label, curve, look % COLOURS, look // COLOURS if dash is None else dash))
 
     def alt(self) -> str:
         """The chart in a sentence, for those who do not see it."""
@@ -110,32 +107,24 @@ class Chart:
 
     def rows(self) -> list[list[str]]:
         """The chart as a table: a row a line, with its first and last value and its range."""
-        out = []
-        for line in self.lines:
-            v = line.curve.values
-            last = at_end(line.curve) if self.noisy(line) else v[-1]
-            out.append([line.label, *map(number, (v[0], last, min(v), max(v)))])
-        return out
-
-    def noisy(self, line: Line) -> bool:
-        """Whether a line is a training metric: shown as a running mean, its end the mean of the last steps."""
-        return self.kind == "steps" and not line.marks
+        curves = [(line.label, line.curve, line.curve.values) for line in self.lines]
+        ends = [v[-1] if c.points else c.at_end() for _, c, v in curves]
+        found = [(label, v[0], end, min(v), max(v)) for (label, _, v), end in zip(curves, ends, strict=True)]
+        return [[label, *map(number, numbers)] for label, *numbers in found]
 
 
 def draw_on(axis: Any, chart: Chart, series: Sequence[str]) -> None:
-    """Draw a chart on matplotlib's axes, its lines in these colours."""
+    """Draw a chart on matplotlib's axes, its lines in these colours; of a noisy line a running mean."""
     from matplotlib.ticker import MaxNLocator, NullLocator
 
     for line in chart.lines:
-        noisy = chart.noisy(line)
-        c = smoothed(line.curve) if noisy else line.curve
-        colour, dash = series[line.colour % COLOURS], DASHES[line.dash % len(DASHES)]
-        if noisy and len(chart.lines) <= 3 and c.smooth and not line.curve.smooth:
-            axis.plot(line.curve.steps, line.curve.values, color=colour, alpha=0.3, linewidth=0.7)
-        if c.low and c.high:
-            axis.fill_between(c.steps, c.low, c.high, color=colour, alpha=0.16, linewidth=0)
-        marker = "o" if line.marks or len(c) == 1 else None
-        axis.plot(c.steps, c.values, color=colour, linestyle=dash, marker=marker, markersize=3.5, label=line.label)
+        c, look = line.curve.smoothed(), line.look(series)
+        if c is not line.curve and len(chart.lines) <= 3:
+            axis.plot(line.curve.steps, line.curve.values, color=look["color"], alpha=0.3, linewidth=0.7)
+        if c.low:
+            axis.fill_between(c.steps, c.low, c.high, color=look["color"], alpha=0.16, linewidth=0)
+        marker = "o" if c.points or len(c) == 1 else None
+        axis.plot(c.steps, c.values, **look, marker=marker, markersize=3.5, label=line.label)
     high = axis.get_ylim()[1]
     values = [v for line in chart.lines for v in line.curve.values]
     if chart.share and min(values) >= 0 and max(values) <= 1:

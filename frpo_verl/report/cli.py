@@ -12,7 +12,7 @@ from pathlib import Path
 from frpo_verl.arguments import number
 from frpo_verl.evaluation import DumpError
 
-from .build import PAGE, Targets, build
+from .build import PAGE, build
 from .collect import RunError, TrainingRun, load_run
 from .index import Index, find_runs
 
@@ -29,21 +29,17 @@ def build_parser() -> argparse.ArgumentParser:
         allow_abbrev=False,
     )
     add = parser.add_argument
-    add(
-        "runs",
-        nargs="+",
-        metavar="RUN",
-        help="folder of a run; one folder of runs: an index page and a page of each run",
-    )
+    runs = "folder of a run; one folder of runs: an index page and a page of each run"
+    add("runs", nargs="+", metavar="RUN", help=runs)
     out = (
         "the page (.html) or the picture (.png); the others go beside it under the same name. Default: in the run's "
         "folder, or here for several runs"
     )
-    add("--out", type=Path, default=None, metavar="FILE", help=out)
-    add("--name", action="append", default=None, metavar="NAME", help="what to call a run; once for each RUN")
-    add("--title", default=None, help="heading of page and picture")
+    add("--out", type=Path, metavar="FILE", help=out)
+    add("--name", action="append", metavar="NAME", help="what to call a run; once for each RUN")
+    add("--title", help="heading of page and picture")
     data = "data.val_files, to tell several data sources in the dumps apart"
-    add("--data", nargs="+", default=None, metavar="PARQUET", help=data)
+    add("--data", nargs="+", metavar="PARQUET", help=data)
     group = (
         "runs that differ in their seed only become one line, their mean with its interval: runs of the same --name, else "
         "of the same settings, else of the same folder name but for a number at its end"
@@ -55,39 +51,37 @@ def build_parser() -> argparse.ArgumentParser:
         lambda value: 1 <= value <= 86400,
         "from 1 to 86400 seconds",
     )
-    add("--watch", type=seconds, nargs="?", const=WATCH, default=None, metavar="SECONDS", help=watched)
+    add("--watch", type=seconds, nargs="?", const=WATCH, metavar="SECONDS", help=watched)
     add("--open", action="store_true", help="open the page in a browser")
     return parser
 
 
-def targets(runs: Sequence[str], out: Path | None) -> Targets:
-    """Named after --out, else report.* in the run's folder, or here for several."""
+def targets(runs: Sequence[str], out: Path | None) -> tuple[Path, Path]:
+    """The page and the picture: named after --out, else report.* in the run's folder, or here for several."""
     if out is None:
         first = Path(runs[0]).expanduser()
         out = (Path() if len(runs) > 1 else first.parent if first.is_file() else first) / PAGE
     out = out.expanduser()
     ending = out.suffix if out.suffix not in ("", ".html", ".htm", ".json") else ".png"
-    page = out if out.suffix == ".htm" else out.with_suffix(".html")
-    return Targets(page, out.with_suffix(ending), out.with_suffix(".json"))
+    return out if out.suffix == ".htm" else out.with_suffix(".html"), out.with_suffix(ending)
 
 
-def write(options: argparse.Namespace, names: Sequence[str | None]) -> tuple[list[TrainingRun], list[str]]:
+def write(options: argparse.Namespace, page: Path, picture: Path) -> tuple[list[TrainingRun], list[str]]:
     """Read the runs and write page, picture and figures once; returns the runs and a line for each that cannot be shown.
 
     Raises RunError where none can.
     """
     runs, notes = [], []
-    for path, name in zip(options.runs, names, strict=True):
+    for path, name in zip(options.runs, options.name or [None] * len(options.runs), strict=True):
         try:
             runs.append(load_run(path, options.data, name))
         except RunError as error:
             notes.append(str(error))
     if not runs and not options.watch:
         raise RunError("; ".join(notes))
-    files = targets(options.runs, options.out)
-    if runs or files.page.parent.is_dir():  # else watched before it has begun, or mistyped: the folder is not made
-        named = bool(options.name)
-        build(runs, files, title=options.title, notes=notes, grouped=options.group, named=named, reload=options.watch)
+    if runs or page.parent.is_dir():  # else watched before it has begun, or mistyped: the folder is not made
+        settings = {"title": options.title, "grouped": options.group, "named": bool(options.name)}
+        build(runs, page, picture, notes=notes, reload=options.watch, **settings)
     return runs, notes
 
 
@@ -118,44 +112,40 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run the command; returns 0, or 2 after one line on standard error."""
     parser = build_parser()
     options = parser.parse_args(argv)
-    files = targets(options.runs, options.out)
+    page, picture = targets(options.runs, options.out)
     folder = Path(options.runs[0]).expanduser()
     several = len(options.runs) == 1 and bool(find_runs(folder))
     if several and (options.name or options.group):
         given = "--name" if options.name else "--group"
         parser.error(f"{given} does nothing for {options.runs[0]}, a folder of runs: give the runs themselves")
-    names = options.name or [None] * len(options.runs)
-    if len(names) != len(options.runs):
-        parser.error(f"--name was given {len(names)} times for {len(options.runs)} runs: give it once for each RUN")
-    index = Index(folder, files.page, options.title, options.data, options.watch)
+    named, many = len(options.name or options.runs), len(options.runs)
+    if named != many:
+        parser.error(f"--name was given {named} times for {many} runs: give it once for each RUN")
+    index = Index(folder, page, options.title, options.data, options.watch)
 
     def again() -> str:
-        if several or (len(options.runs) == 1 and find_runs(folder)):  # a watched folder may be empty at first
+        if several or (many == 1 and find_runs(folder)):  # a watched folder may be empty at first
             return _steps(index.write())
-        runs, notes = write(options, names)
+        runs, notes = write(options, page, picture)
         return _steps((run.name, run.last_step) for run in runs) or "; ".join(notes)
 
     try:
         if options.watch:
-            return watch(files.page, options.watch, again, options.open)
+            return watch(page, options.watch, again, options.open)
         if several:
-            print(f"runs:    {_steps(index.write())}\npage:    {files.page}")
+            print(f"runs:    {again()}\npage:    {page}")
         else:
-            runs, notes = write(options, names)
+            from .facts import show
+
+            runs, notes = write(options, page, picture)
+            figures = page.with_suffix(".json")
+            show(runs, [*notes, f"picture: {picture}", f"figures: {figures}", f"page:    {page}"])
     except (RunError, DumpError) as error:
         print(f"report: error: {error}", file=sys.stderr)
         return 2
     except OSError as error:
         print(f"report: error: cannot read or write {error.filename}: {error.strerror or error}", file=sys.stderr)
         return 2
-    if not several:
-        from .facts import show
-
-        show(runs, [*notes, f"picture: {files.picture}", f"figures: {files.figures}", f"page:    {files.page}"])
-    if options.open and not webbrowser.open(files.page.resolve().as_uri()):
+    if options.open and not webbrowser.open(page.resolve().as_uri()):
         print("no browser to open it with")
     return 0
-
-
-if __name__ == "__main__":
-    raise SystemExit(main())

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import json
-import math
 import re
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -17,24 +16,21 @@ from .answers import Answer, parsed_lines, read_answers
 from .configuration import Configuration, find_configuration
 from .curves import Curve
 from .environment import read_environment
-from .loggers import event_files, read_events, read_wandb, wandb_files
-from .quantities import IN_TABLE, TRUNCATED
+from .loggers import Steps, as_number, event_files, read_events, read_wandb, wandb_files
+from .quantities import HELD_OUT, IN_TABLE, TRUNCATED
 
 METRICS_FILE = "metrics.jsonl"
 BEST_FILE = "best_objective.json"  # {"kl_coef", "best"}: the best reward - kl_coef KL of an answer, where it is known
 VALIDATION_FOLDERS = ("validation", "val")
 LAST_POSSIBLE_STEP = 2**53
 
-#: step -> name of a metric -> its number
-Steps: TypeAlias = dict[int, dict[str, float]]
 #: data source -> `summarize`'s result
 Summary: TypeAlias = dict[str, dict[str, Any]]
 #: data source -> problem -> share of its answers that are right
 Shares: TypeAlias = dict[str, dict[str, float]]
 
-_summaries: dict[
-    tuple, tuple[Summary, Shares]
-] = {}  # of dumps that were read before: --watch reads a folder many times
+#: of dumps that were read before: --watch reads a folder many times
+_summaries: dict[tuple, tuple[Summary, Shares]] = {}
 _HELD_OUT = re.compile(r"^val-(?:core|aux)/(?P<source>.+)/(?P<variable>acc|reward)/mean@(?P<n>\d+)$")
 
 
@@ -44,16 +40,19 @@ class RunError(Exception):
 
 @dataclass
 class TrainingRun:
-    """What a run has left behind. ``steps`` holds every number that was logged, not finite ones included."""
+    """What a run has left behind."""
 
     name: str
     folder: Path
-    steps: Steps = field(default_factory=dict)
+    steps: Steps = field(default_factory=dict)  # every number that was logged, not finite ones included
+    series: dict[str, Curve] = field(
+        default_factory=dict
+    )  # by metric, also `of_source`'s: what is finite, nothing empty
     held_out: dict[str, Curve] = field(default_factory=dict)  # data source -> mean validation reward
     validations: dict[int, Summary] = field(default_factory=dict)  # by step
     shares: dict[int, Shares] = field(default_factory=dict)  # by step
     dumps: Path | None = None  # folder of the validation dumps
-    config: Configuration | None = None
+    config: Configuration = field(default_factory=Configuration)
     environment: dict[str, Any] | None = None
     best: tuple[float, float] | None = None  # kl_coef, and the best possible reward - kl_coef KL of an answer
     answers: dict[int, list[Answer]] = field(default_factory=dict)
@@ -65,39 +64,10 @@ class TrainingRun:
         """The last step that any metric or validation was recorded for."""
         return max([step for step, data in self.steps.items() if data] + list(self.validations), default=0)
 
-    def logged(self, *names: str) -> str | None:
-        """The first of the metrics that has a finite value."""
-        return next((name for name in names if len(curve(self.steps, name))), None)
 
-    def curve(self, *names: str) -> Curve:
-        """Its finite values; none where none of the metrics has any."""
-        return curve(self.steps, self.logged(*names) or "")
-
-    def sources(self) -> list[str]:
-        """Data sources that occur in the validation dumps."""
-        return sorted({source for result in self.validations.values() for source in result})
-
-    def validation(self, source: str, metric: str) -> Curve:
-        """One of `summarize`'s metrics for one data source, with its interval over problems."""
-        metrics = {step: result.get(source, {}).get("metrics", {}) for step, result in self.validations.items()}
-        found = {step: values[metric] for step, values in metrics.items() if metric in values}
-        value, low, high = ([row[part] for row in found.values()] for part in ("value", "low", "high"))
-        return Curve(list(found), value, low, high)
-
-    def ks(self, source: str) -> list[int]:
-        """The k of which pass@k is known for a data source at every validation that has the source."""
-        per_step = [
-            {int(name[5:]) for name in result[source]["metrics"] if name.startswith("pass@")}
-            for result in self.validations.values()
-            if source in result
-        ]
-        return sorted(set.intersection(*per_step)) if per_step else []
-
-    def label(self, source: str) -> str:
-        """A dump's data source for people: the only one of the metrics where the dump does not say."""
-        if not source.startswith("("):
-            return source
-        return next(iter(self.held_out)) if len(self.held_out) == 1 else "all sources"
+def of_source(source: str, metric: str) -> str:
+    """The name of a validation's series: HELD_OUT, or one of `summarize`'s metrics of a data source."""
+    return f"report/{metric}/{source}"
 
 
 def metric_files(folder: Path) -> list[Path]:
@@ -144,25 +114,17 @@ def _step_of(row: Any) -> tuple[int, dict[str, float]]:
     step, data = int(row["step"]), row["data"].items()
     if abs(step) > LAST_POSSIBLE_STEP:
         raise ValueError(step)
-    return step, {name: found for name, value in data if (found := _number(value)) is not None}
+    return step, {name: found for name, value in data if (found := as_number(value)) is not None}
 
 
-def _number(value: object) -> float | None:
-    """A value as a float, null as nan; None for what is no number."""
-    if value is None:
-        return math.nan
-    if isinstance(value, bool) or not isinstance(value, (int, float)):
-        return None
-    try:
-        return float(value)
-    except OverflowError:  # an integer of hundreds of digits
-        return math.inf
-
-
-def curve(steps: Steps, name: str) -> Curve:
-    """One metric; values that are not finite are left out."""
-    found = {step: data[name] for step, data in steps.items() if name in data and is_finite(data[name])}
-    return Curve(list(found), list(found.values()))
+def series_of(steps: Steps) -> dict[str, Curve]:
+    """The curve of each metric; values that are not finite are left out."""
+    found: dict[str, Curve] = {}
+    for step, data in steps.items():
+        for name, value in data.items():
+            if is_finite(value):
+                found.setdefault(name, Curve(name=name)).add(step, value)
+    return found
 
 
 def is_finite(value: float) -> bool:
@@ -170,10 +132,9 @@ def is_finite(value: float) -> bool:
     return abs(value) <= 1e100
 
 
-def never_finite(runs: Iterable[Steps], names: Iterable[str]) -> str | None:
+def never_finite(runs: list[Steps], names: Iterable[str]) -> str | None:
     """A line on the first of the metrics that was logged, where no value of any of them is finite; else None."""
-    rows = [data for steps in runs for data in steps.values()]
-    values = {name: [data[name] for data in rows if name in data] for name in names}
+    values = {name: [data[name] for steps in runs for data in steps.values() if name in data] for name in names}
     logged = next((name for name in values if values[name]), None)
     if logged is None or any(is_finite(value) for found in values.values() for value in found):
         return None
@@ -193,15 +154,26 @@ def add_truncation(steps: Steps, limit: Any) -> None:
             data[TRUNCATED] = 0.0 if known else data.get("frpo/cut_off_frac", share)
 
 
-def held_out_curves(steps: Steps) -> dict[str, Curve]:
+def held_out_curves(series: dict[str, Curve]) -> dict[str, Curve]:
     """data source -> mean validation reward, from verl's val-*/SOURCE/reward/mean@N, else .../acc/mean@N."""
-    names: dict[str, dict[str, str]] = {}  # source -> variable -> metric name
-    for name in (name for data in steps.values() for name in data):
-        match = _HELD_OUT.match(name)
-        if match:
-            names.setdefault(match["source"], {})[match["variable"]] = name
-    found = {source: curve(steps, by.get("reward") or by["acc"]) for source, by in sorted(names.items())}
-    return {source: c for source, c in found.items() if len(c)}
+    found: dict[str, Curve] = {}
+    for wanted in ("acc", "reward"):  # which takes the place of the former
+        for name, c in series.items():
+            match = _HELD_OUT.match(name)
+            if match and match["variable"] == wanted:
+                found[match["source"]] = replace(c, points=True)
+    return dict(sorted(found.items()))
+
+
+def validation_series(validations: dict[int, Summary]) -> dict[str, Curve]:
+    """Each of `summarize`'s metrics over steps, by `of_source`."""
+    found: dict[str, Curve] = {}
+    for step, result in validations.items():
+        for source, summary in result.items():
+            for metric, m in summary["metrics"].items():
+                c = found.setdefault(of_source(source, metric), Curve(points=True))
+                c.add(step, m["value"], m["low"], m["high"])
+    return found
 
 
 def share_right(records: Iterable[Record]) -> Shares:
@@ -245,27 +217,27 @@ def read_best(folder: Path) -> tuple[float, float] | None:
         return None
 
 
-def _named_folder(config: Configuration | None, key: str) -> Path | None:
+def _named_folder(config: Configuration, key: str) -> Path | None:
     """A folder that the configuration names, where it exists from here."""
-    named = config.get(key) if config else None
-    path = Path(str(named)).expanduser() if named else None
-    return path if path is not None and path.is_dir() else None
+    named = config.get(key)
+    path = Path(str(named)).expanduser()
+    return path if named and path.is_dir() else None
 
 
-def _logged(folder: Path, config: Configuration | None) -> tuple[Steps, list[str]] | None:
+def _logged(folder: Path, config: Configuration) -> tuple[Steps, list[str]] | None:
     """(steps, notes) from the files of verl's other loggers, in the run's folder or where they write from here."""
-    names = [config.get(key) if config else None for key in ("trainer.project_name", "trainer.experiment_name")]
-    project, name = map(str, names) if all(names) else (None, None)
-    inside = event_files(folder)
-    elsewhere = event_files(Path("tensorboard_log", project, name)) if project and name and not inside else []
-    if inside or elsewhere:
-        return read_events(inside or elsewhere)
+    named = [config.get(key) for key in ("trainer.project_name", "trainer.experiment_name")]
+    project, name = map(str, named) if all(named) else (None, None)
+    events = event_files(folder)
+    if not events and project and name:
+        events = event_files(Path("tensorboard_log", project, name))
+    if events:
+        return read_events(events)
     found = wandb_files(folder)
+    many = len({file.stem for file in found})
+    if many > 1:
+        raise RunError(f"RUN {folder}: files of {many} runs of Weights & Biases: give one's folder")
     if found:
-        if len({file.stem for file in found}) > 1:
-            raise RunError(
-                f"RUN {folder}: files of {len({f.stem for f in found})} runs of Weights & Biases: give one's folder"
-            )
         return read_wandb(found)
     steps, notes = read_wandb(wandb_files(Path("wandb")), project, name) if name else ({}, [])
     return (steps, notes) if steps else None
@@ -285,32 +257,34 @@ def load_run(path: str | Path, data: Iterable[str | Path] | None = None, name: s
     folder = path.parent if path.is_file() else path
     if not folder.is_dir():
         raise RunError(f"RUN {path}: no such folder; give the folder of a run, such as runs/quickstart")
+    config, missing = find_configuration(folder)
+    run = TrainingRun(name or folder.resolve().name, folder, config=config, remarks=missing)
+    run.environment, run.best = read_environment(folder), read_best(folder)
     files = [path] if path.is_file() else metric_files(folder)
-    config, note = find_configuration(folder)
     logged = None if files else _logged(folder, config)
-    dumps = next((folder / d for d in VALIDATION_FOLDERS if (folder / d).is_dir()), None)
-    if not files and logged is None and dumps is None:
+    run.dumps = next((folder / d for d in VALIDATION_FOLDERS if (folder / d).is_dir()), None)
+    if not files and logged is None and run.dumps is None:
         raise RunError(f"RUN {path}: neither {METRICS_FILE} nor validation/ in it; is it the folder of a run?")
-    run = TrainingRun(name or folder.resolve().name, folder, config=config, environment=read_environment(folder))
     run.steps, started_over, run.notes = read_parts(files)
     if logged is not None:
         run.steps, run.notes = logged
     run.notes += filter(None, (never_finite([run.steps], quantity.names) for quantity in IN_TABLE))
-    run.held_out = held_out_curves(run.steps)
-    run.best = read_best(folder)
-    add_truncation(run.steps, config.get("data.max_response_length") if config else None)
-    run.dumps = dumps or _named_folder(config, "trainer.validation_data_dir")
+    add_truncation(run.steps, config.get("data.max_response_length"))
+    run.series = series_of(run.steps)
+    run.held_out = held_out_curves(run.series)
+    run.series |= {of_source(source, HELD_OUT): c for source, c in run.held_out.items()}
+    run.dumps = run.dumps or _named_folder(config, "trainer.validation_data_dir")
     if run.dumps is not None:
         found, notes = read_validations(run.dumps, data)
         if started_over:  # dumps of a later step are the earlier start's
             found = {step: result for step, result in found.items() if step <= max(run.steps)}
         run.validations = {step: summary for step, (summary, _) in found.items()}
         run.shares = {step: shares for step, (_, shares) in found.items()}
+        run.series |= validation_series(run.validations)
         run.notes += notes
     inside = folder / ANSWERS_FOLDER
     run.answers, notes = read_answers(inside if inside.is_dir() else _named_folder(config, "answers_dir") or inside)
     run.notes += notes
-    run.remarks += [note] if note else []
     if not any(run.steps.values()) and not run.validations:
         raise RunError(f"RUN {path}: no step in it yet; wait for the first one, or see train.log for what stopped it")
     return run

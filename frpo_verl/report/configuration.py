@@ -23,11 +23,14 @@ _SEED = re.compile(r"(^|[._])seed$")
 @dataclass(frozen=True)
 class Configuration:
     """``values``: dotted key -> value of the resolved configuration; ``choices``: Hydra's groups, such as
-    recipe -> NAME; ``overrides``: what was typed behind main_ppo."""
+    recipe -> NAME; ``overrides``: what was typed behind main_ppo. One without values, where none was found, is false."""
 
     values: dict[str, Any] = field(default_factory=dict)
     choices: dict[str, str] = field(default_factory=dict)
     overrides: list[str] = field(default_factory=list)
+
+    def __bool__(self) -> bool:
+        return bool(self.values)
 
     def get(self, *keys: str) -> Any:
         """The first of the keys that is there and not null."""
@@ -82,23 +85,21 @@ def read_configuration(file: Path) -> Configuration:
     return Configuration(values, choices, shown)
 
 
-def find_configuration(folder: Path) -> tuple[Configuration | None, str | None]:
+def find_configuration(folder: Path) -> tuple[Configuration, list[str]]:
     """(the newest configuration of the run in ``folder``, a note where there is none or it cannot be read).
 
     Looked for below the folder itself, then in Hydra's own place, outputs/DAY/TIME of the current folder, among the
     runs that name the folder as theirs.
     """
-    folder = folder.resolve()
-    note = None
+    folder, start = folder.resolve(), Path.cwd()
+    note = "no configuration: .hydra/config.yaml is neither in the run's folder nor in outputs/ here"
     inside = {file for place in PLACES for file in folder.glob(f"{place}/.hydra/config.yaml")}
     for file in sorted(inside, key=lambda f: f.stat().st_mtime_ns, reverse=True):
         try:
-            return read_configuration(file), None
+            return read_configuration(file), []
         except (ValueError, OSError) as error:
             note = f"left out the configuration: {error}"
-    start = Path.cwd()
-    outside = sorted(start.glob("outputs/*/*/.hydra/config.yaml"), reverse=True)[:50]
-    for file in outside:
+    for file in sorted(start.glob("outputs/*/*/.hydra/config.yaml"), reverse=True)[:50]:
         try:
             if folder.name not in file.read_text(encoding="utf-8", errors="replace"):
                 continue  # parsing takes a hundred times as long
@@ -108,16 +109,15 @@ def find_configuration(folder: Path) -> tuple[Configuration | None, str | None]:
         named = [config.get(key) for key in ("run_dir", "trainer.project_name", "trainer.default_local_dir")]
         paths = [(start / str(value)).resolve() for value in named if value]
         if any(path == folder or folder in path.parents for path in paths):
-            return config, None
-    return None, note or "no configuration: .hydra/config.yaml is neither in the run's folder nor in outputs/ here"
+            return config, []
+    return Configuration(), [note]
 
 
 def comparable(config: Configuration, seeds: bool = True) -> dict[str, Any]:
     """The settings without those that only say where the run writes; with ``seeds`` False without seeds as well."""
     home = str(config.get("run_dir") or "")
-    out = {}
-    for key, value in config.values.items():
-        if key in OF_THE_FOLDER or (not seeds and _SEED.search(key)):
-            continue
-        out[key] = value.replace(home, "RUN") if home and isinstance(value, str) else value
-    return out
+    return {
+        key: value.replace(home, "RUN") if home and isinstance(value, str) else value
+        for key, value in config.values.items()
+        if key not in OF_THE_FOLDER and (seeds or not _SEED.search(key))
+    }

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 from frpo_verl.evaluation.figures import number
@@ -40,10 +40,10 @@ class Facts:
     """``rows`` hold for all subjects; ``differences``: (setting, a cell a subject), a cell being (text, whether it is
     unlike the first subject's)."""
 
-    rows: list[tuple[str, str]] = field(default_factory=list)
-    differences: list[tuple[str, list[tuple[str, bool]]]] = field(default_factory=list)
-    left_out: int = 0
-    commands: list[tuple[str, str]] = field(default_factory=list)
+    rows: list[tuple[str, str]]
+    differences: list[tuple[str, list[tuple[str, bool]]]]
+    left_out: int
+    commands: list[tuple[str, str]]
 
 
 def text(value: Any) -> str:
@@ -61,11 +61,13 @@ def method(config: Configuration) -> str:
     """The method's recipe, estimator and policy loss, with the settings that belong to them."""
     actor = "actor_rollout_ref.actor"
     loss = config.get(f"{actor}.policy_loss.loss_mode")
-    parts = [text(config.get("algorithm.adv_estimator"))]
-    if config.choices.get("method") not in (None, parts[0]):
+    estimator = text(config.get("algorithm.adv_estimator"))
+    parts, sections = [estimator], []
+    if config.choices.get("method") not in (None, estimator):
         parts.insert(0, config.choices["method"] + ":")
-    kind = parts[-1].split("_")[0]
-    sections = {"f": ["algorithm.f_hal."], "frpo": ["algorithm.frpo."]}.get(kind, [])
+    own = {"f": "f_hal", "frpo": "frpo"}.get(estimator.split("_")[0])
+    if own:
+        sections.append(f"algorithm.{own}.")
     if loss not in (None, "vanilla"):
         parts.append(f"with loss {loss}")
         section = "rpg" if str(loss).startswith("rpg") else "clip" if loss in ("atr_grpo", "divergence_clip") else loss
@@ -86,14 +88,14 @@ def method(config: Configuration) -> str:
 
 def steps_of(run: TrainingRun) -> str:
     """The last step, of how many where that is known."""
-    planned = run.config.get("trainer.total_training_steps") if run.config else None
+    planned = run.config.get("trainer.total_training_steps")
     return f"{run.last_step} of {planned}" if planned else str(run.last_step)
 
 
 def _of_run(run: TrainingRun) -> dict[str, str]:
     config, environment = run.config, run.environment or {}
     rows: dict[str, str] = {}
-    if config is not None:
+    if config:
         rows["Method"] = method(config)
         rows["Recipe"] = config.choices.get("recipe") or "none: verl's own configuration and overrides"
         for label, keys in KEYS.items():
@@ -111,50 +113,39 @@ def _of_run(run: TrainingRun) -> dict[str, str]:
     return rows
 
 
-def _compared(tables: Sequence[Mapping[str, str]], absent: str) -> dict[str, list[str]]:
-    """key -> its cell in each table."""
-    keys = dict.fromkeys(key for table in tables for key in table)
-    return {key: [table.get(key, absent) for table in tables] for key in keys}
+def _compared(groups: Sequence[Sequence[Mapping[str, str]]], absent: str) -> dict[str, list[str]]:
+    """key -> a cell for each group of tables: its different values behind each other."""
 
+    def cell(key: str, tables: Sequence[Mapping[str, str]]) -> str:
+        known = any(key in table for table in tables)
+        return "; ".join(dict.fromkeys(table.get(key, absent) for table in tables)) if known else absent
 
-def _joined(tables: Sequence[Mapping[str, str]], absent: str) -> dict[str, str]:
-    """One table of several: the different values of a key behind each other."""
-    return {key: "; ".join(dict.fromkeys(cells)) for key, cells in _compared(tables, absent).items()}
+    keys = dict.fromkeys(key for tables in groups for table in tables for key in table)
+    return {key: [cell(key, tables) for tables in groups] for key in keys}
 
 
 def gather(subjects: Sequence[Subject]) -> Facts:
     """What was run: all of it for one subject; what is common, and what differs, for several."""
-    facts = Facts()
-
-    def differ(label: str, cells: Sequence[str]) -> None:
-        facts.differences.append((label, [(cell, cell != cells[0]) for cell in cells]))
-
-    tables = [_joined([_of_run(run) for run in subject.runs], NOT_RECORDED) for subject in subjects]
-    for label, cells in _compared(tables, NOT_RECORDED).items():
-        if len(set(cells)) == 1:
-            facts.rows.append((label, cells[0]))
-        else:
-            differ(label, cells)
-    configs = [[run.config for run in subject.runs if run.config is not None] for subject in subjects]
     runs = [run for subject in subjects for run in subject.runs]
-    known = [run for run in runs if run.config is not None]
-    typed_words = [(run.name, run.config.overrides) for run in known if run.config]
-    facts.commands = [(name, " ".join(words)) for name, words in typed_words if words]
-    if len(subjects) > 1 and len(known) == len(runs):
+    cells = _compared([[_of_run(run) for run in subject.runs] for subject in subjects], NOT_RECORDED)
+    if len(subjects) > 1 and all(run.config for run in runs):
         told = {key for keys in KEYS.values() for key in keys}
-        typed = [[{k: text(v) for k, v in comparable(config).items()} for config in each] for each in configs]
-        for key, cells in _compared([_joined(each, "–") for each in typed], "–").items():
-            if key not in told and len(set(cells)) > 1:
-                differ(key, cells)
-    facts.left_out = max(0, len(facts.differences) - DIFFERENCES)
-    facts.differences = facts.differences[:DIFFERENCES]
-    return facts
+        typed = [[comparable(run.config) for run in subject.runs] for subject in subjects]
+        texts = [[{key: text(value) for key, value in table.items()} for table in tables] for tables in typed]
+        more = _compared(texts, "–")
+        cells |= {key: row for key, row in more.items() if key not in told and len(set(row)) > 1}
+    differing = {label: row for label, row in cells.items() if len(set(row)) > 1}
+    marked = [(label, [(cell, cell != row[0]) for cell in row]) for label, row in differing.items()]
+    return Facts(
+        rows=[(label, row[0]) for label, row in cells.items() if label not in differing],
+        differences=marked[:DIFFERENCES],
+        left_out=max(0, len(marked) - DIFFERENCES),
+        commands=[(run.name, " ".join(run.config.overrides)) for run in runs if run.config.overrides],
+    )
 
 
-def before_after(c: Curve, last: int = 1) -> tuple[float, float | None] | None:
-    """(first value, mean of the last ``last`` values after it); (value, None) for one point, None for none."""
-    if not len(c):
-        return None
+def before_after(c: Curve, last: int = 1) -> tuple[float, float | None]:
+    """(first value, mean of the last ``last`` values after it), None where there are none."""
     tail = c.values[1:][-last:]
     return c.values[0], sum(tail) / len(tail) if tail else None
 
@@ -165,37 +156,35 @@ def results(run: TrainingRun) -> list[dict[str, Any]]:
     Held-out figures come from the first and the last validation, training figures from the first step and as the mean
     of the last LAST_STEPS.
     """
-    found: list[tuple[str, str, tuple[float, float | None] | None]] = []
+    subject = Subject(run.name, [run])
+    found: list[tuple[str, str, Curve, int]] = []
     for source, c in run.held_out.items():
         label = "held-out reward" + (f" ({source})" if len(run.held_out) > 1 else "")
-        found.append((f"held_out_reward/{source}", label, before_after(c)))
-    sources = run.sources()
+        found.append((f"held_out_reward/{source}", label, c, 1))
+    sources = subject.sources()
     for source in sources:
-        ks = run.ks(source)
-        suffix = f" ({run.label(source)})" if len(sources) > 1 else ""
+        ks = subject.ks(source)
+        suffix = f" ({subject.label(source)})" if len(sources) > 1 else ""
         for k in sorted({ks[0], ks[len(ks) // 2], ks[-1]} if ks else ()):
-            values = run.validation(source, f"pass@{k}")
-            found.append((f"pass@{k}/{source}", f"held-out pass@{k}{suffix}", before_after(values)))
+            values = subject.validation(source, f"pass@{k}")
+            found.append((f"pass@{k}/{source}", f"held-out pass@{k}{suffix}", values, 1))
     for quantity in IN_TABLE:
-        found.append((quantity.series, quantity.label, before_after(run.curve(*quantity.names), LAST_STEPS)))
-    return [
-        {"quantity": quantity, "label": label, "before": pair[0], "after": pair[1]}
-        for quantity, label, pair in found
-        if pair is not None
-    ]
+        found.append((quantity.series, quantity.label, subject.curve(*quantity.names), LAST_STEPS))
+    rows = [(quantity, label, *before_after(c, last)) for quantity, label, c, last in found if c]
+    return [dict(zip(("quantity", "label", "before", "after"), row, strict=True)) for row in rows]
 
 
 def as_json(run: TrainingRun) -> dict[str, Any]:
     """All that the table and the picture show, as JSON types."""
-    logged = {quantity.series: run.logged(*quantity.names) for quantity in IN_TABLE}
-    names = {series: name for series, name in logged.items() if name is not None}
+    subject = Subject(run.name, [run])
+    curves = {quantity.series: c for quantity in IN_TABLE if (c := subject.curve(*quantity.names))}
     return {
         "name": run.name,
         "folder": str(run.folder),
         "last_step": run.last_step,
         "table": results(run),
-        "metric_names": names,
-        "series": {series: [list(p) for p in run.curve(name)] for series, name in names.items()},
+        "metric_names": {series: c.name for series, c in curves.items()},
+        "series": {series: [list(p) for p in c] for series, c in curves.items()},
         "held_out_reward": {name: [list(p) for p in c] for name, c in run.held_out.items()},
         "validations": {str(step): result for step, result in run.validations.items()},
         "notes": run.notes,
@@ -210,30 +199,29 @@ LEGEND = (
 
 
 def show(runs: Sequence[TrainingRun], lines: Sequence[str] = ()) -> None:
-    """The table of the command on the terminal: a row a quantity, before, after and change for one run, `before → after` for several; then the notes and the lines."""
+    """The table of the command on the terminal, a row a quantity, then the notes and the lines.
+
+    Before, after and change for one run, `before → after` for several.
+    """
     from rich.console import Console
     from rich.table import Table
     from rich.text import Text
 
     console = Console()
     one = len(runs) == 1
-    rows: dict[str, dict[int, tuple[float, float | None]]] = {}
-    for i, run in enumerate(runs):
-        for row in results(run):
-            rows.setdefault(row["label"], {})[i] = (row["before"], row["after"])
+    tables = [{row["label"]: (row["before"], row["after"]) for row in results(run)} for run in runs]
     grid = Table()
     grid.add_column("")
     for column in ("before", "after", "change") if one else [run.name for run in runs]:
         grid.add_column(Text(column), justify="right", no_wrap=one)
-    for label, by_run in rows.items():
+    for label in dict.fromkeys(label for table in tables for label in table):
         if one:
-            before, after = by_run[0]
+            before, after = tables[0][label]
             change = None if after is None else after - before
             sign = "+" if change is not None and change >= 0 else ""
             cells = [number(before), number(after), sign + number(change)]
         else:
-            pairs = [by_run.get(i) for i in range(len(runs))]
-            cells = [f"{number(pair[0])} → {number(pair[1])}" if pair else "–" for pair in pairs]
+            cells = [" → ".join(map(number, table[label])) if label in table else "–" for table in tables]
         grid.add_row(Text(label), *cells)
     steps = ", ".join(str(run.last_step) for run in runs)
     console.print(Text(f"{', '.join(run.name for run in runs)}: {steps} steps", style="bold"), soft_wrap=True)

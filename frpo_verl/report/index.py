@@ -6,12 +6,13 @@ import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 from urllib.parse import quote
 
 from frpo_verl.evaluation.figures import number, percent
 from frpo_verl.files import write_atomically
 
-from .build import PAGE, Targets, build
+from .build import PAGE, build
 from .collect import VALIDATION_FOLDERS, RunError, TrainingRun, load_run, metric_files
 from .facts import method, steps_of
 from .loggers import EVENTS
@@ -20,6 +21,7 @@ from .rules import find_breaches
 from .subjects import Subject
 
 DEPTH = 4  # folders below the one that is asked for
+HEADER = ("run", "method", "recipe", "steps", "last pass@1", "reward at the end", "KL, nats a token", "warnings")
 
 
 def _is_run(folder: Path) -> bool:
@@ -48,26 +50,12 @@ def find_runs(folder: Path) -> list[Path]:
 
 
 @dataclass
-class Entry:
-    """A line of the index."""
-
-    name: str
-    address: str = ""  # of the run's page; "" where there is none
-    cells: list[str] = field(default_factory=list)
-    warnings: list[str] = field(default_factory=list)
-    note: str = ""
-
-
-HEADER = ("run", "method", "recipe", "steps", "last pass@1", "reward at the end", "KL, nats a token", "warnings")
-
-
-@dataclass
 class Index:
     """The page of a folder of runs, and which of their pages are up to date.
 
     Args:
         folder: of the runs.
-        page: the index; default: report.html in the folder.
+        page: the index.
         data: parquet files of data.val_files.
         reload: seconds after which pages reload themselves.
     """
@@ -89,7 +77,7 @@ class Index:
             try:
                 run = self._run(folder, name)
             except RunError as error:
-                entries.append(Entry(name, note=str(error)))
+                entries.append({"name": name, "note": str(error)})
                 continue
             entries.append(self._entry(run))
             found.append((name, run.last_step))
@@ -102,23 +90,29 @@ class Index:
         state = [(p, p.stat().st_mtime_ns) for kind in ("*.jsonl", EVENTS) for p in sorted(folder.rglob(kind))]
         if folder not in self._known or self._known[folder][0] != state:
             run = load_run(folder, self.data, name)
-            build([run], Targets.beside(folder / PAGE), reload=self.reload)
+            build([run], folder / PAGE, reload=self.reload)
             self._known[folder] = state, run
         return self._known[folder][1]
 
-    def _entry(self, run: TrainingRun) -> Entry:
+    def _entry(self, run: TrainingRun) -> dict[str, Any]:
+        """The line of a run, and where its page is from here."""
         subject = Subject(run.name, [run])
+        sources = subject.sources()
         passes = [
-            percent(c.values[-1], c.ends(-1)) + (f" ({run.label(source)})" if len(run.sources()) > 1 else "")
-            for source in run.sources()
-            if (c := subject.validation(source, "pass@1")) is not None
+            percent(c.values[-1], c.ends(-1)) + (f" ({subject.label(source)})" if len(sources) > 1 else "")
+            for source in sources
+            if (c := subject.validation(source, "pass@1"))
         ]
         cells = [
             method(run.config) if run.config else "–",
-            run.config.choices.get("recipe", "–") if run.config else "–",
+            run.config.choices.get("recipe", "–"),
             steps_of(run),
             ", ".join(passes) or "–",
-            *(number(subject.at_end(*quantity.names)) for quantity in (REWARD, KL)),
+            *(number(subject.curve(*quantity.names).at_end()) for quantity in (REWARD, KL)),
+            "; ".join(rule.title for rule in find_breaches([run])) or "none",
         ]
-        address = quote(os.path.relpath(run.folder / PAGE, self.page.parent))
-        return Entry(run.name, address, cells, [breach.rule.title for breach in find_breaches([run])])
+        return {
+            "name": run.name,
+            "address": quote(os.path.relpath(run.folder / PAGE, self.page.parent)),
+            "cells": cells,
+        }

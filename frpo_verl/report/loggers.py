@@ -21,6 +21,8 @@ EVENTS, OFFLINE = "events.out.tfevents.*", "run-*.wandb"
 SEARCHED = 1 << 20  # bytes behind a damaged length in which the next record of TensorBoard's is looked for
 HEADER, BLOCK, CHUNK = 7, 32768, 7  # bytes of a .wandb file
 
+#: step -> name of a metric -> its number
+Steps: TypeAlias = dict[int, dict[str, float]]
 #: (place, record), None for a damaged one
 Records: TypeAlias = Iterator[tuple[int, "bytes | None"]]
 #: (step, name, value), or the place of a damaged record
@@ -46,23 +48,22 @@ def wandb_files(folder: Path) -> list[Path]:
 def event_records(data: bytes, checksum: Callable[[bytes], int]) -> Records:
     """The records of an event file; one that is cut off at the end is left out."""
 
-    def length_at(place: int) -> int | None:
-        (length, check) = struct.unpack_from("<QI", data, place)
-        return length if checksum(data[place : place + 8]) == check else None
+    def sound(start: int, end: int) -> bool:
+        """Whether the checksum behind these bytes is theirs."""
+        return checksum(data[start:end]) == struct.unpack_from("<I", data, end)[0]
 
     place = 0
     while place + 16 <= len(data):
-        length = length_at(place)
-        if length is None:
+        if not sound(place, place + 8):
             yield place, None
             ahead = range(place + 1, min(place + SEARCHED, len(data) - 15))
-            place = next((there for there in ahead if length_at(there) is not None), len(data))
+            place = next((there for there in ahead if sound(there, there + 8)), len(data))
             continue
-        start, end = place + 12, place + 12 + length
+        start = place + 12
+        end = start + struct.unpack_from("<Q", data, place)[0]
         if end + 4 > len(data):
             return
-        event = data[start:end]
-        yield place, event if checksum(event) == struct.unpack_from("<I", data, end)[0] else None
+        yield place, data[start:end] if sound(start, end) else None
         place = end + 4
 
 
@@ -94,6 +95,18 @@ def wandb_records(data: bytes) -> Records:
         if kind in (1, 4) and parts is not None:
             yield place, parts
         place = after
+
+
+def as_number(value: object) -> float | None:
+    """A value as a float, null as nan; None for what is no number."""
+    if value is None:
+        return math.nan
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
+        return None
+    try:
+        return float(value)
+    except OverflowError:  # an integer of hundreds of digits
+        return math.inf
 
 
 def _event_numbers(file: Path) -> Numbers:
@@ -130,26 +143,21 @@ def _wandb_numbers(project: str | None, name: str | None, file: Path) -> Numbers
             if (record.run.project, record.run.display_name) != (project, name):
                 return
         for item in record.history.item:
-            key, value = item.key or "/".join(item.nested_key), _number(item.value_json)
-            if not key.startswith("_") and value is not None:
+            key = item.key or "/".join(item.nested_key)
+            try:
+                parsed = json.loads(item.value_json)
+            except ValueError:
+                continue
+            value = math.nan if parsed in ("NaN", "Infinity", "-Infinity") else as_number(parsed)
+            if not key.startswith("_") and parsed is not None and value is not None:
                 yield int(record.history.step.num), key, value
-
-
-def _number(text: str) -> float | None:
-    try:
-        value = json.loads(text)
-    except ValueError:
-        return None
-    if value in ("NaN", "Infinity", "-Infinity"):
-        return math.nan
-    return float(value) if isinstance(value, (int, float)) and not isinstance(value, bool) else None
 
 
 def _gathered(
     files: Sequence[Path], numbers: Callable[[Path], Numbers], what: str, package: str, all_named: bool = True
-) -> tuple[dict[int, dict[str, float]], list[str]]:
+) -> tuple[Steps, list[str]]:
     """(step -> its numbers, notes); a later file or record of a step wins. ``all_named``: a file without a number is said."""
-    steps: dict[int, dict[str, float]] = {}
+    steps: Steps = {}
     notes = []
     for file in files:
         found, damaged = 0, []
@@ -157,9 +165,10 @@ def _gathered(
             for item in numbers(file):
                 if isinstance(item, int):
                     damaged.append(item)
-                else:
-                    steps.setdefault(item[0], {})[item[1]] = item[2]
-                    found += 1
+                    continue
+                step, key, value = item
+                steps.setdefault(step, {})[key] = value
+                found += 1
         except ImportError:
             return {}, [f"{len(files)} {what} not read: pip install {package}"]
         except OSError as error:
@@ -173,14 +182,12 @@ def _gathered(
     return dict(sorted(steps.items())), notes
 
 
-def read_events(files: Sequence[Path]) -> tuple[dict[int, dict[str, float]], list[str]]:
+def read_events(files: Sequence[Path]) -> tuple[Steps, list[str]]:
     """What TensorBoard's files hold, as `_gathered`; needs the package `tensorboard`."""
     return _gathered(files, _event_numbers, "TensorBoard event files", "tensorboard")
 
 
-def read_wandb(
-    files: Sequence[Path], project: str | None = None, name: str | None = None
-) -> tuple[dict[int, dict[str, float]], list[str]]:
+def read_wandb(files: Sequence[Path], project: str | None = None, name: str | None = None) -> tuple[Steps, list[str]]:
     """What Weights & Biases' files hold, those of other runs left out where `project` and `name` are given; needs `wandb`."""
     numbers = partial(_wandb_numbers, project, name)
     return _gathered(files, numbers, "files of Weights & Biases", "wandb", name is None)

@@ -7,24 +7,21 @@ import hashlib
 import time
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
 from frpo_verl.evaluation.figures import number
 
-from .charts import Chart, draw
-from .curves import SMOOTH_FROM, Curve
+from .charts import draw, legend
+from .curves import SMOOTH_FROM
 from .facts import gather
 from .panels import sections
-from .rules import Breach, by_rule
+from .rules import Breach, Rule
 from .samples import SHADES, shown_problems, token_answers
 from .subjects import Subject
 from .verdict import Conclusion
-
-if TYPE_CHECKING:
-    from .index import Entry
 
 TEMPLATES = Path(__file__).with_name("templates")
 SUBJECTS_WITH_ANSWERS = 6
@@ -57,7 +54,7 @@ def _answers(subjects: Sequence[Subject]) -> list[dict[str, Any]]:
 def render(
     subjects: Sequence[Subject],
     verdict: Conclusion | None,
-    breaches: Sequence[Breach],
+    warnings: dict[Rule, list[Breach]],
     title: str | None,
     notes: Sequence[str],
     reload: float | None,
@@ -71,32 +68,30 @@ def render(
         reload: seconds after which the page reloads itself.
     """
     runs = [run for subject in subjects for run in subject.runs]
-    lines = Chart("lines", "", "")
-    for i, subject in enumerate(subjects):
-        lines.add(Curve([], []), subject.name, i)
     names = ", ".join(subject.name for subject in subjects)
+    steps = sorted({f(subject.last_step for subject in subjects) for f in (min, max)}) if subjects else []
     return _page(
         "page.html.j2",
         title or (names if len(names) < 80 else f"{names[:77]}…") or "waiting for the first step",
         reload,
         several=len(subjects) > 1,
-        steps=" to ".join(map(str, sorted({f(s.last_step for s in subjects) for f in (min, max)}))) if subjects else "",
+        steps=" to ".join(map(str, steps)),
         subjects=subjects,
-        keys=lines.keys(),
+        keys=legend(subject.name for subject in subjects),
         smooth_from=SMOOTH_FROM,
         facts=gather(subjects),
         verdict=verdict,
-        warnings=by_rule(breaches),
+        warnings=warnings,
         sections=sections(subjects) if subjects else [],
         answers=_answers(subjects),
         answers_left_out=max(0, len(subjects) - SUBJECTS_WITH_ANSWERS),
         shades=SHADES,
         notes=[*notes, *(f"{run.name}: {note}" for run in runs for note in [*run.notes, *run.remarks])],
-    )  # fmt: skip
+    )
 
 
-def render_index(title: str, header: Sequence[str], entries: Sequence[Entry], reload: float | None = None) -> str:
-    """The page of a folder of runs."""
+def render_index(title: str, header: Sequence[str], entries: Sequence[dict], reload: float | None = None) -> str:
+    """The page of a folder of runs; an entry: name and note, or name, address and cells."""
     return _page("index.html.j2", title, reload, header=header, entries=entries)
 
 
@@ -114,4 +109,4 @@ def _page(template: str, title: str, reload: float | None, **content: object) ->
         script_hash=base64.b64encode(hashlib.sha256(RELOAD.encode()).digest()).decode(),
         style=Markup((TEMPLATES / "style.css").read_text(encoding="utf-8")),
         **content,
-    )  # fmt: skip
+    )

@@ -6,9 +6,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
-import numpy as np
-
-from .charts import COLOURS, DASHES, STYLE, Chart, draw_on
+from .charts import STYLE, Chart, draw_on, legend
 from .curves import smooth
 from .panels import held_out, over_k, over_steps, sources_of
 from .quantities import ENTROPY, KL, KL_OF_AN_ANSWER, LENGTH, REWARD
@@ -50,7 +48,7 @@ def charts(subjects: Sequence[Subject]) -> list[Chart]:
     missing = "no validation dumps\n(trainer.validation_data_dir)"
     passes = Chart("passk", "pass@k on the held-out problems", "", kind="k", share=True, missing=missing)
     sources = sources_of(subjects)
-    for n, (source, name) in enumerate(sources):
+    for n, (source, name) in enumerate(sources.items()):
         for line in over_k("passk", "pass", "", source, subjects).lines:
             line.label += f" ({name})" if len(sources) > 1 else ""
             line.dash = n
@@ -59,24 +57,21 @@ def charts(subjects: Sequence[Subject]) -> list[Chart]:
     return [reward, passes, entropy, replace(over_steps(KL, subjects), title="KL to the reference (nats a token)")]
 
 
-def courses(subjects: Sequence[Subject]) -> list[tuple[list[float], list[float]]]:
-    """(KL of an answer, training reward) of each subject, step by step, both running means; empty where one is missing."""
-    found = []
-    for subject in subjects:
-        curves = [subject.curve(KL_OF_AN_ANSWER), subject.curve(*REWARD.names)]
-        tables = [dict(c) if c else {} for c in curves]
-        rows = np.array([[table[step] for step in sorted(set(tables[0]) & set(tables[1]))] for table in tables])
-        smoothed = [smooth(row, max(1.0, len(row) / 40)) if len(row) else [] for row in rows]
-        found.append((smoothed[0], smoothed[1]))
-    return found
+def course(subject: Subject) -> tuple[list[float], list[float]]:
+    """(KL of an answer, training reward) step by step, both running means; empty where one is missing."""
+    kl, reward = dict(subject.curve(KL_OF_AN_ANSWER)), dict(subject.curve(*REWARD.names))
+    common = sorted(kl.keys() & reward.keys())
+    if not common:
+        return [], []
+    sigma = max(1.0, len(common) / 40)
+    return smooth([kl[step] for step in common], sigma), smooth([reward[step] for step in common], sigma)
 
 
 def _draw_courses(axis: Any, subjects: Sequence[Subject]) -> None:
     """Reward against KL of an answer; the line of the best possible objective where a run's folder tells it."""
     axis.set_title("What the KL buys: reward by KL")
-    for i, (kl, reward) in enumerate(courses(subjects)):
-        colour, dash = SERIES[i % COLOURS], DASHES[i // COLOURS % len(DASHES)]
-        axis.plot(kl, reward, marker="o", markersize=2.5, color=colour, linestyle=dash)
+    for line, subject in zip(legend(s.name for s in subjects), subjects, strict=True):
+        axis.plot(*course(subject), marker="o", markersize=2.5, **line.look(SERIES))
     axis.set_xlim(left=min(0.0, axis.get_xlim()[0]))
     low, high = axis.get_ylim()
     for beta, best in sorted({run.best for subject in subjects for run in subject.runs if run.best}):
@@ -96,7 +91,7 @@ def draw(subjects: Sequence[Subject], title: str | None = None) -> Any:
     from matplotlib.lines import Line2D
 
     one = len(subjects) == 1
-    buys = any(kl for kl, _ in courses(subjects))
+    buys = any(course(subject)[0] for subject in subjects)
     with matplotlib.rc_context({**matplotlib.rcParamsDefault, **_PICTURE_STYLE}):
         figure: Any = Figure(figsize=(15.2 if buys else 10.4, 7.2), dpi=130, layout="constrained")
         FigureCanvasAgg(figure)
@@ -107,7 +102,7 @@ def draw(subjects: Sequence[Subject], title: str | None = None) -> Any:
             shown.append(replace(over_steps(LENGTH, subjects), title="Length of the answers (tokens)"))
         for axis, chart in zip(axes, shown, strict=True):
             axis.set_title(chart.title)
-            if chart.empty:
+            if not chart.lines:
                 axis.text(0.5, 0.5, chart.missing, transform=axis.transAxes, ha="center", va="center", color="#999999")
                 axis.set(xticks=[], yticks=[])
                 continue
@@ -118,9 +113,9 @@ def draw(subjects: Sequence[Subject], title: str | None = None) -> Any:
         if heading:
             figure.suptitle(heading, x=0.012, ha="left", fontsize=13, color="#333333")
         if not one:
-            looks = [(SERIES[i % COLOURS], DASHES[i // COLOURS % len(DASHES)]) for i in range(len(subjects))]
-            lines = [Line2D([], [], color=colour, linestyle=dash, linewidth=3) for colour, dash in looks]
+            names = [subject.name for subject in subjects]
+            lines = [Line2D([], [], linewidth=3, **line.look(SERIES)) for line in legend(names)]
             place = f"outside {'lower' if heading else 'upper'} center"
-            figure.legend(lines, [s.name for s in subjects], loc=place, ncols=min(len(lines), 4), fontsize=10)
+            figure.legend(lines, names, loc=place, ncols=min(len(lines), 4), fontsize=10)
         figure.get_layout_engine().set(w_pad=0.12, h_pad=0.12, wspace=0.03, hspace=0.04)
         return figure

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 #: share of the answers that reached data.max_response_length, put among the metrics of a step by `add_truncation`
 TRUNCATED = "report/truncated"
 KL_OF_AN_ANSWER = "frpo/kl_to_go/first_token/mean"
+HELD_OUT = "held-out reward"  # verl's mean validation reward of a data source
 
 
 @dataclass(frozen=True)
@@ -116,3 +117,14 @@ MEMORY = (
         "Everything on the actor's machine. Rising without end: a leak.", "no perf/cpu_memory_used_gb in the metrics", zero=True,
     ),
 )  # fmt: skip
+#: key of a section of the page -> its heading, and the quantities that it shows
+SECTIONS = {
+    "reward": ("Reward and validation", (REWARD,)),
+    "kl": ("Distance from the reference", (KL, KL3)),
+    "entropy": ("Entropy", (ENTROPY,)),
+    "regulariser": ("Share of the regulariser", REGULARISER),
+    "clip": ("Clip fractions", CLIP),
+    "groups": ("Groups without variance", (GROUPS,)),
+    "length": ("Answer length and truncation", (LENGTH, TRUNCATION)),
+    "time": ("Time and memory", (*TIME, *MEMORY)),
+}

@@ -85,11 +85,11 @@ def test_long_answers_are_cut():
     ratios = [0.0] * 500
     ratios[450], ratios[3] = -2.0, 1.0
     found = shaded(Answer(1, "u", 1.0, ["x"] * 500, ratios))
-    assert len(found.tokens) == 400 and found.left_out == 100 and found.total == -1.0
+    assert len(found["tokens"]) == 400 and found["left_out"] == 100 and found["total"] == -1.0
 
 
 def test_best_and_worst_of_the_first_and_the_last_step():
     answers = {s: [Answer(s, f"u{i}", float(i), [], []) for i in (5, 4, 3, 2, 1)] for s in (1, 9)}
     found = token_answers(answers, 2)
-    assert [(a.step, a.score) for a in found] == [(1, 5.0), (1, 1.0), (9, 5.0), (9, 1.0)]
-    assert [a.score for a in token_answers({1: answers[1][:1]}, 4)] == [5.0]
+    assert [(a["step"], a["score"]) for a in found] == [(1, 5.0), (1, 1.0), (9, 5.0), (9, 1.0)]
+    assert [a["score"] for a in token_answers({1: answers[1][:1]}, 4)] == [5.0]

@@ -10,10 +10,27 @@ import pytest
 from report_runs import write_dump, write_run
 
 from frpo_verl.report import collect, facts
-from frpo_verl.report.configuration import HIDDEN, find_configuration, flatten, read_configuration
+from frpo_verl.report.configuration import HIDDEN, Configuration, find_configuration, flatten, read_configuration
 from frpo_verl.report.environment import commit, describe, read_environment, write_environment
 from frpo_verl.report.loggers import event_files, read_events, read_wandb, wandb_files
-from frpo_verl.report.subjects import alone
+from frpo_verl.report.subjects import subjects_of
+
+REWARD = "critic/score/mean"
+
+
+def run_without_metrics(folder, **settings):
+    """A run whose metrics are elsewhere, with these settings of `trainer` in its configuration."""
+    run = write_run(folder, steps=2)
+    (run / "metrics.jsonl").unlink()
+    place = run / "hydra" / ".hydra" / "config.yaml"
+    config = json.loads(place.read_text())
+    config["trainer"] |= settings
+    place.write_text(json.dumps(config))
+    return run
+
+
+def curve(folder, name=REWARD):
+    return list(collect.load_run(folder).series[name])
 
 
 def write_events(folder, rows):
@@ -32,29 +49,20 @@ def write_events(folder, rows):
 
 
 def test_event_files_stand_in_for_the_metrics_file(tmp_path):
-    rows = {
-        1: {"critic/score/mean": 0.25, "actor/entropy": 0.5},
-        2: {"critic/score/mean": 0.5, "actor/entropy": float("nan")},
-    }
-    write_events(tmp_path / "run" / "tensorboard", rows)
-    run = collect.load_run(tmp_path / "run")
-    assert list(run.curve("critic/score/mean")) == [(1, 0.25), (2, 0.5)] and list(run.curve("actor/entropy")) == [
-        (1, 0.5)
-    ]
-    (tmp_path / "run" / "metrics.jsonl").write_text('{"step": 1, "data": {"critic/score/mean": 0.75}}\n')
-    assert list(collect.load_run(tmp_path / "run").curve("critic/score/mean")) == [(1, 0.75)]
+    run = tmp_path / "run"
+    write_events(
+        run / "tensorboard", {1: {REWARD: 0.25, "actor/entropy": 0.5}, 2: {REWARD: 0.5, "actor/entropy": float("nan")}}
+    )
+    assert curve(run) == [(1, 0.25), (2, 0.5)] and curve(run, "actor/entropy") == [(1, 0.5)]
+    (run / "metrics.jsonl").write_text('{"step": 1, "data": {"critic/score/mean": 0.75}}\n')
+    assert curve(run) == [(1, 0.75)]
 
 
 def test_event_files_are_found_where_verl_writes_them(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    run = write_run(tmp_path / "run", steps=2)
-    (run / "metrics.jsonl").unlink()
-    place = run / "hydra" / ".hydra" / "config.yaml"
-    config = json.loads(place.read_text())
-    config["trainer"] |= {"project_name": "runs/x", "experiment_name": "metrics"}
-    place.write_text(json.dumps(config))
-    write_events(tmp_path / "tensorboard_log" / "runs" / "x" / "metrics", {1: {"critic/score/mean": 0.25}})
-    assert list(collect.load_run(run).curve("critic/score/mean")) == [(1, 0.25)]
+    run = run_without_metrics(tmp_path / "run", project_name="runs/x", experiment_name="metrics")
+    write_events(tmp_path / "tensorboard_log" / "runs" / "x" / "metrics", {1: {REWARD: 0.25}})
+    assert curve(run) == [(1, 0.25)]
 
 
 def test_an_event_file_that_is_cut_off_is_read_up_to_there(tmp_path):
@@ -77,9 +85,8 @@ def test_a_damaged_byte_in_an_event_file_is_named_and_what_follows_is_read(tmp_p
     while places[-1] < len(content):
         places.append(places[-1] + 16 + int.from_bytes(content[places[-1] : places[-1] + 8], "little"))
     third = places[-4]  # of the last five records
-    offset = {"length": 1, "checksum of the length": 9, "event": 14, "checksum of the event": places[-3] - third - 2}[
-        part
-    ]
+    checksum = places[-3] - third - 2
+    offset = {"length": 1, "checksum of the length": 9, "event": 14, "checksum of the event": checksum}[part]
     content[third + offset] ^= 0xFF
     file.write_bytes(content)
     steps, notes = read_events([file])
@@ -103,18 +110,17 @@ def write_wandb(folder, rows, project="p", name="n"):
 
 
 @pytest.mark.slow
-def test_the_offline_files_of_weights_and_biases_stand_in_for_the_metrics_file(tmp_path, monkeypatch):
-    rows = {s: {"critic/score/mean": s / 8, "actor/entropy": float("nan") if s == 2 else 0.5} for s in (1, 2, 3)}
+def test_the_offline_files_of_weights_and_biases_stand_in_for_the_metrics_file(tmp_path):
+    rows = {s: {REWARD: s / 8, "actor/entropy": float("nan") if s == 2 else 0.5} for s in (1, 2, 3)}
     rows[3]["x" * 50_000] = 1.0  # a record of several blocks
-    run = write_run(tmp_path / "run", steps=2)
-    (run / "metrics.jsonl").unlink()
+    run = run_without_metrics(tmp_path / "run")
     write_wandb(run, rows)
     found = collect.load_run(run)
-    assert list(found.curve("critic/score/mean")) == [(1, 0.125), (2, 0.25), (3, 0.375)] and not found.notes
-    assert list(found.curve("actor/entropy")) == [(1, 0.5), (3, 0.5)] and 2 in found.steps
+    assert list(found.series[REWARD]) == [(1, 0.125), (2, 0.25), (3, 0.375)] and not found.notes
+    assert list(found.series["actor/entropy"]) == [(1, 0.5), (3, 0.5)] and 2 in found.steps
     (file,) = wandb_files(run)
     content = bytearray(file.read_bytes())
-    content[content.index(b"critic/score/mean") + 3] ^= 0xFF
+    content[content.index(REWARD.encode()) + 3] ^= 0xFF
     file.write_bytes(content)
     damaged = collect.load_run(run)
     assert damaged.notes[-1].startswith(f"{file.name}: a damaged record at byte ")
@@ -127,16 +133,11 @@ def test_the_offline_files_of_weights_and_biases_stand_in_for_the_metrics_file(t
 @pytest.mark.slow
 def test_the_files_of_weights_and_biases_are_found_where_verl_writes_them(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    run = write_run(tmp_path / "run", steps=2)
-    (run / "metrics.jsonl").unlink()
-    place = run / "hydra" / ".hydra" / "config.yaml"
-    config = json.loads(place.read_text())
-    config["trainer"] |= {"project_name": "mine", "experiment_name": "metrics"}
-    place.write_text(json.dumps(config))
-    write_wandb(tmp_path, {1: {"critic/score/mean": 0.75}}, "mine", "other")
+    run = run_without_metrics(tmp_path / "run", project_name="mine", experiment_name="metrics")
+    write_wandb(tmp_path, {1: {REWARD: 0.75}}, "mine", "other")
     assert collect.load_run(run).steps == {}
-    write_wandb(tmp_path, {1: {"critic/score/mean": 0.25}}, "mine", "metrics")
-    assert list(collect.load_run(run).curve("critic/score/mean")) == [(1, 0.25)]
+    write_wandb(tmp_path, {1: {REWARD: 0.25}}, "mine", "metrics")
+    assert curve(run) == [(1, 0.25)]
     monkeypatch.setitem(sys.modules, "wandb.proto.wandb_internal_pb2", None)
     assert read_wandb(wandb_files(tmp_path)) == ({}, ["2 files of Weights & Biases not read: pip install wandb"])
 
@@ -174,10 +175,10 @@ def test_hydras_own_place_is_searched_for_the_run(tmp_path, monkeypatch):
         (place / "config.yaml").write_text(json.dumps({"trainer": {"default_local_dir": f"runs/{name}/checkpoints"}}))
     (tmp_path / "runs" / "mine").mkdir(parents=True)
     found, note = find_configuration(tmp_path / "runs" / "mine")
-    assert found.get("trainer.default_local_dir") == "runs/mine/checkpoints" and note is None
+    assert found.get("trainer.default_local_dir") == "runs/mine/checkpoints" and not note
     (tmp_path / "runs" / "third").mkdir()
     found, note = find_configuration(tmp_path / "runs" / "third")
-    assert found is None and "no configuration" in note
+    assert not found and "no configuration" in note[0]
 
 
 def test_dumps_and_answers_are_found_where_the_configuration_says(tmp_path):
@@ -198,7 +199,7 @@ def test_dumps_and_answers_are_found_where_the_configuration_says(tmp_path):
 
 def test_differences_leave_out_the_folders(tmp_path):
     runs = [write_run(tmp_path / f"run{seed}", "frpo", seed, steps=2) for seed in (1, 2)]
-    found = facts.gather(alone([collect.load_run(run) for run in runs]))
+    found = facts.gather(subjects_of([collect.load_run(run) for run in runs]))
     assert found.differences == [("Seed", [("1", False), ("2", True)])]
 
 
@@ -225,26 +226,22 @@ def test_differences_leave_out_the_folders(tmp_path):
     ],
 )  # fmt: skip
 def test_the_method_in_a_line(values, words):
-    from frpo_verl.report.configuration import Configuration
-
     assert facts.method(Configuration(values)) == words
 
 
 def test_versions_and_commit_stand_on_the_page_where_they_were_recorded(tmp_path):
     run = write_run(tmp_path / "run", steps=2)
-    assert dict(facts.gather(alone([collect.load_run(run)])).rows)["Versions"] == facts.NOT_RECORDED
+    before = dict(facts.gather(subjects_of([collect.load_run(run)])).rows)
     write_environment(run, tmp_path)
-    rows = dict(facts.gather(alone([collect.load_run(run)])).rows)
-    assert "torch " in rows["Versions"] and rows["Commit"] == facts.NOT_RECORDED
-    assert read_environment(run) == describe(tmp_path)
+    after = dict(facts.gather(subjects_of([collect.load_run(run)])).rows)
+    assert before["Versions"] == before["Commit"] == after["Commit"] == facts.NOT_RECORDED
+    assert "torch " in after["Versions"] and read_environment(run) == describe(tmp_path)
 
 
 def test_the_commit_of_a_folder(tmp_path):
     def git(*words):
-        who = ["-c", "user.name=a", "-c", "user.email=a@b.c"]
-        return subprocess.run(
-            ["git", "-C", str(tmp_path), *who, *words], check=True, capture_output=True, text=True
-        ).stdout
+        words = ["git", "-C", str(tmp_path), "-c", "user.name=a", "-c", "user.email=a@b.c", *words]
+        return subprocess.run(words, check=True, capture_output=True, text=True).stdout
 
     git("init", "-q")
     assert commit(tmp_path) is None

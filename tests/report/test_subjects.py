@@ -7,13 +7,13 @@ from report_pages import Page, page_of
 from report_runs import write_run
 
 from frpo_verl.report import collect
-from frpo_verl.report.subjects import alone, group
+from frpo_verl.report.subjects import subjects_of
 
 
 def test_a_group_is_its_mean_with_students_interval(tmp_path):
     folders = [write_run(tmp_path / f"{m}-seed{i}", m, i, steps=12) for m in ("frpo", "grpo") for i in range(3)]
     runs = [collect.load_run(folder) for folder in folders]
-    subjects = group(runs, named=False)
+    subjects = subjects_of(runs, grouped=True)
     assert [(s.name, len(s.runs)) for s in subjects] == [("frpo", 3), ("grpo", 3)]
     found = subjects[0].validation("(unknown)", "mean@8")
     values = [run.validations[12]["(unknown)"]["metrics"]["mean@8"]["value"] for run in runs[:3]]
@@ -29,16 +29,17 @@ def test_a_group_is_its_mean_with_students_interval(tmp_path):
     ]  # fmt: skip
 
 
-def test_what_is_one_group(tmp_path):
-    def named(*names):
-        runs = []
-        for name in names:
-            runs.append(collect.TrainingRun(name, tmp_path))
-        return runs
-
-    assert [s.name for s in group(named("a-seed1", "a-seed2", "b_3", "b_4", "7"), named=False)] == ["a", "b", "7"]
-    assert [len(s.runs) for s in group(named("x1", "x2", "x1"), named=True)] == [2, 1]
-    assert [s.name for s in alone(named("x", "x", "x"))] == ["x", "x (2)", "x (3)"]
+@pytest.mark.parametrize(
+    "names, how, groups",
+    [
+        (["a-seed1", "a-seed2", "b_3", "b_4", "7"], {"grouped": True}, {"a": 2, "b": 2, "7": 1}),
+        (["x1", "x2", "x1"], {"grouped": True, "named": True}, {"x1": 2, "x2": 1}),
+        (["x", "x", "x"], {}, {"x": 1, "x (2)": 1, "x (3)": 1}),
+    ],
+)
+def test_what_is_one_group(tmp_path, names, how, groups):
+    subjects = subjects_of([collect.TrainingRun(name, tmp_path) for name in names], **how)
+    assert {subject.name: len(subject.runs) for subject in subjects} == groups
 
 
 def test_runs_of_a_group_of_different_length_are_pooled_where_all_have_a_value(tmp_path):
@@ -47,7 +48,7 @@ def test_runs_of_a_group_of_different_length_are_pooled_where_all_have_a_value(t
         (tmp_path / f"r{n}").mkdir()
         lines = [json.dumps({"step": s, "data": {"critic/score/mean": s / n}}) for s in range(1, n + 1)]
         (tmp_path / f"r{n}" / "metrics.jsonl").write_text("\n".join(lines))
-    (subject,) = group([collect.load_run(tmp_path / f"r{n}") for n in steps], named=False)
+    (subject,) = subjects_of([collect.load_run(tmp_path / f"r{n}") for n in steps], grouped=True)
     found = subject.curve("critic/score/mean")
     assert found.steps == [1, 2, 3, 4, 5, 6] and found.values[-1] == pytest.approx((1 + 6 / 9) / 2)
-    assert subject.curve("actor/entropy") is None and subject.last_step == 6
+    assert not subject.curve("actor/entropy") and subject.last_step == 6

@@ -8,7 +8,7 @@ from report_runs import write_dump
 
 from frpo_verl.report.collect import add_truncation, load_run
 from frpo_verl.report.quantities import TRUNCATED
-from frpo_verl.report.rules import RULES, by_rule, find_breaches
+from frpo_verl.report.rules import RULES, find_breaches
 
 
 def write(folder, rows):
@@ -61,30 +61,25 @@ CASES = {
 @pytest.mark.parametrize("key", CASES)
 def test_a_rule_speaks_beyond_its_threshold_only(tmp_path, key):
     fine, wrong, number = CASES[key]
-    assert not find_breaches([load_run(write(tmp_path / "fine", fine))])
-    (warning,) = find_breaches([load_run(write(tmp_path / "wrong", wrong))])
-    assert warning.rule.key == key and warning.run == "wrong"
+    runs = [load_run(write(tmp_path / name, rows)) for name, rows in (("fine", fine), ("wrong", wrong))]
+    ((rule, (warning,)),) = find_breaches(runs).items()
+    assert rule.key == key and warning.run == "wrong"
     if number is not None:
         assert warning.number == pytest.approx(number)
 
 
-def test_all_rules_are_tried_and_say_what_to_do():
+def test_all_rules_are_tried():
     assert {rule.key for rule in RULES} == {*CASES, "diversity"}
-    for rule in RULES:
-        assert (
-            all(len(text) > 3 for text in (rule.title, rule.threshold))
-            and len(rule.meaning) > 40
-            and len(rule.cure) > 20
-        )
 
 
-def test_a_kl_that_falls_with_the_reward_is_no_drift(tmp_path):
-    rows = course("frpo/kl_to_ref/k3", hill(0.1, 0.0), rising()[::-1])
-    assert not find_breaches([load_run(write(tmp_path / "run", rows))])
-
-
-def test_a_resumed_log_says_nothing_about_the_first_step(tmp_path):
-    rows = {step: {"frpo/kl_to_ref/k3": 0.05} for step in range(50, 60)}
+@pytest.mark.parametrize(
+    "rows",
+    [
+        course("frpo/kl_to_ref/k3", hill(0.1, 0.0), rising()[::-1]),  # the KL falls with the reward
+        {step: {"frpo/kl_to_ref/k3": 0.05} for step in range(50, 60)},  # a resumed log: no first step
+    ],
+)
+def test_what_is_no_reason_for_a_warning(tmp_path, rows):
     assert not find_breaches([load_run(write(tmp_path / "run", rows))])
 
 
@@ -92,7 +87,7 @@ def test_a_metric_that_is_nan_now_and_then(tmp_path):
     rows = constant("actor/grad_norm", 1.0)
     rows[4]["actor/grad_norm"] = rows[7]["actor/grad_norm"] = None
     rows[5]["training/rollout_probs_diff_mean"] = None  # verl's own way to say that there is nothing to measure
-    (warning,) = find_breaches([load_run(write(tmp_path / "run", rows))])
+    ((warning,),) = find_breaches([load_run(write(tmp_path / "run", rows))]).values()
     assert warning.number == 2 and "actor/grad_norm" in warning.where
 
 
@@ -108,26 +103,34 @@ def test_pass_at_1_up_and_pass_at_k_down(tmp_path, last, key):
         chance = last[0] and 1.0 if (i // 8) % 2 else last[1]
         row["acc"] = row["score"] = float(rng.random() < chance)
     (folder / "validation" / "9.jsonl").write_text("\n".join(map(json.dumps, lines)) + "\n")
-    found = [w.rule.key for w in find_breaches([load_run(folder)])]
-    assert found == ([key] if key else [])
+    assert [rule.key for rule in find_breaches([load_run(folder)])] == ([key] if key else [])
 
 
 def test_warnings_of_several_runs_stand_under_their_rule(tmp_path):
     runs = [load_run(write(tmp_path / name, constant("response_length/clip_ratio", 0.9))) for name in "ab"]
-    ((rule, found),) = by_rule(find_breaches(runs)).items()
-    assert rule.key == "truncation" and [w.run for w in found] == ["a", "b"]
+    ((rule, found),) = find_breaches(runs).items()
+    assert rule.key == "truncation" and [warning.run for warning in found] == ["a", "b"]
 
 
-@pytest.mark.parametrize("longest, limit, truncated", [(14, 24, 0.0), (24, 24, 1.0), (None, 24, 1.0), (14, None, 1.0)])
-def test_answers_of_one_length_are_not_cut_off(longest, limit, truncated):
-    """verl compares with the longest answer of the batch: all of one length would be all cut off."""
-    data = {"response_length/clip_ratio": 1.0} | ({} if longest is None else {"response_length/max": longest})
-    steps = {1: data, 2: {"critic/score/mean": 0.5}}
+@pytest.mark.parametrize(
+    "data, limit, truncated",
+    [
+        (
+            {"response_length/max": 14},
+            24,
+            0.0,
+        ),  # verl compares with the longest of the batch, and all are of one length
+        ({"response_length/max": 24}, 24, 1.0),
+        ({}, 24, 1.0),
+        ({"response_length/max": 14}, None, 1.0),
+        (
+            {"response_length/max": 24, "frpo/cut_off_frac": 0.01},
+            24,
+            0.01,
+        ),  # one that ended at the limit was not cut off
+    ],
+)
+def test_answers_that_are_cut_off(data, limit, truncated):
+    steps = {1: {"response_length/clip_ratio": 1.0} | data, 2: {"critic/score/mean": 0.5}}
     add_truncation(steps, limit)
     assert steps[1][TRUNCATED] == truncated and TRUNCATED not in steps[2]
-
-
-def test_an_answer_that_ended_at_the_limit_is_not_cut_off():
-    steps = {1: {"response_length/clip_ratio": 0.278, "response_length/max": 17.0, "frpo/cut_off_frac": 0.01}}
-    add_truncation(steps, 17)
-    assert steps[1][TRUNCATED] == 0.01
