@@ -1,6 +1,6 @@
 """What the advantage costs: the estimators that a run calls, through verl's `compute_advantage`, metrics included.
 
-    python benchmarks/advantage_cost.py [--shape 1024x4096] [--rounds 15] [--threads 1] [--beside CHECKOUT] [--json FILE]
+    python benchmarks/advantage_cost.py [--shape 1024x4096] [--rounds 15] [--threads 1] [--json FILE]
 
     verl grpo                             compute_advantage with adv_estimator=grpo
     verl reinforce_plus_plus + KL         apply_kl_penalty, then compute_advantage with adv_estimator=reinforce_plus_plus
@@ -8,9 +8,9 @@
 
 A batch as verl's V1 trainer makes it: float32 log-probs, int64 mask, groups of 8, lengths uniform between a quarter of the
 width and the width. The rows are timed in turn, round after round, so that whatever else the machine does hits all alike;
-times are processor times of the process, ratios are of the medians. With --beside the same rows of another checkout of this project run between ours, in a process
-of their own. Memory: the growth of the resident set at the worst moment of one call, in float32 tensors of the batch's
-shape, in a process whose C library gives freed memory back at once; what it would keep is not counted.
+times are processor times of the process, ratios are of the medians. Memory: the growth of the resident set at the worst
+moment of one call, in float32 tensors of the batch's shape, in a process whose C library gives freed memory back at once; what
+it would keep is not counted.
 """
 
 from __future__ import annotations
@@ -24,16 +24,20 @@ import time
 from pathlib import Path
 from statistics import median
 
-ROWS = ("verl grpo", "verl reinforce_plus_plus + KL", "frpo")
+import numpy as np
+import records
+import torch
+from omegaconf import OmegaConf
+from tensordict import TensorDict
+from verl import DataProto
+from verl.trainer.ppo.core_algos import FixedKLController
+from verl.trainer.ppo.ray_trainer import apply_kl_penalty, compute_advantage
+
+GRPO, KL_IN_REWARD, FRPO = ROWS = ("verl grpo", "verl reinforce_plus_plus + KL", "frpo")
 
 
-def make_batch(rows: int, columns: int):
-    """verl's DataProto of one training batch."""
-    import numpy as np
-    import torch
-    from tensordict import TensorDict
-    from verl import DataProto
-
+def make_batch(rows: int, columns: int) -> DataProto:
+    """verl's batch of one training step."""
     generator = torch.Generator().manual_seed(0)
     log_prob = -torch.rand(rows, columns, generator=generator)
     length = torch.randint(columns // 4, columns + 1, (rows, 1), generator=generator)
@@ -50,33 +54,31 @@ def make_batch(rows: int, columns: int):
     return data
 
 
-def caller(row: str, data):
-    """A function that does what the trainer does for one row."""
-    from omegaconf import OmegaConf
-    from verl.trainer.ppo.core_algos import FixedKLController
-    from verl.trainer.ppo.ray_trainer import apply_kl_penalty, compute_advantage
-
-    config = OmegaConf.create({"adv_estimator": row, "gamma": 1.0, "frpo": {"kl_coef": 0.01}})
-
-    def call():
-        batch = data.select(deepcopy=False)
-        batch.batch = batch.batch.clone(recurse=False)
-        if row == "verl grpo":
-            return compute_advantage(batch, adv_estimator="grpo")
-        if row == "frpo":
-            return compute_advantage(batch, adv_estimator="frpo", config=config)
+def call(row: str, data: DataProto):
+    """What the trainer does for one row."""
+    batch = data.select(deepcopy=False)
+    batch.batch = batch.batch.clone(recurse=False)
+    if row == GRPO:
+        return compute_advantage(batch, adv_estimator="grpo")
+    config = OmegaConf.create({"adv_estimator": "reinforce_plus_plus", "gamma": 1.0, "frpo": {"kl_coef": 0.01}})
+    if row == KL_IN_REWARD:
         batch, _ = apply_kl_penalty(batch, kl_ctrl=FixedKLController(kl_coef=0.01))
-        config.adv_estimator = "reinforce_plus_plus"
         return compute_advantage(batch, adv_estimator="reinforce_plus_plus", config=config)
+    return compute_advantage(batch, adv_estimator="frpo", config=config)
 
-    return call
+
+def seconds_of(row: str, data: DataProto) -> float:
+    start = time.process_time()
+    call(row, data)
+    return time.process_time() - start
 
 
-def memory_of(call) -> int:
+def memory_of(row: str, data: DataProto) -> int:
     """Bytes by which the resident set grows at the worst moment of one call."""
+    call(row, data)
     Path("/proc/self/clear_refs").write_text("5")  # the peak starts here
     before = _status("VmRSS")
-    result = call()
+    result = call(row, data)
     grown = _status("VmHWM") - before
     del result
     return grown
@@ -87,99 +89,55 @@ def _status(key: str) -> int:
     return int(line.split()[1]) * 1024
 
 
-def serve(rows: int, columns: int, threads: int) -> None:
-    """A worker: one line of standard input names a row; the answer is its time, or its memory."""
-    import torch
-
-    torch.set_num_threads(threads)
-    data = make_batch(rows, columns)
-    calls = {row: caller(row, data) for row in ROWS}
-    for call in calls.values():
-        call()
-    print("ready", flush=True)
-    for line in sys.stdin:
-        what, row = line.rstrip("\n").split(" ", 1)
-        if what == "memory":
-            print("answer", memory_of(calls[row]), flush=True)
-            continue
-        start = time.process_time()
-        result = calls[row]()
-        print("answer", time.process_time() - start, flush=True)
-        del result
-
-
-class Worker:
-    """A process that runs the rows of one checkout."""
-
-    def __init__(self, checkout: Path, shape: str, threads: int, **variables: str):
-        command = [sys.executable, "-W", "ignore", str(Path(__file__).resolve()), "--serve", "--shape", shape]
-        self.process = subprocess.Popen(
-            [*command, "--threads", str(threads)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
-            stderr=subprocess.DEVNULL, env={**os.environ, "PYTHONPATH": str(checkout), **variables},
-        )  # fmt: skip
-        self._line("ready")
-
-    def _line(self, begins: str) -> str:
-        for line in self.process.stdout:
-            if line.startswith(begins):
-                return line[len(begins) :].strip()
-        raise SystemExit("a worker ended before it answered")
-
-    def ask(self, what: str, row: str) -> float:
-        self.process.stdin.write(f"{what} {row}\n")
-        self.process.stdin.flush()
-        return float(self._line("answer"))
-
-
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = records.parser(__doc__)
     parser.add_argument("--shape", default="1024x4096")
     parser.add_argument("--rounds", type=int, default=15)
     parser.add_argument("--threads", type=int, default=1)
-    parser.add_argument("--beside", type=Path, help="another checkout, timed between the rounds of this one")
     parser.add_argument("--json", type=Path)
-    parser.add_argument("--serve", action="store_true", help=argparse.SUPPRESS)
+    parser.add_argument("--memory", action="store_true", help=argparse.SUPPRESS)
     args = parser.parse_args()
+    torch.set_num_threads(args.threads)
     rows, columns = (int(n) for n in args.shape.split("x"))
-    if args.serve:
-        return serve(rows, columns, args.threads)
-
-    here = Path(__file__).resolve().parents[1]
-    checkouts = {"": here, " (beside)": args.beside.resolve()} if args.beside else {"": here}
-    workers = {name: Worker(path, args.shape, args.threads) for name, path in checkouts.items()}
-    times: dict[str, list[float]] = {row + name: [] for row in ROWS for name in workers}
-    for number in range(args.rounds):
-        print(f"\rround {number + 1}/{args.rounds}", end="", file=sys.stderr, flush=True)
+    data = make_batch(rows, columns)
+    if args.memory:
+        return print(json.dumps({row: memory_of(row, data) / (4 * rows * columns) for row in ROWS}))
+    command = [
+        sys.executable,
+        "-W",
+        "ignore",
+        __file__,
+        "--memory",
+        "--shape",
+        args.shape,
+        "--threads",
+        str(args.threads),
+    ]
+    at_once = {**os.environ, "MALLOC_MMAP_THRESHOLD_": "65536"}
+    tensors = json.loads(subprocess.check_output(command, env=at_once, text=True).splitlines()[-1])
+    times: dict[str, list[float]] = {row: [] for row in ROWS}
+    for number in range(args.rounds + 1):
         for row in ROWS:
-            for name, worker in workers.items():
-                times[row + name].append(worker.ask("time", row))
-    print(file=sys.stderr)
-    tensor = 4 * rows * columns
-    at_once = {"MALLOC_MMAP_THRESHOLD_": "65536"}
-    workers = {name: Worker(path, args.shape, args.threads, **at_once) for name, path in checkouts.items()}
-    memory = {row + name: worker.ask("memory", row) / tensor for row in ROWS for name, worker in workers.items()}
-
+            seconds = seconds_of(row, data)
+            if number:  # the first round warms up
+                times[row].append(seconds)
+    middle = {row: median(values) for row, values in times.items()}
     result = {
         row: {
-            "median_ms": 1e3 * median(values), "best_ms": 1e3 * min(values),
-            "of_grpo": median(values) / median(times[ROWS[0]]),
-            "of_reinforce_plus_plus": median(values) / median(times[ROWS[1]]), "tensors": memory[row],
+            "median_ms": 1e3 * middle[row], "best_ms": 1e3 * min(times[row]), "of_grpo": middle[row] / middle[GRPO],
+            "of_reinforce_plus_plus": middle[row] / middle[KL_IN_REWARD],
+            "tensors": tensors[row],
         }
-        for row, values in times.items()
+        for row in ROWS
     }  # fmt: skip
-    print(f"{args.shape}, {args.threads} thread(s), {args.rounds} rounds, load {os.getloadavg()[0]:.1f}\n")
-    print(
-        "| | median ms | of verl's grpo | of reinforce_plus_plus + KL | extra memory, tensors |\n|---|---|---|---|---|"
-    )
-    for row, r in result.items():
-        print(
-            f"| {row} | {r['median_ms']:.1f} | {r['of_grpo']:.2f} | {r['of_reinforce_plus_plus']:.2f} | {r['tensors']:.1f} |"
-        )
+    load = os.getloadavg()[0]
+    print(f"{args.shape}, {args.threads} thread(s), {args.rounds} rounds, load {load:.1f}\n")
+    head = ("", "median ms", "of verl's grpo", "of reinforce_plus_plus + KL", "extra memory, tensors")
+    keys = ("median_ms", "of_grpo", "of_reinforce_plus_plus", "tensors")
+    print(records.table(head, ([row, *(f"{r[key]:.2f}" for key in keys)] for row, r in result.items())))
     if args.json:
-        from frpo_verl.files import write_atomically
-
-        facts = {"shape": args.shape, "threads": args.threads, "rounds": args.rounds, "load": os.getloadavg()[0]}
-        write_atomically(args.json, json.dumps({**facts, "rows": result}, indent=1) + "\n")
+        facts = {"shape": args.shape, "threads": args.threads, "rounds": args.rounds, "load": load}
+        records.write(args.json, {**facts, "rows": result})
 
 
 if __name__ == "__main__":

@@ -11,8 +11,6 @@ tests/support/engines/ for what makes Megatron run there and how a gradient is r
 
 from __future__ import annotations
 
-import argparse
-import json
 import sys
 import tempfile
 import time
@@ -22,9 +20,8 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[1]
 sys.path[:0] = [str(ROOT / "tests" / "support")]
 
+import records  # noqa: E402
 from engines import launch, main_ppo, toy  # noqa: E402
-
-from frpo_verl.files import write_atomically  # noqa: E402
 
 LAYOUTS = {  # (tensor parallel, pipeline parallel, packed rows)
     "1x1 padded": (1, 1, False),
@@ -76,15 +73,15 @@ def training(work: Path, steps: int) -> dict:
     return result
 
 
-def table(head: list[str], rows: list[list[str]]) -> list[str]:
-    lines = [head, ["---"] * len(head), *rows]
-    return ["| " + " | ".join(line) + " |" for line in lines]
-
-
-def gradient_table(found: dict) -> list[str]:
+def gradient_table(found: dict) -> str:
     layouts = [name.removeprefix("Megatron ") for name in found["cost"] if name != "FSDP2"]
-    differs = [f"differs, {name}" for name in layouts]
-    head = ["method", "largest entry", *differs, "norm FSDP2", f"norm Megatron {layouts[0]}"]
+    head = [
+        "method",
+        "largest entry",
+        *(f"differs, {name}" for name in layouts),
+        "norm FSDP2",
+        f"norm Megatron {layouts[0]}",
+    ]
     rows = [
         [
             case, f"{row['largest_entry']:.3f}", *(f"{row[name]['difference']:.1e}" for name in layouts),
@@ -93,14 +90,15 @@ def gradient_table(found: dict) -> list[str]:
         for case, row in found["cases"].items()
     ]  # fmt: skip
     cost = [[name, f"{c['seconds']:.0f}", f"{c['memory_gb']:.1f}"] for name, c in found["cost"].items()]
-    return [*table(head, rows), "", *table(["engine, all methods", "seconds", "peak memory of a rank, GB"], cost)]
+    head_of_cost = ["engine, all methods", "seconds", "peak memory of a rank, GB"]
+    return records.table(head, rows) + "\n" + records.table(head_of_cost, cost)
 
 
 def page(result: dict) -> str:
-    lines = [", ".join(f"{name} {version}" for name, version in result["versions"].items()), ""]
-    lines += ["`differs`: the largest difference of any entry of any weight's gradient from FSDP2's.", ""]
+    parts = [", ".join(f"{name} {version}" for name, version in result["versions"].items())]
+    parts.append("`differs`: the largest difference of any entry of any weight's gradient from FSDP2's.")
     for kind in ("qwen3", "qwen3_moe"):
-        lines += [kind, "", *gradient_table(result[kind]), ""]
+        parts += [kind, gradient_table(result[kind])]
     if "main_ppo" in result:
         rows = [
             [name, step, *(f"{run['steps'][step][key]:.6g}" for key in SHOWN), f"{run['seconds']:.0f}", f"{run['memory_gb']:.1f}"]
@@ -108,19 +106,17 @@ def page(result: dict) -> str:
             for step in run["steps"]
         ]  # fmt: skip
         head = ["run", "step", *(f"`{key}`" for key in SHOWN), "seconds in all", "memory, GB"]
-        lines += ["main_ppo, adv_estimator=frpo, rollout by transformers", "", TRAINED, "", *table(head, rows)]
-    return "\n".join(lines) + "\n"
+        parts += ["main_ppo, adv_estimator=frpo, rollout by transformers", TRAINED, records.table(head, rows)]
+    return "\n\n".join(parts)
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--out", type=Path, default=ROOT / "docs/results")
+    parser = records.parser(__doc__, "docs/results")
     parser.add_argument("--steps", type=int, default=3)
     parser.add_argument("--no-main-ppo", action="store_true")
-    parser.add_argument("--table", action="store_true", help="run nothing; print what the JSON holds")
     args = parser.parse_args()
     if args.table:
-        return print(page(json.loads((args.out / "engines.json").read_text())))
+        return print(page(records.read(args.out / "engines.json")))
     if launch.missing_packages():
         parser.error(f"no {', '.join(launch.missing_packages())}: pip install -e '.[cpu,test,megatron-test]'")
     versions = {name: metadata.version(name) for name in PACKAGES}
@@ -131,7 +127,7 @@ def main() -> None:
         result["qwen3_moe"] = gradients(work, "qwen3_moe", toy.MIXTURE, {"1x1 padded": (1, 1, False)})
         if not args.no_main_ppo:
             result["main_ppo"] = training(work, args.steps)
-    write_atomically(args.out / "engines.json", json.dumps(result, indent=1) + "\n")
+    records.write(args.out / "engines.json", result)
 
 
 if __name__ == "__main__":

@@ -12,7 +12,6 @@ seconds after its fault is ended and counted as one that hangs. Writes docs/resu
 
 from __future__ import annotations
 
-import argparse
 import json
 import os
 import re
@@ -32,8 +31,7 @@ sys.path[:0] = [str(ROOT / "tests" / "support")]
 import e2e  # noqa: E402
 import faults_inside  # noqa: E402
 import psutil  # noqa: E402
-
-from frpo_verl.files import write_atomically  # noqa: E402
+import records  # noqa: E402
 
 SILENCE = 45  # seconds, the run's max_silence_s
 PATIENCE = 600  # seconds until a start has met its fault
@@ -176,24 +174,19 @@ def suffer(run: Run, fault: str, limit: float) -> Outcome:
 
 def page(outcomes: list[Outcome]) -> str:
     """Markdown: seconds count from the fault; *saved* is the step of the tracker; *left*: still there half a minute later."""
-    lines = [", ".join(f"{name} {metadata.version(name)}" for name in PACKAGES), ""]
-    lines += ["| fault | the run | its last error line | left | saved | the next start |", "|---" * 6 + "|"]
-    for o in outcomes:
-        cells = (o.fault, o.ended, o.line, o.left or "nothing", o.saved, o.resumed)
-        lines.append("| " + " | ".join(str(cell).replace("|", "\\|") for cell in cells) + " |")
-    done = {o.fault for o in outcomes}
-    missing = [fault for fault in FAULTS if fault not in done]
-    lines += ["", f"Not run yet (the same command goes on with them): {', '.join(missing)}."] if missing else []
-    return "\n".join(lines) + "\n"
+    rows = [(o.fault, o.ended, o.line, o.left or "nothing", o.saved, o.resumed) for o in outcomes]
+    rows = [[str(cell).replace("|", "\\|") for cell in row] for row in rows]
+    head = ("fault", "the run", "its last error line", "left", "saved", "the next start")
+    text = ", ".join(f"{name} {metadata.version(name)}" for name in PACKAGES) + "\n\n" + records.table(head, rows)
+    missing = sorted(set(FAULTS) - {o.fault for o in outcomes}, key=list(FAULTS).index)
+    return text + (f"\nNot run yet (the same command goes on with them): {', '.join(missing)}.\n" if missing else "")
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--out", type=Path, default=ROOT / "docs/results")
+    parser = records.parser(__doc__, "docs/results")
     parser.add_argument("--only", nargs="*", default=[], choices=list(FAULTS), metavar="FAULT")
     parser.add_argument("--limit", type=float, default=180.0)
     parser.add_argument("--logs", type=Path, help="keep every start's output in this folder")
-    parser.add_argument("--table", action="store_true", help="run nothing; print what the JSON holds")
     args = parser.parse_args()
     file = args.out / "faults.json"
     done = {row["fault"]: Outcome(**row) for row in json.loads(file.read_text())} if file.exists() else {}
@@ -205,15 +198,11 @@ def main() -> None:
         for fault in args.only or [fault for fault in FAULTS if fault not in done]:
             outcome = suffer(run, fault, args.limit)
             keep(run, fault, args.logs)
-            if before is not None:
-                before.resumed = run.resumed_at()
-                store(done, before, args.out)
+            settle(done, before, run, args.out)
             before = outcome
         if before is not None:
-            process = run.start("", steps=1, validate=False)
-            process.wait(timeout=PATIENCE)
-            before.resumed = run.resumed_at()
-            store(done, before, args.out)
+            run.start("", steps=1, validate=False).wait(timeout=PATIENCE)
+            settle(done, before, run, args.out)
 
 
 def keep(run: Run, fault: str, logs: Path | None) -> None:
@@ -222,11 +211,13 @@ def keep(run: Run, fault: str, logs: Path | None) -> None:
         shutil.copy(run.log, logs / (re.sub(r"\W+", "_", fault) + ".log"))
 
 
-def store(done: dict[str, Outcome], outcome: Outcome, out: Path) -> None:
-    print(outcome, flush=True)
-    done[outcome.fault] = outcome
-    rows = [done[fault] for fault in FAULTS if fault in done]
-    write_atomically(out / "faults.json", json.dumps([asdict(o) for o in rows], indent=1) + "\n")
+def settle(done: dict[str, Outcome], outcome: Outcome | None, run: Run, out: Path) -> None:
+    """Write the outcome of a fault whose next start has been."""
+    if outcome is not None:
+        outcome.resumed = run.resumed_at()
+        print(outcome, flush=True)
+        done[outcome.fault] = outcome
+        records.write(out / "faults.json", [asdict(done[fault]) for fault in FAULTS if fault in done])
 
 
 if __name__ == "__main__":

@@ -2,7 +2,7 @@
 
     python benchmarks/fixed_points.py                    # no sampling; the tables of docs/results/fixed_points.md
 
-Everything is on "commit" (horizon.py): the first token chooses one of three ways (reference .7, .25, .05); each further token
+Everything is on "commit" (automaton.py): the first token chooses one of three ways (reference .7, .25, .05); each further token
 is right or spoils the answer; the ways succeed with .05, .2, .6 under the reference, whatever the length.
 
 Bias. `future`, `sequence` and `reward` lead to the best policy, pi ~ ref exp(scale r / beta). `local` (a k2 loss) leads to the
@@ -17,18 +17,21 @@ squared gradient over that of the reward's part alone, at the same policy.
 
 Drift. A second table takes tokens that have nothing to do with the reward, each with the same KL to the reference: what
 remains of the noise when an answer's KL grows with its length, as a language model's does.
+
+KL in the reward. Answers of six classes (three ways, right or wrong), all groups enumerated. Where rewards are all equal the
+fused advantage divided by the standard deviation is -(KL_i - mean) / std, whatever beta: a fourth table shows what the KL
+really weighs, and the share of the squared gradient that such groups hold.
 """
 
 from __future__ import annotations
 
-import argparse
 import itertools
 import math
 from collections.abc import Callable
-from pathlib import Path
 
-import horizon
 import numpy as np
+import records
+from automaton import Automaton, best_policy, commit, slope_of
 
 from frpo_verl.files import write_atomically
 
@@ -105,7 +108,7 @@ def regret(length: int, beta: float, method: str, group: int | None) -> float:
         rate, kl = best((1 - 1 / GROUPS[0]) / beta) if method == "future" else reached(length, beta, method)
         p, d = best(1 / beta)
         return p - beta * d - (rate - beta * kl)
-    grid, utility, slope = horizon.slope_of(group)
+    grid, utility, slope = slope_of(group)
 
     def settle(policy: Callable[[float], tuple[float, float]]) -> tuple[float, float]:
         scale = float(np.interp(RATE, grid, slope))
@@ -124,17 +127,13 @@ def regret(length: int, beta: float, method: str, group: int | None) -> float:
 
 
 def bias_table() -> str:
-    text = [
-        "| advantages | beta | method | " + " | ".join(f"{n:,}" for n in LENGTHS) + " |",
-        "|---" * (3 + len(LENGTHS)) + "|",
-    ]
+    rows = []
     for name, group in (("mean", None), ("std, group of 5", 5), ("std, group of 16", 16)):
-        for beta in BETAS:
-            for method in ("future", *RULES):
-                lengths = LENGTHS if group is None else LENGTHS[:-2] if beta != 0.01 else LENGTHS
-                cells = [f"{max(0.0, regret(n, beta, method, group)):.4f}" if n in lengths else "" for n in LENGTHS]
-                text.append(f"| {name} | {beta:g} | {method} | {' | '.join(cells)} |")
-    return "\n".join(text) + "\n"
+        for beta, method in itertools.product(BETAS, ("future", *RULES)):
+            lengths = LENGTHS if group is None or beta == 0.01 else LENGTHS[:-2]
+            cells = [f"{max(0.0, regret(n, beta, method, group)):.4f}" if n in lengths else "" for n in LENGTHS]
+            rows.append([name, f"{beta:g}", method, *cells])
+    return records.table(["advantages", "beta", "method", *(f"{n:,}" for n in LENGTHS)], rows)
 
 
 # -------------------------------------------------------------------------------------------------------- noise
@@ -159,11 +158,9 @@ def advantage_moments(group: int, rate: float, by_std: bool) -> dict[str, np.nda
 METHODS = ("local", "k3 loss", "future", "future, position", "sequence", "sequence, position")
 
 
-def squared_gradient(
-    a: horizon.Automaton, log_pi: np.ndarray, beta: float, group: int, by_std: bool
-) -> dict[str, float]:
+def squared_gradient(a: Automaton, log_pi: np.ndarray, beta: float, group: int, by_std: bool) -> dict[str, float]:
     """E sum_t W_t^2 |e_a - pi(s_t)|^2 of every method, and of the reward's part alone ("reward only")."""
-    length, (states, _) = len(log_pi), a.following.shape
+    states = len(a.following)
     log_ref = np.log(a.reference)
     # backwards, from a state: chance right, E S, E S^2, E S r, with S the sum of log pi/ref over the tokens to come
     back = [np.stack([a.reward, *np.zeros((3, states))])]
@@ -180,11 +177,6 @@ def squared_gradient(
     here = np.zeros((3, states))
     here[0, 0] = 1
     totals = dict.fromkeys(("reward only", *METHODS), 0.0)
-    mean_at, square_at, mixed_at = [], [], []  # of the KL-to-go over all answers, by position
-    for t in range(length):
-        moved = [here[0] @ back[t][i] for i in (1, 2, 3)]
-        for values, value in zip((mean_at, square_at, mixed_at), moved, strict=True):
-            values.append(float(value))
     for t, step in enumerate(log_pi):
         pi, d = np.exp(step), step - log_ref
         right, one, two, mixed = back[t + 1][:, a.following]
@@ -209,11 +201,9 @@ def squared_gradient(
         add("sequence", a_w, w2)
         share_a = low_s + (high_s - low_s) * right  # E[A share of others right | s, a]
         for name, a_reg, reg1, reg2, mu, mu2, mu_r in (
-            ("future, position", chance * a_s, chance * s1, chance * s2, *all_answers(t, here, back)),
+            ("future, position", chance * a_s, chance * s1, chance * s2, *(float(here[0] @ x) for x in back[t][1:])),
             ("sequence, position", a_w, w1, w2, whole, whole2, whole_r),
         ):
-            if rate in (0.0, 1.0):
-                continue
             of_right, of_wrong = mu_r / rate, (mu - mu_r) / (1 - rate)  # E[S | right], E[S | wrong] over the others
             a_b = chance * (of_wrong * mean_a + (of_right - of_wrong) * share_a)  # E[A b]
             b2 = mu * mu + (mu2 - mu * mu) / (group - 1)
@@ -225,29 +215,21 @@ def squared_gradient(
     return totals
 
 
-def all_answers(t: int, here: np.ndarray, back: list[np.ndarray]) -> tuple[float, float, float]:
-    """Over all answers: E S_t, E S_t^2, E S_t r, with S_t the KL-to-go at position t."""
-    return tuple(float(here[0] @ back[t][i]) for i in (1, 2, 3))
-
-
 def on_the_way(rate: float) -> float:
     """x at which the policy ~ ref exp(x r) succeeds with `rate`: one that every unbiased placement passes."""
     return math.log(rate / (1 - rate)) - math.log(RATE / (1 - RATE))
 
 
 def noise_table() -> str:
-    text = [
-        "| pass rate | advantages | beta | group | tokens | " + " | ".join(METHODS) + " |",
-        "|---" * (5 + len(METHODS)) + "|",
-    ]
+    rows = []
     for rate, by_std, beta, group in itertools.product((0.5, 0.9), (False, True), (0.3, 0.01), GROUPS):
         for length in (6, 96, 8192):
-            a = horizon.commit(length)
-            log_pi, _ = horizon.best_policy(a, length, 1 / on_the_way(rate))
+            a = commit(length)
+            log_pi, _ = best_policy(a, length, 1 / on_the_way(rate))
             found = squared_gradient(a, log_pi, beta, group, by_std)
-            cells = " | ".join(f"{found[m] / found['reward only']:.2f}" for m in METHODS)
-            text.append(f"| {rate:g} | {'std' if by_std else 'mean'} | {beta:g} | {group} | {length:,} | {cells} |")
-    return "\n".join(text) + "\n"
+            cells = [f"{found[m] / found['reward only']:.2f}" for m in METHODS]
+            rows.append([f"{rate:g}", "std" if by_std else "mean", f"{beta:g}", group, f"{length:,}", *cells])
+    return records.table(["pass rate", "advantages", "beta", "group", "tokens", *METHODS], rows)
 
 
 # -------------------------------------------------------------------------------------------------------- drift
@@ -275,20 +257,76 @@ def drift(length: int, beta: float, kl: float, group: int) -> dict[str, float]:
 
 
 def drift_table(beta: float = 0.01, group: int = 16) -> str:
-    names = ("local", "future", "future, position", "sequence", "sequence, position")
-    text = ["| tokens | KL a token | KL of an answer | beta KL | " + " | ".join(names) + " |", "|---" * 9 + "|"]
+    names, rows = ("local", "future", "future, position", "sequence", "sequence, position"), []
     for length, kl in itertools.product((96, 1024, 8192), (1e-4, 1e-3, 1e-2, 1e-1)):
         found = drift(length, beta, kl, group)
-        cells = " | ".join(f"{1 + found[n]:.3f}" if found[n] < 10 else f"{1 + found[n]:.0f}" for n in names)
-        text.append(f"| {length:,} | {kl:g} | {kl * length:g} | {beta * kl * length:g} | {cells} |")
-    return "\n".join(text) + "\n"
+        cells = [f"{1 + found[n]:.3f}" if found[n] < 10 else f"{1 + found[n]:.0f}" for n in names]
+        rows.append([f"{length:,}", f"{kl:g}", f"{kl * length:g}", f"{beta * kl * length:g}", *cells])
+    return records.table(["tokens", "KL a token", "KL of an answer", "beta KL", *names], rows)
+
+
+# ------------------------------------------------------------------------------------------------ the KL in the reward
+
+
+def in_the_reward(rate: float, kl: float, beta: float, group: int, by_std: bool) -> dict[str, float]:
+    """The KL in the reward on answers of six classes (three ways, right or wrong), by enumeration of all groups.
+
+    The reference is right with `rate`; the policy is drawn towards right answers and towards the rare way until its KL is `kl`.
+    The expected gradient is written as  x grad P(right) - y grad KL + rest; "beta": y / x. "equal": chance of a group of equal
+    rewards; "share": what such groups hold of the squared gradient; "size": root of it over the reward's part alone.
+    """
+    ref = np.concatenate([START * rate, START * (1 - rate)])
+    reward = np.repeat([1.0, 0.0], 3)
+    pull = reward + np.tile([0.0, 0.3, 0.6], 2)
+    low, high = 0.0, 200.0
+    for _ in range(100):
+        x = (low + high) / 2
+        pi = tilt(ref, x * pull, 1.0)
+        low, high = (x, high) if float(pi @ np.log(pi / ref)) < kl else (low, x)
+    d = np.log(pi / ref)
+    members = np.array(list(itertools.product(range(6), repeat=group)))
+    chance = pi[members].prod(1)
+
+    def advantages(scores: np.ndarray) -> np.ndarray:
+        centred = scores - scores.mean(1, keepdims=True)
+        return centred / (scores.std(1, ddof=1, keepdims=True) + 1e-6) if by_std else centred
+
+    r = reward[members]
+    equal = r.min(1) == r.max(1)
+    first = members[:, 0]
+    size = 1 - 2 * pi[first] + pi @ pi
+    squares, alone = (chance * advantages(s)[:, 0] ** 2 * size for s in (r - beta * d[members], r))
+    mean = np.bincount(first, chance * advantages(r - beta * d[members])[:, 0], 6)
+    basis = np.stack([pi * (reward - pi @ reward), -pi * (d - pi @ d)], 1)
+    x, y = np.linalg.lstsq(basis, mean, rcond=None)[0]
+    return {
+        "pass": float(pi @ reward), "beta": float(y / x), "equal": float(chance[equal].sum()),
+        "share": float(squares[equal].sum() / squares.sum()), "size": float(squares.sum() / max(alone.sum(), 1e-300)) ** 0.5,
+    }  # fmt: skip
+
+
+def reward_table(group: int = 5) -> str:
+    rows = []
+    for by_std, beta in ((True, 0.1), (True, 0.01), (True, 0.001), (False, 0.01)):
+        for kl, rate in itertools.product((0.01, 1.0), (0.001, 0.03, 0.3, 0.97)):
+            f = in_the_reward(rate, kl, beta, group, by_std)
+            cells = [
+                f"{f['pass']:.3f}",
+                f"{f['equal']:.3f}",
+                f"{f['beta']:.3g}",
+                f"{f['share']:.3f}",
+                f"{f['size']:.2f}",
+            ]
+            rows.append(["std" if by_std else "mean", f"{beta:g}", f"{kl:g}", *cells])
+    head = ("advantages", "beta", "KL", "pass rate", "equal groups", "what the KL weighs",
+            "equal groups' share of the squared gradient", "gradient over the reward's alone")  # fmt: skip
+    return records.table(head, rows)
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--out", type=Path, default=Path("build/fixed_points"), help="the tables go there")
-    args = parser.parse_args()
-    for name, make in (("bias", bias_table), ("noise", noise_table), ("drift", drift_table)):
+    args = records.parser(__doc__, "build/fixed_points", kept=False).parse_args()
+    tables = {"bias": bias_table, "noise": noise_table, "drift": drift_table, "reward": reward_table}
+    for name, make in tables.items():
         text = make()
         write_atomically(args.out / f"{name}.md", text)
         print(f"{name}\n\n{text}", flush=True)

@@ -12,17 +12,16 @@ after the other, every method of a seed before the next one.
 from __future__ import annotations
 
 import argparse
-import json
 import math
 import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
 
-import coverage
+import records
 import torch
 from gpu_sections import ROOT, SECTIONS, Place, Section
-from horizon import machine
+from records import machine
 
 from frpo_verl.files import write_atomically
 
@@ -74,7 +73,7 @@ def means(rows: dict[str, dict]) -> dict[str, dict]:
     for name, group in groups.items():
         columns = [c for c in group[0] if c != "seconds"]
         values = {c: [row[c] for row in group] for c in columns}
-        found[name] = {c: coverage.shown(v) if len(v) > 1 else v[0] for c, v in values.items()}
+        found[name] = {c: records.shown(v) if len(v) > 1 else v[0] for c, v in values.items()}
         found[name]["seeds"] = "" if name in rows else str(len(group))
     return found
 
@@ -93,8 +92,8 @@ def page(sections: dict[str, Section], result: dict) -> str:
         rows = means(found["rows"]) if section.by_seed else found["rows"]
         columns = sorted(dict.fromkeys(c for row in rows.values() for c in row), key=lambda c: c == "seconds")
         if rows:
-            lines += [f"| | {' | '.join(columns)} |", "|---" * (len(columns) + 1) + "|"]
-            lines += [f"| {row} | {' | '.join(cell(found.get(c)) for c in columns)} |" for row, found in rows.items()]
+            cells = ([row, *(cell(found.get(c)) for c in columns)] for row, found in rows.items())
+            lines += records.table(["", *columns], cells).splitlines()
     pending = [section.title for name, section in sections.items() if name not in result]
     lines += ["", f"Not run yet: {'; '.join(pending)}."] if pending else []
     return "\n".join(lines) + "\n"
@@ -114,12 +113,12 @@ def main() -> int:
     gpu = {} if args.tiny else {"GPU": torch.cuda.get_device_name(), "memory, GB": torch.cuda.mem_get_info()[1] >> 30}
     facts = {"size": "miniature" if args.tiny else "whole", **gpu, **machine()}
     file = out / "gpu.json"
-    result = json.loads(file.read_text()) if file.exists() else {}
+    result = records.read(file)
     if result.get("machine", {}) != facts:
         result = {"machine": facts}
 
     def write(result: dict) -> None:
-        write_atomically(file, json.dumps(result, indent=1) + "\n")
+        records.write(file, result)
         write_atomically(out / "gpu.md", page(SECTIONS, result))
 
     chosen = {name: section for name, section in SECTIONS.items() if name in args.only}

@@ -1,6 +1,6 @@
 """How noisy the gradient of the regulariser is: k1, k3 and the exact future, with and without a baseline.
 
-    python benchmarks/gradient_variance.py [--figure docs/figures/gradient_variance.png] [--json FILE]
+    python benchmarks/gradient_variance.py --out docs/figures          # gradient_variance.png
 
 A toy policy over 4 tokens (token 0 = EOS) whose next-token distribution depends on the position and the previous
 token; the reference has random logits, the policy the same plus `drift` times a standard normal. Responses are
@@ -19,19 +19,21 @@ estimators have the same expectation:
 
 from __future__ import annotations
 
-import argparse
-import json
+import itertools
+from pathlib import Path
 
+import records
 import torch
 
 from frpo_verl.core.divergences import DIVERGENCES
 from frpo_verl.core.groups import position_baseline
 from frpo_verl.core.regularizers import Regularizer, regularize
 from frpo_verl.core.tokens import Answers, read_answers
-from frpo_verl.files import write_atomically
 
 VOCABULARY, EOS = 4, 0
 ESTIMATORS = ("k1", "k3", "exact", "sequence")
+HORIZONS, DRIFTS, GROUPS, GROUP = (1, 2, 4, 8, 16, 32, 64), (0.1, 0.3, 0.7), (2, 4, 8, 16, 32), 8
+SEEDS, RESPONSES = 4, 8192  # random policies, and responses sampled for each
 
 
 class Toy:
@@ -84,101 +86,72 @@ def regularizers(toy: Toy, before, token, mask, ids) -> tuple[Answers, dict[str,
     }
 
 
-def variance(horizon: int, drift: float, size: int, seeds: int, responses: int) -> dict[str, float]:
+def variance(horizon: int, drift: float, size: int) -> dict[str, float]:
     """Variance per response of each estimator, without ("k1") and with ("k1+b") the position baseline."""
     out: dict[str, float] = {}
-    for seed in range(seeds):
+    for seed in range(SEEDS):
         toy = Toy(horizon, drift, seed)
-        groups = responses // size
+        groups = RESPONSES // size
         before, token, mask = toy.sample(groups * size)
         ids = torch.arange(groups * size).div(size, rounding_mode="floor")
         visited = toy.kl[torch.arange(horizon).expand_as(before), before][mask]
-        out["kl_per_token"] = out.get("kl_per_token", 0.0) + visited.mean().item() / seeds
+        out["kl_per_token"] = out.get("kl_per_token", 0.0) + visited.mean().item() / SEEDS
         answers, found = regularizers(toy, before, token, mask, ids)
         for name, reg in found.items():
             centred = reg - position_baseline(reg, answers)
             for label, weight in ((name, reg), (name + "+b", centred)):
                 g = group_gradients(toy, before, token, weight, groups)
-                out[label] = out.get(label, 0.0) + size * g.var(0).sum().item() / seeds
+                out[label] = out.get(label, 0.0) + size * g.var(0).sum().item() / SEEDS
     return out
 
 
-def measure(args: argparse.Namespace) -> list[dict]:
-    from rich.progress import track
-
-    cases = [(h, d, args.group) for d in args.drifts for h in args.horizons]
-    cases += [(args.horizons[-1], d, g) for d in args.drifts for g in args.groups if g != args.group]
-    rows = []
-    for horizon, drift, size in track(cases, description="sampling"):
-        numbers = variance(horizon, drift, size, args.seeds, args.responses)
-        rows.append({"horizon": horizon, "drift": drift, "group": size, **numbers})
-    return rows
+def measure() -> list[dict]:
+    cases = [(h, d, GROUP) for d, h in itertools.product(DRIFTS, HORIZONS)]
+    cases += [(HORIZONS[-1], d, g) for d, g in itertools.product(DRIFTS, GROUPS) if g != GROUP]
+    return [{"horizon": h, "drift": d, "group": g, **variance(h, d, g)} for h, d, g in cases]
 
 
-def show(rows: list[dict]) -> None:
-    from rich.console import Console
-    from rich.table import Table
-
-    table = Table(title="variance per response; +b: with the position baseline; the rest relative to exact")
-    relatives = ("k1", "k3", "sequence", "exact+b", "k1+b", "k3+b", "sequence+b")
-    for name in ("drift", "KL/token", "horizon", "G", "exact", *relatives):
-        table.add_column(name, justify="right")
-    for r in sorted(rows, key=lambda r: (r["drift"], r["horizon"], r["group"])):
-        numbers = [f"{r['kl_per_token']:.4f}", str(r["horizon"]), str(r["group"]), f"{r['exact']:.3g}"]
-        table.add_row(f"{r['drift']:g}", *numbers, *(f"{r[name] / r['exact']:.2f}" for name in relatives))
-    Console(width=118).print(table)
+def table(measured: list[dict]) -> str:
+    """Variance per response; +b: with the position baseline; all but `exact` relative to it."""
+    relatives, rows = ("k1", "k3", "sequence", "exact+b", "k1+b", "k3+b", "sequence+b"), []
+    for r in sorted(measured, key=lambda r: (r["drift"], r["horizon"], r["group"])):
+        case = f"{r['drift']:g}", f"{r['kl_per_token']:.4f}", r["horizon"], r["group"], f"{r['exact']:.3g}"
+        rows.append([*case, *(f"{r[name] / r['exact']:.2f}" for name in relatives)])
+    return records.table(["drift", "KL/token", "horizon", "G", "exact", *relatives], rows)
 
 
-def draw(rows: list[dict], args: argparse.Namespace) -> None:
-    import matplotlib
-
-    matplotlib.use("Agg")
-    import matplotlib.pyplot as plt
-
+def draw(rows: list[dict], file: Path) -> None:
     colour = {"k1": "#c0392b", "k3": "#2471a3", "exact": "#333333", "sequence": "#b7950b"}
-    n = len(args.drifts)
-    figure, axes = plt.subplots(2, n, figsize=(4.2 * n, 7.2), squeeze=False)
-    for column, drift in enumerate(args.drifts):
-        mine = [r for r in rows if r["drift"] == drift]
-        over_horizon = sorted((r for r in mine if r["group"] == args.group), key=lambda r: r["horizon"])
-        over_group = sorted((r for r in mine if r["horizon"] == args.horizons[-1]), key=lambda r: r["group"])
-        for name in ESTIMATORS:
-            for suffix, style in (("", "-"), ("+b", "--")):
+    size = (4.2 * len(DRIFTS), 7.2)
+    with records.figure(file, 2, len(DRIFTS), size=size, dpi=110, squeeze=False) as axes:
+        for column, drift in enumerate(DRIFTS):
+            above, below = axes[:, column]
+            mine = [r for r in rows if r["drift"] == drift]
+            over_horizon = sorted((r for r in mine if r["group"] == GROUP), key=lambda r: r["horizon"])
+            over_group = sorted((r for r in mine if r["horizon"] == HORIZONS[-1]), key=lambda r: r["group"])
+            for name, (suffix, style) in itertools.product(ESTIMATORS, (("", "-"), ("+b", "--"))):
                 x, y = zip(*[(r["horizon"], r[name + suffix]) for r in over_horizon], strict=True)
-                axes[0, column].plot(x, y, style, marker="o", ms=3, color=colour[name], label=name + suffix)
-            x, y = zip(*[(r["group"], r[name + "+b"] / r[name]) for r in over_group], strict=True)
-            axes[1, column].plot(x, y, "--", marker="o", ms=3, color=colour[name], label=name)
-        axes[0, column].set(xscale="log", yscale="log", xlabel="horizon (tokens)", title=f"drift {drift:g}")
-        axes[1, column].set(xscale="log", xlabel=f"group size (horizon {args.horizons[-1]})")
-        axes[1, column].axhline(1.0, color="grey", lw=0.8)
-        for axis, ticks in ((axes[0, column], args.horizons), (axes[1, column], args.groups)):
-            axis.grid(alpha=0.3)
-            axis.set_xticks(ticks, [str(t) for t in ticks])
-            axis.minorticks_off()
-    axes[0, 0].set_ylabel(f"gradient variance per response (G = {args.group})")
-    axes[1, 0].set_ylabel("variance with / without position baseline")
-    axes[0, 0].legend(fontsize=8, ncol=2)
-    figure.tight_layout()
-    write_atomically(args.figure, lambda path: figure.savefig(path, dpi=110, format="png"))
+                above.plot(x, y, style, marker="o", ms=3, color=colour[name], label=name + suffix)
+            for name in ESTIMATORS:
+                x, y = zip(*[(r["group"], r[name + "+b"] / r[name]) for r in over_group], strict=True)
+                below.plot(x, y, "--", marker="o", ms=3, color=colour[name], label=name)
+            above.set(xscale="log", yscale="log", xlabel="horizon (tokens)", title=f"drift {drift:g}")
+            below.set(xscale="log", xlabel=f"group size (horizon {HORIZONS[-1]})")
+            below.axhline(1.0, color="grey", lw=0.8)
+            for axis, ticks in ((above, HORIZONS), (below, GROUPS)):
+                axis.grid(alpha=0.3)
+                axis.set_xticks(ticks, [str(t) for t in ticks])
+                axis.minorticks_off()
+        axes[0, 0].set_ylabel(f"gradient variance per response (G = {GROUP})")
+        axes[1, 0].set_ylabel("variance with / without position baseline")
+        axes[0, 0].legend(fontsize=8, ncol=2)
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--horizons", type=int, nargs="+", default=[1, 2, 4, 8, 16, 32, 64])
-    parser.add_argument("--drifts", type=float, nargs="+", default=[0.1, 0.3, 0.7])
-    parser.add_argument("--group", type=int, default=8, help="responses of one prompt")
-    parser.add_argument("--groups", type=int, nargs="+", default=[2, 4, 8, 16, 32], help="at the longest horizon")
-    parser.add_argument("--seeds", type=int, default=4, help="random policies")
-    parser.add_argument("--responses", type=int, default=8192, help="sampled for each policy")
-    parser.add_argument("--figure", default=None)
-    parser.add_argument("--json", default=None)
-    args = parser.parse_args()
-    rows = measure(args)
-    show(rows)
-    if args.figure:
-        draw(rows, args)
-    if args.json:
-        write_atomically(args.json, json.dumps({"arguments": vars(args), "rows": rows}, indent=1))
+    args = records.parser(__doc__, "build", kept=False).parse_args()
+    rows = measure()
+    print(table(rows))
+    draw(rows, args.out / "gradient_variance.png")
 
 
 if __name__ == "__main__":

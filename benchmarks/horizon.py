@@ -11,30 +11,13 @@ answers, sends them through verl's `compute_advantage` with one of the plugin's 
 counts is the mean of the logits over the last tenth. Seeds and step sizes run side by side; a method is shown at the
 step size that is best for it (by the mean over seeds).
 
-Problem "commit": the first token chooses one of three ways (reference: .7, .25, .05); each further token is right, with
-the way's own probability, or spoils the answer for good. An answer in the three ways succeeds with .05, .2, .6 under the
-reference, whatever the horizon. Problem "random": 8 states, 4 actions, moves and reference drawn at random, reward 1 for
-ending in one of two states.
-
-Regret is J* - J, exact for both policies. With a mean baseline J = P(right) - beta KL(pi || ref), and J* comes from
-
-    V_T(s) = r(s),   V_t(s) = beta log sum_a ref(a|s) exp( V_{t+1}(s') / beta )
-
-Divided by the group's standard deviation, P(right) is replaced by the utility U(P) that this division ascends in groups
-of 16, U'(p) = E[std] / (p (1 - p)), and J* is the best over the policies that are optimal for rewards lambda r.
-
-A mean that includes the answer itself shrinks the reward's part by 15/16, and with it the balance to beta: the column
-"floor" is the regret of the best policy for beta * 16/15, what remains for ever of an unbiased placement.
+The problems "commit" and "random", regret and its floor: automaton.py.
 """
 
 from __future__ import annotations
 
-import argparse
-import json
 import math
 import os
-import platform
-import subprocess
 import time
 from collections import deque
 from concurrent.futures import ProcessPoolExecutor
@@ -42,24 +25,15 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import numpy as np
+import records
+from automaton import GROUP, best_objective, evaluate, log_softmax, make, utility
+from records import COLORS, machine
 
-from frpo_verl.files import write_atomically
-
-GROUP, GROUPS = 16, 4
+GROUPS = 4
 STEP_SIZES = (4.0, 16.0)
 SEEDS = 5
 BETA = 0.3
-
-# name -> (estimator, its section, kl_loss_type)
-METHODS = {
-    "local": ("frpo", {"placement": "local"}, None),
-    "k3 loss": ("grpo", {}, "low_var_kl"),
-    "future": ("frpo", {}, None),
-    "future, position": ("frpo", {"baseline": "position"}, None),
-    "sequence": ("frpo", {"placement": "sequence"}, None),
-    "sequence, position": ("frpo", {"placement": "sequence", "baseline": "position"}, None),
-    "reward": ("frpo", {"placement": "reward"}, None),
-}
+METHODS = ("local", "k3 loss", "future", "future, position", "sequence", "sequence, position", "reward")
 
 
 @dataclass(frozen=True)
@@ -79,97 +53,6 @@ class Cell:
         return f"{self.problem}/{normalised}/{self.beta:g}/{self.horizon}/{self.method}/{self.iterations}{sizes}"
 
 
-@dataclass(frozen=True)
-class Automaton:
-    """Next states (S, A), reference (S, A), reward of ending in a state (S,); every walk starts in state 0."""
-
-    following: np.ndarray
-    reference: np.ndarray
-    reward: np.ndarray
-
-
-def commit(horizon: int) -> Automaton:
-    success, first = np.array([0.05, 0.2, 0.6]), (0.7, 0.25, 0.05)
-    right = success ** (1 / (horizon - 1))
-    following = np.array([[1, 2, 3], [1, 4, 4], [2, 4, 4], [3, 4, 4], [4, 4, 4]])
-    ways = [[p, (1 - p) / 2, (1 - p) / 2] for p in right]
-    return Automaton(following, np.array([first, *ways, [0.4, 0.3, 0.3]]), np.array([0.0, 1, 1, 1, 0]))
-
-
-def random_automaton(seed: int) -> Automaton:
-    rng = np.random.default_rng(1000 + seed)
-    states, actions = 8, 4
-    following = rng.integers(0, states, (states, actions))
-    reference = 0.9 * rng.dirichlet(np.ones(actions), states) + 0.1 / actions
-    reward = np.zeros(states)
-    reward[rng.choice(states, 2, replace=False)] = 1
-    return Automaton(following, reference, reward)
-
-
-def make(problem: str, horizon: int, seed: int) -> Automaton:
-    return commit(horizon) if problem == "commit" else random_automaton(seed)
-
-
-def log_softmax(x: np.ndarray) -> np.ndarray:
-    x = x - x.max(-1, keepdims=True)
-    return x - np.log(np.exp(x).sum(-1, keepdims=True))
-
-
-def best_policy(a: Automaton, horizon: int, beta: float, scale: float = 1.0) -> tuple[np.ndarray, float]:
-    """log pi* (T, S, A) for reward `scale * r`, and its value in state 0, by soft dynamic programming."""
-    value, policy = scale * a.reward, []
-    for _ in range(horizon):
-        exponent = np.log(a.reference) + value[a.following] / beta
-        top = exponent.max(-1, keepdims=True)
-        normaliser = top + np.log(np.exp(exponent - top).sum(-1, keepdims=True))
-        policy.append(exponent - normaliser)
-        value = beta * normaliser[:, 0]
-    return np.stack(policy[::-1]), float(value[0])
-
-
-def evaluate(a: Automaton, log_pi: np.ndarray) -> tuple[float, float, float, list[float]]:
-    """P(right), KL to the reference and entropy of a whole answer, and the first token's probabilities; exact."""
-    at, kl, entropy = np.zeros(len(a.reward)), 0.0, 0.0
-    at[0] = 1
-    for step in log_pi:
-        moves = at[:, None] * np.exp(step)
-        kl += float((moves * (step - np.log(a.reference))).sum())
-        entropy -= float((moves * step).sum())
-        at = np.bincount(a.following.ravel(), moves.ravel(), len(at))
-    return float(at @ a.reward), kl, entropy, np.exp(log_pi[0, 0]).tolist()
-
-
-def slope_of(group: int, points: int = 4001) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Grid of pass rates, the utility that division by a group's standard deviation ascends, and its slope."""
-    p, k = np.linspace(0, 1, points), np.arange(group + 1)
-    choose = np.array([math.comb(group, i) for i in k])
-    # the gradient is that of the mean over answers of (r - mean)/std * score: squares with 1/G, divides by the sample std
-    std = np.sqrt(k / group * (1 - k / group) * (group - 1) / group)
-    middle = (p[1:] + p[:-1]) / 2
-    chance = choose * middle[:, None] ** k * (1 - middle[:, None]) ** (group - k)
-    slope = (chance * std).sum(-1) / (middle * (1 - middle))
-    return p, np.concatenate([[0], np.cumsum(slope * np.diff(p))]), np.interp(p, middle, slope)
-
-
-def utility() -> tuple[np.ndarray, np.ndarray]:
-    """Grid of pass rates and U(p), U' = E[std] / (p (1 - p)), std of a group of GROUP (sample std, as verl takes it)."""
-    return slope_of(GROUP)[:2]
-
-
-def best_objective(a: Automaton, horizon: int, beta: float, by_std: bool) -> tuple[float, float]:
-    """J*, and the floor: the regret that the group's own mean leaves (0 where the utility accounts for it)."""
-    if not by_std:
-        best = best_policy(a, horizon, beta)[1]
-        rate, kl, *_ = evaluate(a, best_policy(a, horizon, beta * GROUP / (GROUP - 1))[0])
-        return best, best - (rate - beta * kl)
-    grid, u = utility()
-    best = -math.inf
-    for scale in np.geomspace(0.1, 16, 400):
-        rate, kl, *_ = evaluate(a, best_policy(a, horizon, beta, scale)[0])
-        best = max(best, float(np.interp(rate, grid, u)) - beta * kl)
-    return best, 0.0
-
-
 class Advantages:
     """verl's `compute_advantage` under one configuration, for a batch of fixed shape."""
 
@@ -181,7 +64,7 @@ class Advantages:
 
         self.torch, self.proto, self.core = torch, DataProto, core_algos
         self.compute = ray_trainer.compute_advantage
-        self.estimator, section, self.kl_loss = METHODS[cell.method]
+        self.estimator, section, self.kl_loss = records.METHODS[cell.method]
         self.beta, self.by_std = cell.beta, cell.by_std
         section = {"kl_coef": cell.beta, **section} if self.estimator == "frpo" else {}
         self.config = OmegaConf.create({"norm_adv_by_std_in_grpo": cell.by_std, "frpo": section})
@@ -318,116 +201,82 @@ def at_best_step_size(result: dict) -> dict:
 # ------------------------------------------------------------------------------------------------------ reporting
 
 
-def tables(results: dict[str, dict]) -> str:
-    """Markdown: one table for each problem, normalisation and beta; regret (standard error) by horizon."""
-    blocks: dict[tuple, dict] = {}
+def blocks(results: dict[str, dict]) -> dict[tuple, dict[str, dict[int, dict]]]:
+    """(problem, by_std, beta) -> method -> horizon -> `at_best_step_size`."""
+    found: dict[tuple, dict] = {}
     for r in results.values():
-        block = blocks.setdefault((r["problem"], r["by_std"], r["beta"]), {})
+        block = found.setdefault((r["problem"], r["by_std"], r["beta"]), {})
         block.setdefault(r["method"], {})[r["horizon"]] = at_best_step_size(r)
-    text = []
-    for (problem, by_std, beta), rows in blocks.items():
-        horizons = sorted({h for row in rows.values() for h in row})
-        normalised = "divided by std, J = U(p) - beta KL" if by_std else "mean baseline, J = p - beta KL"
-        text += [f"### {problem}, beta {beta:g}, {normalised}", ""]
-        text += [
-            "| method | " + " | ".join(f"horizon {h}" for h in horizons) + " |",
-            "|---" * (len(horizons) + 1) + "|",
+    return found
+
+
+def tables(results: dict[str, dict]) -> str:
+    """One table for each problem, normalisation and beta: regret (standard error) by horizon; then the headline's details."""
+    text, details = "", []
+    for (problem, by_std, beta), methods in blocks(results).items():
+        horizons = sorted({h for row in methods.values() for h in row})
+        rows = [
+            [method, *(f"{row[h]['regret']:.4f} ({row[h]['regret_se']:.4f})" if h in row else "" for h in horizons)]
+            for method, row in methods.items()
         ]
-        for method, row in rows.items():
-            shown = [f"{row[h]['regret']:.4f} ({row[h]['regret_se']:.4f})" if h in row else "" for h in horizons]
-            text.append(f"| {method} | " + " | ".join(shown) + " |")
-        any_row = next(iter(rows.values()))
-        if not by_std:
-            text.append("| *floor* | " + " | ".join(f"{any_row[h]['floor']:.4f}" for h in horizons) + " |")
-        text.append("| *J\\** | " + " | ".join(f"{any_row[h]['best']:.3f}" for h in horizons) + " |")
-        text += [""]
-    return "\n".join(text)
+        known = next(iter(methods.values()))
+        rows += [] if by_std else [["*floor*", *(f"{known[h]['floor']:.4f}" for h in horizons)]]
+        rows.append(["*J\\**", *(f"{known[h]['best']:.3f}" for h in horizons)])
+        normalised = "divided by std, J = U(p) - beta KL" if by_std else "mean baseline, J = p - beta KL"
+        text += f"### {problem}, beta {beta:g}, {normalised}\n\n"
+        text += records.table(["method", *(f"horizon {h}" for h in horizons)], rows) + "\n"
+        if (problem, by_std, beta) == HEADLINE:
+            for h, method, b in ((h, method, row[h]) for h in horizons for method, row in methods.items() if h in row):
+                first = " / ".join(f"{x:.2f}" for x in b["first_token"])
+                numbers = f"{b['regret']:.4f}", f"{b['pass_rate']:.3f}", f"{b['kl']:.3f}", first, f"{b['step_size']:g}"
+                details.append([h, method, *numbers])
+    return text + records.table(("horizon", "method", "regret", "pass rate", "KL", "first token", "step size"), details)
 
 
-def details(results: dict[str, dict]) -> str:
-    """Markdown: pass rate, KL, first token and step size of the headline's cells."""
-    text = ["| horizon | method | regret | pass rate | KL | first token | step size |", "|---|---|---|---|---|---|---|"]
-    for r in results.values():
-        if r["problem"] == "commit" and not r["by_std"] and r["beta"] == BETA:
-            b = at_best_step_size(r)
-            first = " / ".join(f"{x:.2f}" for x in b["first_token"])
-            text.append(
-                f"| {r['horizon']} | {r['method']} | {b['regret']:.4f} | {b['pass_rate']:.3f} | {b['kl']:.3f} | {first} "
-                f"| {b['step_size']:g} |"
-            )
-    return "\n".join(text) + "\n"
+HEADLINE = ("commit", False, BETA)
+MARKERS = {"k3 loss": "s", "future, position": "^", "sequence, position": "^", "reward": "D"}
 
 
-STYLE = {
-    "local": ("#d1495b", "o"), "k3 loss": ("#edae49", "s"), "future": ("#00798c", "o"), "future, position": ("#00798c", "^"),
-    "sequence": ("#66a182", "o"), "sequence, position": ("#66a182", "^"), "reward": ("#6b4e9b", "D"),
-}  # fmt: skip
-
-
-def draw(axes, results: dict[str, dict], problem: str = "commit", by_std: bool = False, beta: float = BETA) -> None:
-    """Regret against horizon, log-log, with standard errors."""
-    for method, (color, marker) in STYLE.items():
-        mine = [r for r in results.values()
-                if (r["problem"], r["by_std"], r["beta"], r["method"]) == (problem, by_std, beta, method)]  # fmt: skip
-        rows = sorted((r["horizon"], at_best_step_size(r)) for r in mine)
-        if rows:
-            axes.errorbar(
-                [h for h, _ in rows], [max(b["regret"], 1e-5) for _, b in rows], [b["regret_se"] for _, b in rows],
-                color=color, marker=marker, markersize=4, capsize=2, label=method,
-                linestyle="--" if "position" in method else "-",
-            )  # fmt: skip
+def draw(axes, results: dict[str, dict], by_std: bool = False) -> None:
+    """Regret against horizon on commit at the headline's beta, log-log, with standard errors."""
+    methods = blocks(results)["commit", by_std, BETA]
+    for method in (m for m in METHODS if m in methods):
+        rows, dashed = sorted(methods[method].items()), "position" in method
+        axes.errorbar(
+            [h for h, _ in rows], [max(b["regret"], 1e-5) for _, b in rows], [b["regret_se"] for _, b in rows],
+            color=COLORS[method], marker=MARKERS.get(method, "o"), markersize=4, capsize=2, label=method,
+            linestyle="--" if dashed else "-",
+        )  # fmt: skip
+    horizons = sorted({h for row in methods.values() for h in row})
     axes.set(xscale="log", yscale="log", xlabel="tokens of an answer", ylabel="regret J* - J")
-    horizons = sorted({r["horizon"] for r in results.values() if (r["problem"], r["by_std"]) == (problem, by_std)})
     axes.set_xticks(horizons, [str(h) for h in horizons])
     axes.minorticks_off()
     axes.grid(alpha=0.3)
 
 
-def picture(results: dict[str, dict], path: Path) -> None:
-    import matplotlib
-
-    matplotlib.use("Agg")
-    from matplotlib import pyplot as plt
-
-    panels = [("mean baseline", False), ("divided by std", True)]
-    panels = [p for p in panels if any(r["by_std"] == p[1] and r["problem"] == "commit" for r in results.values())]
-    figure, axes = plt.subplots(1, len(panels), figsize=(5.2 * len(panels), 3.8), squeeze=False, layout="constrained")
-    for ax, (title, by_std) in zip(axes[0], panels, strict=True):
-        draw(ax, results, by_std=by_std)
-        ax.set_title(f"commit, beta {BETA:g}, {title}", fontsize=10)
-    axes[0][-1].legend(fontsize=8, frameon=False)
-    figure.savefig(path, dpi=160)
-    plt.close(figure)
-
-
-def machine() -> dict:
-    import torch
-    import verl
-
-    try:
-        commit = subprocess.run(["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True).stdout.strip()
-    except OSError:
-        commit = ""
-    return {"processor": f"{os.cpu_count()} cores, {platform.machine()}", "python": platform.python_version(),
-            "torch": torch.__version__, "verl": verl.__version__, "commit": commit}  # fmt: skip
+def picture(results: dict[str, dict], file: Path) -> None:
+    panels = [p for p in (False, True) if ("commit", p, BETA) in blocks(results)]
+    size = (5.2 * len(panels), 3.8)
+    with records.figure(file, 1, len(panels), size=size, dpi=160, squeeze=False) as axes:
+        for ax, by_std in zip(axes[0], panels, strict=True):
+            draw(ax, results, by_std)
+            ax.set_title(f"commit, beta {BETA:g}, {'divided by std' if by_std else 'mean baseline'}", fontsize=10)
+        axes[0][-1].legend(fontsize=8, frameon=False)
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = records.parser(__doc__, "build/horizon")
     parser.add_argument("--all", action="store_true", help="also: divided by std, beta 0.1 and 1, random automata")
     parser.add_argument("--iterations", type=int, default=2000)
     parser.add_argument(
         "--step-sizes", nargs="+", type=float, default=STEP_SIZES, help="the best of these is shown (4 16)"
     )
-    parser.add_argument("--methods", nargs="+", choices=list(METHODS), default=list(METHODS))
+    parser.add_argument("--methods", nargs="+", choices=METHODS, default=METHODS)
     parser.add_argument("--horizons", nargs="+", type=int, default=None, help="only these")
     parser.add_argument("--jobs", type=int, default=1, help="processes side by side")
-    parser.add_argument("--table", action="store_true", help="train nothing; table and figure of what is there")
-    parser.add_argument("--out", type=Path, default=Path("build/horizon"), help="horizon.json and .png go there")
     args = parser.parse_args()
     store = args.out / "horizon.json"
-    saved = json.loads(store.read_text()) if store.exists() else {"results": {}}
-    results = saved["results"]
+    results = records.read(store, results={})["results"]
     wanted = [c for c in cells(args.all, args.iterations, tuple(args.step_sizes)) if c.method in args.methods]
     wanted = [c for c in wanted if args.horizons is None or c.horizon in args.horizons]
     todo = [] if args.table else [c for c in wanted if c.key not in results]
@@ -438,11 +287,10 @@ def main() -> None:
             best = at_best_step_size(result)
             print(f"{cell.key}: regret {best['regret']:.4f} ({best['regret_se']:.4f}) pass rate {best['pass_rate']:.3f} "
                   f"KL {best['kl']:.3f} step size {best['step_size']:g}, {result['cpu_seconds']} s", flush=True)  # fmt: skip
-            write_atomically(store, json.dumps({"machine": machine(), "results": results}, indent=1))
-    shown = {c.key: results[c.key] for c in wanted if c.key in results}
-    text = tables(shown) + "\n" + details(shown)
-    picture(shown, args.out / "horizon.png")
-    print(text)
+            records.write(store, {"machine": machine(), "results": results})
+    found = {c.key: results[c.key] for c in wanted if c.key in results}
+    picture(found, args.out / "horizon.png")
+    print(tables(found))
 
 
 if __name__ == "__main__":

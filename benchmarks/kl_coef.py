@@ -14,21 +14,23 @@ What is there is not run again; runs with a fixed beta that coverage.json has ar
 
 from __future__ import annotations
 
-import argparse
 import json
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
+from itertools import zip_longest
 from pathlib import Path
 
+import automaton
 import coverage
 import horizon
 import numpy as np
+import records
 import study
 import torch
-from study import QUICKSTART, interval
+from records import interval, machine, shown
+from study import QUICKSTART
 
 from frpo_verl.core.coefficient import scheduled, steered
-from frpo_verl.files import write_atomically
 
 PUBLISHED = Path("docs/results/coverage.json")
 METHOD, SEEDS = "future, position", (1, 2, 3, 4, 5)
@@ -94,8 +96,8 @@ class Advantages(horizon.Advantages):
 
 def best_kl(by_std: bool, beta: float, tokens: int) -> float:
     """KL of the best policy: what a target should be."""
-    a, (grid, u) = horizon.commit(tokens), horizon.utility()
-    reached = [horizon.evaluate(a, horizon.best_policy(a, tokens, beta, scale)[0])[:2]
+    a, (grid, u) = automaton.commit(tokens), automaton.utility()
+    reached = [automaton.evaluate(a, automaton.best_policy(a, tokens, beta, scale)[0])[:2]
                for scale in (np.geomspace(0.1, 16, 400) if by_std else [1.0])]  # fmt: skip
     return max(reached, key=lambda r: (np.interp(r[0], grid, u) if by_std else r[0]) - beta * r[1])[1]
 
@@ -163,108 +165,76 @@ def sums() -> list[Sums]:
 
 def walk_table(found: dict[str, dict]) -> str:
     """Regret at the last beta, mean (standard error) over five seeds at the better of two step sizes."""
-    head = [f"{'std' if s else 'mean'}, beta {b:g}, {t} tokens" for s, b, t in AUTOMATA]
-    text = ["| plan | " + " | ".join(head) + " |", "|---" * (len(head) + 1) + "|"]
     rows: dict[str, dict] = {}
     for cell in (c for c in walks() if c.key in found):
-        rows.setdefault(cell.plan.key, {})[cell.by_std, cell.beta, cell.horizon] = found[cell.key]
-    for name, row in rows.items():
-        best = {at: horizon.at_best_step_size(r) for at, r in row.items()}
-        shown = [f"{best[a]['regret']:.4f} ({best[a]['regret_se']:.4f})" if a in best else "" for a in AUTOMATA]
-        text.append(f"| {name} | {' | '.join(shown)} |")
-    return "\n".join(text) + "\n"
-
-
-def on_fixed_line(fixed: dict[int, list[dict]], seed: int, at: float) -> dict | None:
-    """pass@16 and KL at a pass@1, on the line through a seed's fixed betas."""
-    ends = sorted((r["end"] for r in fixed.get(seed, [])), key=lambda e: e["pass@1"])
-    x = [e["pass@1"] for e in ends]
-    if len(ends) < 2 or not x[0] <= at <= x[-1]:
-        return None
-    return {c: float(np.interp(at, x, [e[c] for e in ends])) for c in ("pass@16", "kl")}
+        best = horizon.at_best_step_size(found[cell.key])
+        regret = f"{best['regret']:.4f} ({best['regret_se']:.4f})"
+        rows.setdefault(cell.plan.key, {})[cell.by_std, cell.beta, cell.horizon] = regret
+    head = [f"{'std' if s else 'mean'}, beta {b:g}, {t} tokens" for s, b, t in AUTOMATA]
+    return records.table(["plan", *head], ([name, *(row.get(a, "") for a in AUTOMATA)] for name, row in rows.items()))
 
 
 def sums_table(found: dict[str, dict]) -> str:
-    text = ["| plan | beta, first to last | pass@1 | pass@16 | KL | entropy | pass@16 less the fixed line's at equal pass@1 |",
-            "|---|---|---|---|---|---|---|"]  # fmt: skip
-    cells = [c for c in sums() if c.key in found]
+    rows, cells = [], [c for c in sums() if c.key in found]
     fixed: dict[int, list[dict]] = {}
     for c in cells:
         if c.plan == Plan():
-            fixed.setdefault(c.seed, []).append(found[c.key])
+            fixed.setdefault(c.seed, []).append(found[c.key]["end"])
     for beta, plan in dict.fromkeys((c.beta, c.plan) for c in cells):
         runs = [found[c.key] for c in cells if (c.beta, c.plan) == (beta, plan)]
         ends = [r["end"] for r in runs]
-        less = [r["end"]["pass@16"] - line["pass@16"] for r in runs
-                if plan != Plan() and (line := on_fixed_line(fixed, r["seed"], r["end"]["pass@1"]))]  # fmt: skip
-        last = np.mean([r["betas"][-1] for r in runs])
-        text.append(
-            f"| {plan.key} | {plan.first * beta:g} to {last:.3f} | "
-            + " | ".join(coverage.shown([e[k] for e in ends]) for k in ("pass@1", "pass@16", "kl", "entropy"))
-            + f" | {coverage.shown(less) + f' (n {len(less)})' if less else ''} |"
-        )
-    return "\n".join(text) + "\n"
+        lines = [plan != Plan() and coverage.on_line(fixed.get(r["seed"], []), r["end"]["pass@1"]) for r in runs]
+        less = [end["pass@16"] - line["pass@16"] for end, line in zip(ends, lines, strict=True) if line]
+        rows.append([
+            plan.key, f"{plan.first * beta:g} to {np.mean([r['betas'][-1] for r in runs]):.3f}",
+            *(shown([e[k] for e in ends]) for k in ("pass@1", "pass@16", "kl", "entropy")),
+            f"{shown(less)} (n {len(less)})" if less else "",
+        ])  # fmt: skip
+    head = (
+        "plan",
+        "beta, first to last",
+        "pass@1",
+        "pass@16",
+        "KL",
+        "entropy",
+        "pass@16 less the fixed line's at equal pass@1",
+    )
+    return records.table(head, rows)
 
 
-def picture(walked: dict[str, dict], summed: dict[str, dict], path: Path) -> None:
-    import matplotlib
-
-    matplotlib.use("Agg")
-    from matplotlib import pyplot as plt
-
-    figure, (left, right) = plt.subplots(1, 2, figsize=(11, 3.8), layout="constrained")
-    names: list[str] = []
-    for cell in (c for c in walks() if c.key in walked):
-        name = cell.plan.key
-        names += [name] if name not in names else []
-        best, place = (
-            horizon.at_best_step_size(walked[cell.key]),
-            AUTOMATA.index((cell.by_std, cell.beta, cell.horizon)),
-        )
-        x, colour = place + 0.13 * names.index(name) - 0.3, f"C{names.index(name)}"
-        left.bar(x, best["regret"], 0.12, yerr=best["regret_se"], color=colour, label=name if place == 0 else None)
-    left.set_xticks(range(4), [f"{'std' if s else 'mean'}\nbeta {b:g}\n{t} tokens" for s, b, t in AUTOMATA])
-    left.set(yscale="log", ylabel="regret at the last beta", title="automaton")
-    left.legend(fontsize=7, frameon=False)
-    for i, plan in enumerate(dict.fromkeys(c.plan for c in sums() if c.key in summed)):
-        points = []
-        for beta in sorted({c.beta for c in sums() if c.plan == plan and c.key in summed}):
-            ends = [summed[c.key]["end"] for c in sums() if (c.plan, c.beta) == (plan, beta) and c.key in summed]
-            points.append((*interval([e["pass@1"] for e in ends]), *interval([e["pass@16"] for e in ends])))
-        x, dx, y, dy = zip(*points, strict=True)
-        right.errorbar(x, y, yerr=dy, xerr=dx, marker="o", markersize=4, elinewidth=0.5, label=plan.key, color=f"C{i}",
-                       linestyle="-" if plan == Plan() else "none")  # fmt: skip
-    right.set(xlabel="pass@1", ylabel="pass@16", title="coverage")
-    right.legend(fontsize=7, frameon=False)
-    figure.savefig(path, dpi=150)
-    plt.close(figure)
+def picture(walked: dict[str, dict], summed: dict[str, dict], file: Path) -> None:
+    with records.figure(file, 1, 2, size=(11, 3.8)) as (left, right):
+        done = [c for c in walks() if c.key in walked]
+        names = list(dict.fromkeys(c.plan.key for c in done))
+        for cell in done:
+            place, plan = AUTOMATA.index((cell.by_std, cell.beta, cell.horizon)), names.index(cell.plan.key)
+            best = horizon.at_best_step_size(walked[cell.key])
+            left.bar(place + 0.13 * plan - 0.3, best["regret"], 0.12, yerr=best["regret_se"], color=f"C{plan}",
+                     label=None if place else cell.plan.key)  # fmt: skip
+        left.set_xticks(range(4), [f"{'std' if s else 'mean'}\nbeta {b:g}\n{t} tokens" for s, b, t in AUTOMATA])
+        left.set(yscale="log", ylabel="regret at the last beta", title="automaton")
+        found = [c for c in sums() if c.key in summed]
+        for i, plan in enumerate(dict.fromkeys(c.plan for c in found)):
+            points = []
+            for beta in sorted({c.beta for c in found if c.plan == plan}):
+                ends = [summed[c.key]["end"] for c in found if (c.plan, c.beta) == (plan, beta)]
+                points.append((*interval([e["pass@1"] for e in ends]), *interval([e["pass@16"] for e in ends])))
+            x, dx, y, dy = zip(*points, strict=True)
+            right.errorbar(x, y, yerr=dy, xerr=dx, marker="o", markersize=4, elinewidth=0.5, label=plan.key, color=f"C{i}",
+                           linestyle="-" if plan == Plan() else "none")  # fmt: skip
+        right.set(xlabel="pass@1", ylabel="pass@16", title="coverage")
+        for axes in (left, right):
+            axes.legend(fontsize=7, frameon=False)
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--figures", action="store_true", help="train nothing; tables and figure of what is there")
-    parser.add_argument("--quickstart", type=Path, default=QUICKSTART, help="folder with data/ and model/")
-    parser.add_argument("--out", type=Path, default=Path("build/kl_coef"), help="kl_coef.json and .png go there")
-    args = parser.parse_args()
-    torch.set_num_threads(1)
-    store = args.out / "kl_coef.json"
-    args.out.mkdir(parents=True, exist_ok=True)
-    saved = json.loads(store.read_text()) if store.exists() else {"automaton": {}, "coverage": {}}
+def walk(cell: Walk) -> dict:
+    made: list[Advantages] = []
+    result = horizon.train(cell, lambda c, rows: made.append(Advantages(c, rows)) or made[0])
+    return {**result, "betas": made[0].betas.tolist()}
 
-    def go(kind: str, key: str, compute: Callable[[], dict]) -> None:
-        if args.figures or key in saved[kind]:
-            return
-        saved[kind][key] = json.loads(json.dumps(compute()), parse_float=lambda x: float(f"{float(x):.5g}"))
-        write_atomically(store, json.dumps({"machine": horizon.machine(), **saved}, indent=None) + "\n")
-        print(f"{kind} {key}: {saved[kind][key]['cpu_seconds']} s", flush=True)
 
-    def walk(cell: Walk) -> dict:
-        made: list[Advantages] = []
-        result = horizon.train(cell, lambda c, rows: made.append(Advantages(c, rows)) or made[0])
-        return {**result, "betas": made[0].betas.tolist()}
-
-    task = None if args.figures else Study(args.quickstart)
-
+def learner(folder: Path) -> Callable[[Sums], dict]:
+    task = Study(folder)
     published = {(r["beta"], r["seed"]): r for r in json.loads(PUBLISHED.read_text())["runs"]
                  if (r["method"], r["by_std"], r["unsolvable"]) == ("future", False, 0)}  # fmt: skip
 
@@ -276,11 +246,26 @@ def main() -> None:
         return {**asdict(cell), "end": result["end"], "betas": task.last.betas[-cell.steps :: 10] + task.last.betas[-1:],
                 "kl": [row["kl"] for row in result["curve"]][::10], "cpu_seconds": result["cpu_seconds"]}  # fmt: skip
 
-    lists = (walks(), sums())
-    for i in range(max(map(len, lists))):  # both tasks get on side by side
-        for kind, cells, compute in (("automaton", lists[0], walk), ("coverage", lists[1], learn)):
-            if i < len(cells):
-                go(kind, cells[i].key, lambda c=cells[i], f=compute: f(c))
+    return learn
+
+
+def main() -> None:
+    parser = records.parser(__doc__, "build/kl_coef")
+    parser.add_argument("--quickstart", type=Path, default=QUICKSTART, help="folder with data/ and model/")
+    args = parser.parse_args()
+    torch.set_num_threads(1)
+    store = args.out / "kl_coef.json"
+    saved = records.read(store, automaton={}, coverage={})
+    if not args.table:
+        learn = learner(args.quickstart)
+        both = zip_longest((("automaton", c, walk) for c in walks()), (("coverage", c, learn) for c in sums()))
+        for kind, cell, compute in (
+            entry for pair in both for entry in pair if entry
+        ):  # both tasks get on side by side
+            if cell.key not in saved[kind]:
+                saved[kind][cell.key] = found = records.digits(compute(cell), 5)
+                records.write(store, {"machine": machine(), **saved}, indent=None)
+                print(f"{kind} {cell.key}: {found['cpu_seconds']} s", flush=True)
     print(walk_table(saved["automaton"]) + "\n" + sums_table(saved["coverage"]))
     picture(saved["automaton"], saved["coverage"], args.out / "kl_coef.png")
 

@@ -8,10 +8,10 @@ rounds and the median of the per-round ratios to vanilla. All of them include th
 token-mean sum.
 """
 
-import argparse
 import statistics
 import time
 
+import records
 import torch
 
 
@@ -46,14 +46,13 @@ def losses():
         reference = kwargs.get("reference") == "ref"
 
         def run(x):
-            inputs = read_loss_inputs(
-                log_prob=x["log_prob"],
-                old_log_prob=x["old"],
-                advantages=x["advantages"],
-                mask=x["mask"],
-                ref_log_prob=x["ref"] if reference else None,
-            )
-            terms = function(inputs, **kwargs)
+            given = {
+                "log_prob": x["log_prob"],
+                "old_log_prob": x["old"],
+                "advantages": x["advantages"],
+                "mask": x["mask"],
+            }
+            terms = function(read_loss_inputs(**given, ref_log_prob=x["ref"] if reference else None), **kwargs)
             loss = agg_loss(terms.token_loss, x["mask"], "token-mean")
             return loss, {k: v.item() for k, v in terms.metrics.items()}
 
@@ -78,16 +77,6 @@ def losses():
     return table
 
 
-def timed(function, x, synchronize) -> float:
-    x["log_prob"].grad = None
-    synchronize()
-    start = time.perf_counter()
-    loss, _ = function(x)
-    loss.backward()
-    synchronize()
-    return time.perf_counter() - start
-
-
 def measure(rows: int, columns: int, rounds: int) -> dict[str, dict[str, float]]:
     """loss -> median milliseconds, and the median ratio to vanilla of a round."""
     device = "cuda" if torch.cuda.is_available() else "cpu"
@@ -98,9 +87,13 @@ def measure(rows: int, columns: int, rounds: int) -> dict[str, dict[str, float]]
     seconds = {name: [] for name in table}
     for round_ in range(rounds + 3):
         for name, function in table.items():
-            elapsed = timed(function, x, synchronize)
+            x["log_prob"].grad = None
+            synchronize()
+            start = time.perf_counter()
+            function(x)[0].backward()
+            synchronize()
             if round_ >= 3:  # the first rounds warm up
-                seconds[name].append(elapsed)
+                seconds[name].append(time.perf_counter() - start)
     base = seconds["vanilla (verl)"]
     return {
         name: {"ms": 1e3 * statistics.median(times),
@@ -110,16 +103,19 @@ def measure(rows: int, columns: int, rounds: int) -> dict[str, dict[str, float]]
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = records.parser(__doc__)
     parser.add_argument("--rows", type=int, default=64)
     parser.add_argument("--columns", type=int, default=2048)
     parser.add_argument("--rounds", type=int, default=40)
     args = parser.parse_args()
     device = "cuda" if torch.cuda.is_available() else "cpu"
-    print(f"{args.rows} x {args.columns} float32, {device}, {torch.get_num_threads()} threads, {args.rounds} rounds")
-    print(f"{'loss':44s} {'ms':>8s} {'ratio':>7s}")
-    for name, found in measure(args.rows, args.columns, args.rounds).items():
-        print(f"{name:44s} {found['ms']:8.2f} {found['ratio']:7.2f}")
+    print(f"{args.rows} x {args.columns} float32, {device}, {torch.get_num_threads()} threads, {args.rounds} rounds\n")
+    found = measure(args.rows, args.columns, args.rounds)
+    print(
+        records.table(
+            ["loss", "ms", "ratio"], ([name, f"{r['ms']:.2f}", f"{r['ratio']:.2f}"] for name, r in found.items())
+        )
+    )
 
 
 if __name__ == "__main__":

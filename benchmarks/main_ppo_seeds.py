@@ -19,9 +19,7 @@ with data and model of docs/results/README.md, section "On a GPU".
 
 from __future__ import annotations
 
-import argparse
 import json
-import math
 import statistics
 import subprocess
 import sys
@@ -30,8 +28,8 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
-from horizon import machine
-from study import interval
+import records
+from records import machine, shown
 
 from frpo_verl.data.cli import main as write_data
 from frpo_verl.evaluation import read_records, summarize
@@ -139,29 +137,20 @@ def figures(folder: Path, task: Task, method: str, seed: int, steps: int) -> dic
 def show(results: list[dict], task: Task) -> str:
     """Markdown: means over the seeds with 95 % intervals (Student's t). J = pass@1 - beta KL."""
 
-    def cell(values: list[float]) -> str:
-        mean, half = interval(values)
-        return f"{mean:.3f}" + ("" if math.isnan(half) else f" ± {half:.3f}")
-
-    many = f"pass@{task.samples}"
-    lines = [
-        f"| method | beta | n | pass@1, each validation | {many} after | KL of an answer, last 5 steps | "
-        "entropy of a token | J | shares A / B / C after |",
-        "|---" * 9 + "|",
-    ]
+    many, rows = f"pass@{task.samples}", []
     for method, beta in task.betas.items():
         runs = [r for r in results if r["method"] == method]
         if not runs:
             continue
         passes = [[v["pass@1"] for _, v in sorted(r["validations"].items(), key=lambda x: int(x[0]))] for r in runs]
-        cells = [cell([r[name] for r in runs]) if name in runs[0] else "" for name in (many, "kl", "entropy")]
-        objective = cell([p[-1] - beta * r["kl"] for p, r in zip(passes, runs, strict=True)]) if beta else ""
+        each = ", ".join(shown(values) for values in zip(*passes, strict=True))
+        cells = [shown([r[name] for r in runs]) if name in runs[0] else "" for name in (many, "kl", "entropy")]
+        objective = shown([p[-1] - beta * r["kl"] for p, r in zip(passes, runs, strict=True)]) if beta else ""
         shares = " / ".join(f"{statistics.mean(x):.2f}" for x in zip(*(r["shares"] for r in runs), strict=True))
-        each = ", ".join(cell(list(values)) for values in zip(*passes, strict=True))
-        lines.append(
-            f"| {method} | {beta or ''} | {len(runs)} | {each} | {' | '.join(cells)} | {objective} | {shares} |"
-        )
-    return "\n".join(lines) + "\n"
+        rows.append([method, beta or "", len(runs), each, *cells, objective, shares])
+    head = ("method", "beta", "n", "pass@1, each validation", f"{many} after", "KL of an answer, last 5 steps",
+            "entropy of a token", "J", "shares A / B / C after")  # fmt: skip
+    return records.table(head, rows)
 
 
 def collect(folder: Path, task: Task, steps: int) -> list[dict]:
@@ -178,16 +167,14 @@ def collect(folder: Path, task: Task, steps: int) -> list[dict]:
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = records.parser(__doc__, "runs/main_ppo_seeds")
     parser.add_argument("--task", choices=list(TASKS), default="three_ways")
     parser.add_argument("--methods", nargs="+", choices=list(METHODS), help="default: all of the task")
     parser.add_argument("--seeds", nargs="+", type=int, default=[1, 2, 3, 4, 5])
     parser.add_argument("--steps", type=int, default=40)
-    parser.add_argument("--table", action="store_true", help="train nothing; the table of what is there")
     parser.add_argument("--jobs", type=int, default=1, help="runs side by side")
     parser.add_argument("--gpu", action="store_true", help="layout=hf on one GPU instead of layout=cpu")
     parser.add_argument("--folder", type=Path, default=BUILD, help="folder with data/ and model/")
-    parser.add_argument("--out", type=Path, default=Path("runs/main_ppo_seeds"))
     parser.add_argument("overrides", nargs="*", help="overrides for main_ppo")
     args = parser.parse_args()
     task = TASKS[args.task]
@@ -198,7 +185,7 @@ def main() -> int:
         if not target.exists():
             train(args.out / name, task, method, seed, args.steps, args.gpu, overrides)
             result = figures(args.out / name, task, method, seed, args.steps)
-            write_atomically(target, json.dumps(result) + "\n")
+            records.write(target, result, indent=None)
             end = result["validations"][max(result["validations"])]
             print(f"{name}: pass@1 {end['pass@1']:.3f} KL {result['kl']:.3f}", flush=True)
 

@@ -9,15 +9,13 @@ curves; a test compares the settings with those of today's recipe.
 
 from __future__ import annotations
 
-import argparse
-import json
 import shutil
 from pathlib import Path
 from typing import Any
 
+import records
 from main_ppo_seeds import CURVE
 
-from frpo_verl.files import write_atomically
 from frpo_verl.quickstart.__main__ import plan
 from frpo_verl.report.collect import load_run, metric_files, read_metrics
 from frpo_verl.report.facts import as_json
@@ -45,12 +43,12 @@ def record(run: Path) -> dict[str, Any]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = records.parser(__doc__)
     parser.add_argument("--run", type=Path, default=Path("runs/quickstart"), help="the quickstart's --run")
     parser.add_argument("--docs", type=Path, default=Path("docs"))
     args = parser.parse_args()
     runs = {name: record(run) for name, (run, _) in plan(args.run, []).items()}
-    write_atomically(args.docs / "results/quickstart.json", json.dumps(runs, indent=1) + "\n")
+    records.write(args.docs / "results/quickstart.json", runs)
     shutil.copyfile(args.run / "report.png", args.docs / "figures/quickstart.png")
 
 

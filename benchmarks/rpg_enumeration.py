@@ -11,10 +11,11 @@ import math
 import sys
 from pathlib import Path
 
+import records
 import torch
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests" / "support"))
-from loss_toys import Toy, cosine, gradient  # noqa: E402
+from toys import Toy, gradient  # noqa: E402
 
 from frpo_verl.core.losses.kl_terms import local_kl  # noqa: E402
 from frpo_verl.core.losses.rpg import rpg_loss  # noqa: E402
@@ -72,7 +73,6 @@ def penalties(d: Draw) -> dict[str, float]:
     u = 1 / d.to_ref
     k3 = u - 1 - u.log()
     raw = d.to_ref * d.to_ref.log()
-    through = d.local(lambda p, q: p.detach() * (p / q).log(), d.old_table)  # what algorithm 1 adds, in expectation
     return {
         "fkl: -log w": error(d.tokens(-log_w), to_old["fkl"]),
         "ufkl: w - log w - 1": error(d.tokens(w - log_w - 1), to_old["fkl"]),
@@ -89,11 +89,10 @@ def penalties(d: Draw) -> dict[str, float]:
         "k3(ref/pi) with rho (`k3_is`)": error(
             d.tokens(local_kl(d.log_prob, d.ref, "k3_is", old_log_prob=d.old)), to_ref
         ),
-        "norm of what algorithm 1 adds by differentiating A^": float(through.norm()),
     }
 
 
-def levels(d: Draw) -> dict[str, tuple[float, float]]:
+def levels(d: Draw) -> dict[str, float]:
     pi, old = d.toy.probability(d.table), d.toy.probability(d.old_table)
     out = {}
     for variant, divergence in (("ufkl", forward), ("urkl", reverse)):
@@ -102,21 +101,7 @@ def levels(d: Draw) -> dict[str, tuple[float, float]]:
             exact = -gradient(objective, d.table)
             for level in ("sequence", "token"):
                 got = d.rpg(level, variant=variant, kl_coef=beta)
-                out[f"{variant}, beta {beta}, level {level}"] = (error(got, exact), cosine(got, exact))
-    return out
-
-
-def variance(d: Draw) -> dict[str, float]:
-    """E |KL part of the gradient sample|^2 minus |its mean|^2, sequence level."""
-    out = {}
-    log_w = torch.where(d.toy.mask, d.log_prob - d.old, 0.0).sum(-1).detach()
-    w, p = log_w.exp(), d.sampling[:, 0]
-    score = torch.stack([gradient(x, d.table) for x in d.toy.log_sequence(d.table)])
-    weights = {"fkl": -1 + 0 * w, "ufkl": w - 1, "rkl": w * (log_w + 1), "urkl": w * log_w}
-    for variant, weight in weights.items():
-        samples = weight[:, None] * score
-        mean = (p[:, None] * samples).sum(0)
-        out[variant] = float((p[:, None] * (samples - mean).square()).sum())
+                out[f"{variant}, beta {beta}, level {level}"] = error(got, exact)
     return out
 
 
@@ -152,29 +137,27 @@ def clamp_threshold(penalty) -> float:
     return low
 
 
-def mean(tables: list[dict]) -> dict:
-    stacked = {k: torch.tensor([t[k] for t in tables], dtype=torch.float64).mean(0) for k in tables[0]}
-    return {k: v.tolist() for k, v in stacked.items()}
-
-
 def main() -> None:
+    records.parser(__doc__).parse_args()
     draws = [Draw(seed) for seed in SEEDS]
-    print("relative error of the expected gradient, token level, states of old")
-    for name, value in mean([penalties(d) for d in draws]).items():
-        print(f"  {name:62s} {value:.2g}")
-    print("against the objective as stated (sequence level): relative error, cosine")
-    for name, (relative, cos) in mean([levels(d) for d in draws]).items():
-        print(f"  {name:40s} {relative:.2g}  {cos:.4f}")
-    print("variance of the KL part of the gradient, sequence level")
-    for name, value in mean([variance(d) for d in draws]).items():
-        print(f"  {name:8s} {value:.3f}")
-    print("clip rules that differ from the paper's, grid of ratio x advantage, beta 0.1")
-    for name, value in gates().items():
-        print(f"  {name:40s} {value}")
-    print("ratio above which a penalty clamped at 10 has no gradient")
-    print(f"  rkl   {clamp_threshold(lambda w: w * math.log(w)):.2f}")
-    print(f"  urkl  {clamp_threshold(lambda w: w * (math.log(w) - 1) + 1):.2f}")
-    print(f"  ufkl  {clamp_threshold(lambda w: w - math.log(w) - 1):.2f}")
+    tables = {
+        "relative error of the expected gradient, token level, states of old": penalties,
+        "against the objective as stated (sequence level): relative error": levels,
+    }
+    for title, function in tables.items():
+        found = [function(d) for d in draws]
+        rows = ([name, f"{sum(row[name] for row in found) / len(draws):.2g}"] for name in found[0])
+        print(records.table([title, ""], rows))
+    print(
+        records.table(
+            ["clip rules that differ from the paper's, grid of ratio x advantage, beta 0.1", ""], gates().items()
+        )
+    )
+    bounds = {
+        "rkl": lambda w: w * math.log(w), "urkl": lambda w: w * (math.log(w) - 1) + 1, "ufkl": lambda w: w - math.log(w) - 1,
+    }  # fmt: skip
+    rows = ([name, f"{clamp_threshold(penalty):.2f}"] for name, penalty in bounds.items())
+    print(records.table(["ratio above which a penalty clamped at 10 has no gradient", ""], rows))
 
 
 if __name__ == "__main__":

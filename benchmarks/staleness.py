@@ -16,7 +16,7 @@ Toy: three tokens, up to four of them, EOS ends an answer; every answer is writt
 of J = E r - beta KL(pi || ref) from the reference; after 32 updates g_s is compared with grad J, |g_s - grad J| / |grad J|,
 the mean over 20 random problems.
 
-Training: the problem "commit" of benchmarks/horizon.py, 24 tokens, beta 0.3, mean baseline, through verl's
+Training: the problem "commit" of automaton.py, 24 tokens, beta 0.3, mean baseline, through verl's
 `compute_advantage`; the sampler lags s updates behind, or stays the reference for the whole run. Regret is exact; the best
 of two step sizes is shown. `sequence, position` and `reward` are trained without weights: with a mean baseline their only
 fixed point is the optimum, whoever writes the answers (tests/core/test_foreign_sampler.py).
@@ -24,20 +24,20 @@ fixed point is the optimum, whoever writes the answers (tests/core/test_foreign_
 
 from __future__ import annotations
 
-import argparse
-import json
 import math
 import os
 from pathlib import Path
 
+import automaton
 import horizon
 import numpy as np
+import records
 import torch
+from records import machine
 
 from frpo_verl.core import enumeration as exact
 from frpo_verl.core.divergences import get_divergence
 from frpo_verl.core.tokens import reverse_cumsum
-from frpo_verl.files import write_atomically
 
 BETA = 0.3
 NO_BOUND = 1e9
@@ -51,7 +51,7 @@ UPDATES, AGES, PROBLEMS = 32, (0, 1, 2, 4, 8, 16, 32), 20
 STEP = 0.5
 TOKENS, TRAINED_AGES, ITERATIONS = 24, (0, 1, 4, 16, 64), 1000
 BESIDE = 400  # where the figure puts answers of the reference
-UNWEIGHTED = ("sequence, position", "reward")  # names of `horizon.METHODS`
+UNWEIGHTED = ("sequence, position", "reward")  # of `records.METHODS`
 
 
 def correction(log_ratio: torch.Tensor, mask: torch.Tensor, name: str) -> torch.Tensor:
@@ -149,8 +149,8 @@ def train(age: int, weights: str, iterations: int, method: str = "future") -> di
     regret of the mean of the last tenth's logits, of the policies on the way, and the drift between sampler and trainer.
     """
     cell = horizon.Cell("commit", False, BETA, TOKENS, method, iterations)
-    automaton = horizon.commit(TOKENS)
-    best = horizon.best_objective(automaton, TOKENS, BETA, by_std=False)[0]
+    commit = automaton.commit(TOKENS)
+    best = automaton.best_objective(commit, TOKENS, BETA, by_std=False)[0]
     on_the_way, drift = [], []
 
     def correct(log_ratio: np.ndarray) -> np.ndarray:
@@ -159,7 +159,7 @@ def train(age: int, weights: str, iterations: int, method: str = "future") -> di
     def watch(iteration: int, policies: np.ndarray, log_ratio: np.ndarray) -> None:
         drift.append(-log_ratio.reshape(len(policies), -1).mean(-1))
         if iteration % (iterations // 20) == 0:
-            values = [horizon.evaluate(automaton, log_pi)[:2] for log_pi in policies]
+            values = [automaton.evaluate(commit, log_pi)[:2] for log_pi in policies]
             on_the_way.append([best - (rate - BETA * kl) for rate, kl in values])
 
     result = horizon.train(cell, age=age, correct=correct, watch=watch)
@@ -186,84 +186,64 @@ def summary(result: dict) -> dict:
 
 def tables(saved: dict) -> str:
     """Markdown of both parts."""
-    names = [*WEIGHTS, "bypass"]
-    text = [f"| age | KL, nats a token | of an answer | {' | '.join(names)} |", "|---" * (len(names) + 3) + "|"]
-    for row in saved["bias"]:
-        errors = " | ".join(f"{row['error'][name]:.3f}" for name in names)
-        text.append(f"| {row['age']} | {row['kl_token']:.4f} | {row['kl_answer']:.4f} | {errors} |")
-    text += ["", "| age | reward's part, none | KL's part, none | reward's part, token | KL's part, token |"]
-    text += ["|---" * 5 + "|"]
-    for row in saved["bias"]:
-        parts = [row["parts"][name][part] for name in ("none", "token") for part in ("reward", "kl")]
-        text.append(f"| {row['age']} | " + " | ".join(f"{x:.3f}" for x in parts) + " |")
-    sizes = horizon.STEP_SIZES
-    heads = [f"{what}, step {size:g}" for size in sizes for what in ("regret", "on the way", "KL a token")]
-    text += ["", f"| age | placement | weights | {' | '.join(heads)} |", "|---" * (3 + len(heads)) + "|"]
+    names, parts = [*WEIGHTS, "bypass"], [(name, part) for name in ("none", "token") for part in ("reward", "kl")]
+    rows = [[r["age"], f"{r['kl_token']:.4f}", f"{r['kl_answer']:.4f}", *(f"{r['error'][n]:.3f}" for n in names)]
+            for r in saved["bias"]]  # fmt: skip
+    text = [records.table(["age", "KL, nats a token", "of an answer", *names], rows)]
+    rows = [[r["age"], *(f"{r['parts'][name][part]:.3f}" for name, part in parts)] for r in saved["bias"]]
+    text.append(
+        records.table(["age", *(f"{'KL' if part == 'kl' else part}'s part, {name}" for name, part in parts)], rows)
+    )
+    rows = []
     for result in saved["training"].values():
-        of = summary(result)["by_size"]
+        found = [summary(result)["by_size"][size] for size in horizon.STEP_SIZES]
         cells = [
-            f"{of[s]['regret']:.4f} ({of[s]['se']:.4f}) | {of[s]['on_the_way']:.3f} | {of[s]['kl']:.5f}" for s in sizes
+            x for f in found for x in (f"{f['regret']:.4f} ({f['se']:.4f})", f"{f['on_the_way']:.3f}", f"{f['kl']:.5f}")
         ]
         age = "reference" if result["age"] == result["iterations"] else result["age"]
-        method = result.get("method", "future")
-        text.append(f"| {age} | {method} | {result['weights']} | {' | '.join(cells)} |")
-    return "\n".join(text) + "\n"
+        rows.append([age, result.get("method", "future"), result["weights"], *cells])
+    heads = [f"{what}, step {size:g}" for size in horizon.STEP_SIZES for what in ("regret", "on the way", "KL a token")]
+    return "\n".join([*text, records.table(["age", "placement", "weights", *heads], rows)])
 
 
-def picture(saved: dict, path: Path) -> None:
-    import matplotlib
-
-    matplotlib.use("Agg")
-    from matplotlib import pyplot as plt
-
+def picture(saved: dict, file: Path) -> None:
     style = dict(zip((*WEIGHTS, "bypass"), ("#d1495b", "#edae49", "#00798c", "#66a182", "#6b4e9b"), strict=True))
     placements = dict(zip(UNWEIGHTED, ("#1b1b1b", "#8a8a8a"), strict=True))
-    figure, (left, right) = plt.subplots(1, 2, figsize=(10.4, 3.8), layout="constrained")
-    for name, color in style.items():
-        rows = [row for row in saved["bias"] if row["age"]]
-        left.plot([r["age"] for r in rows], [max(r["error"][name], 1e-4) for r in rows], color=color, marker="o",
-                  markersize=4, label=name)  # fmt: skip
-    for name, color in {**style, **placements}.items():
-        of = name if name in placements else "future"
-        trained = [r for r in saved["training"].values() if r.get("method", "future") == of]
-        trained = [
-            r for r in trained if name in placements or r["weights"] == name or (name in WEIGHTS and not r["age"])
-        ]
-        done = [(min(r["age"], BESIDE), summary(r)) for r in sorted(trained, key=lambda r: r["age"])]
-        if done:
-            right.errorbar([a + 0.5 for a, _ in done], [s["regret"] for _, s in done], [s["se"] for _, s in done], color=color,
-                           marker="o", markersize=4, capsize=2, label=name if name in placements else None)  # fmt: skip
-    left.set(xscale="log", yscale="log", xlabel="age of the answers, updates", ylabel="relative error of the gradient")
-    left.set_xticks(AGES[1:], [str(a) for a in AGES[1:]])
-    left.set_ylim(1e-3, None)
-    left.set_title("toy, by enumeration", fontsize=10)
-    right.set(xscale="log", yscale="log", xlabel="age of the answers, updates", ylabel="regret J* - J")
-    right.set_xticks([a + 0.5 for a in (*TRAINED_AGES, BESIDE)], [*map(str, TRAINED_AGES), "reference"])
-    right.set_title(f"commit, {TOKENS} tokens, {ITERATIONS} updates", fontsize=10)
-    for axes in (left, right):
-        axes.minorticks_off()
-        axes.grid(alpha=0.3)
-        axes.legend(fontsize=8, frameon=False)
-    figure.savefig(path, dpi=160)
-    plt.close(figure)
+    with records.figure(file, 1, 2, size=(10.4, 3.8), dpi=160) as (left, right):
+        for name, color in style.items():
+            rows = [row for row in saved["bias"] if row["age"]]
+            left.plot([r["age"] for r in rows], [max(r["error"][name], 1e-4) for r in rows], color=color, marker="o",
+                      markersize=4, label=name)  # fmt: skip
+        for name, color in {**style, **placements}.items():
+            method, weights = (name, "none") if name in placements else ("future", name)
+            trained = [r for r in saved["training"].values() if r.get("method", "future") == method]
+            trained = [r for r in trained if r["weights"] == weights or (weights in WEIGHTS and not r["age"])]
+            done = [(min(r["age"], BESIDE) + 0.5, summary(r)) for r in sorted(trained, key=lambda r: r["age"])]
+            if done:
+                right.errorbar([a for a, _ in done], [s["regret"] for _, s in done], [s["se"] for _, s in done], color=color,
+                               marker="o", markersize=4, capsize=2, label=name if name in placements else None)  # fmt: skip
+        for axes in (left, right):
+            axes.set(xscale="log", yscale="log", xlabel="age of the answers, updates")
+            axes.minorticks_off()
+            axes.grid(alpha=0.3)
+            axes.legend(fontsize=8, frameon=False)
+        left.set(ylabel="relative error of the gradient", ylim=(1e-3, None))
+        left.set_title("toy, by enumeration", fontsize=10)
+        left.set_xticks(AGES[1:], [str(a) for a in AGES[1:]])
+        right.set(ylabel="regret J* - J")
+        right.set_title(f"commit, {TOKENS} tokens, {ITERATIONS} updates", fontsize=10)
+        right.set_xticks([a + 0.5 for a in (*TRAINED_AGES, BESIDE)], [*map(str, TRAINED_AGES), "reference"])
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--table", action="store_true", help="compute nothing; table and figure of what is there")
+    parser = records.parser(__doc__, "build/staleness")
     parser.add_argument("--iterations", type=int, default=ITERATIONS)
-    parser.add_argument("--out", type=Path, default=Path("build/staleness"))
     args = parser.parse_args()
     os.environ.setdefault("OMP_NUM_THREADS", "1")
     store = args.out / "staleness.json"
-    saved = json.loads(store.read_text()) if store.exists() else {"bias": [], "training": {}}
-
-    def save() -> None:
-        write_atomically(store, json.dumps({"machine": horizon.machine(), **saved}, indent=1) + "\n")
-
+    saved = records.read(store, bias=[], training={})
     if not args.table:
         saved["bias"] = bias()
-        save()
         plan = [(0, "none", "future"), *((age, name, "future") for age in TRAINED_AGES[1:] for name in WEIGHTS)]
         plan += [(args.iterations, name, "future") for name in ("none", "token")]
         plan += [(age, "none", method) for method in UNWEIGHTED for age in (*TRAINED_AGES, args.iterations)]
@@ -272,10 +252,9 @@ def main() -> None:
             if key not in saved["training"]:
                 saved["training"][key] = train(age, name, args.iterations, method)
                 print(key, summary(saved["training"][key]), saved["training"][key]["cpu_seconds"], "s", flush=True)
-                save()
-    text = tables(saved)
+            records.write(store, {"machine": machine(), **saved})
     picture(saved, args.out / "staleness.png")
-    print(text)
+    print(tables(saved))
 
 
 if __name__ == "__main__":

@@ -11,14 +11,13 @@ One on-policy update makes `local` with reverse KL and verl's k2 loss the same r
 from __future__ import annotations
 
 import copy
-import math
-import statistics
 import time
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import numpy as np
 import torch
+from records import METHODS
 
 from frpo_verl.quickstart import three_ways, ways_model
 from frpo_verl.quickstart.tokenizer import load_tokenizer
@@ -27,31 +26,6 @@ from frpo_verl.quickstart.ways_model import read_problems
 
 QUICKSTART = Path("build/quickstart")
 PROMPTS, ANSWERS = 16, 8
-
-# name -> (estimator, its section, kl_loss_type)
-METHODS = {
-    "no KL": ("grpo", {}, None),
-    "future": ("frpo", {}, None),
-    "future, position": ("frpo", {"baseline": "position"}, None),
-    "sequence": ("frpo", {"placement": "sequence"}, None),
-    "sequence, position": ("frpo", {"placement": "sequence", "baseline": "position"}, None),
-    "future k3": ("frpo", {"divergence": "reverse_kl_k3"}, None),
-    "future forward": ("frpo", {"divergence": "forward_kl"}, None),
-    "future forward k3": ("frpo", {"divergence": "forward_kl_k3"}, None),
-    "local": ("frpo", {"placement": "local"}, None),
-    "k2 loss": ("grpo", {}, "mse"),
-    "k3 loss": ("grpo", {}, "low_var_kl"),
-    "reward": ("frpo", {"placement": "reward"}, None),
-    "reward to go": ("frpo", {"placement": "reward_to_go"}, None),  # the paper's strategy (c)
-    "future, remaining": ("frpo", {"baseline": "remaining"}, None),  # the paper's Table 2
-    "GAE": ("gae", {}, None),  # verl's critic and its KL in the reward; whitened over the batch, by_std or not
-}
-COLORS = {
-    "no KL": "#888888", "future": "#00798c", "future, position": "#2ec4b6", "sequence": "#a3b18a",
-    "sequence, position": "#66a182", "future k3": "#3a86ff", "future forward": "#8ecae6", "future forward k3": "#023e8a",
-    "local": "#d1495b", "k2 loss": "#f4978e", "k3 loss": "#edae49", "reward": "#6b4e9b", "GAE": "#7f5539",
-    "reward to go": "#b56576", "future, remaining": "#90be6d",
-}  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -167,11 +141,22 @@ class Study:
         return torch.tensor([row["score"] for row in found], device=self.device)
 
     @torch.no_grad()
-    def distance(self, model, prompts, answers, mask) -> dict[str, torch.Tensor]:
-        """KL(pi || reference) and entropy (N, T), summed over the vocabulary; probabilities of the marks (N, 3)."""
-        table = log_probs(model, prompts, answers)
-        found = spread(table, log_probs(self.reference, prompts, answers))
-        return {**{k: v * mask for k, v in found.items()}, "ways": table[:, 0, self.marks].exp()}
+    def held_out(self, model, samples: int, few: int) -> tuple[torch.Tensor, torch.Tensor, dict, torch.Tensor]:
+        """Of `samples` answers to each held-out problem: first tokens and whether right (N,), figures, and KL by position.
+
+        KL(pi || reference) and entropy, summed over the vocabulary at each position, are those of `few` of the answers.
+        """
+        prompts, generator = self.prompts(self.test), torch.Generator(self.device).manual_seed(99)
+        answers, mask = self.sample(model, prompts, samples, generator)
+        chosen = torch.arange(len(answers)) % samples < few
+        table, taken = log_probs(model, prompts, answers[chosen]), mask[chosen]
+        found = spread(table, log_probs(self.reference, prompts, answers[chosen]))
+        kl, entropy = found["kl"] * taken, found["entropy"] * taken
+        figures = {
+            "kl": kl.sum(1).mean().item(), "entropy": entropy.sum(1).mean().item(),
+            "shares": table[:, 0, self.marks].exp().mean(0).tolist(), "length": mask.sum(1).float().mean().item(),
+        }  # fmt: skip
+        return answers[:, 0], Study.rewards(self, self.test, answers, samples), figures, kl.mean(0)
 
     def chances(self, model) -> np.ndarray:
         """(N, 3) chance of a right answer in each way on the held-out problems."""
@@ -335,17 +320,3 @@ class Step:
         if self.critic:
             self.critic.learn(flat(values), micro)
         return ppo_loss(self.actor, {"log_probs": flat(current)}, micro)[0]
-
-
-# ------------------------------------------------------------------------------------------------------ reporting
-
-
-def interval(values: list[float]) -> tuple[float, float]:
-    """Mean and half the width of its 95 % interval over seeds (Student's t); nan for one value."""
-    from scipy.stats import t
-
-    if len(values) < 2:
-        return values[0], math.nan
-    return statistics.mean(values), float(t.ppf(0.975, len(values) - 1)) * statistics.stdev(values) / math.sqrt(
-        len(values)
-    )

@@ -2,25 +2,24 @@
 
     python benchmarks/twins.py --raw FOLDER           # FOLDER/gsm8k, FOLDER/eval: data sets as they are published
     python benchmarks/twins.py --only rpg_qwen3_4b    # one of them; --only method=maxrl: by what is typed beside it
-    python benchmarks/twins.py --evaluation           # eval_math: 64 answers, six sets, three models by name, three reports
 
 Makes the data files that the recipes name where they are missing, by data_preprocess/: from --raw where a set is there, else from
 problems in the published form (sums for training sets, rows of the other benchmarks for evaluation sets). Then each twin
 (`python -m frpo_verl twin`) is run, one after another; a run must end with status 0 and have logged what its page promises.
-Writes docs/results/twins.json; `--table` prints it, `--evaluation` prints the reports of three models.
+Writes docs/results/twins.json; `--table` prints it.
 """
 
 from __future__ import annotations
 
-import argparse
 import json
-import os
 import shutil
 import subprocess
 import sys
 import time
 from itertools import islice
 from pathlib import Path
+
+import records
 
 from frpo_verl import twin
 from frpo_verl.data import cli as data
@@ -186,40 +185,15 @@ def shown(row: dict) -> dict:
     return {k: float(f"{v:.5g}") for k, v in sorted(row.items()) if not k.startswith(("timing", "perf/"))}
 
 
-def untrained_model(folder: Path, settings: ways_model.Settings) -> Path:
-    """A folder with the tiny model as it is before its warm-up."""
+def write_teacher() -> None:
+    """The tiny model as it is before its warm-up, smaller."""
     from frpo_verl.quickstart.tokenizer import load_tokenizer, write_tokenizer
     from frpo_verl.quickstart.warm_start import make_model
 
-    if not folder.exists():
-        folder.mkdir(parents=True)
-        write_tokenizer(folder)
-        make_model(settings, load_tokenizer(folder)).save_pretrained(folder)
-    return folder
-
-
-def evaluate() -> int:
-    """eval_math's twin for three models; their reports go into one file. Needs the twin of smoke for the third model."""
-    untrained = untrained_model(Path("build/twin/untrained"), ways_model.Settings())
-    models = {
-        "untrained": [f"actor_rollout_ref.model.path={untrained}"],
-        "quickstart": [],
-        "after_two_steps": [
-            "trainer.resume_mode=resume_path", "trainer.resume_from_path=runs/twin/smoke/frpo/checkpoints/global_step_2",
-        ],
-    }  # fmt: skip
-    failed = 0
-    for name, typed in models.items():
-        result = run(("eval_math", [f"name={name}", "actor_rollout_ref.rollout.val_kwargs.n=64", *typed], ()))
-        failed += bool(result["trouble"])
-        print(f"{name}: {result['trouble'] or 'ok'}, {result['seconds']} s", flush=True)
-        command = ["-m", "frpo_verl", "passk", f"runs/twin/eval_math/{name}/validation", "--data"]
-        files = sorted(str(p) for p in Path("build/twin/eval_math").glob("*_test.parquet"))
-        env = {**os.environ, "COLUMNS": "150"}
-        done = subprocess.run([sys.executable, *command, *files], capture_output=True, text=True, env=env)
-        print((done.stdout + done.stderr).strip(), flush=True)
-        failed += done.returncode != 0
-    return failed
+    if not TEACHER.exists():
+        TEACHER.mkdir(parents=True)
+        write_tokenizer(TEACHER)
+        make_model(ways_model.Settings(hidden_size=32, n_layers=2), load_tokenizer(TEACHER)).save_pretrained(TEACHER)
 
 
 def trouble(status: int, rows: dict[int, dict], promised: tuple[str, ...], folder: Path) -> str:
@@ -244,34 +218,26 @@ def trouble(status: int, rows: dict[int, dict], promised: tuple[str, ...], folde
 
 
 def markdown(results: list[dict]) -> str:
-    lines = ["| typed | at step 2: score | KL to reference (k1) | gradient norm |", "|---|---|---|---|"]
+    rows, keys = [], ("critic/score/mean", "frpo/kl_to_ref/k1", "actor/grad_norm")
     for r in results:
         last = r["metrics"].get("2", {})
-        keys = ("critic/score/mean", "frpo/kl_to_ref/k1", "actor/grad_norm")
-        cells = [f"{last[k]:.4g}" if k in last else "" for k in keys]
-        trouble = f" {r['trouble']}" if r["trouble"] else ""
-        lines.append(f"| `{r['typed']}`{trouble} | {' | '.join(cells)} |")
-    return "\n".join(lines) + "\n"
+        rows.append([f"`{r['typed']}` {r['trouble']}".strip(), *(f"{last[k]:.4g}" if k in last else "" for k in keys)])
+    return records.table(["typed", "at step 2: score", "KL to reference (k1)", "gradient norm"], rows)
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
+    parser = records.parser(__doc__)
     parser.add_argument("--raw", type=Path, default=None, help="folder with published data sets")
-    parser.add_argument("--evaluation", action="store_true", help="eval_math for three models")
     parser.add_argument("--table", action="store_true", help="run nothing; print what the JSON holds")
-    parser.add_argument(
-        "--only", nargs="+", default=None, help="these recipes, or what is typed beside them; others are kept"
-    )
+    parser.add_argument("--only", nargs="+", help="these recipes, or what is typed beside them; others are kept")
     args = parser.parse_args()
     if args.table:
         print(markdown(json.loads((RESULTS / "twins.json").read_text())))
         return 0
     ways_model.build(twin.MODEL, settings=ways_model.Settings(marked=True))
-    untrained_model(TEACHER, ways_model.Settings(hidden_size=32, n_layers=2))
+    write_teacher()
     make_files(args.raw)
     RESULTS.mkdir(parents=True, exist_ok=True)
-    if args.evaluation:
-        return evaluate()
     file = RESULTS / "twins.json"
     old = {r["typed"]: r for r in json.loads(file.read_text())} if file.exists() else {}
     for case in CASES:

@@ -3,19 +3,16 @@
 import itertools
 import math
 
+import automaton
+import fixed_points
 import numpy as np
 import pytest
 import torch
 
-pytest.importorskip("verl")
-fixed_points, horizon, kl_in_reward = (
-    pytest.importorskip(name) for name in ("fixed_points", "horizon", "kl_in_reward")
-)
-
 
 def answers(length):
     """Every answer on commit: actions and states (N, T), reward (N,)."""
-    a = horizon.commit(length)
+    a = automaton.commit(length)
     actions = np.array(list(itertools.product(range(3), repeat=length)))
     states = np.zeros_like(actions)
     for t in range(1, length):
@@ -41,14 +38,14 @@ def test_gradient_ascent_ends_at_the_fixed_point(method):
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
-    rate, kl, *_ = horizon.evaluate(a, logits.detach().log_softmax(-1).numpy())
+    rate, kl, *_ = automaton.evaluate(a, logits.detach().log_softmax(-1).numpy())
     assert fixed_points.reached(length, beta, method) == pytest.approx((rate, kl), abs=2e-3)
 
 
 def test_the_best_policy_is_the_one_of_dynamic_programming():
     for beta in (0.05, 0.3):
-        log_pi, value = horizon.best_policy(horizon.commit(6), 6, beta)
-        rate, kl, *_ = horizon.evaluate(horizon.commit(6), log_pi)
+        log_pi, value = automaton.best_policy(automaton.commit(6), 6, beta)
+        rate, kl, *_ = automaton.evaluate(automaton.commit(6), log_pi)
         assert fixed_points.best(1 / beta) == pytest.approx((rate, kl), abs=1e-9)
         assert value == pytest.approx(rate - beta * kl)
     assert all(math.isfinite(x) for x in fixed_points.best(2000.0))
@@ -63,7 +60,7 @@ def test_the_squared_gradient_of_every_group(by_std):
 
     group, length, beta = 3, 3, 0.4
     a, actions, states, reward = answers(length)
-    log_pi, _ = horizon.best_policy(a, length, 0.5)  # near no fixed point: beta is another
+    log_pi, _ = automaton.best_policy(a, length, 0.5)  # near no fixed point: beta is another
     found = fixed_points.squared_gradient(a, log_pi, beta, group, by_std)
     steps = np.arange(length)[None]
     taken, ref = log_pi[steps, states, actions], np.log(a.reference)[states, actions]
@@ -89,10 +86,10 @@ def test_the_squared_gradient_of_every_group(by_std):
 
 
 def test_the_kl_in_the_reward_weighs_what_it_should_without_the_division():
-    plain = kl_in_reward.in_the_reward(0.05, 0.1, 0.01, 4, by_std=False)
+    plain = fixed_points.in_the_reward(0.05, 0.1, 0.01, 4, by_std=False)
     assert plain["beta"] == pytest.approx(0.01) and plain["share"] < 1e-3
-    divided = kl_in_reward.in_the_reward(0.05, 0.1, 0.01, 4, by_std=True)
-    smaller = kl_in_reward.in_the_reward(0.05, 0.1, 0.0001, 4, by_std=True)
+    divided = fixed_points.in_the_reward(0.05, 0.1, 0.01, 4, by_std=True)
+    smaller = fixed_points.in_the_reward(0.05, 0.1, 0.0001, 4, by_std=True)
     assert divided["beta"] > 0.1 and smaller["share"] == pytest.approx(divided["share"], rel=0.1)
 
 

@@ -4,10 +4,11 @@ import json
 import sys
 from pathlib import Path
 
+import gpu
+import gpu_sections as sections
 import pytest
 from verl_config import compose_ppo
 
-gpu, sections = (pytest.importorskip(name) for name in ("gpu", "gpu_sections"))
 PLACE = sections.Place("cpu", True, None)
 
 

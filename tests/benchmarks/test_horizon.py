@@ -1,12 +1,12 @@
-"""benchmarks/horizon.py: its best objective against every answer written down, its steps against the exact gradient."""
+"""benchmarks/automaton.py and horizon.py: the best objective against every answer written down, and a batch's weights."""
 
 import itertools
 import math
 
+import automaton
+import horizon
 import numpy as np
 import pytest
-
-horizon = pytest.importorskip("horizon")
 
 
 def answers(a, log_pi):
@@ -25,12 +25,12 @@ def answers(a, log_pi):
 @pytest.mark.parametrize("problem", ["commit", "random"])
 def test_the_best_objective_by_enumeration(problem):
     """J* = beta log E_ref exp(r / beta), reached by the policy of the dynamic programme."""
-    a, beta = horizon.make(problem, 4, seed=3), 0.3
-    log_pi, value = horizon.best_policy(a, 4, beta)
+    a, beta = automaton.make(problem, 4, seed=3), 0.3
+    log_pi, value = automaton.best_policy(a, 4, beta)
     lp, lr, r = answers(a, log_pi)
     assert np.exp(lp).sum() == pytest.approx(1) and value == pytest.approx(beta * math.log(np.exp(lr + r / beta).sum()))
     np.testing.assert_allclose(r - beta * (lp - lr), value)  # constant at the optimum: the reward's control variate
-    rate, kl, entropy, first = horizon.evaluate(a, log_pi)
+    rate, kl, entropy, first = automaton.evaluate(a, log_pi)
     p = np.exp(lp)
     assert (rate, kl, entropy) == pytest.approx(((p * r).sum(), (p * (lp - lr)).sum(), -(p * lp).sum()))
     assert sum(first) == pytest.approx(1)
@@ -38,20 +38,20 @@ def test_the_best_objective_by_enumeration(problem):
 
 def test_success_under_the_reference_does_not_depend_on_the_length():
     for length in (6, 24, 96):
-        a = horizon.commit(length)
-        rate = horizon.evaluate(a, np.broadcast_to(np.log(a.reference), (length, *a.reference.shape)))[0]
+        a = automaton.commit(length)
+        rate = automaton.evaluate(a, np.broadcast_to(np.log(a.reference), (length, *a.reference.shape)))[0]
         assert rate == pytest.approx(0.7 * 0.05 + 0.25 * 0.2 + 0.05 * 0.6)
 
 
 def test_the_floor_is_what_the_groups_own_mean_leaves():
-    a = horizon.commit(12)
-    best, floor = horizon.best_objective(a, 12, 0.3, by_std=False)
+    a = automaton.commit(12)
+    best, floor = automaton.best_objective(a, 12, 0.3, by_std=False)
     assert 0 < floor < 0.01 * best
-    assert horizon.best_objective(a, 12, 0.3, by_std=True)[1] == 0
+    assert automaton.best_objective(a, 12, 0.3, by_std=True)[1] == 0
 
 
 def test_the_utility_is_steepest_at_the_ends_and_adds_up():
-    p, u = horizon.utility()
+    p, u = automaton.utility()
     slope = np.diff(u) / np.diff(p)
     assert (slope > 0).all() and slope[0] > 1.5 * slope[len(slope) // 2] and slope[0] == pytest.approx(slope[-1])
     mean = sum(math.comb(16, k) / 2**16 * math.sqrt(k / 16 * (1 - k / 16) * 15 / 16) for k in range(17))
@@ -61,7 +61,6 @@ def test_the_utility_is_steepest_at_the_ends_and_adds_up():
 @pytest.mark.parametrize("method", ["future", "sequence, position", "k3 loss", "local", "reward"])
 def test_weights_are_those_of_the_equation(method):
     """One batch through verl: r - mean - beta * what the placement says, written out once more."""
-    pytest.importorskip("verl")
     cell, rows = horizon.Cell("commit", False, 0.3, 5, method, 1), 32
     rng = np.random.default_rng(0)
     reward, log_pi, log_ref = (rng.random(rows) < 0.4).astype(float), -rng.random((rows, 5)), -rng.random((rows, 5))

@@ -2,11 +2,10 @@
 
 import numpy as np
 import pytest
+import staleness
 import torch
 
 from frpo_verl.core import enumeration as exact
-
-staleness = pytest.importorskip("staleness")
 
 
 @pytest.fixture(scope="module")

@@ -4,11 +4,14 @@ import copy
 import json
 from pathlib import Path
 
+import coverage
+import language_model
 import pytest
+import records
+import study
+import three_ways
 import torch
-
-pytest.importorskip("verl")
-study, three_ways, coverage = (pytest.importorskip(name) for name in ("study", "three_ways", "coverage"))
+import transformers
 
 
 @pytest.fixture
@@ -93,7 +96,6 @@ def test_methods_are_read_off_at_equal_pass_at_1():
 @pytest.fixture
 def tiny():
     """A model of 11 tokens."""
-    transformers = pytest.importorskip("transformers")
     torch.manual_seed(0)
     config = transformers.Qwen3Config(
         vocab_size=11, hidden_size=8, intermediate_size=16, num_hidden_layers=2, num_attention_heads=2,
@@ -153,7 +155,6 @@ def test_prompts_of_different_length_are_read_as_each_alone(tiny):
 @pytest.mark.parametrize("method", ["no KL", "future", "k3 loss"])
 def test_the_parts_of_a_batch_add_up(tiny, method):
     """A language model's batch goes through verl's loss in parts: the gradient is that of the whole."""
-    language_model = pytest.importorskip("language_model")
     reference = copy.deepcopy(tiny)
     tiny.lm_head.weight.data += 0.3 * torch.randn_like(tiny.lm_head.weight)
     prompts, answers = torch.randint(2, 11, (4, 3)), torch.randint(2, 11, (8, 5))
@@ -171,5 +172,5 @@ def test_the_parts_of_a_batch_add_up(tiny, method):
 
 
 def test_an_interval_is_students():
-    mean, half = study.interval([1.0, 2.0, 3.0])
+    mean, half = records.interval([1.0, 2.0, 3.0])
     assert mean == 2.0 and half == pytest.approx(4.303 / 3**0.5, rel=1e-3)

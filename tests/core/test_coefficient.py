@@ -7,15 +7,10 @@ import pytest
 from frpo_verl.core.coefficient import scheduled, steered
 
 
-def test_linear_schedule_at_each_step():
-    values = [scheduled(k, 0.4, 0.0, 4) for k in range(1, 8)]
-    assert values == pytest.approx([0.4, 0.3, 0.2, 0.1, 0.0, 0.0, 0.0])
-
-
-def test_cosine_schedule_at_each_step():
-    values = [scheduled(k, 1.0, 0.5, 4, "cosine") for k in range(1, 7)]
-    middle = [0.75 + 0.25 * math.cos(math.pi * x) for x in (0, 0.25, 0.5, 0.75, 1, 1)]
-    assert values == pytest.approx(middle)
+def test_a_schedule_at_each_step():
+    assert [scheduled(k, 0.4, 0.0, 4) for k in range(1, 8)] == pytest.approx([0.4, 0.3, 0.2, 0.1, 0.0, 0.0, 0.0])
+    cosine = [0.75 + 0.25 * math.cos(math.pi * x) for x in (0, 0.25, 0.5, 0.75, 1, 1)]
+    assert [scheduled(k, 1.0, 0.5, 4, "cosine") for k in range(1, 7)] == pytest.approx(cosine)
 
 
 def test_a_target_moves_the_coefficient_towards_itself_and_no_faster_than_the_horizon():
@@ -24,13 +19,6 @@ def test_a_target_moves_the_coefficient_towards_itself_and_no_faster_than_the_ho
     assert steered(0.1, 1.1, 1.0, 10) == pytest.approx(0.1 * 1.01)
     assert steered(0.1, 1.0, 1.0, 10) == 0.1
     assert steered(0.1, math.nan, 1.0, 10) == 0.1
-
-
-def test_a_target_is_reached_where_the_kl_falls_with_the_coefficient():
-    beta = 1.0
-    for _ in range(2000):
-        beta = steered(beta, kl=0.3 / beta, target=2.0, horizon=5)
-    assert 0.3 / beta == pytest.approx(2.0, rel=1e-3)
 
 
 @pytest.mark.parametrize(

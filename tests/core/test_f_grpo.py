@@ -2,13 +2,12 @@ import math
 
 import pytest
 import torch
-from loss_toys import Toy, close, cosine, gradient
+from toys import Toy, close, cosine, gradient
 
 from frpo_verl.core.losses.f_grpo import LINKS, signed_weights, softmax_weights
 from frpo_verl.core.losses.f_grpo import f_grpo_loss as loss_of_inputs
 from frpo_verl.core.losses.terms import read_loss_inputs
 
-nan, inf = float("nan"), float("inf")
 f64 = torch.float64
 
 # f and its conjugate's domain, written from the definition alone: (f, lower end of dom f*, upper end)
@@ -64,44 +63,24 @@ def test_variational_bound_is_tight_at_the_optimum(name):
     v = torch.linspace(-8, 8, 200_001, dtype=f64)
     bound = (p[:, None] * link.good(v) - q[:, None] * link.bad(v)).amax(-1).sum()
     exact = (q * F[name](p / q)).sum()
-    if name == "total_variation":  # reached only as |v| grows
-        assert float(bound) == pytest.approx(float(exact), abs=1e-6)
-    else:
-        assert float(bound) == pytest.approx(float(exact), rel=1e-6)
-
-
-def response(v, weight, dtype=torch.float32, beta=0.1, **kwargs):
-    """One response of one token with the given v = beta log(pi/ref); returns loss and d loss / d log pi."""
-    log_prob = (torch.as_tensor(v, dtype=f64) / beta).to(dtype)[:, None].requires_grad_()
-    zero = torch.zeros_like(log_prob)
-    terms = f_grpo_loss(
-        log_prob, zero, zero, torch.full_like(zero[:, 0], weight), torch.ones_like(zero), beta=beta, **kwargs
-    )
-    (grad,) = torch.autograd.grad(terms.sequence_loss.sum(), log_prob)
-    return terms.sequence_loss.detach(), grad[:, 0]
+    assert float(bound) == pytest.approx(float(exact), rel=1e-6, abs=1e-6)
 
 
 @pytest.mark.parametrize("name", LINKS)
 @pytest.mark.parametrize("dtype", [torch.float32, f64])
 def test_good_answers_up_and_others_never_up_and_finite(name, dtype):
-    v = torch.linspace(-300.0, 300.0, 1201, dtype=f64)
-    for weight in (0.01, 2.0):
-        loss, grad = response(v, weight, dtype, divergence=name)
+    log_prob = torch.linspace(-3000.0, 3000.0, 1201, dtype=dtype)[:, None].requires_grad_()  # v from -300 to 300
+    zero, one = torch.zeros_like(log_prob), torch.ones_like(log_prob)
+    for weight in (0.01, 2.0, -0.01, -2.0, 0.0):
+        loss = f_grpo_loss(log_prob, zero, zero, weight * one, one, divergence=name, beta=0.1).sequence_loss
+        (grad,) = torch.autograd.grad(loss.sum(), log_prob)
         assert loss.isfinite().all() and grad.isfinite().all()
-        assert (grad < 0).all(), "descent must raise log pi of an above-average answer"
-    for weight in (-0.01, -2.0):
-        loss, grad = response(v, weight, dtype, divergence=name)
-        assert loss.isfinite().all() and grad.isfinite().all()
-        assert (grad >= 0).all(), "descent must not raise log pi of another answer"
-        assert (grad > 0).any()
-    loss, grad = response(v, 0.0, dtype, divergence=name)
-    assert (loss == 0).all() and (grad == 0).all()
-
-
-def test_raw_pearson_conjugate_would_pull_bad_answers_up():
-    v = torch.tensor([-2.5, -30.0])
-    assert (1 + v / 2 < 0).all()  # slope of the unclamped v + v^2/4
-    assert (LINKS["pearson"].bad_slope(v) == 0).all() and (LINKS["pearson"].bad(v) == -1).all()
+        if weight > 0:
+            assert (grad < 0).all(), "descent must raise log pi of an above-average answer"
+        elif weight < 0:
+            assert (grad >= 0).all() and (grad > 0).any(), "descent must not raise log pi of another answer"
+        else:
+            assert (loss == 0).all() and (grad == 0).all()
 
 
 @pytest.mark.parametrize("name", LINKS)
@@ -134,69 +113,20 @@ def test_parallel_to_grpo_where_the_three_policies_agree(name):
     p = toy.probability(table).detach()
     reward = (toy.reward > 0.3).double()
     advantages = (reward - (p * reward).sum()) / ((p * reward).sum() * (1 - (p * reward).sum())).sqrt()
-    log_prob = toy.log_prob(table)
-    grpo = gradient(-(p * advantages * toy.log_sequence(table)).sum(), table)
-    beta = 0.1
-    terms = f_grpo_loss(
-        log_prob, log_prob.detach(), log_prob.detach(), advantages, toy.mask, divergence=name, beta=beta
+    log_prob, beta = toy.log_prob(table), 0.1
+    good, bad = (
+        gradient(-(p * advantages * side * toy.log_sequence(table)).sum(), table) for side in (reward, 1 - reward)
     )
+    fixed = log_prob.detach()
+    terms = f_grpo_loss(log_prob, fixed, fixed, advantages, toy.mask, divergence=name, beta=beta)
     ours = gradient((p * terms.sequence_loss).sum(), table)
-    assert cosine(ours, grpo) == pytest.approx(1.0, abs=1e-10)
-    link, zero = LINKS[name], torch.zeros((), dtype=f64)
+    assert cosine(ours, good + bad) == pytest.approx(1.0, abs=1e-10)
     # good and bad answers push in one direction; up and down are what each side's push is multiplied by
-    up, down = float(link.good_slope(zero)), float(link.bad_slope(zero))
-    chance = float((p * reward).sum())
-    scale = (1 + beta) * (up * (1 - chance) + down * chance)
-    good = gradient(-(p * advantages * reward * toy.log_sequence(table)).sum(), table)
-    bad = grpo - good
+    zero = torch.zeros((), dtype=f64)
+    up, down = float(LINKS[name].good_slope(zero)), float(LINKS[name].bad_slope(zero))
     close(ours, (1 + beta) * (up * good + down * bad))
     if up == down:
-        close(ours, scale * grpo)
-
-
-@pytest.mark.parametrize("name", [n for n in LINKS if n != "kl"])
-def test_parallel_to_grpo_for_any_rewards_where_both_slopes_agree(name):
-    toy = Toy(3)
-    table = toy.table(1.0).requires_grad_()
-    log_prob = toy.log_prob(table)
-    advantages = toy.reward - toy.reward.mean()
-    terms = f_grpo_loss(log_prob, log_prob.detach(), log_prob.detach(), advantages, toy.mask, divergence=name)
-    ours = gradient(terms.sequence_loss.sum(), table)
-    assert cosine(ours, gradient(-(advantages * toy.log_sequence(table)).sum(), table)) == pytest.approx(1.0, abs=1e-12)
-
-
-def test_factor_is_the_gradient_of_the_statistic_with_gamma_one():
-    """At pi = old, the public code's statistic beta log(pi/ref) + log(pi/old) gives the factor 1 + 1/beta."""
-    toy = Toy(4)
-    table, ref = toy.table(0.7).requires_grad_(), toy.table(0.7)
-    beta, link = 0.3, LINKS["js"]
-    log_ratio = toy.log_sequence(table) - toy.log_sequence(ref)
-    statistic = beta * log_ratio + toy.log_sequence(table) - toy.log_sequence(table).detach()
-    advantages = toy.reward - toy.reward.mean()
-    psi = torch.where(advantages > 0, -link.good(statistic), link.bad(statistic))
-    tensors = (toy.log_prob(table), toy.log_prob(ref), toy.log_prob(ref))
-    terms = f_grpo_loss(*tensors, advantages, toy.mask, divergence="js", beta=beta)
-    close(gradient(terms.sequence_loss.sum(), table), gradient((advantages.abs() * psi).sum(), table))
-
-
-@pytest.mark.parametrize("clamped", [True, False])
-def test_two_answer_bandit_under_pearson(clamped):
-    """The clamped conjugate lets pi(bad) go to 0; the raw one holds it up where its slope turns."""
-    logit = torch.zeros((), dtype=f64, requires_grad=True)
-    half = torch.full((2, 1), math.log(0.5), dtype=f64)
-    for _ in range(600):
-        log_prob = torch.stack([torch.nn.functional.logsigmoid(-logit), torch.nn.functional.logsigmoid(logit)])
-        if clamped:
-            signs, one = torch.tensor([1.0, -1.0]), torch.ones(2, 1)
-            terms = f_grpo_loss(log_prob[:, None], half, half, signs, one, divergence="pearson", beta=1.0)
-            loss = terms.sequence_loss.mean()
-        else:
-            v = log_prob - math.log(0.5)
-            loss = -v[0] + v[1] + v[1].square() / 4
-        (grad,) = torch.autograd.grad(loss, logit)
-        logit = (logit - 2.0 * grad).detach().requires_grad_()
-    bad = torch.sigmoid(logit).item()
-    assert bad < 1e-3 if clamped else 0.03 < bad < 0.1
+        close(ours, (1 + beta) * up * (good + bad))
 
 
 def test_softmax_weights_against_plain_loops():
@@ -230,19 +160,6 @@ def test_softmax_weights_of_answers_that_count_for_nothing():
     assert torch.equal(weights[:3], rest)
 
 
-def test_softmax_weights_multiplied_into_the_advantages_scale_each_response():
-    toy = Toy(6)
-    table, old, ref = toy.table(0.7), toy.table(0.7), toy.table(0.7)
-    ids = [i % 3 for i in range(toy.answers)]
-    advantages = toy.reward - toy.reward.mean()
-    tensors = [toy.log_prob(x) for x in (table, old, ref)]
-    weights = softmax_weights(toy.reward, toy.log_sequence(old), advantages, ids)
-    weighted = f_grpo_loss(*tensors, advantages * weights, toy.mask)
-    plain = f_grpo_loss(*tensors, advantages, toy.mask)
-    assert torch.allclose(weighted.sequence_loss, weights * plain.sequence_loss, rtol=1e-12)
-    assert not torch.allclose(weighted.sequence_loss, plain.sequence_loss, rtol=1e-2)
-
-
 class Mixed:
     """Rows of one batch: 7 on-policy, 3 chosen, 2 rejected, 1 pad row without tokens."""
 
@@ -257,7 +174,7 @@ class Mixed:
         self.log_prob, self.ref = self.toy.log_prob(self.table)[self.rows], self.toy.log_prob(ref)[self.rows]
         self.v = 0.3 * (self.toy.log_sequence(self.table) - self.toy.log_sequence(ref))[self.rows]
         self.advantages = torch.randn(13, generator=self.toy.generator, dtype=f64)
-        self.advantages[self.sign != 0] = nan
+        self.advantages[self.sign != 0] = math.nan
         self.on = self.mask.any(-1) & (self.sign == 0)
 
     def loss(self, weights, name="js"):
@@ -281,22 +198,6 @@ def test_f_hal_ends_and_mixture(name):
         got = m.loss(m.weights(weight), name)
         assert got.item() == pytest.approx(expected.item(), rel=1e-10)
         close(gradient(got, m.table), gradient(expected, m.table))
-    # lambda 0 is f-GRPO on the on-policy rows alone, through the loss itself
-    alone = f_grpo_loss(
-        m.log_prob[on], m.ref[on], m.ref[on], a[on], m.mask[on], divergence=name, beta=0.3
-    ).sequence_loss.mean()
-    close(gradient(m.loss(m.weights(0.0), name), m.table), gradient(alone, m.table))
-
-
-def test_f_hal_adds_up_over_mini_batches():
-    m = Mixed()
-    weights = m.weights(0.4)
-    whole = gradient(m.loss(weights), m.table)
-    parts = torch.zeros_like(whole)
-    for rows in torch.arange(13).split(3):
-        terms = f_grpo_loss(m.log_prob[rows], m.ref[rows], m.ref[rows], weights[rows], m.mask[rows], beta=0.3)
-        parts += gradient(terms.sequence_loss.sum() / 13, m.table)
-    close(parts, whole)
 
 
 def test_signed_weights_with_literal_numbers():
@@ -319,8 +220,6 @@ def test_metrics():
 
 def test_refuses_wrong_inputs():
     x, mask = torch.zeros(2, 3), torch.ones(2, 3)
-    with pytest.raises(ValueError, match="ref_log_prob has shape"):
-        f_grpo_loss(x, x, torch.zeros(2, 4), torch.ones(2), mask)
     with pytest.raises(ValueError, match="advantages of response 0 varies"):
         f_grpo_loss(x, x, x, torch.tensor([[0.0, 1.0, 0.0], [1.0, 1.0, 1.0]]), mask)
     with pytest.raises(ValueError, match="preference_weight=1.5"):

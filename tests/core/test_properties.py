@@ -30,7 +30,8 @@ def batches(draw):
         "log_prob": torch.where(mask, -4 * rand(rows, columns), junk),
         "ref_log_prob": torch.where(mask, -4 * rand(rows, columns), junk.flip(0)),
         "mask": mask.to(draw(st.sampled_from([torch.bool, torch.int64, torch.float32]))),
-        "tokens": torch.randint(0, 4, (rows, columns), generator=generator), "outcome": rand(rows) - 0.5,
+        "entropy": torch.where(mask, rand(rows, columns), junk.flip(1)), "outcome": rand(rows) - 0.5,
+        "tokens": torch.randint(0, 4, (rows, columns), generator=generator),
         "group": torch.randint(0, 3, (rows,), generator=generator),
     }  # fmt: skip
     batch["session"] = 4 * batch["group"] + torch.randint(0, 4, (rows,), generator=generator)
@@ -60,7 +61,8 @@ def run(batch, kind, more):
     if more["step"] == "newline":
         begins = steps_by_newline(batch["tokens"], mask, DECODE)
     sessions = {"session_ids": batch["session"], "session_index": batch["place"]} if more["sessions"] else {}
-    columns = Columns(lp, lr, mask, batch["outcome"], batch["group"], step_begins=begins, **sessions)
+    more_columns = {"step_begins": begins, "entropy": batch["entropy"], **sessions}
+    columns = Columns(lp, lr, mask, batch["outcome"], batch["group"], **more_columns)
     adv, metrics = regularized_advantages(columns, Regularizer(0.3, **kind))
     cost, _ = sequence_divergence(columns, kind["divergence"])
     assert torch.isfinite(adv).all() and (adv[~mask.bool()] == 0).all()
@@ -92,11 +94,8 @@ def test_masked_tokens_inserted_anywhere_change_nothing(case, seed):
         return torch.full((rows, columns + extra), fill, dtype=x.dtype).scatter(1, place, x)
 
     wide = dict(batch)
-    wide["log_prob"], wide["ref_log_prob"] = (
-        spread(batch["log_prob"], math.nan),
-        spread(batch["ref_log_prob"], 1e30),
-    )
-    wide["mask"], wide["tokens"] = spread(batch["mask"], 0), spread(batch["tokens"], 2)
+    fills = {"log_prob": math.nan, "ref_log_prob": 1e30, "entropy": math.inf, "mask": 0, "tokens": 2}
+    wide |= {name: spread(batch[name], fill) for name, fill in fills.items()}
     wide_adv, wide_cost, wide_metrics = run(wide, kind, more)
     same(wide_adv.gather(1, place), adv)
     same(wide_cost, cost)
@@ -135,7 +134,7 @@ def test_added_pad_rows_change_nothing(case, pads, known_group):
     nan = torch.full((pads, columns), math.nan, dtype=torch.float64)
     label = batch["group"][0] if known_group else torch.tensor(99)
     new = {
-        "log_prob": nan, "ref_log_prob": nan, "mask": torch.zeros(pads, columns, dtype=batch["mask"].dtype),
+        "log_prob": nan, "ref_log_prob": nan, "entropy": nan, "mask": torch.zeros(pads, columns, dtype=batch["mask"].dtype),
         "tokens": torch.zeros(pads, columns, dtype=torch.int64),
         "outcome": torch.full((pads,), 5.0, dtype=torch.float64), "group": label.expand(pads),
         "session": torch.arange(100, 100 + pads), "place": torch.zeros(pads, dtype=torch.int64),

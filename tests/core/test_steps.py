@@ -9,17 +9,6 @@ HORIZON = 5
 NAMES = [(name, 0.5 if name == "alpha" else None) for name in DIVERGENCES]
 
 
-def prl_step_ends(delta, mask, step_length):
-    """What PRL's public code gives a token: the suffix sum at the *end* of its own step."""
-    suffix = regularize(delta, mask)
-    out = torch.zeros_like(suffix)
-    for i, n in enumerate(mask.sum(-1).tolist()):
-        for t in range(n):
-            end = min((t // step_length + 1) * step_length - 1, n - 1)
-            out[i, t] = suffix[i, end]
-    return out
-
-
 @pytest.mark.parametrize("step_length", range(1, HORIZON + 1))
 @pytest.mark.parametrize("name, order", NAMES, ids=list(DIVERGENCES))
 def test_step_starts_are_exact_for_every_length_and_divergence(name, order, step_length):
@@ -29,34 +18,10 @@ def test_step_starts_are_exact_for_every_length_and_divergence(name, order, step
     assert toy.error(reg, get_divergence(name, order)) < 1e-10
 
 
-def test_step_ends_are_biased_for_every_length_above_one():
-    for seed in range(4):
-        toy = Setting(horizon=HORIZON, seed=seed)
-        errors = [toy.error(prl_step_ends(toy.delta, toy.mask, n), DIVERGENCES["reverse_kl"]) for n in range(1, 6)]
-        assert errors[0] < 1e-10 and min(errors[1:]) > 0.1
-
-
 def test_newline_steps_are_exact():
     toy = Setting(horizon=HORIZON)
     starts = steps_by_newline(toy.all.tokens, toy.mask, decode=["<eos>", "x", ".\n"].__getitem__)
     assert toy.error(regularize(toy.delta, toy.mask, step_begins=starts), DIVERGENCES["reverse_kl"]) < 1e-10
-    ends = torch.zeros(starts.shape, dtype=torch.int64)
-    for i, row in enumerate(starts.tolist()):
-        for t in range(HORIZON):  # the last column before the next step
-            ends[i, t] = next((j for j in range(t, HORIZON - 1) if row[j + 1] or not toy.mask[i, j + 1]), HORIZON - 1)
-    at_ends = regularize(toy.delta, toy.mask).gather(1, ends)
-    assert toy.error(at_ends, DIVERGENCES["reverse_kl"]) > 0.2
-
-
-def test_every_token_of_a_step_takes_the_suffix_at_its_start():
-    delta = torch.tensor([[1.0, 2.0, 4.0, 8.0, 16.0, 32.0]])
-    mask = torch.tensor([[1, 1, 1, 1, 1, 0]]).bool()
-    starts = steps_by_length(mask, 2)
-    assert starts.int().tolist() == [[1, 0, 1, 0, 1, 0]]
-    assert regularize(delta, mask, step_begins=starts).tolist() == [[31.0, 31.0, 28.0, 28.0, 16.0, 0.0]]
-    assert torch.equal(regularize(delta, mask, step_begins=steps_by_length(mask, 1)), regularize(delta, mask))
-    whole = regularize(delta, mask, placement="sequence")
-    assert torch.equal(regularize(delta, mask, step_begins=steps_by_length(mask, 6)), whole)
 
 
 def test_steps_count_response_tokens_and_skip_masked_ones():

@@ -1,4 +1,4 @@
-"""What the tests add to `frpo_verl.core.enumeration`: garbage on padding, and the local objective."""
+"""What the tests add to `frpo_verl.core.enumeration`: a policy and its reference, rewards, groups, and garbage on padding."""
 
 from __future__ import annotations
 
@@ -9,18 +9,13 @@ import torch
 from frpo_verl.core import enumeration as exact
 from frpo_verl.core.advantages import regularized_advantages
 from frpo_verl.core.divergences import DIVERGENCES, get_divergence
-from frpo_verl.core.enumeration import Trajectories, probability, state_divergence
+from frpo_verl.core.enumeration import Trajectories, probability
 from frpo_verl.core.regularizers import Regularizer
 from frpo_verl.core.tokens import Columns, read_answers
 
 ROWS = [(name, None) for name in DIVERGENCES if name != "alpha"] + [("alpha", 0.5), ("alpha", 2.5)]
 IDS = [name if order is None else f"{name}{order:g}" for name, order in ROWS]
-
-
-def local_objective(toy: Trajectories, logits: torch.Tensor, ref_logits: torch.Tensor, f) -> torch.Tensor:
-    """The objective with the visited states held fixed: only the divergence at each state carries a gradient."""
-    per_state = state_divergence(logits, ref_logits, f)[toy.state]
-    return (probability(toy, logits).detach() * torch.where(toy.mask, per_state, 0.0).sum(-1)).sum()
+OF_KIND = [field.name for field in dataclasses.fields(Regularizer)]
 
 
 def garbage(toy: Trajectories, x: torch.Tensor) -> torch.Tensor:
@@ -29,7 +24,7 @@ def garbage(toy: Trajectories, x: torch.Tensor) -> torch.Tensor:
     return torch.where(toy.mask, x, junk[torch.arange(x.numel()).reshape(x.shape) % len(junk)])
 
 
-OF_KIND = [field.name for field in dataclasses.fields(Regularizer)]
+# ---------------------------------------------------------------------------------------------------- the advantage
 
 
 def frpo(outcome, log_prob, ref_log_prob, mask, **more):
@@ -80,8 +75,9 @@ class Setting:
     def estimate(self, reg):
         return exact.policy_gradient(self.all, self.logits, reg)
 
-    def error(self, reg, divergence):
-        return exact.relative_error(self.estimate(reg), self.truth(divergence))
+    def error(self, reg, divergence, which=exact.objective):
+        """Relative error of the expected gradient with this regulariser."""
+        return exact.relative_error(self.estimate(reg), self.truth(divergence, which))
 
 
 def grouped(toy, size):
@@ -105,3 +101,55 @@ def random_batch(rows=12, columns=9, seed=0):
     mask = (torch.arange(columns) < length[:, None]).long()
     scores = torch.randint(0, 2, (rows,), generator=generator).double()
     return lp, lr, mask, scores, torch.arange(rows) // 4
+
+
+# ---------------------------------------------------------------------------------------------------- losses off policy
+
+
+class Toy:
+    """All answers of up to three tokens over three symbols, tabular policies over them, and a reward for each.
+
+    `log_prob(table)` gives log pi of every token of every answer, (N, T), with `fill` on the positions after EOS.
+    """
+
+    def __init__(self, seed: int = 0):
+        self.all = exact.enumerate_trajectories(3, 3)
+        self.answers, self.mask = self.all.count, self.all.mask
+        self.generator = torch.Generator().manual_seed(seed)
+        self.reward = torch.randn(self.answers, generator=self.generator, dtype=torch.float64)
+
+    def table(self, scale: float = 1.0, near: torch.Tensor | float = 0.0) -> torch.Tensor:
+        shape = self.all.states, self.all.vocabulary
+        return near + scale * torch.randn(shape, generator=self.generator, dtype=torch.float64)
+
+    def log_prob(self, table: torch.Tensor, fill: float = torch.nan) -> torch.Tensor:
+        return torch.where(self.mask, exact.log_prob(self.all, table), fill)
+
+    def log_sequence(self, table: torch.Tensor) -> torch.Tensor:
+        return exact.log_prob(self.all, table).sum(-1)
+
+    def probability(self, table: torch.Tensor) -> torch.Tensor:
+        return probability(self.all, table)
+
+    def state_visits(self, table: torch.Tensor) -> torch.Tensor:
+        """(states,) probability that an answer passes through each prefix and chooses a token there."""
+        p = self.probability(table).detach()
+        visits = torch.zeros(self.all.states, dtype=torch.float64)
+        return visits.index_add_(0, self.all.state[self.mask], p[:, None].expand_as(self.mask)[self.mask])
+
+
+def gradient(scalar: torch.Tensor, *leaves: torch.Tensor) -> torch.Tensor:
+    """Of all leaves in one vector, 0 where one has no part in the scalar."""
+    grads = torch.autograd.grad(scalar, leaves, retain_graph=True, allow_unused=True, materialize_grads=True)
+    return torch.cat([g.flatten() for g in grads])
+
+
+def close(a: torch.Tensor, b: torch.Tensor, tolerance: float = 1e-10) -> None:
+    """Asserts relative equality in norm, and that the reference is not zero."""
+    assert b.norm() > 1e-6, "nothing to compare: the reference is zero"
+    error = exact.relative_error(a, b)
+    assert error < tolerance, f"relative error {error:.3g}"
+
+
+def cosine(a: torch.Tensor, b: torch.Tensor) -> float:
+    return float(torch.nn.functional.cosine_similarity(a.flatten(), b.flatten(), dim=0))
