@@ -92,8 +92,8 @@ def page(sections: dict[str, Section], result: dict) -> str:
         rows = means(found["rows"]) if section.by_seed else found["rows"]
         columns = sorted(dict.fromkeys(c for row in rows.values() for c in row), key=lambda c: c == "seconds")
         if rows:
-            cells = ([row, *(cell(found.get(c)) for c in columns)] for row, found in rows.items())
-            lines += records.table(["", *columns], cells).splitlines()
+            lines += [f"| | {' | '.join(columns)} |", "|---" * (len(columns) + 1) + "|"]
+            lines += [f"| {row} | {' | '.join(cell(found.get(c)) for c in columns)} |" for row, found in rows.items()]
     pending = [section.title for name, section in sections.items() if name not in result]
     lines += ["", f"Not run yet: {'; '.join(pending)}."] if pending else []
     return "\n".join(lines) + "\n"

@@ -98,8 +98,8 @@ def shown(values: Sequence[float]) -> str:
 
 def table(head: Sequence[str], rows: Iterable[Sequence[Any]]) -> str:
     """Markdown."""
-    lines = [head, ["---"] * len(head), *rows]
-    return "".join(f"| {' | '.join(map(str, line))} |\n" for line in lines)
+    first, *others = (f"| {' | '.join(map(str, line))} |\n" for line in (head, *rows))
+    return "".join([first, "|---" * len(head) + "|\n", *others])
 
 
 @contextmanager
