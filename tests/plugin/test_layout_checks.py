@@ -5,7 +5,7 @@ import pyarrow.parquet as pq
 import pytest
 import yaml
 from omegaconf import OmegaConf
-from tables import cases, says
+from tables import says, tables
 
 from frpo_verl.methods.settings import ConfigError
 from frpo_verl.verl_plugin.checks import cpu, layout, refuse, sizes
@@ -80,113 +80,14 @@ def test_a_part_of_a_configuration_is_enough():
     check_layout(OmegaConf.create({"algorithm": {"adv_estimator": "frpo"}}))
 
 
-MESH, FSDP_KEY = f"{ACTOR}.megatron", f"{ACTOR}.fsdp_config"
-SMALL = f"{ACTOR}.ppo_max_token_len_per_gpu=2560 {ROLLOUT}.log_prob_max_token_len_per_gpu=2560"
-SMALL += f" {REF}.log_prob_max_token_len_per_gpu=2560"
-ULYSSES = "ulysses_sequence_parallel_size"
-FOLLOWS = f"{REF}.{ULYSSES}=${{oc.select:{ACTOR}.{ULYSSES},1}}"  # verl's ref/dp_ref.yaml
-
-# the engine; "alone" where no method reads a reference; what is changed
-CASES = f"""
-# ranks that share a sequence share the budget
-fsdp2 {ACTOR}.{ULYSSES}=2 {ACTOR}.ppo_max_token_len_per_gpu=5120
-fsdp2 {FSDP_KEY}.{ULYSSES}=2 {ACTOR}.ppo_max_token_len_per_gpu=5119 -> =5119 on 2 ranks ... set it to 5120 or more
-megatron {MESH}.context_parallel_size=2 {ACTOR}.ppo_max_token_len_per_gpu=5120
-# mini-batches are divided over the ranks
-fsdp2 trainer.n_gpus_per_node=6
-    -> ppo_mini_batch_size=64 x rollout.n=5 = 320 answers cannot be divided over 6 data-parallel ranks
-fsdp2 trainer.n_gpus_per_node=6 {ACTOR}.{ULYSSES}=6
-megatron trainer.n_gpus_per_node=6 {MESH}.tensor_model_parallel_size=3
-megatron {MESH}.tensor_model_parallel_size=3 -> n_gpus_per_node=8 x nnodes=1 is not a multiple of the 3 ranks
-# and over the rollout engines
-fsdp2 {ROLLOUT}.tensor_model_parallel_size=3 -> {ROLLOUT}.tensor_model_parallel_size=3
-fsdp2 {ROLLOUT}.tensor_model_parallel_size=4 {ROLLOUT}.data_parallel_size=4 -> engine's 16 GPUs
-fsdp2 {ROLLOUT}.tensor_model_parallel_size=3 actor_rollout_ref.hybrid_engine=false
-# experts; without the recipes' `experts` nobody says what the model is
-megatron {MESH}.expert_model_parallel_size=8 experts=128
-megatron {MESH}.expert_model_parallel_size=8
-megatron {MESH}.expert_model_parallel_size=8 experts=0 -> {MESH}.expert_model_parallel_size=8 with experts=0
-megatron {MESH}.expert_model_parallel_size=8 experts=60 -> {MESH}.expert_model_parallel_size=8 with experts=60
-megatron {MESH}.expert_model_parallel_size=8 experts=128 trainer.n_gpus_per_node=4 -> not a multiple of the 8 ranks
-megatron {MESH}.expert_model_parallel_size=8 experts=128 {MESH}.expert_tensor_parallel_size=2
-    -> not a multiple of the 16 ranks
-# answers are samples of the policy
-fsdp2 alone {ROLLOUT}.top_p=0.95 -> ^{ROLLOUT}.top_p=0.95 ... val_kwargs.top_p is for validation
-fsdp2 alone {ROLLOUT}.top_k=50 -> ^{ROLLOUT}.top_k=50 ... val_kwargs.top_k is for validation
-fsdp2 {ROLLOUT}.top_k=0
-# an evaluation needs a name, validates, and updates nothing: budgets, mini-batches and sampling are not looked at
-fsdp2 trainer.val_only=true name=??? -> ^name is not set ... add name=SOME_NAME
-fsdp2 alone trainer.val_only=true name=model
-fsdp2 trainer.val_only=true name=model trainer.val_before_train=false -> val_only=true
-fsdp2 alone trainer.val_only=true trainer.n_gpus_per_node=6 {ACTOR}.ppo_max_token_len_per_gpu=5 {ROLLOUT}.top_p=0.9
-# the reference follows only the deprecated key of the actor, not the actor's fsdp_config; without it nobody reads it
-fsdp2 {SMALL} {FSDP_KEY}.{ULYSSES}=4
-    -> ^{REF}.log_prob_max_token_len_per_gpu=2560 does not hold
-    ... or {ACTOR}.{ULYSSES}=4, which the reference follows too (it does not follow the actor's fsdp_config)$
-fsdp2 {SMALL} {FOLLOWS} {ACTOR}.{ULYSSES}=4
-fsdp2 {SMALL} {FSDP_KEY}.{ULYSSES}=4 {REF}.fsdp_config.{ULYSSES}=4
-fsdp2 alone {SMALL} {FSDP_KEY}.{ULYSSES}=4
-fsdp2 {SMALL} {FSDP_KEY}.{ULYSSES}=4 {MODEL}.lora_rank=8
-# each engine has its own key for the rank of LoRA
-megatron {MODEL}.lora_rank=32
-    -> ^{MODEL}.lora_rank=32 with {ACTOR}.strategy=megatron, which reads {MODEL}.lora.rank=0 ... set lora.rank
-fsdp2 {MODEL}.lora.rank=16
-    -> ^{MODEL}.lora.rank=16 with {ACTOR}.strategy=fsdp2, which reads {MODEL}.lora_rank=0 ... set lora_rank
-fsdp2 {MODEL}.lora_rank=32
-megatron {MODEL}.lora.rank=32
-megatron {MODEL}.lora.rank=32 {MODEL}.lora_rank=32
-# an adapter is refused where it would not be loaded
-fsdp2 {MODEL}.lora_adapter_path=a -> ^{MODEL}.lora_adapter_path=a: fsdp2 loads ... lora_rank (the adapter's r)
-fsdp2 {MODEL}.lora.adapter_path=a {MODEL}.lora_rank=8 -> ^{MODEL}.lora.adapter
-megatron {MODEL}.lora_adapter_path=a {MODEL}.lora.rank=8
-    -> megatron loads the adapter of lora.adapter_path, and only beside lora.rank
-megatron alone {MODEL}.lora.adapter_path=a {MODEL}.lora.rank=8
-fsdp2 {ROLLOUT}.name=hf {MODEL}.lora_rank=8 -> lora.merge=false with {ROLLOUT}.name=hf
-fsdp2 {ROLLOUT}.name=hf {MODEL}.lora_rank=8 {MODEL}.lora.merge=true
-# Megatron wants a warm-up shorter than the run; FSDP does not mind
-megatron {ACTOR}.optim.lr_warmup_steps=10 trainer.total_training_steps=10
-    -> ^{ACTOR}.optim.lr_warmup_steps=10 is not below the 10 steps ... set it to -1 or less than 10
-megatron {ACTOR}.optim.lr_warmup_steps=9 trainer.total_training_steps=10
-megatron {ACTOR}.optim.lr_warmup_steps=-1 trainer.total_training_steps=2
-megatron {ACTOR}.optim.lr_warmup_steps=10 trainer.total_training_steps=null
-megatron {ACTOR}.optim.lr_warmup_steps=10 trainer.total_training_steps=10 {ACTOR}.optim.lr_decay_steps=20
-megatron {ACTOR}.optim.lr_warmup_steps=10 trainer.total_training_steps=10 trainer.v1.trainer_mode=colocate_async
-    trainer.v1.colocate_async.parameter_sync_step=2
-fsdp2 {ACTOR}.optim.lr_warmup_steps=10 trainer.total_training_steps=2
-"""
-
-# for each of actor and ref, ROLE
-OF_BOTH = """
-megatron ROLE.strategy=fsdp2 -> ^ROLE.strategy=fsdp2 does not belong to McoreActorConfig ... layout=megatron
-fsdp2 ROLE.strategy=megatron -> does not belong to FSDPActorConfig
-megatron ROLE.fsdp_config.param_offload=true -> ^ROLE.fsdp_config is set and strategy=megatron does not know it
-fsdp2 ROLE.megatron.param_offload=true -> ^ROLE.megatron is set
-# a rounded reference is another model; without one nothing is compared
-fsdp2 ROLE.fsdp_config.model_dtype=bf16 -> ^ROLE.fsdp_config.model_dtype=bf16 ... allowed is fp32
-fsdp2 ROLE.fsdp_config.model_dtype=bfloat16 -> ^ROLE.fsdp_config.model_dtype=bfloat16 ... allowed is fp32
-fsdp2 ROLE.fsdp_config.model_dtype=fp16 -> ^ROLE.fsdp_config.model_dtype=fp16 ... allowed is fp32
-fsdp2 alone ROLE.fsdp_config.model_dtype=bf16
-fsdp2 ROLE.fsdp_config.model_dtype=fp32
-fsdp2 ROLE.fsdp_config.model_dtype=float32
-fsdp2 ROLE.fsdp_config.model_dtype=torch.float32
-"""
-
-# for each KEY of tokens and the SWITCH without which nobody reads it
-OF_BUDGETS = """
-fsdp2 KEY=10240
-fsdp2 KEY=10239 -> ^KEY=10239 does not hold ... set it to 10240 or more
-fsdp2 KEY=10239 SWITCH=false
-"""
-ALL = [CASES, *(OF_BOTH.replace("ROLE", role) for role in (ACTOR, REF))]
-ALL.append(
-    OF_BUDGETS.replace("KEY", f"{ACTOR}.ppo_max_token_len_per_gpu").replace("SWITCH", f"{ACTOR}.use_dynamic_bsz")
-)
-for part in (ROLLOUT, REF):
-    switch = f"{part}.log_prob_use_dynamic_bsz"
-    ALL.append(OF_BUDGETS.replace("KEY", f"{part}.log_prob_max_token_len_per_gpu").replace("SWITCH", switch))
+BUDGETS = {f"{ACTOR}.ppo_max_token_len_per_gpu": f"{ACTOR}.use_dynamic_bsz"}  # key of tokens -> the switch
+BUDGETS |= {f"{part}.log_prob_max_token_len_per_gpu": f"{part}.log_prob_use_dynamic_bsz" for part in (ROLLOUT, REF)}
+CASES = tables("layout")["all"]
+CASES += [row for role in (ACTOR, REF) for row in tables("layout", ROLE=role)["of_a_role"]]
+CASES += [row for key, switch in BUDGETS.items() for row in tables("layout", KEY=key, SWITCH=switch)["of_a_budget"]]
 
 
-@pytest.mark.parametrize("typed, said", [row for table in ALL for row in cases(table)])
+@pytest.mark.parametrize("typed, said", CASES)
 def test_a_layout_is_refused_in_one_line_or_accepted(typed, said):
     engine, *words = typed.split()
     has_reference = "alone" not in words
