@@ -33,7 +33,6 @@ def write(view: Batch) -> None:
     ids = view.optional("responses", fetch=True)
     if ids is None:
         return
-    ids = ids[:, : view.mask.shape[1]]  # what the queue hands out may be padded wider
     mask, log_ratio, decode = view.mask.bool(), old - ref, source.tokenizer.decode
     values = torch.where(mask.any(dim=-1), scores.sum(dim=-1).float(), torch.nan)  # pad rows are no answers
     uids = view.data.non_tensor_batch.get("uid")

@@ -110,10 +110,13 @@ class Batch:
         return self.data.batch[name]
 
     def optional(self, name: str, fetch: bool = False) -> torch.Tensor | None:
-        """A column if the batch has it, or (with `fetch`) the queue behind it."""
+        """A column if the batch has it, or (with `fetch`) the queue behind it, which may hand it out padded wider."""
         if name in self:
             return self.data.batch[name]
-        return self.source.padded(name) if fetch and self.source is not None else None
+        found = self.source.padded(name) if fetch and self.source is not None else None
+        if found is None or found.shape[1] < self.mask.shape[1]:
+            return None
+        return found[:, : self.mask.shape[1]]
 
     @property
     def mask(self) -> torch.Tensor:

@@ -18,7 +18,6 @@ import torch
 
 from .. import methods
 from ..core.advantages import regularized_advantages, sequence_divergence
-from ..core.divergences import Divergence
 from ..core.losses.f_grpo import signed_weights, softmax_weights
 from ..core.losses.terms import row_value
 from ..core.metrics import outcome_shift
@@ -86,7 +85,11 @@ def frpo(view: Batch, rewards: torch.Tensor, mask: torch.Tensor, s: FrpoSettings
     kl_coef, columns = steering.of_step(view, s), _columns(view, rewards, mask, s)
     divergence = load_divergence(s.divergence, s.alpha)
     if s.placement == "reward":
-        advantages, found = _in_the_reward(view, columns, rewards, s, norm, kl_coef, divergence)
+        scores = rewards.sum(dim=-1)
+        cost, found = sequence_divergence(columns, divergence, s.log_ratio_clip)
+        fused = scores - kl_coef * cost.to(scores.dtype)
+        before, after = (_outcome_of_scores(view, x, mask, s.outcome, norm) for x in (scores, fused))
+        advantages, found = _spread(after, mask), found | outcome_shift(before, after, mask)
     else:
         if s.placement == "reward_to_go":
             scores = rewards.sum(dim=-1)
@@ -104,9 +107,6 @@ def frpo(view: Batch, rewards: torch.Tensor, mask: torch.Tensor, s: FrpoSettings
 def _columns(view: Batch, rewards: torch.Tensor, mask: torch.Tensor, s: FrpoSettings) -> Columns:
     """What the core reads of verl's batch."""
     scores = view.optional("token_level_scores")  # rewards may hold verl's KL (`use_kl_in_reward`)
-    entropy = view.optional("entropy", fetch=True)
-    if entropy is not None:
-        entropy = entropy[:, : mask.shape[1]] if entropy.shape[1] >= mask.shape[1] else None
     return Columns(
         view.column("old_log_probs"),
         view.column("ref_log_prob"),
@@ -114,7 +114,7 @@ def _columns(view: Batch, rewards: torch.Tensor, mask: torch.Tensor, s: FrpoSett
         group_ids=view.groups,
         step_begins=_step_begins(view, mask, s),
         scores=(rewards if scores is None else scores).sum(dim=-1),
-        entropy=entropy,
+        entropy=view.optional("entropy", fetch=True),
         other_log_prob=view.optional("rollout_log_probs"),  # the engine's mismatch: bypass mode would add it up
         **view.sessions,
     )
@@ -129,10 +129,8 @@ def _step_begins(view: Batch, mask: torch.Tensor, s: FrpoSettings) -> torch.Tens
     ids = view.optional("responses", fetch=True)
     if ids is None:
         raise RuntimeError("algorithm.frpo.step=newline needs the responses and the batch has none: use step=length")
-    tokenizer = view.tokenizer(
-        "algorithm.frpo.step=newline"
-    )  # what the queue hands out may be padded wider than the mask
-    return steps_by_newline(ids[:, : mask.shape[1]], mask, lambda token: tokenizer.decode([token]))
+    tokenizer = view.tokenizer("algorithm.frpo.step=newline")
+    return steps_by_newline(ids, mask, lambda token: tokenizer.decode([token]))
 
 
 def _alone(view: Batch, rewards: torch.Tensor, mask: torch.Tensor, s: FrpoSettings, norm: bool) -> torch.Tensor:
@@ -143,31 +141,10 @@ def _alone(view: Batch, rewards: torch.Tensor, mask: torch.Tensor, s: FrpoSettin
     return keep(outcome, mask) if outcome.dim() == 2 else _spread(outcome, mask)
 
 
-def _in_the_reward(
-    view: Batch,
-    columns: Columns,
-    rewards: torch.Tensor,
-    s: FrpoSettings,
-    norm: bool,
-    kl_coef: float,
-    divergence: Divergence,
-) -> tuple[torch.Tensor, dict[str, float]]:
-    """`placement: reward`: the outcome advantage of r - beta * D, (B, T), see `sequence_divergence`; and its metrics."""
-    mask, scores = columns.mask, rewards.sum(dim=-1)
-    cost, found = sequence_divergence(columns, divergence, s.log_ratio_clip)
-    fused = _rewards_of(scores - kl_coef * cost.to(scores.dtype), mask)
-    before, after = (_rows_of(view, x, mask, s.outcome, norm) for x in (_rewards_of(scores, mask), fused))
-    return _spread(after, mask), found | outcome_shift(before, after, mask)
-
-
-def _rewards_of(scores: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
-    """(B, T) one score for each row, on its last response token."""
+def _outcome_of_scores(view: Batch, scores: torch.Tensor, mask: torch.Tensor, name: str, norm: bool) -> torch.Tensor:
+    """(B,) the outcome of each response, whose last token is rewarded with its score."""
     last = torch.where(mask.bool(), torch.arange(mask.shape[1], device=mask.device), 0).amax(dim=-1, keepdim=True)
-    return scores.new_zeros(mask.shape).scatter(-1, last, scores.unsqueeze(-1))
-
-
-def _rows_of(view: Batch, rewards: torch.Tensor, mask: torch.Tensor, name: str, norm: bool) -> torch.Tensor:
-    """(B,) the outcome of each response."""
+    rewards = scores.new_zeros(mask.shape).scatter(-1, last, scores.unsqueeze(-1))
     outcome = outcome_of(view, rewards, mask, name, norm)
     return outcome if outcome.dim() == 1 else row_value(outcome, mask.bool(), "advantages")
 

@@ -9,7 +9,6 @@ from loss_batch import actor_config, gradients, log_prob_of, make_rows
 from omegaconf import OmegaConf
 from verl.trainer.ppo.ray_trainer import compute_advantage
 
-from frpo_verl.core.losses.f_grpo import softmax_weights
 from frpo_verl.verl_plugin import batch, metrics, run
 
 
@@ -119,19 +118,6 @@ def test_a_batch_without_a_pair_is_said_once(mixed, capsys):
     weights(0.0, subset=range(4))
     weights(0.38)
     assert "no recorded pair" not in capsys.readouterr().err
-
-
-def test_softmax_weights_are_applied_in_the_driver(monkeypatch):
-    rows = make_rows(n=6, seed=5)
-    scores, uid = [1.0, 0.5, 0.0, 1.0, 1.0, 0.0], ["a"] * 3 + ["b"] * 3
-    plain = compute_advantage(data_of(rows, scores, uid), adv_estimator="grpo").batch["advantages"]
-    run.remember(run_config(f_grpo={"weights": "softmax"}, estimator="grpo"))
-    weighted = compute_advantage(data_of(rows, scores, uid), adv_estimator="grpo").batch["advantages"]
-    data = data_of(rows, scores, uid)
-    mask = data.batch["response_mask"]
-    log_old = (data.batch["old_log_probs"] * mask).sum(-1)
-    w = softmax_weights(torch.tensor(scores, dtype=torch.float64), log_old, plain[:, 0], uid)
-    torch.testing.assert_close(weighted, plain * w[:, None], rtol=0, atol=1e-9)
 
 
 def test_rpg_batch_mean():

@@ -60,15 +60,22 @@ def fresh(folder, **config):
     return server
 
 
+def are_of(model, prompt, out, temperature=1.0):
+    """The log-probs of an answer are those of this model."""
+    with torch.no_grad():
+        logits = model(torch.tensor([prompt + out.token_ids])).logits[0, len(prompt) - 1 : -1]
+    expected = torch.log_softmax(logits / temperature, -1).gather(-1, torch.tensor(out.token_ids)[:, None])
+    torch.testing.assert_close(torch.tensor(out.log_probs), expected.squeeze(-1), rtol=0, atol=1e-4)
+
+
+def weights_of(model):
+    return {name: p.detach() for name, p in model.named_parameters()}
+
+
 def test_log_probs_are_the_models_own(folder):
-    model = make_model()
     for temperature in (1.0, 0.7):
         for prompt, out in zip(PROMPTS, ask(fresh(folder), PROMPTS, temperature=temperature), strict=True):
-            ids = torch.tensor([prompt + out.token_ids])
-            with torch.no_grad():
-                log_p = torch.log_softmax(model(ids).logits[0, len(prompt) - 1 : -1] / temperature, -1)
-            expected = log_p.gather(-1, torch.tensor(out.token_ids)[:, None]).squeeze(-1)
-            torch.testing.assert_close(torch.tensor(out.log_probs), expected, rtol=0, atol=1e-4)
+            are_of(make_model(), prompt, out, temperature)
 
 
 def test_answers_do_not_depend_on_the_batch_or_the_order(folder):
@@ -107,11 +114,10 @@ def test_a_seed_in_the_request_decides_alone(folder):
 def test_weights_arrive_in_buckets_and_tied_ones_count(folder):
     server = fresh(folder)
     other = make_model(seed=5)
-    names = [n for n, _ in other.named_parameters()]
-    weights = {n: p.detach() for n, p in other.named_parameters()}
-    half = len(names) // 2
-    asyncio.run(server.load_weights({n: weights[n] for n in names[:half]}, last=False))
-    asyncio.run(server.load_weights({n: weights[n] for n in names[half:]}, last=True))
+    weights = weights_of(other)
+    names = list(weights)
+    for part, last in ((names[: len(names) // 2], False), (names[len(names) // 2 :], True)):
+        asyncio.run(server.load_weights({n: weights[n] for n in part}, last=last))
     ids = torch.tensor([[3, 4, 5]])
     with torch.no_grad():
         torch.testing.assert_close(server.model(ids).logits, other(ids).logits)
@@ -135,10 +141,9 @@ def test_a_failure_is_loud_and_final(folder, monkeypatch):
 
 def test_weights_wait_for_a_batch_and_a_batch_for_the_weights(folder):
     """Every answer is of one version of the weights, and says which."""
-    other = make_model(seed=5)
-    weights = {n: p.detach() for n, p in other.named_parameters()}
+    models = {0: make_model(), 7: make_model(seed=5)}
+    weights = weights_of(models[7])
     names = list(weights)
-    models = {0: make_model(), 7: other}
 
     async def run(server):
         first = asyncio.create_task(server.generate([3, 4, 5], {"logprobs": True}, "a"))
@@ -152,11 +157,7 @@ def test_weights_wait_for_a_batch_and_a_batch_for_the_weights(folder):
 
     for out, version in zip(asyncio.run(run(fresh(folder, ignore_eos=True))), (0, 7), strict=True):
         assert out.extra_fields["global_steps"] == version and len(out.token_ids) == 8
-        ids = torch.tensor([[3, 4, 5, *out.token_ids]])
-        with torch.no_grad():
-            log_p = torch.log_softmax(models[version](ids).logits[0, 2:-1], -1)
-        expected = log_p.gather(-1, torch.tensor(out.token_ids)[:, None]).squeeze(-1)
-        torch.testing.assert_close(torch.tensor(out.log_probs), expected, rtol=0, atol=1e-4)
+        are_of(models[version], [3, 4, 5], out)
 
 
 @pytest.mark.parametrize("reject", [False, True])

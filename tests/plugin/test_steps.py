@@ -4,7 +4,6 @@ import pytest
 import torch
 from batches import advantages, batch
 from omegaconf import OmegaConf
-from verl.trainer.ppo.ray_trainer import compute_advantage
 
 from frpo_verl.quickstart.tokenizer import load_tokenizer, write_tokenizer
 from frpo_verl.verl_plugin import batch as views
@@ -75,16 +74,3 @@ def test_what_is_missing_is_named_with_the_cure(missing, monkeypatch):
     with views.open_source([], None, tokenizer):
         with pytest.raises(RuntimeError, match=f"step=newline needs the {missing}.*use step=length"):
             advantages(data(IDS if missing == "tokenizer" else None), kl_coef=0.5, step="newline")
-
-
-def test_a_line_per_token_is_the_plain_future():
-    class EveryTokenALine:
-        def decode(self, ids):
-            return "\n"
-
-    with views.open_source([], None, EveryTokenALine()):
-        by_line = advantages(data(), kl_coef=0.5, step="newline")
-    plain = compute_advantage(
-        data(), adv_estimator="frpo", config=OmegaConf.create({"adv_estimator": "frpo", "frpo": {"kl_coef": 0.5}})
-    ).batch["advantages"]
-    torch.testing.assert_close(by_line, plain, rtol=0, atol=1e-12)

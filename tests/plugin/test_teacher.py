@@ -9,7 +9,6 @@ from verl.trainer.ppo.core_algos import kl_penalty
 from verl.trainer.ppo.ray_trainer import compute_advantage
 
 from frpo_verl.core import enumeration as exact
-from frpo_verl.methods.settings import FrpoSettings
 from frpo_verl.verl_plugin import batch as batches
 from frpo_verl.verl_plugin import metrics, run
 from frpo_verl.verl_plugin.batch import open_source
@@ -62,11 +61,6 @@ def test_a_batch_that_no_teacher_scored_stops(monkeypatch):
     monkeypatch.setattr(batches.Source, "_get", lambda self, *names: TensorDict({}, batch_size=len(mask)))
     with pytest.raises(RuntimeError, match="no teacher scored this batch; set distillation.enabled=true"):
         advantages(batch(rewards, mask, old, None, uid), reference="teacher")
-
-
-def test_the_teacher_is_a_need_of_its_own():
-    settings = FrpoSettings.parse({"reference": "teacher"})
-    assert {"teacher", "v1", "one_row"} <= settings.needs and "reference" not in settings.needs
 
 
 def test_scores_are_the_models_own_log_probs_in_the_form_of_verls_server():

@@ -16,8 +16,6 @@ from omegaconf import OmegaConf
 from ...core.advantages import Regularized, regularized_advantages
 from ...core.chunks import last_rows, rows_of_answers, write_rows
 from ...core.groups import group_advantages
-from ...core.losses.f_grpo import softmax_weights
-from ...core.losses.kl_terms import local_kl
 from ...core.regularizers import Regularizer
 from ...core.steps import steps_by_newline
 from ...core.tokens import Columns, dense_ids
@@ -118,20 +116,9 @@ def frpo(newline: bool = False, keys: list[str] = KEYS, log_prob: torch.Tensor =
     return regularized_advantages(batch, Regularizer(BETA))
 
 
-def softmax_weighted() -> torch.Tensor:
-    """The outcome times f-GRPO's `weights: softmax`."""
-    rows = outcome(ALONE)
-    return spread(rows * softmax_weights(SCORES, OLD.sum(-1), rows, UIDS))
-
-
 def ratio_loss(advantages: torch.Tensor) -> float:
     """-mean of A pi_new/pi_old: what a clipped loss is while nothing is clipped."""
     return float(-(advantages * torch.exp(NEW - OLD))[MASK].mean())
-
-
-def k3_is() -> float:
-    """mean of rho (1/w - 1 + log w), w = pi_new/pi_ref, rho = pi_new/pi_old."""
-    return float(local_kl(NEW, REF, "k3_is", old_log_prob=OLD)[MASK].mean())
 
 
 # ------------------------------------------------------------------------------------------- the toy run

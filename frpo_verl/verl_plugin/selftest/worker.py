@@ -8,6 +8,7 @@ from types import SimpleNamespace
 import torch
 from omegaconf import OmegaConf
 
+from ...core.losses.kl_terms import local_kl
 from .. import run
 from . import toy
 from .toy import expect
@@ -50,7 +51,8 @@ def loss_of_tokens() -> None:
 
 def kl_of_the_loss() -> None:
     loss = _loss({"loss_mode": "vanilla"}, use_kl_loss=True, kl_loss_coef=0.5, kl_loss_type="k3_is")
-    expect("vanilla loss + 0.5 kl_loss_type=k3_is", toy.ratio_loss(_outcomes()) + 0.5 * toy.k3_is(), loss)
+    kl = float(local_kl(toy.NEW, toy.REF, "k3_is", old_log_prob=toy.OLD)[toy.MASK].mean())
+    expect("vanilla loss + 0.5 kl_loss_type=k3_is", toy.ratio_loss(_outcomes()) + 0.5 * kl, loss)
 
 
 def broken_weights_refused() -> None:
