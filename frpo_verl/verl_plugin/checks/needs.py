@@ -10,15 +10,7 @@ from omegaconf import OmegaConf
 
 from ... import methods
 from ...methods import KINDS, Method, names
-from ...methods.settings import (
-    ACTOR,
-    POLICY_LOSS,
-    FHalSettings,
-    FrpoLossSettings,
-    FrpoSettings,
-    RpgSettings,
-    Section,
-)
+from ...methods.settings import ACTOR, POLICY_LOSS, FHalSettings, FrpoLossSettings, FrpoSettings, RpgSettings, Section
 from ..run import EXPERIMENTAL, Run
 
 CORRECTION = "algorithm.rollout_correction"
