@@ -6,6 +6,7 @@ import argparse
 import json
 import sys
 from collections.abc import Iterator, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -29,48 +30,50 @@ def build_parser() -> argparse.ArgumentParser:
         epilog=EPILOG,
         allow_abbrev=False,
     )
-    parser.add_argument(
-        "files", nargs="+", metavar="FILE", help="a .jsonl file, or a folder of them (trainer.validation_data_dir)"
-    )
-
-    def add(name: str, default: Any, text: str, **kwargs: Any) -> None:
-        parser.add_argument(name, default=default, help=text, **kwargs)
-
-    add(
-        "--k",
-        None,
-        "default: 1,2,4,... up to the samples of a problem",
-        type=lambda text: [positive_int(part.strip()) for part in text.split(",")],
-        metavar="K,K,...",
-    )
-    add("--data", None, "data.val_files, to name the data sources of a dump", nargs="+", metavar="PARQUET")
-    add("--samples", None, "samples a problem should have: missing ones are wrong", type=positive_int, metavar="N")
+    add = parser.add_argument
+    files = "a .jsonl file, or a folder of them (trainer.validation_data_dir)"
+    add("files", nargs="+", metavar="FILE", help=files)
+    ks = "default: 1,2,4,... up to the samples of a problem"
+    add("--k", type=_ks, metavar="K,K,...", help=ks)
+    add("--data", nargs="+", metavar="PARQUET", help="data.val_files, to name the data sources of a dump")
+    samples = "samples a problem should have: missing ones are wrong"
+    add("--samples", type=positive_int, metavar="N", help=samples)
     merge = "pool the samples of all files (of one policy); default: a report a file"
-    add("--merge", False, merge, action="store_true")
-    add("--bootstrap", False, "add the with-replacement score and its standard deviation", action="store_true")
-    add("--correct-key", None, "the grade; default: acc, correct, is_correct, score", metavar="KEY")
-    parser.add_argument("--correct_key", dest="correct_key", help=argparse.SUPPRESS)
-    add("--threshold", None, "a grade of at least T is correct; default: only 1 is", type=float, metavar="T")
+    add("--merge", action="store_true", help=merge)
+    boot = "add the with-replacement score and its standard deviation"
+    add("--bootstrap", action="store_true", help=boot)
+    add("--correct-key", metavar="KEY", help="the grade; default: acc, correct, is_correct, score")
+    add("--correct_key", dest="correct_key", help=argparse.SUPPRESS)
+    add("--threshold", type=float, metavar="T", help="a grade of at least T is correct; default: only 1 is")
     share = number(float, lambda value: 0 < value < 1, "between 0 and 1")
-    add("--confidence", 0.95, "of the intervals; default: %(default)s", type=share)
-    add("--resamples", 2000, "of the problems, for the intervals; default: %(default)s", type=positive_int)
-    add("--seed", 0, "of the intervals; default: %(default)s", type=int)
-    add("--json", None, "also write everything there ('-': to standard output, no table)", metavar="OUT")
+    add("--confidence", type=share, default=0.95, help="of the intervals; default: %(default)s")
+    resamples = "of the problems, for the intervals; default: %(default)s"
+    add("--resamples", type=positive_int, default=2000, help=resamples)
+    add("--seed", type=int, default=0, help="of the intervals; default: %(default)s")
+    add("--json", metavar="OUT", help="also write everything there ('-': to standard output, no table)")
     return parser
 
 
+def _ks(text: str) -> list[int]:
+    return [positive_int(part.strip()) for part in text.split(",")]
+
+
 def evaluate(options: argparse.Namespace) -> list[dict[str, Any]]:
-    """One report a file (or one in all with --merge); raises DumpError or ValueError."""
+    """One report a file (or one in all with --merge); raises DumpError."""
     sources = Sources(options.data) if options.data else None
     names = ("samples", "bootstrap", "confidence", "resamples", "seed")
+    settings = {name: getattr(options, name) for name in names}
     reports = []
     for name, records in _groups(options, sources):
         try:
-            results = summarize(records, options.k, **{key: getattr(options, key) for key in names})
+            results = summarize(records, options.k, **settings)
         except ValueError as error:
             raise DumpError(f"{name}: {error}") from None
-        if sources is not None:
-            add_missing_problems(results, records, sources)
+        for source, result in results.items():
+            asked = sources.problems.get(source, set()) if sources is not None else set()
+            missing = len(asked - {record.problem for record in records if record.data_source == source})
+            if missing:
+                result["notes"].append(f"{missing} problems of the --data files have no sample and are not counted")
         steps = {record.step for record in records}
         reports.append({"file": name, "step": steps.pop() if len(steps) == 1 else None, "results": results})
     return reports
@@ -79,26 +82,15 @@ def evaluate(options: argparse.Namespace) -> list[dict[str, Any]]:
 def _groups(options: argparse.Namespace, sources: Sources | None) -> Iterator[tuple[str, list[Record]]]:
     """(name, records) of each report."""
     files = [file for path in options.files for file in find_dumps(path)]
-    read = {"correct_key": options.correct_key, "threshold": options.threshold, "sources": sources}
+    read = partial(read_records, correct_key=options.correct_key, threshold=options.threshold, sources=sources)
     if not options.merge:
-        yield from ((str(file), read_records(file, **read)) for file in files)
+        yield from ((str(file), read(file)) for file in files)
         return
-    records = [record for file in files for record in read_records(file, **read)]
+    records = [record for file in files for record in read(file)]
     steps = sorted({record.step for record in records if record.step is not None})
     if len(steps) > 1:
         raise DumpError(f"--merge: the files hold steps {steps}, that is different policies; give those of one step")
     yield ", ".join(map(str, files)), records
-
-
-def add_missing_problems(results: dict[str, dict[str, Any]], records: Sequence[Record], sources: Sources) -> None:
-    """Note, per data source, how many problems of the --data files have no sample at all."""
-    seen: dict[str, set[str]] = {}
-    for record in records:
-        seen.setdefault(record.data_source, set()).add(record.problem)
-    for name, result in results.items():
-        missing = len(sources.problems.get(name, set()) - seen[name])
-        if missing:
-            result["notes"].append(f"{missing} problems of the --data files have no sample and are not counted")
 
 
 def print_tables(reports: Sequence[dict[str, Any]], confidence: float) -> None:
@@ -114,7 +106,11 @@ def print_tables(reports: Sequence[dict[str, Any]], confidence: float) -> None:
         step = "" if report["step"] is None else f" (step {report['step']})"
         console.print(Text(f"{report['file']}{step}", style="bold"), soft_wrap=True)
         for source, result in report["results"].items():
-            console.print(Text(headline(source, result)), soft_wrap=True)
+            name, mean = next((name, m) for name, m in result["metrics"].items() if name.startswith("mean"))
+            count = " to ".join(dict.fromkeys(map(str, result["samples"])))
+            value = percent(mean["value"], (mean["low"], mean["high"]))
+            headline = f"{source}: {result['problems']} problems, {count} samples each, {name} {value}"
+            console.print(Text(headline), soft_wrap=True)
             table = Table()
             for column in ("k", "pass@k", ends, "maj@k", ends, *(["with repl. (std)"] if boot else [])):
                 table.add_column(column, justify="right", no_wrap=True)
@@ -126,14 +122,6 @@ def print_tables(reports: Sequence[dict[str, Any]], confidence: float) -> None:
     if boot:
         note = "with repl.: draws with replacement, the FRPO paper's number; biased low against pass@k"
         console.print(Text(note), soft_wrap=True)
-
-
-def headline(source: str, result: dict[str, Any]) -> str:
-    low, high = result["samples"]
-    name, mean = next((name, m) for name, m in result["metrics"].items() if name.startswith("mean"))
-    count = str(low) if low == high else f"{low} to {high}"
-    value = percent(mean["value"], (mean["low"], mean["high"]))
-    return f"{source}: {result['problems']} problems, {count} samples each, {name} {value}"
 
 
 def table_rows(result: dict[str, Any], boot: bool) -> list[list[str]]:

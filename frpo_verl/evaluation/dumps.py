@@ -76,10 +76,7 @@ class Sources:
         """(data source, id) of the longest user message found in `prompt` with this ground truth, or None."""
         prompt = _squeeze(prompt)
         found = [entry for entry in self._by_answer.get(_ground_truth(ground_truth), ()) if entry[0] in prompt]
-        if not found:
-            return None
-        _, data_source, own = max(found, key=lambda entry: len(entry[0]))
-        return data_source, own
+        return max(found, key=lambda entry: len(entry[0]))[1:] if found else None
 
 
 def _squeeze(text: str) -> str:
@@ -120,9 +117,8 @@ def is_correct(value: Any, threshold: float | None) -> bool | None:
     if isinstance(value, (list, tuple)) and len(value) == 1:
         value = value[0]
     if isinstance(value, str):  # verl's older trainer writes numpy values as text
-        value = (
-            {"True": True, "False": False, "None": None}[value] if value in ("True", "False", "None") else float(value)
-        )
+        words = {"True": True, "False": False, "None": None}
+        value = words[value] if value in words else float(value)
     if value is None or (isinstance(value, float) and math.isnan(value)):
         return None
     if not isinstance(value, (bool, int, float)):
@@ -148,28 +144,49 @@ def read_records(
     while no `threshold` is given.
     """
     path = Path(path)
-    lines = _Lines(path, sources, correct_key)
-    key = correct_key or next((k for k in CORRECT_KEYS if lines.any(k)), None)
-    if not lines.rows:
+    rows: list[tuple[int, str, dict[str, Any]]] = []  # line number, problem, what is needed of the line
+    labels: dict[str, tuple[str, str] | None] = {}  # problem -> data source and id, where --data knows it
+    last: dict[tuple[str, int], int] = {}  # session -> highest output index
+    first: dict[str, str] = {}  # V1 prompt uid -> problem of its first output
+    kept = {"data_source", "step", "pred", *CORRECT_KEYS, correct_key}
+    for number, row in read_lines(path):
+        problem = _problem(f"{path}, line {number}", row, sources, labels)
+        content = {key: value for key, value in row.items() if key in kept and value is not None}
+        content["output"] = _digest(row["output"]) if "output" in row else None
+        content["uid"] = uid = split_uid(row.get("uid"))
+        if uid is not None:
+            prompt, session, index = uid
+            last[prompt, session] = max(index, last.get((prompt, session), -1))
+            if index == 0:
+                first.setdefault(prompt, problem)
+        rows.append((number, problem, content))
+    if not rows:
         raise DumpError(f"{path}: no sample in it")
-    if key is None or not lines.any(key):
+    found_keys = set().union(*(content for _, _, content in rows))
+    key = next((k for k in ((correct_key,) if correct_key else CORRECT_KEYS) if k in found_keys), None)
+    if key is None:
         raise DumpError(f"{path}: no grade: no line has {correct_key or ' or '.join(CORRECT_KEYS)}")
-    has_pred = lines.any("pred")
+    no_pred = "" if "pred" in found_keys else None
     records = []
-    for number, row, problem in lines.last_outputs():
+    for number, problem, row in rows:
+        if row["uid"] is not None:
+            prompt, session, index = row["uid"]
+            if index != last[prompt, session]:
+                continue
+            problem = first.get(prompt, problem)
         try:
             grade = is_correct(row.get(key), threshold)
         except ValueError:
             hint = "a number" if threshold is not None else "0, 1 or -1; --threshold T counts values >= T as correct"
             raise DumpError(f"{path}, line {number}: {key}={row.get(key)!r}; allowed: {hint}") from None
-        found = lines.labels.get(problem)
-        pred, step = row.get("pred"), row.get("step")
+        source, own = labels.get(problem) or (UNKNOWN, problem)
+        step = row.get("step")
         records.append(
             Record(
-                problem=found[1] if found else problem,
+                problem=own,
                 correct=bool(grade),
-                data_source=str(row.get("data_source") or (found[0] if found else UNKNOWN)),
-                pred=None if not has_pred else "" if pred is None else str(pred),
+                data_source=str(row.get("data_source") or source),
+                pred=str(row["pred"]) if "pred" in row else no_pred,
                 step=int(step) if isinstance(step, (int, float)) and math.isfinite(step) else None,
                 graded=grade is not None,
                 output=row["output"],
@@ -178,52 +195,21 @@ def read_records(
     return records
 
 
-class _Lines:
-    """The lines of a dump with what is needed of them, and the problem of each."""
-
-    def __init__(self, path: Path, sources: Sources | None, correct_key: str | None) -> None:
-        self.rows: list[tuple[int, dict[str, Any], str]] = []  # line number, content, problem
-        self.labels: dict[str, tuple[str, str] | None] = {}  # problem -> data source and id, where --data knows it
-        self._last: dict[tuple[str, int], int] = {}  # session -> highest output index
-        self._first: dict[str, str] = {}  # V1 prompt uid -> problem of its first output
-        kept = ("data_source", "step", "pred", "uid", *CORRECT_KEYS, *([correct_key] if correct_key else []))
-        for number, row in read_lines(path):
-            problem = self._problem(f"{path}, line {number}", row, sources)
-            uid = split_uid(row.get("uid"))
-            if uid is not None:
-                prompt, session, index = uid
-                self._last[prompt, session] = max(index, self._last.get((prompt, session), -1))
-                if index == 0:
-                    self._first.setdefault(prompt, problem)
-            content = {key: row[key] for key in kept if key in row}
-            content["output"] = _digest(row["output"]) if "output" in row else None
-            self.rows.append((number, content, problem))
-
-    def _problem(self, where: str, row: Mapping[str, Any], sources: Sources | None) -> str:
-        own = next((row[key] for key in ID_KEYS if row.get(key) is not None), None)
-        if own is not None:
-            return str(own)
-        if "input" not in row:
-            raise DumpError(f"{where}: no problem: neither 'input' nor one of {', '.join(ID_KEYS)}")
-        problem = _digest(row["input"], row.get("gts"))
-        if sources is not None and problem not in self.labels:
-            if not isinstance(row["input"], str):
-                raise DumpError(f"{where}: input is no text, so --data cannot find it")
-            self.labels[problem] = sources.find(row["input"], row.get("gts"))
-        return problem
-
-    def any(self, key: str) -> bool:
-        """Whether a line has a value of this name."""
-        return any(row.get(key) is not None for _, row, _ in self.rows)
-
-    def last_outputs(self) -> Iterator[tuple[int, dict[str, Any], str]]:
-        """Of a session with several outputs the last one, with the problem of the first."""
-        for number, row, problem in self.rows:
-            uid = split_uid(row.get("uid"))
-            if uid is None:
-                yield number, row, problem
-            elif uid[2] == self._last[uid[:2]]:
-                yield number, row, self._first.get(uid[0], problem)
+def _problem(
+    where: str, row: Mapping[str, Any], sources: Sources | None, labels: dict[str, tuple[str, str] | None]
+) -> str:
+    """The problem of a line; `labels` learns what `sources` know of it."""
+    own = next((row[key] for key in ID_KEYS if row.get(key) is not None), None)
+    if own is not None:
+        return str(own)
+    if "input" not in row:
+        raise DumpError(f"{where}: no problem: neither 'input' nor one of {', '.join(ID_KEYS)}")
+    problem = _digest(row["input"], row.get("gts"))
+    if sources is not None and problem not in labels:
+        if not isinstance(row["input"], str):
+            raise DumpError(f"{where}: input is no text, so --data cannot find it")
+        labels[problem] = sources.find(row["input"], row.get("gts"))
+    return problem
 
 
 def find_dumps(path: str | Path) -> list[Path]:
@@ -233,9 +219,11 @@ def find_dumps(path: str | Path) -> list[Path]:
         raise DumpError(f"{path}: no such file or folder")
     if path.is_file():
         return [path]
-    files = sorted(
-        path.glob("*.jsonl"), key=lambda p: (not p.stem.isdigit(), int(p.stem) if p.stem.isdigit() else 0, p.stem)
-    )
+
+    def place(file: Path) -> tuple[int, int, str]:
+        return (0, int(file.stem), "") if file.stem.isdigit() else (1, 0, file.stem)
+
+    files = sorted(path.glob("*.jsonl"), key=place)
     if not files:
         raise DumpError(f"{path}: no .jsonl file in this folder")
     return files

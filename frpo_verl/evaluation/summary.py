@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
 
@@ -65,78 +64,60 @@ def summarize(
         grouped.setdefault(record.data_source, {}).setdefault(record.problem, []).append(record)
     results = {}
     for source in sorted(grouped):
-        counts = _count(source, list(grouped[source].values()), samples, ks)
-        values = _values(counts)
+        problems = list(grouped[source].values())
+        most = max(map(len, problems))
+        if samples is not None and most > samples:
+            raise ValueError(f"{source}: a problem has {most} samples, more than the {samples} stated")
+        n = [samples or len(problem) for problem in problems]
+        wanted = default_ks(min(n)) if ks is None else sorted(set(ks))
+        for k in wanted:
+            if not 1 <= k <= min(n):
+                few = f"a problem has only {min(n)} samples; allowed: 1 <= k <= {min(n)}"
+                raise ValueError(f"{source}: k={k}, but {few}")
+        c = [sum(sample.correct for sample in problem) for problem in problems]
+        values = _values(problems, n, c, wanted)
         table = np.array(list(values.values())).T
-        low, high = confidence_interval(table, confidence, resamples, seed)
+        ends = zip(*confidence_interval(table, confidence, resamples, seed), strict=True)
         results[source] = {
-            "problems": len(counts.n),
-            "samples": [min(counts.n), max(counts.n)],
+            "problems": len(n),
+            "samples": [min(n), max(n)],
             "metrics": {
-                name: {"value": float(table[:, i].mean()), "low": float(low[i]), "high": float(high[i])}
-                for i, name in enumerate(values)
+                name: {"value": float(column.mean()), "low": float(low), "high": float(high)}
+                for name, column, (low, high) in zip(values, table.T, ends, strict=True)
             },
-            "notes": _notes(source, counts),
+            "notes": _notes(source, problems, n),
         }
         if bootstrap:
-            scores = {f"pass@{k}": bootstrap_score(counts.n, counts.c, k) for k in counts.ks}
+            scores = {f"pass@{k}": bootstrap_score(n, c, k) for k in wanted}
             results[source]["bootstrap"] = {name: {"mean": mean, "std": std} for name, (mean, std) in scores.items()}
     return results
 
 
-@dataclass
-class _Counts:
-    """Of the problems of one data source: samples that count (n), correct ones (c), and the k that are asked for."""
-
-    problems: list[list[Record]]
-    n: list[int]
-    c: list[int]
-    ks: list[int]
-
-
-def _count(source: str, problems: list[list[Record]], samples: int | None, ks: Sequence[int] | None) -> _Counts:
-    most = max(map(len, problems))
-    if samples is not None and most > samples:
-        raise ValueError(f"{source}: a problem has {most} samples, more than the {samples} stated")
-    n = [samples or len(problem) for problem in problems]
-    c = [sum(sample.correct for sample in problem) for problem in problems]
-    wanted = default_ks(min(n)) if ks is None else sorted(set(ks))
-    for k in wanted:
-        if not 1 <= k <= min(n):
-            raise ValueError(f"{source}: k={k}, but a problem has only {min(n)} samples; allowed: 1 <= k <= {min(n)}")
-    return _Counts(problems, n, c, wanted)
-
-
-def _values(counts: _Counts) -> dict[str, list[float]]:
-    """Metric -> its value of each problem."""
-    pairs = list(zip(counts.n, counts.c, strict=True))
-    most = max(counts.n)
-    values = {f"mean@{most}" if min(counts.n) == most else "mean": [c / n for n, c in pairs]}
-    for k in counts.ks:
-        values[f"pass@{k}"] = [pass_at_k(n, c, k) for n, c in pairs]
-    if all(sample.pred is not None for problem in counts.problems for sample in problem):
-        missing = [n - len(problem) for n, problem in zip(counts.n, counts.problems, strict=True)]
-        ballots = list(zip(map(vote_counts, counts.problems), missing, strict=True))
-        for k in counts.ks:
-            values[f"maj@{k}"] = [_maj_at_k(votes, right, k, silent + more) for (votes, right, silent), more in ballots]
+def _values(problems: list[list[Record]], n: list[int], c: list[int], ks: Sequence[int]) -> dict[str, list[float]]:
+    """Metric -> its value of each problem; n: samples that count, c: correct ones."""
+    pairs = list(zip(n, c, strict=True))
+    values = {f"mean@{max(n)}" if min(n) == max(n) else "mean": [right / count for count, right in pairs]}
+    for k in ks:
+        values[f"pass@{k}"] = [pass_at_k(count, right, k) for count, right in pairs]
+    if all(sample.pred is not None for problem in problems for sample in problem):
+        ballots = [(*vote_counts(problem), count - len(problem)) for problem, count in zip(problems, n, strict=True)]
+        for k in ks:
+            values[f"maj@{k}"] = [_maj_at_k(votes, right, k, silent + more) for votes, right, silent, more in ballots]
     return values
 
 
-def _notes(source: str, counts: _Counts) -> list[str]:
+def _notes(source: str, problems: list[list[Record]], n: list[int]) -> list[str]:
     """What a reader has to know beside the numbers."""
-    notes = []
-    problems, smallest, largest = counts.problems, min(counts.n), max(counts.n)
-    missing = sum(counts.n) - sum(map(len, problems))
-    if missing:
-        notes.append(f"{missing} missing samples counted as wrong")
-    if smallest != largest:
-        few = sum(count < largest for count in counts.n)
-        notes.append(f"{few} of {len(counts.n)} problems have fewer than {largest} samples (at least {smallest})")
+    few = sum(count < max(n) for count in n)
+    missing = sum(n) - sum(map(len, problems))
     ungraded = sum(not sample.graded for problem in problems for sample in problem)
-    if ungraded:
-        notes.append(f"{ungraded} samples without a grade counted as wrong")
-    if largest > 1 and all(len({s.output for s in p}) == 1 and p[0].output is not None for p in problems):
-        notes.append("all responses to a problem are the same text: greedy? (val_kwargs.temperature is 0 by default)")
-    if source == UNKNOWN:
-        notes.append("data source neither in the file nor found through --data FILE.parquet: these problems are pooled")
-    return notes
+    same = max(n) > 1 and all(len({s.output for s in p}) == 1 and p[0].output is not None for p in problems)
+    notes = {
+        f"{missing} missing samples counted as wrong": missing,
+        f"{few} of {len(n)} problems have fewer than {max(n)} samples (at least {min(n)})": few,
+        f"{ungraded} samples without a grade counted as wrong": ungraded,
+        "all responses to a problem are the same text: greedy? (val_kwargs.temperature is 0 by default)": same,
+        "data source neither in the file nor found through --data FILE.parquet: these problems are pooled": source
+        == UNKNOWN,
+    }
+    return [note for note, due in notes.items() if due]
