@@ -16,6 +16,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -75,23 +76,20 @@ def ray_folder(number: int = 0) -> Path:
     Raises:
         SystemExit: with one line, when every place is too long or cannot be written.
     """
-    places = [
-        str(Path(f"build/ray{number or ''}").absolute()),
-        *dict.fromkeys((tempfile.gettempdir(), "/tmp", "/var/tmp")),
-    ]
-    for i, place in enumerate(places):
-        try:
-            if i == 0 and len(place) <= RAY_PATH_LIMIT:
-                Path(place).mkdir(parents=True, exist_ok=True)
-                if os.access(place, os.W_OK):
-                    return Path(place)
-            elif i and len(f"{place}/frpo-12345678") <= RAY_PATH_LIMIT:
+    own = Path(f"build/ray{number or ''}").absolute()
+    others = list(dict.fromkeys((tempfile.gettempdir(), "/tmp", "/var/tmp")))
+    if len(str(own)) <= RAY_PATH_LIMIT:
+        with suppress(OSError):
+            own.mkdir(parents=True, exist_ok=True)
+            if os.access(own, os.W_OK):
+                return own
+    for place in others:
+        if len(f"{place}/frpo-12345678") <= RAY_PATH_LIMIT:
+            with suppress(OSError):
                 return Path(tempfile.mkdtemp(prefix="frpo-", dir=place))
-        except OSError:
-            continue
     raise SystemExit(
-        f"no folder for Ray's sockets: {', '.join(places)} are too long for a path of {RAY_PATH_LIMIT} characters or cannot be "
-        "written; set TMPDIR to a short folder"
+        f"no folder for Ray's sockets: {', '.join([str(own), *others])} are too long for a path of {RAY_PATH_LIMIT} "
+        "characters or cannot be written; set TMPDIR to a short folder"
     )
 
 
@@ -136,15 +134,11 @@ def checkpoint_step(run: Path) -> int:
 
 
 def _status(rows: dict[int, dict]) -> str:
-    text = []
-    for label, key, form in (
-        ("reward", "critic/score/mean", ".3f"),
-        ("entropy", "actor/entropy", ".3f"),
-        ("KL to ref", "frpo/kl_to_ref/k1", ".3f"),
-    ):
-        value = next((data[key] for data in reversed(list(rows.values())) if key in data), None)
-        if value is not None:
-            text.append(f"{label} {value:{form}}")
+    shown = {"reward": "critic/score/mean", "entropy": "actor/entropy", "KL to ref": "frpo/kl_to_ref/k1"}
+    latest: dict[str, float] = {}
+    for row in rows.values():
+        latest |= row
+    text = [f"{label} {latest[key]:.3f}" for label, key in shown.items() if key in latest]
     return "   ".join(text) or "starting Ray, the trainer and the rollout server"
 
 
@@ -169,12 +163,9 @@ class Training:
         self.seen = self._written()
         with open(self.log, "ab") as out:
             self.process = subprocess.Popen(
-                command,
-                stdout=out,
-                stderr=subprocess.STDOUT,
-                env=environment(self.sockets),
+                command, stdout=out, stderr=subprocess.STDOUT, env=environment(self.sockets),
                 preexec_fn=partial(die_with_parent, signal.SIGTERM),
-            )
+            )  # fmt: skip
 
     def _written(self) -> int:
         return self.metrics.stat().st_mtime_ns if self.metrics.exists() else -1
@@ -189,9 +180,8 @@ class Training:
         progress.update(task, completed=last, description=self.prefix + _status(rows))
         if not self.console.is_terminal and last >= self.printed + 10:
             self.printed = last
-            self.console.print(
-                f"               step {last}/{self.steps}   {self.prefix}{_status(rows)}", soft_wrap=True
-            )
+            line = f"               step {last}/{self.steps}   {self.prefix}{_status(rows)}"
+            self.console.print(line, soft_wrap=True)
 
     def stop(self) -> None:
         """End it, if it has not ended, and remove Ray's sockets."""
@@ -211,19 +201,20 @@ class Training:
 
 def train(runs: dict[str, tuple[Path, list[str]]], steps: int, console: Console) -> int:
     """Run verl's main_ppo for all of them side by side; the status of the first that fails ends the others."""
-    columns = (
+    bar = (
         TextColumn("               "),
         BarColumn(24),
         MofNCompleteColumn(),
         TimeElapsedColumn(),
         TimeRemainingColumn(),
-        TextColumn("{task.description}"),
     )
     trainings: list[Training] = []
     try:
         for number, (name, (run, overrides)) in enumerate(runs.items()):
             trainings.append(Training(name, run, steps, overrides, console, number))
-        with Progress(*columns, console=console, disable=not console.is_terminal) as progress:
+        with Progress(
+            *bar, TextColumn("{task.description}"), console=console, disable=not console.is_terminal
+        ) as progress:
             tasks = [progress.add_task(t.prefix + _status({}), total=steps, completed=t.done) for t in trainings]
             while True:
                 ended = [t.process.poll() is not None for t in trainings]  # before the look: the last one sees it all
@@ -273,9 +264,8 @@ def main(argv: list[str] | None = None) -> int:
     """Run the four parts; the exit status is that of the part that failed, or 0."""
     parser = argparse.ArgumentParser(prog="python -m frpo_verl.quickstart", description=__doc__.split("\n\n")[0])
     parser.add_argument("--steps", type=int, default=20, help="training steps (20)")
-    parser.add_argument(
-        "--run", type=Path, help="folder of the run (runs/quickstart; with method=NAME, runs/quickstart_NAME)"
-    )
+    folder = "folder of the run (runs/quickstart; with method=NAME, runs/quickstart_NAME)"
+    parser.add_argument("--run", type=Path, help=folder)
     parser.add_argument("--fresh", action="store_true", help="throw the run's folder away and start over")
     parser.add_argument("overrides", nargs="*", help="overrides for main_ppo, such as algorithm.frpo.kl_coef=0.1")
     args = parser.parse_args(argv)

@@ -20,7 +20,7 @@ from __future__ import annotations
 
 import math
 import random
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Sequence, Set
 from dataclasses import dataclass
 from typing import Any
 
@@ -139,9 +139,7 @@ def _rng(*parts: object) -> random.Random:
     return random.Random("/".join(str(p) for p in parts))  # a string seed is hashed the same in every process
 
 
-def stream(
-    seed: int, exclude: frozenset | set = frozenset(), digits: int = DIGITS, terms: int = TERMS
-) -> Iterator[Problem]:
+def stream(seed: int, exclude: Set = frozenset(), digits: int = DIGITS, terms: int = TERMS) -> Iterator[Problem]:
     """Endless problems; ``exclude`` holds keys that never come. Repetitions are possible."""
     rng = _rng("stream", seed)
     while True:
@@ -151,12 +149,7 @@ def stream(
 
 
 def sample_distinct(
-    name: str,
-    size: int,
-    seed: int,
-    exclude: frozenset | set = frozenset(),
-    digits: int = DIGITS,
-    terms: int = TERMS,
+    name: str, size: int, seed: int, exclude: Set = frozenset(), digits: int = DIGITS, terms: int = TERMS
 ) -> list[Problem]:
     """``size`` problems with distinct keys, none of them in ``exclude``; a longer list begins with the shorter one.
 
@@ -167,14 +160,11 @@ def sample_distinct(
     rng, seen = _rng(name, seed), set(exclude)
     problems: list[Problem] = []
     while len(problems) < size:
-        for _ in range(1000):
-            problem = draw(rng, digits, terms)
-            if problem.key not in seen:
-                break
-        else:
-            raise ValueError(
-                f"{name}: size={size}: too few distinct sums left after {len(problems)}; ask for fewer or for more digits"
-            )
+        tries = (draw(rng, digits, terms) for _ in range(1000))
+        problem = next((problem for problem in tries if problem.key not in seen), None)
+        if problem is None:
+            few = f"too few distinct sums left after {len(problems)}; ask for fewer or for more digits"
+            raise ValueError(f"{name}: size={size}: {few}")
         seen.add(problem.key)
         problems.append(problem)
     return problems
@@ -198,9 +188,8 @@ def compute_score(
     """
     question = (extra_info or {}).get("question")
     if not question:
-        raise ValueError(
-            "three_ways: extra_info has no question: write the data with `python -m frpo_verl data three_ways`"
-        )
+        cure = "write the data with `python -m frpo_verl data three_ways`"
+        raise ValueError(f"three_ways: extra_info has no question: {cure}")
     problem = from_question(question)
     found = read_sum(solution_str, problem.digits, len(problem.terms))
     right = str(found) == str(ground_truth)

@@ -48,17 +48,15 @@ def encode_batch(tokenizer: Any, questions: Sequence[str], answers: Sequence[str
     import torch
 
     before, between, after = template_parts(tokenizer)
-    n_prompt = [
-        len(ids) for ids in tokenizer([before + q + between for q in questions], add_special_tokens=False)["input_ids"]
-    ]
-    texts = [before + q + between + a + after for q, a in zip(questions, answers, strict=True)]
-    rows = tokenizer(texts, add_special_tokens=False)["input_ids"]
+    prompts = [before + question + between for question in questions]
+    texts = [prompt + answer + after for prompt, answer in zip(prompts, answers, strict=True)]
+    heads, rows = (tokenizer(some, add_special_tokens=False)["input_ids"] for some in (prompts, texts))
     width = max(len(row) for row in rows)
     ids = torch.full((len(rows), width), tokenizer.pad_token_id, dtype=torch.int64)
     mask = torch.zeros((len(rows), width), dtype=torch.bool)
     for i, row in enumerate(rows):
         ids[i, : len(row)] = torch.tensor(row)
-        mask[i, n_prompt[i] : len(row)] = True
+        mask[i, len(heads[i]) : len(row)] = True
     return ids, mask
 
 

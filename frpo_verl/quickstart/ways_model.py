@@ -56,25 +56,16 @@ class Settings:
     check_every: int = 20
     validation_size: int = 64
 
-    def __post_init__(self) -> None:
-        if not 0.0 < self.target < 1.0:
-            raise ValueError(f"target={self.target}: give a probability between 0 and 1")
-        if self.max_steps < 1 or self.habit_steps < 1:
-            raise ValueError(f"max_steps={self.max_steps}, habit_steps={self.habit_steps}: give numbers >= 1")
-
     @property
     def finish(self) -> Callable[[str], str]:
         """What is done with an answer that is written in one of the ways."""
         return three_ways.marked if self.marked else str
 
 
-def success_by_way(
+def answer_log_probs(
     model: Any, tokenizer: Any, problems: Sequence[three_ways.Problem], finish: Callable[[str], str] = str
-) -> dict[str, tuple[float, float]]:
-    """way -> (probability that an answer begins with it, chance that it then is exactly right), means over problems.
-
-    From the model's own probabilities at temperature 1, without sampling.
-    """
+) -> dict[str, tuple[Any, Any]]:
+    """way -> log-probabilities (N,) of its mark and of the whole right answer at temperature 1, without sampling."""
     import torch
 
     found = {}
@@ -82,23 +73,21 @@ def success_by_way(
         with torch.no_grad():
             nll, mask = answer_nll(model, tokenizer, problems, [finish(p.written(way)) for p in problems])
         nll = nll.double()
-        first = nll.gather(1, mask.int().argmax(1, keepdim=True))[:, 0]
-        found[way] = (first.neg().exp().mean().item(), (first - nll.sum(-1)).exp().mean().item())
+        found[way] = nll.gather(1, mask.int().argmax(1, keepdim=True))[:, 0].neg(), nll.sum(1).neg()
     return found
 
 
-def chances(
-    model: Any, tokenizer: Any, problems: Sequence[three_ways.Problem], finish: Callable[[str], str] = str
-) -> list[list[float]]:
-    """(N, 3) chance of the right answer, as it is written in each way, at temperature 1; no sampling."""
+def success_by_way(*args: Any) -> dict[str, tuple[float, float]]:
+    """way -> (probability that an answer begins with it, chance that it then is exactly right), means over problems."""
+    found = answer_log_probs(*args)
+    return {way: (mark.exp().mean().item(), (whole - mark).exp().mean().item()) for way, (mark, whole) in found.items()}
+
+
+def chances(*args: Any) -> list[list[float]]:
+    """(N, 3) chance of the right answer, as it is written in each way."""
     import torch
 
-    columns = []
-    for way in three_ways.WAYS:
-        with torch.no_grad():
-            nll, _ = answer_nll(model, tokenizer, problems, [finish(p.written(way)) for p in problems])
-        columns.append(nll.double().sum(1).neg().exp())
-    return torch.stack(columns, 1).tolist()
+    return torch.stack([whole.exp() for _, whole in answer_log_probs(*args).values()], 1).tolist()
 
 
 def warm_up(
@@ -107,7 +96,7 @@ def warm_up(
     settings: Settings,
     exclude: set[tuple[int, ...]],
     shape: tuple[int, int],
-    progress: bool = True,
+    progress: bool,
 ) -> dict:
     """Train ``model`` in place: all ways without a mistake until each succeeds, then with the habits.
 
@@ -134,9 +123,8 @@ def warm_up(
     worst = 0.0
     model.train()
     # no total: the first part stops at a success, not at a number of steps
-    with tqdm(
-        desc="warm-up", unit=" steps", leave=False, mininterval=1.0, dynamic_ncols=True, disable=not progress
-    ) as bar:
+    look = {"desc": "warm-up", "unit": " steps", "leave": False, "mininterval": 1.0, "dynamic_ncols": True}
+    with tqdm(disable=not progress, **look) as bar:
         for step in range(1, settings.max_steps + 1):
             learn(None)
             if step % settings.check_every == 0 or step == settings.max_steps:
@@ -229,14 +217,8 @@ def build(
         held_out = [round(sum(row), 5) for row in chances(model, tokenizer, test, settings.finish)]
         logging.disable_progress_bar()  # transformers 5 shows one for the one file
         model.save_pretrained(folder)
-        parameters = sum(p.numel() for p in model.parameters())
-        stamp = {
-            "hash": digest,
-            "parameters": parameters,
-            "settings": asdict(settings),
-            **measured,
-            "held_out": held_out,
-        }
+        stamp = {"hash": digest, "parameters": sum(p.numel() for p in model.parameters()), "settings": asdict(settings)}
+        stamp |= measured | {"held_out": held_out}
         (folder / STAMP).write_text(json.dumps(stamp, indent=2) + "\n", encoding="utf-8")
 
     write_atomically(out, fill)
@@ -252,9 +234,8 @@ def _stamp(folder: Path) -> dict:
 
 
 def main(argv: list[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(
-        prog="python -m frpo_verl.quickstart.ways_model", description="Make and warm up the tiny quickstart model."
-    )
+    about = "Make and warm up the tiny quickstart model."
+    parser = argparse.ArgumentParser(prog="python -m frpo_verl.quickstart.ways_model", description=about)
     parser.add_argument("--out", required=True, help="folder of the model")
     parser.add_argument("--data", help="folder with train.parquet and test.parquet (the default problems)")
     parser.add_argument("--marked", action="store_true", help="answers end with `#### SUM`, as twins want it")
@@ -265,11 +246,10 @@ def main(argv: list[str] | None = None) -> int:
         stamp = build(args.out, args.data, Settings(marked=args.marked), force=args.force, device=args.device)
     except (OSError, ValueError, RuntimeError) as error:
         raise SystemExit(f"error: {error}") from None
-    print(
-        f"{args.out}: {stamp['parameters']:,} parameters, {stamp['steps']} warm-up steps in {stamp['seconds']} s, "
-        f"pass@1 {stamp['validation_pass_at_1']:.3f} on validation problems"
-        + (" (up to date, reused)" if stamp["reused"] else "")
-    )
+    warm_up = f"{stamp['steps']} warm-up steps in {stamp['seconds']} s"
+    passes = f"pass@1 {stamp['validation_pass_at_1']:.3f} on validation problems"
+    reused = " (up to date, reused)" if stamp["reused"] else ""
+    print(f"{args.out}: {stamp['parameters']:,} parameters, {warm_up}, {passes}{reused}")
     return 0
 
 

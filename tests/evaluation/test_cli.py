@@ -2,6 +2,8 @@
 
 import json
 import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -10,6 +12,8 @@ from small_runs import dump_rows
 
 from frpo_verl.evaluation.cli import main
 from frpo_verl.evaluation.dumps import UNKNOWN
+
+ROOT = Path(__file__).resolve().parents[2]
 
 
 def test_a_folder_gives_a_report_a_step(tmp_path, capsys):
@@ -63,14 +67,10 @@ def test_missing_files_and_bad_options(tmp_path, capsys):
 
 
 def test_importing_the_package_imports_neither_torch_nor_pyarrow():
-    import subprocess
-    import sys
-
     code = (
         "import sys, frpo_verl.evaluation.cli\n"
         "found = [m for m in ('torch', 'verl', 'pyarrow', 'rich') if m in sys.modules]\n"
         "sys.exit(str(found) if found else 0)"
     )
-    root = Path(__file__).resolve().parents[2]
-    done = subprocess.run([sys.executable, "-c", code], cwd=root, capture_output=True, text=True)
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr

@@ -3,16 +3,13 @@
 import json
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from data_files import write_jsonl as write
 from small_runs import dump_rows
 
-from frpo_verl.evaluation import (
-    DumpError,
-    Record,
-    Sources,
-    read_records,
-)
+from frpo_verl.evaluation import DumpError, Record, Sources, read_records
 from frpo_verl.evaluation.cli import main
 from frpo_verl.evaluation.dumps import UNKNOWN, is_correct, split_uid
 
@@ -96,6 +93,7 @@ def test_score_is_used_without_acc_and_needs_a_threshold_unless_it_is_binary(tmp
         (b"", "no sample"),
         (b'{"id": 1, "correct": 1}\n{"id": 1, "cor', "line 2: not JSON"),
         (b"[]\n", "line 1: expected an object"),
+        (b"[" * 100_000 + b"\n", "line 1: not JSON"),
         (b'{"correct": 1}\n', "line 1: no problem"),
         (b'{"id": 1}\n', "no grade"),
         (b'{"id": 1, "correct": "yes"}\n', "line 1: correct='yes'"),
@@ -111,18 +109,17 @@ def test_bad_files_are_one_line(tmp_path, capsys, content, message):
     assert [p.name for p in tmp_path.iterdir()] == ["bad.jsonl"]
 
 
-def parquet(path, source, contents, start=0):
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
+def parquet(path, source, contents, **changes):
+    """Rows of verl's form: (question, answer) each; `changes` are columns of all rows."""
     rows = [
         {
             "data_source": source,
             "prompt": [{"role": "system", "content": "S"}, {"role": "user", "content": content}],
             "reward_model": {"style": "rule", "ground_truth": answer},
             "extra_info": {"split": "test", "index": i, "id": f"{source}-{i}"},
+            **changes,
         }
-        for i, (content, answer) in enumerate(contents, start)
+        for i, (content, answer) in enumerate(contents)
     ]
     pq.write_table(pa.Table.from_pylist(rows), path)
     return path
@@ -165,30 +162,23 @@ def test_a_prompt_is_found_behind_a_tokenizer_and_a_template(tmp_path, asked, du
 
 def test_problems_without_an_index_stay_apart(tmp_path):
     """A column `index` that is there and empty: rows are told apart by where they stand."""
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
-    rows = [
-        {"data_source": "s", "prompt": [{"role": "user", "content": c}], "reward_model": {"ground_truth": "1"},
-         "extra_info": {"index": None, "split": "test"}}
-        for c in ("how much is q", "how much is r")
-    ]  # fmt: skip
-    pq.write_table(pa.Table.from_pylist(rows), tmp_path / "mine.parquet")
-    found = Sources([tmp_path / "mine.parquet"])
+    questions = [("how much is q", "1"), ("how much is r", "1")]
+    found = Sources([parquet(tmp_path / "mine.parquet", "s", questions, extra_info={"index": None, "split": "test"})])
     assert found.problems == {"s": {"mine/0", "mine/1"}}
     assert found.find("user how much is r", "1") == ("s", "mine/1")
-    pq.write_table(pa.Table.from_pylist([{**rows[0], "prompt": "text"}]), tmp_path / "text.parquet")
+
+
+def test_what_data_files_cannot_name(tmp_path):
     with pytest.raises(DumpError, match="text.parquet, row 0: its prompt is not a list of messages"):
-        Sources([tmp_path / "text.parquet"])
-    dump = tmp_path / "1.jsonl"
-    dump.write_text('{"input": 3, "gts": "1", "acc": true}\n')
+        Sources([parquet(tmp_path / "text.parquet", "s", [("q", "1")], prompt="text")])
+    found = Sources([parquet(tmp_path / "mine.parquet", "s", [("q", "1")])])
     with pytest.raises(DumpError, match="line 1: input is no text"):
-        read_records(dump, sources=found)
-    dump.write_text('{"input": "a", "gts": "1", "acc": true, "step": NaN}\n')
-    assert read_records(dump)[0].step is None
-    dump.write_text("[" * 100_000 + "\n")
-    with pytest.raises(DumpError, match="line 1: not JSON"):
-        read_records(dump)
+        read_records(write(tmp_path / "1.jsonl", [{"input": 3, "gts": "1", "acc": True}]), sources=found)
+
+
+def test_a_step_that_is_no_number_is_none(tmp_path):
+    rows = [{"input": "a", "gts": "1", "acc": True, "step": float("nan")}]
+    assert read_records(write(tmp_path / "1.jsonl", rows))[0].step is None
 
 
 @pytest.mark.parametrize("trainer", ["v1", "legacy"])

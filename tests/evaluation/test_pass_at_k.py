@@ -10,13 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from frpo_verl.evaluation import (
-    bootstrap_pass_at_k,
-    bootstrap_score,
-    confidence_interval,
-    maj_at_k,
-    pass_at_k,
-)
+from frpo_verl.evaluation import bootstrap_pass_at_k, bootstrap_score, confidence_interval, maj_at_k, pass_at_k
 
 
 def pass_by_enumeration(n, c, k):

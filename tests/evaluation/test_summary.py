@@ -6,12 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from small_runs import dump_rows
 
-from frpo_verl.evaluation import (
-    Record,
-    default_ks,
-    read_records,
-    summarize,
-)
+from frpo_verl.evaluation import Record, default_ks, read_records, summarize
 from frpo_verl.evaluation.dumps import UNKNOWN
 
 

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from frpo_verl.data.cli import main
 from frpo_verl.quickstart import three_ways
 from frpo_verl.quickstart.three_ways import WAYS, Habits, Problem
 
@@ -56,13 +57,6 @@ def test_other_forms_state_no_sum(text):
     assert three_ways.read_sum(text, 4) is None
 
 
-def test_a_wrong_copy_does_not_matter_a_wrong_sum_does():
-    problem = Problem((2310, 1024))
-    for text, right in (("B9999,4201,4333", 1), ("C994,113,303,213", 1), ("B0132,4201,4334", 0), ("A3334", 0)):
-        found = three_ways.compute_score("three_ways", text, problem.answer, {"question": problem.question})
-        assert found["score"] == right
-
-
 @pytest.mark.parametrize("question", ["", "=", "11+22", "11-22=", "11++22=", "1+22=", "a1+22="])
 def test_from_question_refuses_what_is_no_sum(question):
     with pytest.raises(ValueError, match="question="):
@@ -102,18 +96,9 @@ def test_the_seed_decides():
 def test_the_same_in_another_process():
     """The draw must not depend on Python's hash seed."""
     code = "from frpo_verl.quickstart import three_ways as w; print([p.question for p in w.make_splits(9, 9)['train']])"
-    outputs = {
-        subprocess.run(
-            [sys.executable, "-c", code],
-            check=True,
-            capture_output=True,
-            text=True,
-            cwd=ROOT,
-            env={"PYTHONHASHSEED": seed, "PYTHONPATH": str(ROOT), "PATH": ""},
-        ).stdout
-        for seed in ("1", "2")
-    }
-    assert outputs == {str([p.question for p in three_ways.make_splits(9, 9)["train"]]) + "\n"}
+    env = {"PYTHONHASHSEED": "1", "PYTHONPATH": str(ROOT), "PATH": ""}
+    done = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True, env=env)
+    assert done.stdout == str([p.question for p in three_ways.make_splits(9, 9)["train"]]) + "\n"
 
 
 def test_stream_never_gives_what_is_excluded():
@@ -128,25 +113,34 @@ def test_wrong_arguments_say_what_to_do():
         three_ways.make_splits(16, 0, digits=1)
 
 
-def test_the_reward_says_which_way_was_taken():
-    extra = {"question": "0132+4201="}
-    right = three_ways.compute_score("three_ways", "C044,123,303,213", "3334", extra)
-    assert right == {"score": 1.0, "acc": True, "pred": "3334", "way_A": 0.0, "way_B": 0.0, "way_C": 1.0}
-    wrong = three_ways.compute_score("three_ways", "A4334", "3334", extra)
-    assert (wrong["score"], wrong["acc"], wrong["pred"], wrong["way_A"]) == (0.0, False, "4334", 1.0)
-    nothing = three_ways.compute_score("three_ways", "3334", "3334", extra)
-    assert (nothing["score"], nothing["pred"], nothing["way_A"]) == (0.0, "", 0.0)
+@pytest.mark.parametrize(
+    "text, score, pred",
+    [
+        ("C044,123,303,213", 1.0, "3334"),
+        ("B9999,4201,4333", 1.0, "3334"),  # a wrong copy does not matter
+        ("C994,113,303,213", 1.0, "3334"),
+        ("A4334", 0.0, "4334"),  # a wrong sum does
+        ("B0132,4201,4334", 0.0, "4334"),
+        ("A3334", 0.0, "4333"),
+        ("3334", 0.0, ""),
+    ],
+)
+def test_the_reward_says_which_way_was_taken(text, score, pred):
+    found = three_ways.compute_score("three_ways", text, "3334", {"question": "0132+4201="})
+    ways = {f"way_{way}": float(text[0] == way) for way in WAYS}
+    assert found == {"score": score, "acc": bool(score), "pred": pred, **ways}
+
+
+def test_rows_of_another_set_are_refused():
     with pytest.raises(ValueError, match="extra_info has no question"):
         three_ways.compute_score("three_ways", "A4333", "3334")
 
 
 def script(*args):
+    command = [sys.executable, str(ROOT / "data_preprocess" / "three_ways.py"), *map(str, args)]
     return subprocess.run(
-        [sys.executable, str(ROOT / "data_preprocess" / "three_ways.py"), *map(str, args)],
-        capture_output=True,
-        text=True,
-        cwd=ROOT / "tests",  # it must find the package from anywhere
-    )
+        command, capture_output=True, text=True, cwd=ROOT / "tests"
+    )  # it finds the package from anywhere
 
 
 def test_script_writes_verls_rows(tmp_path):
@@ -168,8 +162,9 @@ def test_script_writes_verls_rows(tmp_path):
             assert score["score"] == 1.0
 
 
-def test_script_errors_are_one_line(tmp_path):
-    for args, hint in ((["--terms", 10], "--terms 10"), (["--digits", 1], "too few distinct")):
-        done = script("--local_save_dir", tmp_path / "out", *args)
-        assert done.returncode == 2 and hint in done.stderr and done.stderr.count("\n") == 1
+def test_the_command_refuses_in_one_line(tmp_path, capsys):
+    for args, hint in ((["--terms", "10"], "--terms 10"), (["--digits", "1"], "too few distinct")):
+        assert main(["three_ways", "--local_save_dir", str(tmp_path / "out"), *args]) == 2
+        error = capsys.readouterr().err
+        assert hint in error and error.count("\n") == 1
     assert not (tmp_path / "out").exists()

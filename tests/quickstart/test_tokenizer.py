@@ -2,15 +2,8 @@
 
 import pytest
 
-from frpo_verl.quickstart.tokenizer import SPECIAL, load_tokenizer, write_tokenizer
+from frpo_verl.quickstart.tokenizer import SPECIAL
 from frpo_verl.quickstart.warm_start import template_parts
-
-
-@pytest.fixture(scope="module")
-def tokenizer(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("tokenizer")
-    write_tokenizer(folder)
-    return load_tokenizer(folder)
 
 
 def test_a_byte_is_a_token_and_nothing_is_lost(tokenizer):
@@ -28,12 +21,9 @@ def test_a_byte_is_a_token_and_nothing_is_lost(tokenizer):
 
 def test_chat_template(tokenizer):
     turns = [{"role": "user", "content": "1+2="}, {"role": "assistant", "content": "#### 3"}]
-    assert tokenizer.apply_chat_template(turns[:1], tokenize=False, add_generation_prompt=True) == (
-        "<|user|>1+2=<|im_end|>\n<|assistant|>"
-    )
-    assert tokenizer.apply_chat_template(turns, tokenize=False) == (
-        "<|user|>1+2=<|im_end|>\n<|assistant|>#### 3<|im_end|>\n"
-    )
+    question = "<|user|>1+2=<|im_end|>\n<|assistant|>"
+    assert tokenizer.apply_chat_template(turns[:1], tokenize=False, add_generation_prompt=True) == question
+    assert tokenizer.apply_chat_template(turns, tokenize=False) == question + "#### 3<|im_end|>\n"
     assert template_parts(tokenizer) == ("<|user|>", "<|im_end|>\n<|assistant|>", "<|im_end|>")
 
 
@@ -43,6 +33,5 @@ def test_verl_reads_the_tokenizer(tokenizer):
     continuous = pytest.importorskip("verl.utils.tokenizer.continuous_token")
     loaded = verl_tokenizer.hf_tokenizer(tokenizer.name_or_path)
     builder = continuous.QwenContinuousTokenBuilder(loaded)
-    messages = [{"role": "user", "content": "1+2="}]
-    ids = builder.build_initial_tokens(messages)
+    ids = builder.build_initial_tokens([{"role": "user", "content": "1+2="}])
     assert loaded.decode(ids) == "<|user|>1+2=<|im_end|>\n<|assistant|>"

@@ -2,22 +2,13 @@
 
 from dataclasses import replace
 
-import pytest
 import torch
 
 from frpo_verl.quickstart import three_ways, warm_start
-from frpo_verl.quickstart.tokenizer import load_tokenizer, write_tokenizer
 from frpo_verl.quickstart.ways_model import Settings
 
 SMALL = Settings(hidden_size=32, n_layers=1, n_heads=1, n_kv_heads=1, head_dim=32, intermediate_size=32)
 PROBLEMS = [three_ways.Problem((1, 2), 1), three_ways.Problem((10, 20), 2)]
-
-
-@pytest.fixture(scope="module")
-def tokenizer(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("tokenizer")
-    write_tokenizer(folder)
-    return load_tokenizer(folder)
 
 
 def test_the_seed_decides_the_model(tokenizer):
