@@ -16,7 +16,8 @@ the first two moments of the KL before and after each token, given the state: fo
 squared gradient over that of the reward's part alone, at the same policy.
 
 Drift. A second table takes tokens that have nothing to do with the reward, each with the same KL to the reference: what
-remains of the noise when an answer's KL grows with its length, as a language model's does.
+remains of the noise when an answer's KL grows with its length, as a language model's does; and the KL of a token from which it
+is a tenth of the reward's.
 
 KL in the reward. Answers of six classes (three ways, right or wrong), all groups enumerated. Where rewards are all equal the
 fused advantage divided by the standard deviation is -(KL_i - mean) / std, whatever beta: a fourth table shows what the KL
@@ -265,6 +266,20 @@ def drift_table(beta: float = 0.01, group: int = 16) -> str:
     return records.table(["tokens", "KL a token", "KL of an answer", "beta KL", *names], rows)
 
 
+def limit(length: int, method: str, beta: float = 0.01, group: int = 5, added: float = 0.1) -> float:
+    """The KL of a token at which the noise that the regulariser adds is this share of the reward's; at most 5 nats."""
+    low, high = 1e-6, 5.0
+    for _ in range(50):
+        kl = math.sqrt(low * high)
+        low, high = (kl, high) if drift(length, beta, kl, group)[method] < added else (low, kl)
+    return low
+
+
+def limit_table() -> str:
+    rows = [(f"{n:,}", *(f"{limit(n, m):.2g}" for m in ("future", "future, position"))) for n in (96, 1024, 8192)]
+    return records.table(["tokens", "k1, future", "k1, future, position"], rows)
+
+
 # ------------------------------------------------------------------------------------------------ the KL in the reward
 
 
@@ -325,7 +340,13 @@ def reward_table(group: int = 5) -> str:
 
 def main() -> None:
     args = records.parser(__doc__, "build/fixed_points", kept=False).parse_args()
-    tables = {"bias": bias_table, "noise": noise_table, "drift": drift_table, "reward": reward_table}
+    tables = {
+        "bias": bias_table,
+        "noise": noise_table,
+        "drift": drift_table,
+        "limit": limit_table,
+        "reward": reward_table,
+    }
     for name, make in tables.items():
         text = make()
         write_atomically(args.out / f"{name}.md", text)

@@ -2,12 +2,15 @@
 
 import itertools
 import math
+from pathlib import Path
 
 import automaton
 import fixed_points
 import numpy as np
 import pytest
 import torch
+
+ROOT = Path(__file__).resolve().parents[2]
 
 
 def answers(length):
@@ -100,3 +103,18 @@ def test_noise_of_drift_by_hand():
     assert found["future"] == pytest.approx(0.25 * ((2 * v + 4 * k * k) + (v + k * k)) / 2)
     assert found["sequence, position"] == pytest.approx(0.25 * 2 * v * 1.25)
     assert v == pytest.approx(2 * k, rel=0.2)  # a small KL is half a variance
+
+
+def test_the_limits_of_beta_by_length_are_those_of_the_page():
+    """docs/from_grpo.md: the largest KL of a token at beta 0.01, without and with the baseline."""
+    rows = [
+        line.split("|")[1:4]
+        for line in (ROOT / "docs/from_grpo.md").read_text().splitlines()
+        if line[:4] in ("| 96", "| 1,", "| 8,")
+    ]
+    assert len(rows) == 3
+    for length, future, position in rows:
+        n = int(length.replace(",", ""))
+        assert f"{fixed_points.limit(n, 'future'):.2g}" == future.strip()
+        found = fixed_points.limit(n, "future, position")
+        assert f"{found:.2g}" == f"{float(position):.2g}" if position.strip() != "any" else found > 4
