@@ -3,20 +3,20 @@
 from __future__ import annotations
 
 import argparse
-import functools
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any, NoReturn
 
 import pyarrow as pa
 
 from ..arguments import positive_int
-from .examples import TRAIN_SPLITS, DataSet, InputError, parse_row
+from .examples import TRAIN_SPLITS, DataSet, InputError
 from .selection import rows_of, select
 from .sources import open_source
-from .writing import PROMPT_SUFFIX, SCHEMA, Rows, refuse_to_overwrite, write_files
+from .writing import PROMPT_SUFFIX, SCHEMA, File, refuse_to_overwrite, write_files
 
 PATH_OPTIONS = {"local_dataset_path", "local_save_dir", "local_dir", "hdfs_dir", "split"}
 
@@ -70,7 +70,7 @@ def make_parser(dataset: DataSet, doc: str | None) -> OneLineParser:
 def finish(
     name: str,
     options: argparse.Namespace,
-    prepare: Callable[[Path], Sequence[tuple[Rows, Path, Mapping[str, Any]]]],
+    prepare: Callable[[Path], Sequence[File]],
     said: Callable[[Mapping[str, Any], Path], str],
     schema: pa.Schema = SCHEMA,
 ) -> int:
@@ -102,47 +102,40 @@ def finish(
     return 0
 
 
+def counted(card: Mapping[str, Any]) -> list[str]:
+    """How many rows were read, and how many are left out for which reason."""
+    return [f"{card['rows_in']} rows in", *(f"{count} {reason}" for reason, count in card["dropped"].items())]
+
+
 def report(card: Mapping[str, Any], path: Path) -> str:
-    parts = [f"{card['rows_in']} rows in"]
-    parts += [f"{count} {reason}" for reason, count in card["dropped"].items()]
-    parts += [f"{count} {reason} (kept)" for reason, count in card["notes"].items()]
-    out = f"{card['rows_out']} rows out"
-    if card["rows_out"] != card["problems"]:
-        out += f" ({card['problems']} problems)"
-    return f"{path}: {', '.join([*parts, out])}"
+    kept = [f"{count} {reason} (kept)" for reason, count in card["notes"].items()]
+    problems = "" if card["rows_out"] == card["problems"] else f" ({card['problems']} problems)"
+    return f"{path}: {', '.join([*counted(card), *kept])}, {card['rows_out']} rows out{problems}"
 
 
 def run(dataset: DataSet, argv: list[str] | None = None, doc: str | None = None) -> int:
     """The whole of a command: options, source, rows, files, a line a split. Returns the exit code."""
     options = make_parser(dataset, doc).parse_args(argv)
     chosen = {name: getattr(options, name) for name in dataset.options}
-    dataset = replace(dataset, parse=functools.partial(dataset.parse or parse_row, **chosen))
-    return finish(dataset.name, options, functools.partial(prepare, dataset, options), report)
+    dataset = replace(dataset, parse=partial(dataset.parse, **chosen))
+    return finish(dataset.name, options, partial(prepare, dataset, options), report)
 
 
-def prepare(dataset: DataSet, options: argparse.Namespace, folder: Path) -> list[tuple[Rows, Path, dict[str, Any]]]:
+def prepare(dataset: DataSet, options: argparse.Namespace, folder: Path) -> list[File]:
     """What `write_files` is to write; raises InputError before anything is written."""
     if options.seed is not None and options.max_rows is None:
         raise InputError("--seed is only used to draw --max_rows problems: give both or neither")
-    explicit = getattr(options, "split", None) is not None
-    wanted = [options.split] if explicit else list(dataset.splits)
-    sources = open_source(dataset, options.local_dataset_path, wanted, explicit)
+    sources = open_source(dataset, options.local_dataset_path, getattr(options, "split", None))
     settings = {name: value for name, value in vars(options).items() if name not in PATH_OPTIONS}
-    files: list[tuple[Rows, Path, dict[str, Any]]] = []
+    files: list[File] = []
     for split, source in sources.items():
         selection = select(source, dataset, split, options.max_rows, options.seed)
         if not selection.examples:
             raise InputError(f"split '{split}': none of {selection.rows_in} rows can be used ({selection.why()})")
         card = {
-            "dataset": dataset.name,
-            "data_source": dataset.data_source,
-            "split": split,
-            "source": source.description,
-            "options": settings,
-            "rows_in": selection.rows_in,
-            "dropped": dict(sorted(selection.dropped.items())),
-            "notes": dict(sorted(selection.notes.items())),
-            "problems": len(selection.examples),
-        }
+            "dataset": dataset.name, "data_source": dataset.data_source, "split": split, "source": source.description,
+            "options": settings, "rows_in": selection.rows_in, "dropped": dict(sorted(selection.dropped.items())),
+            "notes": dict(sorted(selection.notes.items())), "problems": len(selection.examples),
+        }  # fmt: skip
         files.append((rows_of(selection, dataset, split, options), folder / f"{split}.parquet", card))
     return files

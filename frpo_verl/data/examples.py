@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from .shapes import Unreadable, first, is_chat, label, mapping, messages_of, parsed, shown, strip_math_delimiters, text
+from ..rewards import compare, extract
+from ..rewards.phrase import holds_nothing
+from .shapes import is_chat, label, mapping, messages_of, parsed, read, read_first, strip_math_delimiters, text
 
 CHAT_FIELDS = ("conversations", "conversation", "messages")
 QUESTION_FIELDS = ("problem", "question", "Problem", "Question", "prompt", "query", "source_prompt", *CHAT_FIELDS)
@@ -59,29 +61,12 @@ class Example:
     notes: tuple[str, ...] = ()  # things to count without dropping the row
 
 
-@dataclass(frozen=True)
-class DataSet:
-    """A data set: where it is on the hub, what its splits are called, how a row is read."""
-
-    name: str
-    data_source: str
-    hub: str
-    splits: Mapping[str, str]  # the name we write -> the name on the hub
-    parse: Callable[..., Example] | None = None  # of a row, and `options` by their names; default: parse_row
-    hub_config: str | None = None
-    keep_solution: bool = True
-    about: str = ""  # for --help
-    options: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)  # name -> argparse's arguments
-
-
 def boxed_answer(solution: str) -> str | None:
     r"""The answer of a worked solution: its last box, or several that stand side by side as the verifier joins them.
 
     "x=\boxed{1} and x=\boxed{2}" is "1, 2"; two spellings of one value, "\boxed{\frac12} or \boxed{0.5}", are the last, and so
     is the letter of a choice behind its value. A box that holds nothing or a placeholder is none; None where the last is cut off.
     """
-    from ..rewards import compare, extract
-
     boxes = extract.last_boxes(solution, whole=True)
     if boxes is None:
         return None
@@ -92,8 +77,6 @@ def boxed_answer(solution: str) -> str | None:
 
 def clean_answer(answer: Any) -> str | None:
     """The answer as text, or None where it holds nothing or one of the words data sets use for "there is none"."""
-    from ..rewards.phrase import holds_nothing
-
     answer = text(answer)
     if answer is None:
         return None
@@ -101,20 +84,6 @@ def clean_answer(answer: Any) -> str | None:
     word = re.fullmatch(r"\\(?:text|textbf|mathrm|boxed)\{([^{}]*)\}", answer)
     content = word[1].strip() if word else answer
     return None if holds_nothing(content) or NO_ANSWER.fullmatch(content) else answer
-
-
-def read(name: str, value: Any, reader: Callable[[Any], Any] = text) -> Any:
-    """`reader(value)`; raises Unreadable with the field's name."""
-    try:
-        return reader(value)
-    except Unreadable as error:
-        raise Unreadable(f"{name}={shown(value)}: {error}") from None
-
-
-def read_first(row: Mapping[str, Any], names: Iterable[str], reader: Callable[[Any], Any] = text) -> Any:
-    """The first of `names` that `row` has with a value, read; None where there is none."""
-    name = next((name for name in names if first(row, (name,)) is not None), "")
-    return read(name, row[name], reader) if name else None
 
 
 def answered(value: Any) -> str | None:
@@ -156,3 +125,18 @@ def parse_row(row: Mapping[str, Any]) -> Example:
         level=read_first(row, LEVEL_FIELDS, label),
         solution=solution if solution is not None else written,
     )
+
+
+@dataclass(frozen=True)
+class DataSet:
+    """A data set: where it is on the hub, what its splits are called, how a row is read."""
+
+    name: str
+    data_source: str
+    hub: str
+    splits: Mapping[str, str]  # the name we write -> the name on the hub
+    parse: Callable[..., Example] = parse_row  # of a row, and `options` by their names
+    hub_config: str | None = None
+    keep_solution: bool = True
+    about: str = ""  # for --help
+    options: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)  # name -> argparse's arguments

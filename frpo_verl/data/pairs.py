@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, NoReturn
 
 from .examples import ID_FIELDS, Skip
-from .shapes import ROLES, Unreadable, first, is_chat, label, messages_of, parsed
+from .shapes import ROLES, Unreadable, is_chat, label, messages_of, parsed, read_first
 
 PROMPT_FIELDS = ("prompt", "question", "query")
 CHOSEN_FIELDS = ("chosen", "chosen_response")
@@ -41,8 +41,6 @@ def chat_in(value: Any) -> Any:
 def read_answer(value: Any) -> tuple[list[tuple[str, str]], str]:
     """(messages before the answer, the answer); the answer is the last assistant message of a chat."""
     value = chat_in(value)
-    if value is None:
-        raise Skip("empty_answer")
     if isinstance(value, str) and not transcript(value):
         return [], value.strip()
     messages = transcript(value) if isinstance(value, str) else messages_of(value)
@@ -54,8 +52,6 @@ def read_answer(value: Any) -> tuple[list[tuple[str, str]], str]:
 
 def read_prompt(value: Any) -> list[tuple[str, str]]:
     value = chat_in(value)
-    if value is None:
-        return []
     if not isinstance(value, str):
         return messages_of(value)
     messages = transcript(value) or [("user", value.strip())]
@@ -74,10 +70,14 @@ def join_prompt(prompt: list, before: list) -> list:
 
 def read_pair(row: Mapping[str, Any], index: int) -> Pair:
     """The pair of one row; raises Skip with the reason where it is broken."""
+
+    def missing() -> NoReturn:
+        raise Skip("empty_answer")
+
     try:
-        before_chosen, chosen = read_answer(first(row, CHOSEN_FIELDS))
-        before_rejected, rejected = read_answer(first(row, REJECTED_FIELDS))
-        asked = read_prompt(first(row, PROMPT_FIELDS))
+        before_chosen, chosen = read_first(row, CHOSEN_FIELDS, read_answer) or missing()
+        before_rejected, rejected = read_first(row, REJECTED_FIELDS, read_answer) or missing()
+        asked = read_first(row, PROMPT_FIELDS, read_prompt) or []
     except Unreadable:
         raise Skip("unreadable") from None
     if not chosen or not rejected:
@@ -94,4 +94,4 @@ def read_pair(row: Mapping[str, Any], index: int) -> Pair:
     system = row.get("system")
     if isinstance(system, str) and system.strip() and prompt[0][0] != "system":
         prompt = [("system", system.strip()), *prompt]
-    return Pair(index, label(first(row, ID_FIELDS)), tuple(prompt), chosen, rejected)
+    return Pair(index, read_first(row, ID_FIELDS, label), tuple(prompt), chosen, rejected)

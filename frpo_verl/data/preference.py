@@ -21,24 +21,21 @@ from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
+import pyarrow.parquet as pq
 
 from ..arguments import number, positive_int
-from .command import PATH_OPTIONS, OneLineParser, add_output_options, finish
+from .command import PATH_OPTIONS, OneLineParser, add_output_options, counted, finish
 from .examples import DataSet, InputError, Skip
 from .pairs import CHOSEN_FIELDS, PROMPT_FIELDS, REJECTED_FIELDS, Pair, read_pair
 from .selection import Selection, draw, parsed_rows, refuse_surrogates
 from .sources import RowSource, open_source, read_file
-from .writing import EXTRA_INFO, SCHEMA, Rows, make_row, sha256
+from .writing import EXTRA_INFO, SCHEMA, File, make_row, sha256
 
 RECORDED, GENERATED = "recorded_response", "single_turn_agent"  # agent loops: frpo_verl's, verl's
 DATA_SOURCE = "preference"
-PAIR_EXTRA_INFO = [*EXTRA_INFO, ("chosen", pa.string()), ("rejected", pa.string())]
+PAIR_EXTRA_INFO = pa.struct([*EXTRA_INFO, ("chosen", pa.string()), ("rejected", pa.string())])
 PAIR_SCHEMA = pa.schema(
-    [
-        *(f for f in SCHEMA if f.name != "extra_info"),
-        pa.field("agent_name", pa.string()),
-        pa.field("extra_info", pa.struct(PAIR_EXTRA_INFO)),
-    ]
+    [*list(SCHEMA)[:-1], pa.field("agent_name", pa.string()), pa.field("extra_info", PAIR_EXTRA_INFO)]
 )
 
 
@@ -96,21 +93,22 @@ def pair_row(pair: Pair, prompt_suffix: str, system_prompt: str | None) -> dict[
         before = [("system", system_prompt), *before]
     messages = [*before, (role, f"{question} {prompt_suffix}" if prompt_suffix else question)]
     row = make_row(
-        data_source=DATA_SOURCE,
-        question=question,
-        ground_truth="",
-        split="train",
-        index=pair.row,
-        id=pair.id or f"{DATA_SOURCE}/train/{pair.row}",
-        ability="preference",
-    )
-    row["prompt"] = [{"role": r, "content": c} for r, c in messages]
-    row["agent_name"] = RECORDED
-    row["extra_info"] |= {"chosen": pair.chosen, "rejected": pair.rejected}
-    return row
+        data_source=DATA_SOURCE, question=question, ground_truth="", split="train", index=pair.row,
+        id=pair.id or f"{DATA_SOURCE}/train/{pair.row}", chosen=pair.chosen, rejected=pair.rejected,
+    )  # fmt: skip
+    prompt = [{"role": r, "content": c} for r, c in messages]
+    return row | {"prompt": prompt, "ability": "preference", "agent_name": RECORDED}
 
 
 # ---- mixing
+
+
+def columns(schema: pa.Schema) -> list[str]:
+    """The names of the columns, then those of the fields of structs: "reward_model.style"."""
+    nested = [
+        f"{column.name}.{field.name}" for column in schema if pa.types.is_struct(column.type) for field in column.type
+    ]
+    return [*schema.names, *nested]
 
 
 def read_mix(name: str) -> list[dict[str, Any]]:
@@ -118,27 +116,22 @@ def read_mix(name: str) -> list[dict[str, Any]]:
     path = Path(name).expanduser()
     if path.suffix != ".parquet" or not path.is_file():
         raise InputError(f"--mix {name}: not a parquet file; write one with `python -m frpo_verl data NAME`")
-    known = {f.name: {sub.name for sub in f.type} if pa.types.is_struct(f.type) else None for f in PAIR_SCHEMA}
-    rows = []
-    for place, row in enumerate(read_file(path)):
-        given = [(key, None) for key in row]
-        given += [(key, sub) for key in row if isinstance(row[key], Mapping) for sub in row[key]]
-        for key, sub in given:
-            if key not in known or (sub is not None and sub not in (known[key] or ())):
-                column = key if sub is None else f"{key}.{sub}"
-                raise InputError(
-                    f"--mix {name}: column {column} would be lost: remove it, or write the file with "
-                    "`python -m frpo_verl data NAME`"
-                )
+    rows = list(read_file(path))
+    lost = [column for column in columns(pq.read_schema(path)) if column not in columns(PAIR_SCHEMA)]
+    if lost:
+        raise InputError(
+            f"--mix {name}: column {lost[0]} would be lost: remove it, or write the file with "
+            "`python -m frpo_verl data NAME`"
+        )
+    for place, row in enumerate(rows):
         if not row.get("prompt") or not row.get("data_source"):
             raise InputError(f"--mix {name}, row {place}: no prompt or no data_source: it is not a file for verl")
         if row.get("agent_name") == RECORDED:
             raise InputError(f"--mix {name}, row {place}: a recorded pair already; give the math set alone")
-        extra = dict(row.get("extra_info") or {})
-        if extra.get("index") is None:
-            extra["index"] = place
-        extra |= {"chosen": "", "rejected": ""}
-        rows.append({**row, "agent_name": row.get("agent_name") or GENERATED, "extra_info": extra})
+        row["agent_name"] = row.get("agent_name") or GENERATED
+        row["extra_info"] = {**(row.get("extra_info") or {}), "chosen": "", "rejected": ""}
+        if row["extra_info"].get("index") is None:
+            row["extra_info"]["index"] = place
     return rows
 
 
@@ -188,11 +181,11 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     return options
 
 
-def prepare(options: argparse.Namespace, folder: Path) -> list[tuple[Rows, Path, dict[str, Any]]]:
+def prepare(options: argparse.Namespace, folder: Path) -> list[File]:
     """The rows to write and their card; raises InputError before anything is written."""
     splits = {options.split: options.split}
     wanted = DataSet(DATA_SOURCE, DATA_SOURCE, options.hub_name or "", splits, hub_config=options.hub_config)
-    source = open_source(wanted, options.local_dataset_path, [options.split], True)[options.split]
+    source = open_source(wanted, options.local_dataset_path, options.split)[options.split]
     others = read_mix(options.mix) if options.mix is not None else []
     pairs, result = select_pairs(source, options)
     mixed = None
@@ -212,35 +205,24 @@ def prepare(options: argparse.Namespace, folder: Path) -> list[tuple[Rows, Path,
             "rows_in": len(others), "rows_used": n_others,
         }  # fmt: skip
         others = rng.sample(others, n_others)
-    if result.rows_in != len(pairs) + sum(result.dropped.values()):
-        raise AssertionError("preference: rows were lost without a reason")
     elsewhere = {*PATH_OPTIONS, "mix", "hub_name", "hub_config"}
     settings = {name: value for name, value in vars(options).items() if name not in elsewhere}
     settings["ratio"] = None if options.ratio is None else float(options.ratio)
     if options.tokenizer is not None and Path(options.tokenizer).is_dir():
         settings["tokenizer"] = Path(options.tokenizer).name
     card = {
-        "dataset": DATA_SOURCE,
-        "data_source": DATA_SOURCE,
-        "split": options.split,
-        "source": source.description,
-        "options": settings,
-        "rows_in": result.rows_in,
-        "dropped": dict(sorted(result.dropped.items())),
-        "pairs": len(pairs),
-        "mix": mixed,
-        "share_of_pairs": len(pairs) / (len(pairs) + len(others)),
-    }
+        "dataset": DATA_SOURCE, "data_source": DATA_SOURCE, "split": options.split, "source": source.description,
+        "options": settings, "rows_in": result.rows_in, "dropped": dict(sorted(result.dropped.items())),
+        "pairs": len(pairs), "mix": mixed, "share_of_pairs": len(pairs) / (len(pairs) + len(others)),
+    }  # fmt: skip
     rows = [pair_row(p, options.prompt_suffix, options.system_prompt) for p in pairs]
     return [(interleave(rows, others), folder / "train.parquet", card)]
 
 
 def report(card: Mapping[str, Any], path: Path) -> str:
-    parts = [f"{card['rows_in']} rows in", *(f"{count} {reason}" for reason, count in card["dropped"].items())]
-    line = f"{path}: {', '.join([*parts, str(card['pairs']) + ' pairs'])}"
-    if card["mix"] is None:
+    line, mix = f"{path}: {', '.join(counted(card))}, {card['pairs']} pairs", card["mix"]
+    if mix is None:
         return line
-    mix = card["mix"]
     return (
         f"{line}; with {mix['rows_used']} of {mix['rows_in']} rows of {mix['name']} {card['rows_out']} rows out, "
         f"{card['share_of_pairs']:.4g} of them pairs"

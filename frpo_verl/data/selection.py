@@ -12,7 +12,8 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, TypeVar
 
-from .examples import TRAIN_SPLITS, DataSet, Example, InputError, Skip, parse_row
+from ..rewards.compare import compare
+from .examples import TRAIN_SPLITS, DataSet, Example, InputError, Skip
 from .shapes import Unreadable
 from .sources import RowSource
 from .writing import make_row
@@ -92,7 +93,7 @@ def select(source: RowSource, dataset: DataSet, split: str, max_rows: int | None
     def parse(row: Mapping[str, Any], index: int) -> Example:
         where = f"split '{split}', row {index}"
         try:
-            example = (dataset.parse or parse_row)(row)
+            example = dataset.parse(row)
         except Unreadable as error:
             raise InputError(f"{where}: {error}; take the row out, or write the column as text") from None
         refuse_surrogates(where, vars(example))
@@ -112,15 +113,11 @@ def select(source: RowSource, dataset: DataSet, split: str, max_rows: int | None
     result.examples = draw(chosen, max_rows, seed, result.dropped)
     for _, example in result.examples:
         result.notes.update(example.notes)
-    if result.rows_in != len(result.examples) + sum(result.dropped.values()):
-        raise AssertionError(f"{dataset.name} {split}: rows were lost without a reason")
     return result
 
 
 def _distinct(usable: Iterable[tuple[int, Example]], result: Selection) -> list[tuple[int, Example]]:
     """One of each problem; none where the verifier does not take its answers for one (34 and 34.0 are)."""
-    from ..rewards.compare import compare
-
     kept: dict[bytes, tuple[int, Example] | None] = {}  # None: its answers differ
     for index, example in usable:
         key = question_key(example.question)
@@ -128,10 +125,11 @@ def _distinct(usable: Iterable[tuple[int, Example]], result: Selection) -> list[
             kept[key] = index, example
             continue
         first = kept[key]
-        answers = (first[1].answer or "", example.answer or "") if first else ("", "")
         if first is None:
             result.dropped["conflicting_duplicate"] += 1
-        elif answers[0] == answers[1] or compare(*answers) or compare(*answers[::-1]):
+            continue
+        a, b = first[1].answer or "", example.answer or ""
+        if a == b or compare(a, b) or compare(b, a):
             result.dropped["duplicate"] += 1
         else:
             kept[key] = None
@@ -145,16 +143,8 @@ def rows_of(selection: Selection, dataset: DataSet, split: str, options: argpars
     for index, e in selection.examples:
         for copy in range(repeat):
             yield make_row(
-                data_source=e.data_source or dataset.data_source,
-                question=e.question,
-                ground_truth=e.answer or "",
-                split=split,
-                index=index,
-                id=e.id or f"{dataset.name}/{split}/{index}",
-                answer=e.solution,
-                subject=e.subject,
-                level=e.level,
-                repeat=copy,
-                prompt_suffix=options.prompt_suffix,
-                system_prompt=options.system_prompt,
-            )
+                data_source=e.data_source or dataset.data_source, question=e.question, ground_truth=e.answer or "",
+                split=split, index=index, id=e.id or f"{dataset.name}/{split}/{index}", answer=e.solution,
+                subject=e.subject, level=e.level, repeat=copy,
+                prompt_suffix=options.prompt_suffix, system_prompt=options.system_prompt,
+            )  # fmt: skip

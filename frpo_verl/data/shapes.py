@@ -7,14 +7,11 @@ import json
 import math
 import numbers
 import warnings
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
-ROLES = {
-    **{name: "system" for name in ("system", "developer")},
-    **{name: "user" for name in ("user", "human")},
-    **{name: "assistant" for name in ("assistant", "gpt", "model")},
-}
+ROLES = {"system": "system", "developer": "system", "user": "user", "human": "user"}
+ROLES |= dict.fromkeys(("assistant", "gpt", "model"), "assistant")
 VALUE_FIELDS = (
     "value",
     "text",
@@ -113,15 +110,23 @@ def label(value: Any) -> str | None:
         return None
 
 
-def first(row: Mapping[str, Any], names: Iterable[str]) -> Any:
-    """The first of `names` that `row` has with a value: not None, nan, an empty text or list; else None."""
-    return next((v for v in map(row.get, names) if v is not None and v == v and v not in ("", [])), None)
+def read(name: str, value: Any, reader: Callable[[Any], Any] = text) -> Any:
+    """`reader(value)`; raises Unreadable with the field's name and the beginning of the value."""
+    try:
+        return reader(value)
+    except Unreadable as error:
+        content = " ".join(repr(value).split())
+        shown = content if len(content) <= SHOWN else f"{content[:SHOWN]} ..."
+        raise Unreadable(f"{name}={shown}: {error}") from None
 
 
-def shown(value: Any) -> str:
-    """The beginning of a value, for an error."""
-    content = " ".join(repr(value).split())
-    return content if len(content) <= SHOWN else f"{content[:SHOWN]} ..."
+def read_first(row: Mapping[str, Any], names: Iterable[str], reader: Callable[[Any], Any] = text) -> Any:
+    """The first of `names` that `row` has with a value, read; None where all are None, nan, or an empty text or list."""
+    for name in names:
+        value = row.get(name)
+        if value is not None and value == value and value not in ("", []):
+            return read(name, value, reader)
+    return None
 
 
 def strip_math_delimiters(answer: str) -> str:

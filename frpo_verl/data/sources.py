@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import re
 import sys
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,13 +18,8 @@ from ..files import json_lines
 from .examples import DataSet, InputError
 from .writing import sha256
 
-EXTENSIONS = (".jsonl", ".json", ".parquet", ".arrow")
 LIST_KEYS = ("data", "rows", "examples", "instances")
 NOT_DATA = {"dataset_info.json", "dataset_infos.json", "dataset_dict.json", "state.json"}
-
-
-def read_json_lines(path: Path) -> Iterator[dict]:
-    return (row for _, row in json_lines(path, InputError))
 
 
 def read_json(path: Path) -> Iterator[dict]:
@@ -33,7 +28,7 @@ def read_json(path: Path) -> Iterator[dict]:
         with open(path, encoding="utf-8") as file:
             content = json.load(file)
     except json.JSONDecodeError:
-        yield from read_json_lines(path)
+        yield from READERS[".jsonl"](path)
         return
     if isinstance(content, dict):
         lists = [content[key] for key in LIST_KEYS if isinstance(content.get(key), list)]
@@ -61,7 +56,12 @@ def read_parquet(path: Path) -> Iterator[dict]:
             yield from batch.to_pylist()
 
 
-READERS = {".jsonl": read_json_lines, ".json": read_json, ".parquet": read_parquet, ".arrow": read_arrow}
+READERS: dict[str, Callable[[Path], Iterator[dict]]] = {
+    ".jsonl": lambda path: (row for _, row in json_lines(path, InputError)),
+    ".json": read_json,
+    ".parquet": read_parquet,
+    ".arrow": read_arrow,
+}
 
 
 def read_file(path: Path) -> Iterator[dict]:
@@ -76,7 +76,7 @@ def is_data(path: Path, root: Path) -> bool:
     """A readable file: no metadata, not hidden, and not written by these scripts (parquet beside a card)."""
     hidden = any(part.startswith(".") for part in path.relative_to(root).parts)
     ours = path.name.endswith(".card.json") or path.suffix == ".parquet" and path.with_suffix(".card.json").exists()
-    return path.suffix in EXTENSIONS and path.is_file() and path.name not in NOT_DATA and not hidden and not ours
+    return path.suffix in READERS and path.is_file() and path.name not in NOT_DATA and not hidden and not ours
 
 
 def find_files(root: Path, dataset: DataSet, split: str) -> list[Path]:
@@ -121,18 +121,33 @@ class RowSource:
     total: int | None = None
 
 
-def open_source(dataset: DataSet, path: str | None, wanted: list[str], explicit: bool) -> dict[str, RowSource]:
-    """The splits that are `wanted`, from a copy on disk or from the hub; `explicit`: each of them was asked for."""
-    return open_hub(dataset, wanted) if path is None else open_local(dataset, path, wanted, explicit)
+def open_hub(dataset: DataSet, split: str) -> RowSource:
+    import datasets
+
+    place = {"repository": dataset.hub, "config": dataset.hub_config, "split": dataset.splits[split]}
+    try:
+        data = datasets.load_dataset(dataset.hub, dataset.hub_config, split=dataset.splits[split])
+    except Exception as error:  # the hub client raises many kinds: offline, gated, renamed, disk full
+        reason = " ".join(str(error).split())[:300]
+        raise InputError(
+            f"cannot load {dataset.hub} from the hub ({type(error).__name__}: {reason}); "
+            "give a copy on disk with --local_dataset_path"
+        ) from None
+    files = sorted(data.info.download_checksums or {})  # these name the commit
+    return RowSource({"kind": "hub", **place, "files": files}, data, len(data))
 
 
-def open_local(dataset: DataSet, path: str, wanted: list[str], explicit: bool) -> dict[str, RowSource]:
+def open_source(dataset: DataSet, path: str | None, split: str | None) -> dict[str, RowSource]:
+    """The splits of a set, or the one that was asked for, from a copy on disk or (None) from the hub."""
+    wanted = list(dataset.splits) if split is None else [split]
+    if path is None:
+        return {name: open_hub(dataset, name) for name in wanted}
     root = Path(path).expanduser()
     if not root.exists():
         raise InputError(f"--local_dataset_path {path}: no such file or folder")
     if root.is_file():
-        if root.suffix not in EXTENSIONS:
-            raise InputError(f"--local_dataset_path {path}: unknown kind of file; allowed: {', '.join(EXTENSIONS)}")
+        if root.suffix not in READERS:
+            raise InputError(f"--local_dataset_path {path}: unknown kind of file; allowed: {', '.join(READERS)}")
         if len(wanted) > 1:
             named = [s for s in wanted if re.search(rf"(?:^|[-_.]){re.escape(s)}(?:$|[-_.])", root.stem)]
             if len(named) != 1:
@@ -142,7 +157,7 @@ def open_local(dataset: DataSet, path: str, wanted: list[str], explicit: bool) -
     else:
         files = {split: find_files(root, dataset, split) for split in wanted}
         missing = [split for split in wanted if not files[split]]
-        if len(missing) == len(wanted) or (missing and explicit):
+        if len(missing) == len(wanted):
             stem = dataset.name if len(dataset.splits) == 1 else missing[0]
             raise InputError(f"--local_dataset_path {path}: no {stem}.jsonl, .json, .parquet or .arrow there")
         for split in missing:
@@ -155,27 +170,3 @@ def open_local(dataset: DataSet, path: str, wanted: list[str], explicit: bool) -
         for split, found in files.items()
         if found
     }
-
-
-def open_hub(dataset: DataSet, wanted: list[str]) -> dict[str, RowSource]:
-    import datasets
-
-    sources = {}
-    for split in wanted:
-        try:
-            data = datasets.load_dataset(dataset.hub, dataset.hub_config, split=dataset.splits[split])
-        except Exception as error:  # the hub client raises many kinds: offline, gated, renamed, disk full
-            reason = " ".join(str(error).split())[:300]
-            raise InputError(
-                f"cannot load {dataset.hub} from the hub ({type(error).__name__}: {reason}); "
-                "give a copy on disk with --local_dataset_path"
-            ) from None
-        description = {
-            "kind": "hub",
-            "repository": dataset.hub,
-            "config": dataset.hub_config,
-            "split": dataset.splits[split],
-            "files": sorted(data.info.download_checksums or {}),  # these name the commit
-        }
-        sources[split] = RowSource(description, data, len(data))
-    return sources

@@ -21,6 +21,7 @@ from ..files import Content, write_together
 from .examples import InputError
 
 Rows: TypeAlias = Iterable[Mapping[str, Any]]
+File: TypeAlias = tuple[Rows, Path, Mapping[str, Any]]  # what becomes of one: its rows, its place, its card
 PROMPT_SUFFIX = r"Let's think step by step and output the final answer within \boxed{}."  # arXiv 2601.10201
 EXTRA_INFO = [
     ("split", pa.string()),
@@ -50,20 +51,19 @@ def make_row(
     ground_truth: str,
     prompt_suffix: str = PROMPT_SUFFIX,
     system_prompt: str | None = None,
-    ability: str = "math",
     **extra: str | int | None,
 ) -> dict[str, Any]:
     """One row as verl's RLHFDataset reads it; the user message is `question`, a space and `prompt_suffix`.
 
     Args:
-        extra: other fields of EXTRA_INFO, `split` and `index` at least.
+        extra: other fields of extra_info, `split` and `index` at least.
     """
     content = f"{question} {prompt_suffix}" if prompt_suffix else question
     messages = [{"role": "system", "content": system_prompt}] if system_prompt else []
     return {
         "data_source": data_source,
         "prompt": [*messages, {"role": "user", "content": content}],
-        "ability": ability,
+        "ability": "math",
         "reward_model": {"style": "rule", "ground_truth": ground_truth},
         "extra_info": {name: None for name, _ in EXTRA_INFO} | {"question": question, "repeat": 0} | extra,
     }
@@ -90,26 +90,19 @@ def refuse_to_overwrite(targets: Iterable[Path], sources: Iterable[str | Path | 
             )
 
 
-def write_files(
-    files: Sequence[tuple[Rows, Path, Mapping[str, Any]]], schema: pa.Schema = SCHEMA
-) -> list[dict[str, Any]]:
+def write_files(files: Sequence[File], schema: pa.Schema = SCHEMA) -> list[dict[str, Any]]:
     """Write row dicts to parquet files and, beside each, its card with `file`, `rows_out` and `sha256` added; returns the cards.
 
     All are written out before the first is renamed into place. `schema` may extend SCHEMA by columns; keep the shared ones as they
     are, for verl concatenates files. Raises InputError, and leaves what was there before, if there is no row or a row does not fit.
     """
-    cards = [{**card, "file": path.name} for _, path, card in files]
-
-    def write(rows: Rows, path: Path, card: dict[str, Any], temporary: Path) -> None:
-        card |= {"rows_out": write_parquet(rows, temporary, path, schema), "sha256": sha256(temporary)}
-
-    def write_card(card: Mapping[str, Any], temporary: Path) -> None:  # behind its file, which completes it
-        temporary.write_text(json.dumps(card, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
-
+    cards: list[dict[str, Any]] = []
     contents: dict[str | Path, Content] = {}
-    for (rows, path, _), card in zip(files, cards, strict=True):
-        contents[path] = partial(write, rows, path, card)
-        contents[path.with_suffix(".card.json")] = partial(write_card, card)
+    for rows, path, facts in files:
+        card = {**facts, "file": path.name}
+        cards.append(card)
+        contents[path] = partial(_write_parquet, rows, path, schema, card)
+        contents[path.with_suffix(".card.json")] = partial(_write_card, card)  # which its file completes
     try:
         write_together(contents)
     except OSError as error:
@@ -117,19 +110,23 @@ def write_files(
     return cards
 
 
-def write_parquet(rows: Rows, target: Path, name: Path, schema: pa.Schema) -> int:
-    """Write rows to `target`, 8192 at a time; returns how many. `name` stands for the file in errors."""
+def _write_parquet(rows: Rows, path: Path, schema: pa.Schema, card: dict[str, Any], temporary: Path) -> None:
+    """Write rows, 8192 at a time, and complete their card. `path` stands for the file in errors."""
     count, left = 0, iter(rows)
-    with pq.ParquetWriter(target, schema, compression="zstd") as writer:
+    with pq.ParquetWriter(temporary, schema, compression="zstd") as writer:
         while batch := list(islice(left, 8192)):
             unknown = {key for row in batch for key in row} - set(schema.names)
             if unknown:
-                raise InputError(f"{name}: column {min(unknown)!r} is not in the schema ({', '.join(schema.names)})")
+                raise InputError(f"{path}: column {min(unknown)!r} is not in the schema ({', '.join(schema.names)})")
             try:
                 writer.write_table(pa.Table.from_pylist(batch, schema=schema))
             except (pa.ArrowException, TypeError, UnicodeEncodeError) as error:
-                raise InputError(f"{name}: a row does not fit the schema: {' '.join(str(error).split())}") from None
+                raise InputError(f"{path}: a row does not fit the schema: {' '.join(str(error).split())}") from None
             count += len(batch)
     if not count:
-        raise InputError(f"nothing to write to {name}: no row was left")
-    return count
+        raise InputError(f"nothing to write to {path}: no row was left")
+    card |= {"rows_out": count, "sha256": sha256(temporary)}
+
+
+def _write_card(card: Mapping[str, Any], temporary: Path) -> None:
+    temporary.write_text(json.dumps(card, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")

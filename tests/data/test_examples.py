@@ -5,30 +5,21 @@ import json
 import pytest
 
 from frpo_verl.data import examples, sets
+from frpo_verl.data.shapes import Unreadable
 
 
 @pytest.mark.parametrize(
     "solution,expected",
     [
-        (r"\boxed{1}", "1"),
-        (r"\boxed{1} then \boxed{ \frac{a}{b} } end", r"\frac{a}{b}"),
-        (r"\fbox{x}", "x"),
-        (r"\boxed {7}", "7"),
-        (r"$\boxed 5$.", "5"),
-        (r"\boxed{\{1,2\}}", r"\{1,2\}"),
-        (r"\boxed{a\\}", "a\\\\"),
-        (r"\boxed{\boxed{3}}", "3"),
-        (r"\boxed{1} and \boxed{\frac{1}{2}", None),
-        (r"\boxedminipage{1}", None),
-        ("no box", None),
-        (r"\boxed", None),
-        (r"\boxed{}", None),
+        (r"\boxed{1}", "1"), (r"\boxed{1} then \boxed{ \frac{a}{b} } end", r"\frac{a}{b}"), (r"\fbox{x}", "x"),
+        (r"\boxed {7}", "7"), (r"$\boxed 5$.", "5"), (r"\boxed{\{1,2\}}", r"\{1,2\}"), (r"\boxed{a\\}", "a\\\\"),
+        (r"\boxed{\boxed{3}}", "3"), (r"\boxed{1} and \boxed{\frac{1}{2}", None), (r"\boxedminipage{1}", None),
+        ("no box", None), (r"\boxed", None), (r"\boxed{}", None),
         (r"\boxed{7}. Output the final answer within \boxed{}.", "7"),
-        (r"$\boxed{7}$ \boxed{\text{your answer}}", "7"),
-        (r"so $\boxed\frac{1}{2}$", r"\frac{1}{2}"),
+        (r"$\boxed{7}$ \boxed{\text{your answer}}", "7"), (r"so $\boxed\frac{1}{2}$", r"\frac{1}{2}"),
         (r"so $\boxed\pi$", r"\pi"),
     ],
-)
+)  # fmt: skip
 def test_the_last_box_that_holds_something(solution, expected):
     assert examples.boxed_answer(solution) == expected
 
@@ -38,12 +29,10 @@ def test_the_last_box_that_holds_something(solution, expected):
     [
         (r"So the roots are $x=\boxed{1}$ and $x=\boxed{2}$.", "1, 2"),
         (r"in all $\boxed{15\frac{39}{40}},$ or $\boxed{\frac{639}{40}}$ inches.", r"\frac{639}{40}"),
-        (r"First \boxed{1}. Then we see that the sum is $\boxed{7}$.", "7"),
-        (r"\boxed{1,2}", "1,2"),
-        (r"$\boxed 5$.", "5"),
-        ("no box", None),
+        (r"First \boxed{1}. Then we see that the sum is $\boxed{7}$.", "7"), (r"\boxed{1,2}", "1,2"),
+        (r"$\boxed 5$.", "5"), ("no box", None),
     ],
-)
+)  # fmt: skip
 def test_several_boxes_side_by_side_are_one_answer(solution, expected):
     """The ground truth is what the verifier takes the solution's own answer to be."""
     from frpo_verl.rewards.math import compute_score
@@ -82,25 +71,19 @@ PARTS = [{"role": "user", "content": [{"type": "text", "text": "What is "}, {"ty
 @pytest.mark.parametrize(
     "row",
     [
-        {"prompt": CHAT, "answer": "5"},
-        {"prompt": json.dumps(CHAT), "answer": "5"},
-        {"prompt": str(CHAT), "answer": "5"},
-        {"prompt": SHAREGPT, "answer": "5"},
-        {"conversations": SHAREGPT},
+        {"prompt": CHAT, "answer": "5"}, {"prompt": json.dumps(CHAT), "answer": "5"},
+        {"prompt": str(CHAT), "answer": "5"}, {"prompt": SHAREGPT, "answer": "5"}, {"conversations": SHAREGPT},
         {"conversations": json.dumps(SHAREGPT)},
-        {"messages": [*CHAT, {"role": "assistant", "content": r"\boxed{5}"}]},
-        {"prompt": PARTS, "answer": "5"},
-        {"prompt": PARTS[0], "answer": "5"},
-        {"problem": "What is 2+3?", "answer": {"value": "5"}},
+        {"messages": [*CHAT, {"role": "assistant", "content": r"\boxed{5}"}]}, {"prompt": PARTS, "answer": "5"},
+        {"prompt": PARTS[0], "answer": "5"}, {"problem": "What is 2+3?", "answer": {"value": "5"}},
         {"problem": "What is 2+3?", "answer": '{"value": 5}'},
         {"problem": "What is 2+3?", "answer": {"value": "5", "type": "integer"}},
-        {"problem": "What is 2+3?", "answer": "['5']"},
-        {"problem": {"text": "What is 2+3?"}, "answer": 5},
+        {"problem": "What is 2+3?", "answer": "['5']"}, {"problem": {"text": "What is 2+3?"}, "answer": 5},
         {"prompt": CHAT, "reward_model": {"ground_truth": "5", "style": "rule"}},
         {"prompt": CHAT, "reward_model": '{"ground_truth": "5", "style": "rule"}'},
         {"prompt": CHAT, "reward_model": "{'ground_truth': '5', 'style': 'rule'}", "extra_info": '{"index": 7}'},
     ],
-)
+)  # fmt: skip
 def test_nested_shapes_are_read(row):
     example = examples.parse_row(row)
     assert (example.question, example.answer) == ("What is 2+3?", "5")
@@ -124,7 +107,7 @@ def test_nested_shapes_are_read(row):
 )
 def test_other_shapes_are_refused_by_their_field(row, field):
     """The text of a dict is never a problem, nor a ground truth."""
-    with pytest.raises(examples.Unreadable, match=f"^{field}="):
+    with pytest.raises(Unreadable, match=f"^{field}="):
         examples.parse_row(row)
 
 

@@ -9,6 +9,7 @@ import pytest
 from data_files import card_of, made, main, rlhf_dataset, write_jsonl
 
 from frpo_verl.data.writing import PROMPT_SUFFIX, SCHEMA
+from frpo_verl.rewards.math import compute_score
 
 DATA = Path(os.environ.get("FRPO_VERL_DATA", Path(__file__).parents[3] / "shared" / "data"))
 DAPO_PROMPT = (
@@ -61,13 +62,6 @@ def test_row_of_each_set_in_circulation(tmp_path, name, split, row, expected):
     assert found["reward_model"] == {"style": "rule", "ground_truth": ground_truth}
     extra = {key: found["extra_info"][key] for key in ("split", "index", "id", "question", "repeat")}
     assert extra == {"split": split, "index": 0, "id": own, "question": question, "repeat": 0}
-
-
-@pytest.mark.parametrize("name,split,row,expected", SAMPLES, ids=[f"{s[0]}{i}" for i, s in enumerate(SAMPLES)])
-def test_every_ground_truth_is_judged_equal_to_its_boxed_form(name, split, row, expected):
-    from frpo_verl.rewards.math import compute_score
-
-    data_source, _, ground_truth, _ = expected
     assert compute_score(data_source, rf"So the answer is $\boxed{{{ground_truth}}}$.", ground_truth)["score"] == 1.0
 
 
@@ -111,28 +105,14 @@ def test_english_dapo_drops_and_counts_other_languages(tmp_path):
         assert card["dropped"] == dropped and card["options"]["english"] == bool(flags)
 
 
-def test_the_papers_prompt_of_prl_has_a_system_message(tmp_path):
-    system = "Please reason step by step, and put your final answer within \\boxed{}."
-    rows = [{"problem": "P", "answer": "7"}]
-    ((row,), _) = made(tmp_path, "numina_math_cot", rows, "--system_prompt", system)
-    assert row["prompt"] == [{"role": "system", "content": system}, {"role": "user", "content": f"P {PROMPT_SUFFIX}"}]
-
-
 def test_olympiad_bench_keeps_text_only_english_open_ended_maths(tmp_path):
-    good = {
-        "final_answer": ["1"], "language": "English", "subject": "Math", "modality": "Text-only",
-        "question_type": "Open-ended",
-    }  # fmt: skip
-    rows = [
-        {**good, "question": "a"},
-        {**good, "question": "b", "error": "1e-2"},
-        {**good, "question": "c", "language": "Chinese"},
-        {**good, "question": "d", "subject": "Physics"},
-        {**good, "question": "e", "modality": "Multimodal"},
-        {**good, "question": "f", "image_1": {"bytes": "x"}},
-        {**good, "question": "g", "question_type": "Theorem proof"},
-        {**good, "question": "h", "final_answer": None},
-    ]
+    good = {"final_answer": ["1"], "language": "English", "subject": "Math", "modality": "Text-only"}
+    good["question_type"] = "Open-ended"
+    others = (
+        {}, {"error": "1e-2"}, {"language": "Chinese"}, {"subject": "Physics"}, {"modality": "Multimodal"},
+        {"image_1": {"bytes": "x"}}, {"question_type": "Theorem proof"}, {"final_answer": None},
+    )  # fmt: skip
+    rows = [{**good, "question": f"Q{i}", **other} for i, other in enumerate(others)]
     write_jsonl(tmp_path / "OE_TO_maths_en_COMP.json", rows)
     write_jsonl(tmp_path / "OE_TO_physics_en_COMP.json", rows)
     assert main("olympiad_bench", "--local_dataset_path", tmp_path, "--local_save_dir", tmp_path / "o") == 0

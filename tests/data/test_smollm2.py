@@ -12,16 +12,8 @@ def test_rows_are_right_and_test_problems_apart(tmp_path, name):
     if name == "sums":
         smollm2.write_sums(tmp_path / name)
     else:
-        assert (
-            main(
-                "gsm8k",
-                "--local_dataset_path",
-                smollm2.write_stories(tmp_path / "raw"),
-                "--local_save_dir",
-                tmp_path / name,
-            )
-            == 0
-        )
+        stories = smollm2.write_stories(tmp_path / "raw")
+        assert main("gsm8k", "--local_dataset_path", stories, "--local_save_dir", tmp_path / name) == 0
     asked = {}
     for split in ("train", "test"):
         for row in rows_of(tmp_path / name / f"{split}.parquet"):
