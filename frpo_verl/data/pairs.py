@@ -32,18 +32,17 @@ def transcript(value: str) -> list[tuple[str, str]]:
     return [(ROLES[r.lower()], c.strip()) for r, c in zip(parts[1::2], parts[2::2], strict=True)]
 
 
-def chat_in(value: Any) -> Any:
-    """The chat that a text is the JSON of; every other value as it is."""
+def messages_in(value: Any, speaker: str) -> list[tuple[str, str]]:
+    """The messages of a chat (also as JSON in a text) or a transcript; any other text is said by `speaker`."""
     found = parsed(value.strip()) if isinstance(value, str) else value
-    return found if is_chat(found) else value
+    if not isinstance(value, str) or is_chat(found):
+        return messages_of(found)
+    return transcript(value) or [(speaker, value.strip())]
 
 
 def read_answer(value: Any) -> tuple[list[tuple[str, str]], str]:
     """(messages before the answer, the answer); the answer is the last assistant message of a chat."""
-    value = chat_in(value)
-    if isinstance(value, str) and not transcript(value):
-        return [], value.strip()
-    messages = transcript(value) if isinstance(value, str) else messages_of(value)
+    messages = messages_in(value, "assistant")
     places = [i for i, (role, _) in enumerate(messages) if role == "assistant"]
     if not places:
         raise Skip("empty_answer")
@@ -51,11 +50,9 @@ def read_answer(value: Any) -> tuple[list[tuple[str, str]], str]:
 
 
 def read_prompt(value: Any) -> list[tuple[str, str]]:
-    value = chat_in(value)
-    if not isinstance(value, str):
-        return messages_of(value)
-    messages = transcript(value) or [("user", value.strip())]
-    return messages[:-1] if messages[-1] == ("assistant", "") else messages
+    messages = messages_in(value, "user")
+    waits = str(value).rstrip().endswith("Assistant:") and messages[-1] == ("assistant", "")  # a transcript
+    return messages[:-1] if waits else messages
 
 
 def join_prompt(prompt: list, before: list) -> list:

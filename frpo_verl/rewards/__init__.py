@@ -6,8 +6,7 @@ How an answer travels, from the text of a response to its verdict (math.py):
     read       spelling.py, reading.py   in one spelling, as one of the six types of values.py;
                words.py, exact.py        numbers exactly, with their unit
                units.py
-    compared   compare.py, table.py      by a table of types, without algebra: True, False or None
-               rules.py
+    compared   compare.py, rules.py      by a table of types, without algebra: True, False or None
     refused    guard.py                  where None is left: what would only burn time
     worked out pool.py, worker.py        in a process that is killed at a deadline, by the same comparison with algebra
                symbolic.py               (math-verify, sympy) behind it

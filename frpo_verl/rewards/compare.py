@@ -1,7 +1,6 @@
 r"""Compare two answers given as text.
 
-Both are read (reading.py), without conditions that need not be said, and the rule for their types decides (table.py,
-rules.py). `compare` with `ask=unknown` is what a reward worker runs itself; a verification process runs the same function with algebra
+Both are read (reading.py), without conditions that need not be said, and the rule for their types decides (rules.py). `compare` with `ask=unknown` is what a reward worker runs itself; a verification process runs the same function with algebra
 behind `ask` (symbolic.py).
 """
 
@@ -12,9 +11,8 @@ from typing import NamedTuple
 
 from frpo_verl.rewards.exact import ONE, read_number
 from frpo_verl.rewards.reading import read
-from frpo_verl.rewards.rules import renamed, same  # with the table that they fill
+from frpo_verl.rewards.rules import Ask, Verdict, renamed, same, unknown
 from frpo_verl.rewards.spelling import normalize
-from frpo_verl.rewards.table import Ask, Verdict, unknown
 from frpo_verl.rewards.values import Formula, Items, Number, Text, Value
 
 # ------------------------------------------------------------------------------------------------------------ conditions
@@ -95,7 +93,7 @@ def compare(gold: str, pred: str, ask: Ask = unknown) -> Verdict:
     Args:
         gold: the right answer.
         pred: the answer to judge.
-        ask: the algebra, see table.same.
+        ask: the algebra, see rules.same.
     """
     gold_text, pred_text = normalize(gold), normalize(pred)
     if not gold_text or not pred_text:

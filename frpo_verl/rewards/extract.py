@@ -10,7 +10,7 @@ from the end by plain string search, and only a bounded window after a mark is l
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 from frpo_verl.rewards.phrase import (
     DENIED,
@@ -181,6 +181,11 @@ def _starts(text: str, mark: str) -> Iterator[int]:
         yield start
 
 
+def _first(marks: Iterable[Mark]) -> Mark | None:
+    """The first mark that holds something."""
+    return next((mark for mark in marks if not holds_nothing(mark[1])), None)
+
+
 def _box(text: str) -> Mark | None:
     boxes = last_boxes(text)
     return (boxes[0], unbrace(", ".join(boxes[1]))) if boxes else None
@@ -191,22 +196,17 @@ _HEADING = re.compile(r"\s*\d{1,2}[.)]\s+(?!I hope)[A-Za-z*]")  # #### 2. Check
 
 def _hashes(text: str, boxed: bool) -> Mark | None:
     """`#### x`; behind a box a heading of markdown is none."""
-    for start in _starts(text, "####"):
-        line = answer_in(text, start + 4)
-        heading = _HEADING.match(text, start + 4) or line[:1] not in tuple("+-−.0123456789\\$([")
-        if line and not holds_nothing(line) and not (boxed and heading):
-            return start, line
-    return None
+    marks = ((start, answer_in(text, start + 4)) for start in _starts(text, "####"))
+    if not boxed:
+        return _first(marks)
+    valued = (mark for mark in marks if mark[1].startswith(tuple("+-−.0123456789\\$([")))
+    return _first(mark for mark in valued if not _HEADING.match(text, mark[0] + 4))
 
 
 def _tag(text: str) -> Mark | None:
     """`<answer>x</answer>`."""
-    for start in _starts(text, "<answer>"):
-        stop = text.find("</answer>", start)
-        line = answer_in(text[start + len("<answer>") : stop]) if stop >= 0 else ""
-        if line and not holds_nothing(line):
-            return start, line
-    return None
+    parts = ((start, text[start + len("<answer>") :].partition("</answer>")) for start in _starts(text, "<answer>"))
+    return _first((start, answer_in(inside)) for start, (inside, closing, _) in parts if closing)
 
 
 _FINAL = re.compile(
@@ -238,12 +238,9 @@ _CLAUSE = re.compile(r"(?:.*(?:[.!?,:;\n]\s|\b(?:therefore|thus|hence|so|that)\s
 
 def _words(text: str) -> Mark | None:
     """The last "Answer: x", "the answer is x" or "x is the answer"."""
-    marks = []
-    for match in list(_WORDS.finditer(text))[: -MAX_MARKERS - 1 : -1]:
-        line = answer_in(text, match.end())
-        if line and not holds_nothing(line):
-            marks.append((match.start(), line))
-            break
+    matches = list(_WORDS.finditer(text))[: -MAX_MARKERS - 1 : -1]
+    named = _first((match.start(), answer_in(text, match.end())) for match in matches)
+    marks = [named] if named else []
     for match in list(_IS_ANSWER.finditer(text))[-1:]:
         clause = _CLAUSE.fullmatch(text[max(0, match.start() - 120) : match.start()])
         said = clause[1].strip() if clause else ""

@@ -1,27 +1,100 @@
-r"""When two values are equal, type by type; importing this module fills the table (table.py).
+r"""When two values are equal, by a table of types, in either order: a pair of types that is not in it is never equal.
 
+A verdict is True or False where it is certain and None where algebra is needed. A rule says for two types when their values are equal;
+what it cannot decide it asks of `ask`: the algebra of a verification process (symbolic.py), or `unknown` where there is none.
 What is a list, a tuple, a name or a unit is decided here; algebra sees single formulas, relations and sets only.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
+from typing import TypeAlias
 
 from frpo_verl.rewards.exact import FLOAT_DIGITS, ONE, ROUNDED_DIGITS, approximate, same_number
 from frpo_verl.rewards.reading import letters_of, read
-from frpo_verl.rewards.table import Ask, Verdict, distinct, every, in_order, matched, rule, same, written
 from frpo_verl.rewards.values import INFINITY, Assign, Chain, Formula, Items, Number, Text, Value, write
+
+Verdict: TypeAlias = "bool | None"
+Ask: TypeAlias = "Callable[[str, str, str], Verdict]"  # gold, answer, "value" | "decimal" | "relation" | "set"
+Rule: TypeAlias = "Callable[..., Verdict]"  # (value of the ground truth, value of the answer, ask)
+
+
+def same(g: Value, p: Value, ask: Ask) -> Verdict:
+    """Whether two values are equal: True or False where certain, None where `ask` does not know.
+
+    Args:
+        g: the value of the ground truth.
+        p: the value of the answer.
+        ask: (gold text, answer text, "value" | "decimal" | "relation" | "set") -> True, False or None.
+    """
+    rule = TABLE.get(frozenset((type(g), type(p))))
+    return rule is not None and rule(g, p, ask)
+
+
+def unknown(gold: str, pred: str, kind: str) -> Verdict:
+    """The algebra of a process that has none: always None."""
+    return None
+
+
+def every(verdicts: Iterable[Verdict]) -> Verdict:
+    """Three-valued "and"; stops at the first False."""
+    certain = True
+    for verdict in verdicts:
+        if verdict is False:
+            return False
+        certain = certain and verdict is True
+    return True if certain else None
+
+
+def in_order(gold: Sequence[Value], pred: Sequence[Value], ask: Ask) -> Verdict:
+    """Whether the elements are equal, each to the one in its place."""
+    return len(gold) == len(pred) and every(same(g, p, ask) for g, p in zip(gold, pred, strict=True))
+
+
+def matched(gold: Sequence[Value], pred: Sequence[Value], ask: Ask) -> Verdict:
+    """Whether each element of one side has its own equal on the other, in any order."""
+    if len(gold) != len(pred):
+        return False
+    rest, left = list(pred), []
+    for g in gold:
+        verdicts = [same(g, p, unknown) for p in rest]
+        if True in verdicts:
+            rest.pop(verdicts.index(True))
+        elif None in verdicts:
+            left.append(g)
+        else:
+            return False
+    for g in left:
+        for k, p in enumerate(rest):
+            verdict = same(g, p, ask)
+            if verdict is None:
+                return None
+            if verdict:
+                rest.pop(k)
+                break
+        else:
+            return False
+    return True
+
+
+def distinct(items: Iterable[Value]) -> list[Value]:
+    """The values without those that are certainly equal to one before them."""
+    out: list[Value] = []
+    for item in items:
+        out += [] if any(same(item, other, unknown) for other in out) else [item]
+    return out
+
+
+def written(g: Value, p: Value, ask: Ask, kind: str) -> Verdict:
+    """The verdict of the algebra on two values as LaTeX; False where one of them is nothing for it."""
+    gold, pred = write(g), write(p)
+    return ask(gold, pred, kind) if gold and pred else False
+
 
 # ------------------------------------------------------------------------------------------- numbers, formulas, words
 
 
-@rule((Number, Number))
-def _numbers(g: Number, p: Number, ask: Ask) -> Verdict:
-    return same_number(g, p)
-
-
-@rule((Text, Text))
 def _texts(g: Text, p: Text, ask: Ask) -> Verdict:
     if "choice" in (g.kind, p.kind):
         return g.text.lower() == p.text.lower()
@@ -33,7 +106,6 @@ _CODE = re.compile(r"[A-Z]{2,}|[A-Z]+\d[A-Z\d]*")
 _LETTERED = re.compile(r"[A-Z\d]*[A-Z]\d[A-Z\d]*")
 
 
-@rule((Formula, Formula))
 def _formulas(g: Formula, p: Formula, ask: Ask) -> Verdict:
     if g.kind != p.kind or g.unit and p.unit and g.unit != p.unit:
         return False
@@ -49,7 +121,6 @@ def _formulas(g: Formula, p: Formula, ask: Ask) -> Verdict:
 _TRANSCENDENTAL = re.compile(r"\\(?:sin|cos|tan|cot|sec|csc|sinh|cosh|tanh|log|ln|exp)(?![A-Za-z])|e\^")
 
 
-@rule((Number, Formula))
 def _number_formula(g: Number | Formula, p: Number | Formula, ask: Ask) -> Verdict:
     """A formula with a variable is no number, unless two functions in an answer may cancel it; a decimal may be a formula's
     value, rounded; the rest is algebra."""
@@ -66,7 +137,6 @@ def _number_formula(g: Number | Formula, p: Number | Formula, ask: Ask) -> Verdi
     return written(g, p, ask, "value")
 
 
-@rule((Text, Formula))
 def _letter_choice(g: Text | Formula, p: Text | Formula, ask: Ask) -> Verdict:
     word, formula = (g, p) if isinstance(g, Text) else (p, g)
     return word.kind == "choice" and len(formula.text) == 1 and word.text.lower() == formula.text.lower()
@@ -81,15 +151,12 @@ def _units(items: Items) -> list[str]:
     return [getattr(item, "unit", "") for item in items.items]
 
 
-@rule((Items, Items))
 def _items(g: Items, p: Items, ask: Ask) -> Verdict:
     kinds = {g.kind, p.kind}
     if kinds == {"named"}:
         return _by_name(g, p, ask)
     if kinds <= {"list", "set"}:
-        if len(set(_units(g))) > 1 and "" in _units(
-            p
-        ):  # 5 m, 6 kg: without its unit a value is known by its place alone
+        if len(set(_units(g))) > 1 and "" in _units(p):  # 5 m, 6 kg: without its unit a value is known by its place
             return in_order(g.items, p.items, ask)
         g_once, p_once = distinct(g.items), distinct(p.items)
         if "set" in kinds or len(g_once) == len(g.items):  # then saying one of them twice says nothing else
@@ -135,7 +202,6 @@ def _unnamed(items: Items) -> Items:
     return Items("list", values) if items.kind == "named" else items
 
 
-@rule((Items, Formula), (Items, Number))
 def _items_other(g: Value, p: Value, ask: Ask) -> Verdict:
     """Sums and products of matrices (no determinant), sets with other operations, 7:32 as a fraction, and one value that
     is said in several ways."""
@@ -203,7 +269,6 @@ def _curve(g: Assign, p: Formula, ask: Ask) -> Verdict:
     return ask(f"{g.name}={g.value.text}", p.text, "relation") if same_letters else False
 
 
-@rule((Assign, Assign), *((Assign, kind) for kind in (Number, Formula, Items, Text)))
 def _assigns(g: Value, p: Value, ask: Ask) -> Verdict:
     """`x = 5` and `5`: the name may be left out of either side, but not be another one. What is not solved does not answer
     what is; the other way round it does."""
@@ -232,7 +297,6 @@ def _assigns(g: Value, p: Value, ask: Ask) -> Verdict:
 # ---------------------------------------------------------------------------------------------------------------- chains
 
 
-@rule(*((Chain, kind) for kind in (Number, Formula, Items, Assign, Chain, Text)))
 def _chains(g: Value, p: Value, ask: Ask) -> Verdict:
     """Every side has to be the other answer; a ground truth counts by its last exact side."""
     if isinstance(g, Chain):
@@ -253,3 +317,18 @@ def _agrees(exact: Number, decimal: Value) -> bool:
         return False
     a, b = approximate(exact.form), approximate(decimal.form)
     return a is not None and b is not None and 2 * abs(a - b) * 10**decimal.places <= 1
+
+
+# ----------------------------------------------------------------------------------------------------------------- table
+
+TABLE: dict[frozenset[type], Rule] = {
+    frozenset({Number}): lambda g, p, ask: same_number(g, p),
+    frozenset({Text}): _texts,
+    frozenset({Formula}): _formulas,
+    frozenset({Number, Formula}): _number_formula,
+    frozenset({Text, Formula}): _letter_choice,
+    frozenset({Items}): _items,
+    **{frozenset({Items, kind}): _items_other for kind in (Number, Formula)},
+    **{frozenset({Assign, kind}): _assigns for kind in (Number, Formula, Items, Text, Assign)},
+    **{frozenset({Chain, kind}): _chains for kind in (Number, Formula, Items, Text, Assign, Chain)},
+}

@@ -76,13 +76,9 @@ PRIME = 2**127 - 1
 _UNEVALUATED = (sympy.Sum, sympy.Product, sympy.Integral, sympy.Limit, sympy.Derivative, sympy.UnevaluatedExpr)
 
 
-class _NoFingerprint(Exception):
-    """The expression has no value modulo PRIME."""
-
-
 def _fingerprint(node: Any, opaque: list[Any]) -> int:
     """The value of an expression modulo PRIME at a fixed point: symbols and, noted in `opaque`, everything that is no
-    rational function have values drawn from their name."""
+    rational function have values drawn from their name. Raises ValueError where it has none."""
     if node.is_Float:
         node = sympy.Rational(str(node))
     if node.is_Rational:
@@ -95,19 +91,12 @@ def _fingerprint(node: Any, opaque: list[Any]) -> int:
         return out
     if node.is_Pow and node.exp.is_Integer:
         base = _fingerprint(node.base, opaque)
-        if base == 0 and node.exp < 0:
-            raise _NoFingerprint
-        return pow(base, int(node.exp), PRIME)
+        return pow(base, int(node.exp), PRIME)  # raises ValueError for 0 to a negative power
     if not isinstance(node, sympy.Expr) or node.has(sympy.Float, *_UNEVALUATED, sympy.oo, sympy.nan, sympy.zoo):
-        raise _NoFingerprint
+        raise ValueError("no value modulo PRIME")
     if not (node.is_Symbol or node is sympy.pi):
         opaque.append(node)
-    return _residue(sympy.srepr(node))
-
-
-@lru_cache(maxsize=4096)
-def _residue(text: str) -> int:
-    return int.from_bytes(hashlib.sha256(text.encode()).digest()[:15], "big")
+    return int.from_bytes(hashlib.sha256(sympy.srepr(node).encode()).digest()[:15], "big")
 
 
 def _by_fingerprint(a: Any, b: Any) -> bool | None:
@@ -117,7 +106,7 @@ def _by_fingerprint(a: Any, b: Any) -> bool | None:
     try:
         if _fingerprint(a, opaque) == _fingerprint(b, opaque):
             return True
-    except (_NoFingerprint, ValueError):
+    except ValueError:
         return None
     return None if opaque else False
 

@@ -45,7 +45,7 @@ def test_names(capsys):
     assert set(SETS) == set(NAMES)
     assert len({d.name for d in SETS.values()}) == len({d.data_source for d in SETS.values()}) == len(NAMES)
     others = {"coverage", "preference", "three_ways"}
-    assert {p.stem for p in SCRIPTS.glob("[!_]*.py")} == set(cli.set_names()) == {*NAMES, *others}
+    assert {p.stem for p in SCRIPTS.glob("[!_]*.py")} == set(cli.COMMANDS) == {*NAMES, *others}
     assert cli.main(["gms8k"]) == 2 and "did you mean 'gsm8k'" in capsys.readouterr().err
     assert cli.main([]) == 2 and cli.main(["--help"]) == 0 and "limr" in capsys.readouterr().out
 
