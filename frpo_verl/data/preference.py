@@ -88,15 +88,14 @@ def select_pairs(source: RowSource, options: argparse.Namespace) -> tuple[list[P
 
 def pair_row(pair: Pair, prompt_suffix: str, system_prompt: str | None) -> dict[str, Any]:
     """The row that agent loop `recorded_response` replays; its empty ground truth scores 0."""
-    *before, (role, question) = pair.prompt
-    if system_prompt and pair.prompt[0][0] != "system":
-        before = [("system", system_prompt), *before]
-    messages = [*before, (role, f"{question} {prompt_suffix}" if prompt_suffix else question)]
+    *before, (_, question) = pair.prompt
     row = make_row(
         data_source=DATA_SOURCE, question=question, ground_truth="", split="train", index=pair.row,
         id=pair.id or f"{DATA_SOURCE}/train/{pair.row}", chosen=pair.chosen, rejected=pair.rejected,
+        prompt_suffix=prompt_suffix, system_prompt=None if pair.prompt[0][0] == "system" else system_prompt,
     )  # fmt: skip
-    prompt = [{"role": r, "content": c} for r, c in messages]
+    *system, asked = row["prompt"]
+    prompt = [*system, *({"role": role, "content": content} for role, content in before), asked]
     return row | {"prompt": prompt, "ability": "preference", "agent_name": RECORDED}
 
 

@@ -67,6 +67,16 @@ def spoken(solution: str) -> str:
     return solution[: ended.start()] if ended and solution[: ended.start()].strip() else solution
 
 
+def _starts(text: str, *marks: str) -> Iterator[int]:
+    """Where one of the marks stands, from the last on, at most MAX_MARKERS times."""
+    start = len(text)
+    for _ in range(MAX_MARKERS):
+        start = max(text.rfind(mark, 0, start) for mark in marks)
+        if start < 0:
+            return
+        yield start
+
+
 # ----------------------------------------------------------------------------------------------------------------- boxes
 
 
@@ -140,12 +150,7 @@ def last_boxes(text: str, whole: bool = False) -> tuple[int, list[str]] | None:
     r"""(position, contents) of the last closed `\boxed{}` that holds something and of the neighbours that it is a list with,
     in their order; None when there is no such box, with `whole` also when a box behind it is cut off."""
     found: list[tuple[int, str]] = []  # from the last to the first
-    end = len(text)
-    for _ in range(MAX_MARKERS):
-        start = max(text.rfind("\\boxed", 0, end), text.rfind("\\fbox", 0, end))
-        if start < 0:
-            break
-        end = start
+    for start in _starts(text, "\\boxed", "\\fbox"):
         box = _box_at(text, start)
         if box is None and whole and not found and _BOX.match(text, start):
             return None
@@ -169,16 +174,6 @@ def last_boxed(text: str) -> str | None:
 
 
 # ----------------------------------------------------------------------------------------------------------- other marks
-
-
-def _starts(text: str, mark: str) -> Iterator[int]:
-    """Where a mark stands, from the last on, at most MAX_MARKERS times."""
-    start = len(text)
-    for _ in range(MAX_MARKERS):
-        start = text.rfind(mark, 0, start)
-        if start < 0:
-            return
-        yield start
 
 
 def _first(marks: Iterable[Mark]) -> Mark | None:

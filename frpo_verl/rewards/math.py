@@ -30,15 +30,17 @@ class FailureWindow:
     def __init__(self, size: int = 256, share: float = 0.05, minimum: int = 64) -> None:
         self.size, self.share, self.minimum = size, share, minimum
         self._failed: deque[bool] = deque(maxlen=size)
+        self._count = 0  # of those in the window that failed
         self._since_warning = size
         self._lock = threading.Lock()
 
     def add(self, failed: bool) -> float | None:
         """Record one answer; return the failed share when a warning is due, else None."""
         with self._lock:
+            self._count += failed - (self._failed[0] if len(self._failed) == self.size else 0)
             self._failed.append(failed)
             self._since_warning += 1
-            rate = sum(self._failed) / len(self._failed)
+            rate = self._count / len(self._failed)
             if len(self._failed) < self.minimum or rate <= self.share or self._since_warning < self.size:
                 return None
             self._since_warning = 0

@@ -82,7 +82,8 @@ def distinct(items: Iterable[Value]) -> list[Value]:
     """The values without those that are certainly equal to one before them."""
     out: list[Value] = []
     for item in items:
-        out += [] if any(same(item, other, unknown) for other in out) else [item]
+        if not any(same(item, other, unknown) for other in out):
+            out.append(item)
     return out
 
 
@@ -175,7 +176,7 @@ def _items(g: Items, p: Items, ask: Ask) -> Verdict:
         g, p = _unnamed(g), _unnamed(p)
     # a bare list may be answered by a tuple in its order, a tuple and a set by their like only
     comparable = g.kind == p.kind or kinds == _OPEN or (g.kind, p.kind) == ("list", "()")
-    return in_order(g.items, p.items, ask) if comparable else False
+    return comparable and in_order(g.items, p.items, ask)
 
 
 def _proportional(gold: Sequence[Value], pred: Sequence[Value]) -> bool:
