@@ -10,6 +10,8 @@ import warnings
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
+from ..rewards.spelling import DELIMITERS
+
 ROLES = {"system": "system", "developer": "system", "user": "user", "human": "user"}
 ROLES |= dict.fromkeys(("assistant", "gpt", "model"), "assistant")
 VALUE_FIELDS = (
@@ -132,7 +134,7 @@ def read_first(row: Mapping[str, Any], names: Iterable[str], reader: Callable[[A
 def strip_math_delimiters(answer: str) -> str:
     r"""Remove one pair of `$..$`, `$$..$$`, `\(..\)` or `\[..\]` around the whole answer."""
     answer = answer.strip()
-    for left, right in (("$$", "$$"), ("$", "$"), ("\\(", "\\)"), ("\\[", "\\]")):
+    for left, right in DELIMITERS:
         if len(answer) >= len(left) + len(right) and answer.startswith(left) and answer.endswith(right):
             inner = answer[len(left) : len(answer) - len(right)]
             several = any(mark in inner for mark in (left[-1:] if left[0] == "$" else left, right[-2:]))

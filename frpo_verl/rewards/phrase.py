@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import re
 
+from frpo_verl.rewards.spelling import DELIMITERS
+
 MAX_WINDOW = 20_000  # characters looked at
 MAX_SENTENCE = 600  # a longer line is no sentence
 MAX_TOKEN = 200  # a longer token is no number
@@ -141,7 +143,6 @@ def _without_reason(line: str) -> str:
     return line
 
 
-_DELIMITERS = (("$$", "$$"), ("$", "$"), ("\\(", "\\)"), ("\\[", "\\]"))
 _SENTENCE_END = re.compile(r"(?<=[\w$)}\]%°])[.!]\s+(?=[A-Z\[(*#])")
 _PLAIN_WORDS = re.compile(r"(?<![\\A-Za-z])[A-Za-z]{3,}")
 _LABELLED = re.compile(r"\(?[A-J](?:\)|[.:](?=\s))\s*\S")  # E: text of the choice
@@ -166,7 +167,7 @@ def answer_in(text: str, start: int = 0) -> str:
     if _LABELLED.match(whole):
         return line if len(line) <= 4 else whole
     line = unquoted(_without_subject(line))
-    for opening, closing in _DELIMITERS:
+    for opening, closing in DELIMITERS:
         if line.startswith(opening):
             stop = line.find(closing, len(opening))
             rest = line[stop + len(closing) :]

@@ -55,7 +55,7 @@ def _latex(text: str) -> str:
     return "".join([*out, "}" * bool(script)]).translate(_AS_LATEX)
 
 
-_DELIMITERS = (("$$", "$$"), ("$", "$"), ("\\(", "\\)"), ("\\[", "\\]"))
+DELIMITERS = (("$$", "$$"), ("$", "$"), ("\\(", "\\)"), ("\\[", "\\]"))
 
 
 def _without_delimiters(text: str) -> str:
@@ -63,7 +63,7 @@ def _without_delimiters(text: str) -> str:
     s = text.strip()
     for _ in range(3):
         t = s.strip("*").strip()
-        for opening, closing in _DELIMITERS:
+        for opening, closing in DELIMITERS:
             if t.startswith(opening) and t.endswith(closing) and len(t) > len(opening) + len(closing):
                 if opening not in t[len(opening) : -len(closing)]:
                     t = t[len(opening) : -len(closing)].strip()
