@@ -9,7 +9,7 @@ from types import SimpleNamespace
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from data_files import card_of, main, rlhf_dataset, rows_of, write_jsonl
+from data_files import card_of, main, refused, rlhf_dataset, rows_of, write_jsonl
 
 from frpo_verl.data import preference
 from frpo_verl.quickstart.three_ways import marked, stream
@@ -239,7 +239,6 @@ def test_bad_input_is_one_line_and_leaves_what_was_there(tmp_path, capsys, math_
     row["extra_info"]["need_tools_kwargs"] = True
     pq.write_table(pa.Table.from_pylist([row]), tools)
     pq.write_table(pa.Table.from_pylist([{"question": "Q"}]), bare)
-    capsys.readouterr()
     for rows, argv, message in (
         ([{"prompt": "P", "chosen": "same", "rejected": "same"}], [], "none of 1 rows can be used (1 identical)"),
         ([{"text": "P"}], [], "looked for the fields prompt/question/query"),
@@ -251,9 +250,9 @@ def test_bad_input_is_one_line_and_leaves_what_was_there(tmp_path, capsys, math_
         (pairs, ["--mix", bare, "--ratio", 0.5], "column question would be lost"),
         (pairs, ["--mix", math_file, "--ratio", 0.001], "cannot be had from 4 pairs and 30 rows"),
     ):
-        code, _ = run(tmp_path, rows, *argv)
-        error = capsys.readouterr().err
-        assert code == 2 and message in error and error.count("\n") == 1, error
+        source = write_jsonl(tmp_path / "in" / "pairs.jsonl", rows)
+        places = ["--local_dataset_path", source, "--local_save_dir", tmp_path / "out"]
+        assert message in refused(capsys, "preference", *places, *argv)
     assert file.read_bytes() == before and {p.name for p in file.parent.iterdir()} == {file.name, "train.card.json"}
 
 
@@ -292,17 +291,14 @@ def test_round_trip_through_verls_dataset(tmp_path, math_file, monkeypatch):
     pairs = {row["prompt"]: row for row in made_pairs(10)}
     _, file = run(tmp_path, list(pairs.values()), "--mix", math_file, "--ratio", "0.25")
     data = rlhf_dataset([file], tmp_path, monkeypatch, max_prompt_length=100)
-    items = [data[i] for i in range(len(data))]
-    names = [item["agent_name"] for item in items]
+    names = []
+    for item in (data[i] for i in range(len(data))):
+        names.append(item["agent_name"])
+        recorded = item["agent_name"] == "recorded_response"
+        pair = pairs[item["raw_prompt"][0]["content"]] if recorded else {"chosen": "", "rejected": ""}
+        assert [item["extra_info"][key] for key in ("chosen", "rejected")] == [pair["chosen"], pair["rejected"]]
+        assert bool(item["reward_model"]["ground_truth"]) != recorded
     assert (names.count("recorded_response"), names.count("single_turn_agent")) == (10, 30)
-    for item in items:
-        pair = pairs.get(item["raw_prompt"][0]["content"], {"chosen": "", "rejected": ""})
-        if item["agent_name"] == "single_turn_agent":
-            pair = {"chosen": "", "rejected": ""}
-        assert {key: item["extra_info"][key] for key in ("chosen", "rejected")} == {
-            key: pair[key] for key in ("chosen", "rejected")
-        }
-        assert bool(item["reward_model"]["ground_truth"]) == (item["agent_name"] == "single_turn_agent")
 
 
 def test_a_tokenizer_without_end_marker_is_refused(tmp_path, capsys, monkeypatch):

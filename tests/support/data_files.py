@@ -12,6 +12,15 @@ def main(name, *argv):
     return cli.main([name, *map(str, argv)])
 
 
+def refused(capsys, name, *argv):
+    """The line of error that a command ends with."""
+    capsys.readouterr()
+    assert main(name, *argv) == 2
+    error = capsys.readouterr().err
+    assert error.count("\n") == 1, error
+    return error
+
+
 def write_jsonl(path, rows):
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
