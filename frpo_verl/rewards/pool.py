@@ -119,9 +119,11 @@ class Pool:
                     control = self._template[1] if self._template else self._start_template()
                     try:
                         socket.send_fds(control, [b"w"], [theirs.fileno()])
-                        return ours
-                    except OSError:  # it was killed from outside: start another one
-                        self._stop_template()
+                        if control.recv(1):
+                            return ours
+                    except OSError:
+                        pass
+                    self._stop_template()  # it was killed from outside: start another one
         raise RuntimeError("the verification process ends at once; run python -c 'import math_verify' to see why")
 
     def verify(self, gold: str, pred: str, deadline: float) -> Verdict:

@@ -84,7 +84,7 @@ def work(connection: socket.socket, memory_bytes: int) -> None:
 
 
 def template(control: socket.socket, parent: int, memory_bytes: int) -> None:
-    """Say {} or {"error"} on a line, then fork a worker for each socket that arrives, until the other side closes."""
+    """Say {} or {"error"} on a line, then fork a worker for each socket that arrives and say so, until the other side closes."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     try:
         from frpo_verl.rewards import symbolic
@@ -112,6 +112,7 @@ def template(control: socket.socket, parent: int, memory_bytes: int) -> None:
             finally:
                 os._exit(0)
         os.close(sockets[0])
+        control.sendall(b".")
 
 
 def main(argv: list[str]) -> None:

@@ -47,6 +47,7 @@ def test_template_forks_workers_that_stop_after_their_share_and_ends_with_its_pa
     assert json.loads(ours.recv(4096)) == {}
     a, b = socket.socketpair()
     socket.send_fds(ours, [b"w"], [b.fileno()])
+    assert ours.recv(1) == b"."
     b.close()
     for stop in (False, True):
         request = {"gold": r"\sqrt{8}", "pred": r"2\sqrt{2}", "deadline": 60, "limit": 600}
