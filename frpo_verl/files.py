@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, TypeAlias
 
-__all__ = ["json_lines", "write_atomically", "write_together"]
+__all__ = ["json_lines", "read_json", "write_atomically", "write_together"]
 
 #: text (UTF-8), bytes, or a function that writes a file, or makes a folder, at the path it is given
 Content: TypeAlias = str | bytes | Callable[[Path], object]
@@ -55,6 +55,14 @@ def write_together(contents: Mapping[str | Path, Content]) -> list[Path]:
 
 def _aside(temporary: Path) -> Path:
     return temporary.with_name(f"{temporary.name}.old")
+
+
+def read_json(path: Path) -> Any:
+    """What a file of JSON holds; None where it is absent or broken."""
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError):
+        return None
 
 
 def json_lines(path: Path, fault: type[Exception]) -> Iterator[tuple[int, dict[str, Any]]]:

@@ -91,13 +91,13 @@ def _counts(config: Any) -> list[str]:
 def _files(config: Any, folder: Path) -> list[str]:
     """Write the small files; returns the overrides that name them."""
     limit = 700  # characters, below check/twin.yaml's data.max_prompt_length
-    train = [_small(Path(path), folder, TRAIN_ROWS, limit, sums=True) for path in _paths(config.data.train_files)]
-    val = [_small(Path(path), folder, VAL_ROWS, limit, sums=False) for path in _paths(config.data.val_files)]
-    return [f"data.train_files=[{','.join(train)}]", f"data.val_files=[{','.join(val)}]"]
-
-
-def _paths(value: Any) -> list[str]:
-    return [value] if isinstance(value, str) else list(value)
+    out = []
+    for key, count in (("train_files", TRAIN_ROWS), ("val_files", VAL_ROWS)):
+        named = config.data[key]
+        paths = [named] if isinstance(named, str) else named
+        small = [_small(Path(path), folder, count, limit, sums=key == "train_files") for path in paths]
+        out.append(f"data.{key}=[{','.join(small)}]")
+    return out
 
 
 def _small(source: Path, folder: Path, count: int, limit: int, sums: bool) -> str:
@@ -107,10 +107,8 @@ def _small(source: Path, folder: Path, count: int, limit: int, sums: bool) -> st
     from .files import write_atomically
 
     if not source.is_file():
-        raise TwinError(
-            f"{source}: no such file; the head of the recipe's file has the command that writes it (its first rows are "
-            f"enough: --max_rows {count})"
-        )
+        cure = f"the head of the recipe's file has the command that writes it (its first rows are enough: --max_rows {count})"
+        raise TwinError(f"{source}: no such file; {cure}")
     table = pq.read_table(source)
     lengths = [sum(len(m["content"]) for m in prompt) for prompt in table.column("prompt").to_pylist()]
     short = [i for i, length in enumerate(lengths) if length <= limit][:count]
@@ -155,19 +153,15 @@ def differences(whole: Any, twin: Any) -> dict[str, tuple[str, str]]:
         return {k: text(v) for k, v in own.items() if not k.endswith("_target_")}  # it follows the engine
 
     before, after = leaves(whole), leaves(twin)
-    out: dict[str, tuple[str, str]] = {}
-    for side, mine, other in ((0, before, after), (1, after, before)):
-        sections: dict[str, list[str]] = {}
+    out = {key: (before[key], after[key]) for key in before if key in after and before[key] != after[key]}
+    for mine, other in ((before, after), (after, before)):
+        sections: dict[str, dict[str, str]] = {}
         for key in mine:
             if key not in other:
-                sections.setdefault(".".join(key.split(".")[:3]), []).append(key)
-        for section, keys in sections.items():
-            if len(keys) > 3:
-                pair = (f"{len(keys)} settings", NOT_SET)
-                out[f"{section}.*"] = pair if side == 0 else pair[::-1]
-            else:
-                out.update({key: (mine[key], NOT_SET) if side == 0 else (NOT_SET, mine[key]) for key in keys})
-    out.update({key: (before[key], after[key]) for key in before if key in after and before[key] != after[key]})
+                sections.setdefault(".".join(key.split(".")[:3]), {})[key] = mine[key]
+        for section, values in sections.items():
+            shown = values if len(values) <= 3 else {f"{section}.*": f"{len(values)} settings"}
+            out |= {key: (value, NOT_SET) if mine is before else (NOT_SET, value) for key, value in shown.items()}
     return dict(sorted(out.items()))
 
 

@@ -22,7 +22,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from ..files import write_atomically
+from ..files import read_json, write_atomically
 from . import three_ways
 from .tokenizer import load_tokenizer, write_tokenizer
 from .warm_start import Learner, answer_nll, make_model
@@ -200,7 +200,8 @@ def build(
     made = {} if data is not None else three_ways.make_splits()
     train, test = (made.get(name) or read_problems(Path(str(data)) / f"{name}.parquet") for name in ("train", "test"))
     digest = settings_hash(settings, train, test)
-    if not force and (stamp := _stamp(out)).get("hash") == digest and (out / "model.safetensors").is_file():
+    stamp = read_json(out / STAMP) or {}
+    if not force and stamp.get("hash") == digest and (out / "model.safetensors").is_file():
         return {**stamp, "reused": True}
 
     def fill(folder: Path) -> None:
@@ -222,15 +223,7 @@ def build(
         (folder / STAMP).write_text(json.dumps(stamp, indent=2) + "\n", encoding="utf-8")
 
     write_atomically(out, fill)
-    return {**_stamp(out), "reused": False}
-
-
-def _stamp(folder: Path) -> dict:
-    """What a finished folder says of itself, nothing for any other."""
-    try:
-        return json.loads((folder / STAMP).read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return {}
+    return {**read_json(out / STAMP), "reused": False}
 
 
 def main(argv: list[str] | None = None) -> int:

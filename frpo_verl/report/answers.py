@@ -42,16 +42,9 @@ class Answer:
 
 
 def choose(scores: Sequence[float], number: int, groups: Sequence[object] | None = None) -> list[int]:
-    """Rows of the best and the worst answers, half each, the best first.
+    """At most ``number`` rows of the best and the worst answers, half each, the best first; only finite scores.
 
-    Of equal ones those to a prompt that is not among them yet come first, then the first row.
-
-    Args:
-        scores: one value a row; a row whose score is not finite is not chosen.
-        number: how many rows in all.
-        groups: what is equal for the answers to one prompt, one a row.
-
-    Returns at most ``number`` different rows.
+    Of equal ones those to a prompt (``groups``: one a row) that is not among them yet come first, then the first row.
     """
     rows = [i for i, score in enumerate(scores) if math.isfinite(score)]
 
@@ -62,7 +55,7 @@ def choose(scores: Sequence[float], number: int, groups: Sequence[object] | None
             row = min(rows, key=lambda i: (sign * scores[i], groups is not None and groups[i] in seen, i))
             rows.remove(row)
             taken.append(row)
-            seen.add(None if groups is None else groups[row])
+            seen.add(groups[row] if groups is not None else None)
         return taken
 
     best = take((number + 1) // 2, -1)
@@ -70,12 +63,7 @@ def choose(scores: Sequence[float], number: int, groups: Sequence[object] | None
 
 
 def token_texts(decode: Callable[[list[int]], str], ids: Sequence[int]) -> list[str]:
-    """The text that each token adds behind the one before; a character made of several tokens stands at the last of them.
-
-    Args:
-        decode: token ids -> text, such as ``tokenizer.decode``.
-        ids: the tokens of one answer.
-    """
+    """The text that each token adds behind the one before; a character made of several tokens stands at the last of them."""
     texts: list[str] = []
     before: list[int] = []  # some tokenizers drop a space that a text begins with
     waiting: list[int] = []
@@ -93,18 +81,11 @@ def token_texts(decode: Callable[[list[int]], str], ids: Sequence[int]) -> list[
 
 
 def write_answers(folder: str | Path, step: int, answers: Iterable[Answer]) -> Path:
-    """Write ``folder``/STEP.jsonl; a log-ratio that is not finite becomes null.
-
-    Args:
-        folder: RUN/answers.
-        step: the training step whose batch the answers are from.
-        answers: in the order in which they are to be shown.
-    """
+    """Write ``folder``/STEP.jsonl, in the order in which they are to be shown; a log-ratio that is not finite becomes null."""
     lines = []
     for answer in answers:
-        row = asdict(answer)
-        row["log_ratio"] = [float(x) if math.isfinite(x) else None for x in answer.log_ratio]
-        lines.append(json.dumps(row, ensure_ascii=False) + "\n")
+        ratios = [float(x) if math.isfinite(x) else None for x in answer.log_ratio]
+        lines.append(json.dumps(asdict(answer) | {"log_ratio": ratios}, ensure_ascii=False) + "\n")
     return write_atomically(Path(folder) / f"{step}.jsonl", "".join(lines).encode(errors="backslashreplace"))
 
 
@@ -124,6 +105,11 @@ def parsed_lines(file: Path, parse: Callable[[Any], T]) -> tuple[list[T], int, O
     return rows, passed, None
 
 
+def numbered(folder: Path) -> dict[int, Path]:
+    """step -> a folder's file STEP.jsonl, in order."""
+    return dict(sorted((int(file.stem), file) for file in folder.glob("*.jsonl") if file.stem.isdigit()))
+
+
 def _answer(step: int, row: Any) -> Answer:
     ratios = [math.nan if x is None else float(x) for x in row["log_ratio"]]
     tokens = [str(token) for token in row["tokens"]]
@@ -134,11 +120,11 @@ def read_answers(folder: Path) -> tuple[dict[int, list[Answer]], list[str]]:
     """(step -> its answers, notes) of the first and the last file; a line that cannot be read is left out."""
     found: dict[int, list[Answer]] = {}
     notes = []
-    files = sorted((p for p in folder.glob("*.jsonl") if p.stem.isdigit()), key=lambda p: int(p.stem))
-    for file in dict.fromkeys([*files[:1], *files[-1:]]):
-        rows, broken, error = parsed_lines(file, partial(_answer, int(file.stem)))
+    files = list(numbered(folder).items())
+    for step, file in dict([*files[:1], *files[-1:]]).items():
+        rows, broken, error = parsed_lines(file, partial(_answer, step))
         if rows:
-            found[int(file.stem)] = rows
+            found[step] = rows
         if error is not None:
             notes.append(f"left out answers: {error}")
         if broken:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
@@ -10,9 +9,10 @@ from pathlib import Path
 from typing import Any, TypeAlias
 
 from frpo_verl.evaluation import DumpError, Record, Sources, read_records, summarize
+from frpo_verl.files import read_json
 
 from .answers import FOLDER as ANSWERS_FOLDER
-from .answers import Answer, parsed_lines, read_answers
+from .answers import Answer, numbered, parsed_lines, read_answers
 from .configuration import Configuration, find_configuration
 from .curves import Curve
 from .environment import read_environment
@@ -71,10 +71,9 @@ def of_source(source: str, metric: str) -> str:
 
 
 def metric_files(folder: Path) -> list[Path]:
-    """The run's metrics files in the order of writing: earlier parts metrics.1.jsonl, metrics.2.jsonl, ..., then
-    metrics.jsonl."""
-    parts = [p for p in folder.glob("metrics.*.jsonl") if p.name.split(".")[1].isdigit()]
-    files = sorted(parts, key=lambda p: int(p.name.split(".")[1]))
+    """The run's metrics files in the order of writing: earlier parts metrics.1.jsonl, ..., then metrics.jsonl."""
+    parts = {p.name.split(".")[1]: p for p in folder.glob("metrics.*.jsonl")}
+    files = [parts[number] for number in sorted(filter(str.isdigit, parts), key=int)]
     newest = folder / METRICS_FILE
     return files + ([newest] if newest.is_file() else [])
 
@@ -195,14 +194,14 @@ def read_validations(
     sources = Sources(files) if files else None
     results: dict[int, tuple[Summary, Shares]] = {}
     notes = []
-    for file in sorted((p for p in folder.glob("*.jsonl") if p.stem.isdigit()), key=lambda p: int(p.stem)):
+    for step, file in numbered(folder).items():
         try:
             state = file.stat()
             key = (file.resolve(), state.st_mtime_ns, state.st_size, *files)
             if key not in _summaries:
                 records = read_records(file, sources=sources)
                 _summaries[key] = summarize(records), share_right(records)
-            results[int(file.stem)] = _summaries[key]
+            results[step] = _summaries[key]
         except (DumpError, ValueError, OSError, TypeError, AttributeError, RecursionError) as error:
             notes.append(f"left out a validation dump: {error if isinstance(error, DumpError) else repr(error)}")
     return results, notes
@@ -211,9 +210,9 @@ def read_validations(
 def read_best(folder: Path) -> tuple[float, float] | None:
     """(kl_coef, best) of a folder's BEST_FILE, None where it has none."""
     try:
-        content = json.loads((folder / BEST_FILE).read_text(encoding="utf-8"))
+        content = read_json(folder / BEST_FILE)
         return float(content["kl_coef"]), float(content["best"])
-    except (OSError, ValueError, KeyError, TypeError):
+    except (ValueError, KeyError, TypeError):
         return None
 
 

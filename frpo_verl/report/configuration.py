@@ -16,7 +16,7 @@ OF_THE_FOLDER = ("run_dir", "trainer.project_name", "trainer.experiment_name", "
 
 _SECRET = re.compile(
     r"(^|[._])(api_?key|access_?key|secret|secret_key|password|passwd|auth_?token|hf_token|token)$", re.I
-)
+)  # fmt: skip
 _SEED = re.compile(r"(^|[._])seed$")
 
 

@@ -6,37 +6,33 @@ import importlib.metadata
 import json
 import platform
 import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
-from frpo_verl.files import write_atomically
+from frpo_verl.files import read_json, write_atomically
 
 FILE = "environment.json"
 PACKAGES = ("frpo-verl", "verl", "torch", "transformers", "vllm", "sglang", "ray", "tensordict", "TransferQueue")
 
 
-def _git(folder: Path, *words: str) -> str:
-    try:
-        done = subprocess.run(["git", "-C", str(folder), *words], capture_output=True, text=True, timeout=5)
-    except (OSError, subprocess.SubprocessError):
-        return ""
-    return done.stdout.strip() if done.returncode == 0 else ""
-
-
 def commit(folder: str | Path) -> str | None:
     """The commit that a folder is at, marked where files differ from it; None outside of a repository."""
-    folder = Path(folder)
-    found = _git(folder, "rev-parse", "HEAD")
-    if not found:
-        return None
-    changed = _git(folder, "status", "--porcelain", "--untracked-files=no")
-    return found[:12] + (" with changes" if changed else "")
+
+    def git(*words: str) -> str:
+        try:
+            done = subprocess.run(["git", "-C", str(folder), *words], capture_output=True, text=True, timeout=5)
+        except (OSError, subprocess.SubprocessError):
+            return ""
+        return done.stdout.strip() if done.returncode == 0 else ""
+
+    found = git("rev-parse", "HEAD")
+    changed = " with changes" if found and git("status", "--porcelain", "--untracked-files=no") else ""
+    return found[:12] + changed if found else None
 
 
 def describe(folder: str | Path = ".") -> dict[str, Any]:
     """{"python", "system", "versions": {package: version}, "commit", "device"} of this process."""
-    import sys
-
     versions = {}
     for name in PACKAGES:
         try:
@@ -61,8 +57,5 @@ def write_environment(run: str | Path, folder: str | Path = ".") -> Path:
 
 def read_environment(run: Path) -> dict[str, Any] | None:
     """What `write_environment` wrote; None where it is absent or broken."""
-    try:
-        content = json.loads((run / FILE).read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError):
-        return None
+    content = read_json(run / FILE)
     return content if isinstance(content, dict) else None
