@@ -10,7 +10,7 @@ from __future__ import annotations
 import contextlib
 import sys
 
-_failure: str | None = None
+failure: str | None = None
 
 
 def register() -> None:
@@ -19,18 +19,18 @@ def register() -> None:
     verl drops a plugin's exceptions unseen, so a failure is printed here, kept for `python -m frpo_verl doctor`, and
     repeated by stubs when one of the names is used.
     """
-    global _failure
+    global failure
     try:
         from . import door, hooks
 
         hooks.install()
         door.show_recipes(sys.argv[1:])
     except Exception as error:  # noqa: BLE001
-        _failure = f"{type(error).__name__}: {error}"
-        print(f"frpo_verl did not load: {_failure}. Run `python -m frpo_verl doctor`.", file=sys.stderr, flush=True)
+        failure = f"{type(error).__name__}: {error}"
+        print(f"frpo_verl did not load: {failure}. Run `python -m frpo_verl doctor`.", file=sys.stderr, flush=True)
         with contextlib.suppress(Exception):  # if verl is far enough imported to take stubs, which repeat the reason
             from verl.trainer.ppo import core_algos
 
             from .registration import register_stubs
 
-            register_stubs(core_algos, _failure)
+            register_stubs(core_algos, failure)

@@ -145,7 +145,7 @@ class Batch:
         path = self.run.get("actor_rollout_ref.model.path")
         if path is None:
             raise RuntimeError(f"{reader} needs the tokenizer and this trainer hands none over: use step=length")
-        return _load_tokenizer(path)
+        return load_tokenizer(path)
 
     def uid(self, row: int) -> str:
         """The prompt's id of a row, for messages."""
@@ -154,7 +154,7 @@ class Batch:
 
 
 @functools.cache
-def _load_tokenizer(path: str) -> Any:
+def load_tokenizer(path: str) -> Any:
     from verl.utils import hf_tokenizer
 
     return hf_tokenizer(path)

@@ -122,8 +122,8 @@ def main(argv: list[str] | None = None) -> int:
     print(f"platform           {'cpu (VERL_PLATFORM=cpu)' if hooks.cpu_mode() else 'as verl detects it'}")
     found = "on the search path of Hydra applications that run verl"
     print(f"recipes            {door.warning(hiding) if hiding else found}")
-    if verl_plugin._failure:
-        problems.append(f"the plugin did not load: {verl_plugin._failure}")
+    if verl_plugin.failure:
+        problems.append(f"the plugin did not load: {verl_plugin.failure}")
     else:
         with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
             warnings.simplefilter("ignore")

@@ -32,13 +32,14 @@ def require(place: str | None = None) -> None:
         from . import selftest
 
         if not selftest.under_way:  # a call from within must neither start another nor be answered for good
-            found = _judge(place)
+            found = judge(place)
     if found:
         raise RuntimeError(f"frpo_verl: {found[0]}. Run `python -m frpo_verl doctor`.")
 
 
 @functools.cache
-def _judge(place: str) -> list[str]:
+def judge(place: str) -> list[str]:
+    """Why a run must not go on, by the self-test of the driver or of a worker; what is to be said is said once."""
     failures = failures_of(place)
     if failures and os.getenv(ALLOW_UNTESTED) == "1":
         hooks.say(

@@ -3,7 +3,7 @@
 import pytest
 import torch
 import transfer_queue
-from batches import advantages, algorithm, batch, by_session, random_batch, session_batch
+from batches import advantages, algorithm, batch, by_session, of_a_run, random_batch, session_batch
 from loss_batch import actor_config, micro_batch
 from omegaconf import OmegaConf
 from queues import Queue
@@ -31,12 +31,6 @@ def spoilt_batch(column: str, value: float = NAN):
     return rewards, mask, old, ref, uid
 
 
-def run_of(estimator="grpo", actor=None, **algorithm):
-    """The `algorithm` section of a whole run, as verl's trainers hand it over."""
-    sections = {"algorithm": {"adv_estimator": estimator, **algorithm}, "actor_rollout_ref": {"actor": actor or {}}}
-    return OmegaConf.create({"composed_by": "frpo_verl", **sections}).algorithm
-
-
 OF_THE_POLICY = r"old_log_probs is not finite at row 4, uid p1, response position 2 \(1 such rows\)"
 SURE = "ref_log_prob is 0 on every token, a placeholder and not a reference"
 READERS = {
@@ -47,13 +41,13 @@ READERS = {
 }
 STOPS = [  # the run, the column, a value of it (0: of the whole column), the line
     # the actor would go on computing what the policy's log-prob is: to leave the answer out would not help
-    *((run_of("frpo", frpo={"kl_coef": 0.1, "on_nonfinite": rule}), "old_log_probs", value, OF_THE_POLICY)
+    *((of_a_run("frpo", frpo={"kl_coef": 0.1, "on_nonfinite": rule}), "old_log_probs", value, OF_THE_POLICY)
       for rule in ("raise", "zero_row") for value in (NAN, torch.inf, -torch.inf)),
-    *((run_of(name, gamma=1.0), "old_log_probs", NAN, OF_THE_POLICY) for name in ("grpo", "rloo", "rpg_batch_mean")),
-    (run_of("frpo", frpo={}), "ref_log_prob", NAN, "adv_estimator=frpo: ref_log_prob is not finite at row 4.*zero_row"),
-    *((run_of(actor=actor), "ref_log_prob", value, f"{reader}: {line}")
+    *((of_a_run(name, gamma=1.0), "old_log_probs", NAN, OF_THE_POLICY) for name in ("grpo", "rloo", "rpg_batch_mean")),
+    (of_a_run("frpo", frpo={}), "ref_log_prob", NAN, "adv_estimator=frpo: ref_log_prob is not finite at row 4.*zero_row"),
+    *((of_a_run(actor=actor), "ref_log_prob", value, f"{reader}: {line}")
       for reader, actor in READERS.items() for value, line in ((NAN, "ref_log_prob is not finite at row 4"), (0, SURE))),
-    (run_of(actor={"use_kl_loss": True, "kl_loss_type": "low_var_kl"}), "ref_log_prob", NAN, "ref_log_prob is not finite"),
+    (of_a_run(actor={"use_kl_loss": True, "kl_loss_type": "low_var_kl"}), "ref_log_prob", NAN, "ref_log_prob is not finite"),
 ]  # fmt: skip
 
 

@@ -79,11 +79,11 @@ def judge(monkeypatch):
 
     def ask(failures):
         monkeypatch.setattr(health, "failures_of", lambda place: failures)
-        health._judge.cache_clear()
+        health.judge.cache_clear()
         health.require("driver")
 
     yield ask
-    health._judge.cache_clear()
+    health.judge.cache_clear()
 
 
 @pytest.mark.parametrize("known", [True, False])

@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from batches import batch, random_batch
+from batches import batch, of_a_run, random_batch
 from omegaconf import OmegaConf
 from verl.trainer.ppo.ray_trainer import compute_advantage
 
@@ -17,20 +17,16 @@ def metrics_of(estimator, change=None, **settings):
     data = batch(*random_batch())
     if change is not None:
         change(data.batch)
-    compute_advantage(data, adv_estimator=estimator, config=algorithm_of_a_run(estimator, OURS, **settings))
+    compute_advantage(data, adv_estimator=estimator, config=of_a_run(estimator, gamma=1.0, **settings))
     return metrics.take()
-
-
-def algorithm_of_a_run(estimator, root, **settings):
-    """The section that verl's trainers hand over, hanging in a run's configuration."""
-    section = {"adv_estimator": estimator, "gamma": 1.0, **settings}
-    return OmegaConf.create({"algorithm": section, "actor_rollout_ref": {"actor": {}}, **root}).algorithm
 
 
 @pytest.mark.parametrize("estimator", ["grpo", "rloo"])
 def test_a_run_that_is_not_ours_logs_nothing(estimator):
     metrics.take()
-    compute_advantage(batch(*random_batch()), adv_estimator=estimator, config=algorithm_of_a_run(estimator, {}))
+    compute_advantage(
+        batch(*random_batch()), adv_estimator=estimator, config=of_a_run(estimator, composed_by="somebody", gamma=1.0)
+    )
     assert metrics.take() == {}
 
 

@@ -147,10 +147,10 @@ def test_weights_wait_for_a_batch_and_a_batch_for_the_weights(folder):
 
     async def run(server):
         first = asyncio.create_task(server.generate([3, 4, 5], {"logprobs": True}, "a"))
-        await asyncio.sleep(3 * module._GATHER_SECONDS)  # its batch is on its way
+        await asyncio.sleep(3 * module.GATHER_SECONDS)  # its batch is on its way
         await server.load_weights({n: weights[n] for n in names[:2]}, last=False)
         second = asyncio.create_task(server.generate([3, 4, 5], {"logprobs": True}, "b"))
-        await asyncio.sleep(5 * module._GATHER_SECONDS)
+        await asyncio.sleep(5 * module.GATHER_SECONDS)
         assert not second.done()
         await server.load_weights({n: weights[n] for n in names[2:]}, last=True, global_steps=7)
         return await first, await second
@@ -165,7 +165,7 @@ def test_between_abort_and_resume_requests_wait_or_are_sent_elsewhere(folder, re
     async def run(server):
         await server.abort_all_requests(reject_request=reject)
         task = asyncio.create_task(server.generate([3, 4, 5], {}, "late"))
-        await asyncio.sleep(5 * module._GATHER_SECONDS)
+        await asyncio.sleep(5 * module.GATHER_SECONDS)
         waited = not task.done()
         await server.sleep()
         await server.set_global_steps(9)
@@ -185,14 +185,21 @@ def test_a_bucket_that_fails_does_not_lock_the_server(folder):
     assert ask(server, PROMPTS[:1])[0].token_ids
 
 
-def test_a_request_that_waits_at_a_server_that_dies_is_refused(folder):
-    async def run(server):
-        await server.abort_all_requests()
-        task = asyncio.create_task(server.generate([3, 4, 5], {}, "late"))
-        await asyncio.sleep(0)
-        server._die(ValueError("out of everything"), [])
-        await server.resume_generation()
-        return await asyncio.wait_for(task, 10)
+def test_a_request_that_waits_at_a_server_that_dies_is_refused(folder, monkeypatch):
+    def fail(*_):
+        raise ValueError("out of everything")
 
-    with pytest.raises(RuntimeError, match="failed earlier.*out of everything"):
-        asyncio.run(run(fresh(folder)))
+    monkeypatch.setattr(module, "generate_batch", fail)
+
+    async def run(server):
+        first = asyncio.create_task(server.generate([3, 4, 5], {}, "first"))
+        await asyncio.sleep(0)  # it is in the queue
+        closing = asyncio.create_task(server.abort_all_requests())
+        await asyncio.sleep(0)
+        late = asyncio.create_task(server.generate([3, 4, 5], {}, "late"))
+        await closing  # until the first one has failed
+        await server.resume_generation()
+        return await asyncio.wait_for(asyncio.gather(first, late, return_exceptions=True), 10)
+
+    first, late = asyncio.run(run(fresh(folder)))
+    assert "server failed: ValueError" in str(first) and "failed earlier: ValueError" in str(late)

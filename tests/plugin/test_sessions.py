@@ -7,8 +7,7 @@ import yaml
 from batches import SESSION_KEYS as KEYS
 from batches import SESSION_SCORES as SCORES
 from batches import SESSIONS as ANSWERS
-from batches import algorithm, batch, by_session, session_batch
-from omegaconf import OmegaConf
+from batches import algorithm, batch, by_session, of_a_run, session_batch
 from verl.trainer.ppo.ray_trainer import compute_advantage
 
 from frpo_verl.core import enumeration as exact
@@ -35,13 +34,6 @@ def as_one_row(data, place):
     rewards[:, 0] = torch.tensor([SCORES[rows[-1]] for rows in ANSWERS])
     uid = [KEYS[rows[0]].split("_")[0] for rows in ANSWERS]
     return batch(rewards, columns["response_mask"], columns["old_log_probs"], columns["ref_log_prob"], uid)
-
-
-def run_of(estimator, policy_loss=None, section=None, **root):
-    """The section that verl's trainers hand over, of a run with this loss."""
-    algorithm = {"adv_estimator": estimator, "norm_adv_by_std_in_grpo": True, **(section or {})}
-    actor = {} if policy_loss is None else {"policy_loss": policy_loss}
-    return OmegaConf.create({"algorithm": algorithm, "actor_rollout_ref": {"actor": actor}, **root}).algorithm
 
 
 def test_kl_coef_zero_is_verls_rule_bit_for_bit():
@@ -82,7 +74,7 @@ def test_a_session_is_the_answer_that_it_would_be_in_one_row(typed, seed):
 @pytest.mark.parametrize("estimator", ["grpo", "rpg_batch_mean"])
 def test_other_estimators_see_one_answer_too(estimator):
     data, keys, place = session_batch()
-    config = run_of(estimator, composed_by="frpo_verl")
+    config = of_a_run(estimator)
     for name in ("old_log_probs", "ref_log_prob"):
         data.batch[name] = data.batch[name].nan_to_num(0.0)
     one = compute_advantage(as_one_row(data, place), adv_estimator=estimator, config=config)
@@ -92,36 +84,38 @@ def test_other_estimators_see_one_answer_too(estimator):
     assert metrics.take() == pytest.approx(found) and "frpo/kl_to_go/first_token/max" in found
 
 
-def toy_gradient(placement, divergence, **frpo):
-    """Expected gradient of the regulariser over every trajectory, each cut in two rows, and the truth."""
+def error(divergence, placement, rows, **frpo):
+    """Of the regulariser's expected gradient over every trajectory, each cut in so many rows."""
     toy = exact.enumerate_trajectories(vocabulary=3, horizon=4)
     logits, ref_logits = exact.random_logits(toy, 0).requires_grad_(), exact.random_logits(toy, 1)
     old, ref = exact.log_prob(toy, logits).detach(), exact.log_prob(toy, ref_logits)
-    order = torch.randperm(2 * toy.count, generator=torch.Generator().manual_seed(2))
-    columns = [toys.garbage(toy, x).reshape(-1, 2)[order] for x in (old, ref)]
-    mask = toy.mask.long().reshape(-1, 2)[order]
-    uid = [f"u{i // 2}" for i in order.tolist()]  # groups of one session: A = 0
-    keys = [f"u{i // 2}_0_{i % 2}" for i in order.tolist()]
-    weight = by_session(
-        batch(torch.zeros_like(columns[0]), mask, *columns, uid), keys, kl_coef=0.3, placement=placement,
-        divergence=divergence, **frpo,
-    )  # fmt: skip
-    rows = torch.empty_like(weight)
-    rows[order] = weight
+    order = torch.randperm(rows * toy.count, generator=torch.Generator().manual_seed(2))
+    columns = [
+        x.reshape(len(order), -1)[order] for x in (toy.mask.long(), toys.garbage(toy, old), toys.garbage(toy, ref))
+    ]
+    uid = [f"u{i // rows}" for i in order.tolist()]  # groups of one session: A = 0
+    keys = [f"u{i // rows}_0_{i % rows}" for i in order.tolist()]
+    frpo = {"kl_coef": 0.3, "placement": placement, **({"alpha": 0.5} if divergence == "alpha" else {}), **frpo}
+    data = batch(torch.zeros_like(columns[1]), *columns, uid)
+    weight = torch.empty_like(columns[1])
+    weight[order] = by_session(data, keys, f"frpo_{divergence}", **frpo)
+    weight = weight.reshape(toy.count, 4)
+    assert torch.isfinite(weight).all() and not weight[~toy.mask].any()
     f = get_divergence(divergence, frpo.get("alpha")).value
     target = toys.local_objective if placement == "local" else exact.objective
     truth = exact.gradient(-0.3 * target(toy, logits, ref_logits, f), logits)
-    return exact.relative_error(exact.policy_gradient(toy, logits, rows.reshape(toy.count, 4)), truth)
+    return exact.relative_error(exact.policy_gradient(toy, logits, weight), truth)
 
 
+@pytest.mark.parametrize("rows", [1, 2])
 @pytest.mark.parametrize("placement", ["future", "sequence", "local"])
 @pytest.mark.parametrize("divergence", names.DIVERGENCES)
-def test_expected_gradient_of_sessions_is_exact(divergence, placement):
-    assert toy_gradient(placement, divergence, **({"alpha": 0.5} if divergence == "alpha" else {})) < 1e-10
+def test_the_expected_gradient_is_exact(divergence, placement, rows):
+    assert error(divergence, placement, rows) < 1e-10
 
 
 def test_steps_by_length_end_with_the_row():
-    assert toy_gradient("future", "reverse_kl", step="length", step_length=3) < 1e-10
+    assert error("reverse_kl", "future", 2, step="length", step_length=3) < 1e-10
 
 
 @pytest.mark.parametrize(
@@ -134,7 +128,8 @@ def test_steps_by_length_end_with_the_row():
     ],
 )
 def test_losses_of_whole_answers_refuse_sessions(estimator, loss, says):
-    config = run_of(estimator, loss, {"frpo": {"kl_coef": 0.0}} if estimator == "frpo" else {})
+    section = {"frpo": {"kl_coef": 0.0}} if estimator == "frpo" else {}
+    config = of_a_run(estimator, {"policy_loss": loss}, **section)
     data, keys, _ = session_batch()
     with pytest.raises(RuntimeError) as error:
         by_session(data, keys, estimator, config=config)
@@ -146,4 +141,6 @@ def test_losses_of_whole_answers_refuse_sessions(estimator, loss, says):
 def test_losses_by_token_take_them(loss):
     data, keys, _ = session_batch()
     theirs = by_session(session_batch()[0], keys, "grpo")
-    assert torch.equal(by_session(data, keys, "grpo", config=run_of("grpo", {"loss_mode": loss})), theirs)
+    assert torch.equal(
+        by_session(data, keys, "grpo", config=of_a_run("grpo", {"policy_loss": {"loss_mode": loss}})), theirs
+    )

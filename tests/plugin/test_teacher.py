@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+import transfer_queue
 from batches import batch, random_batch
 from omegaconf import OmegaConf
 from tensordict import TensorDict
@@ -9,7 +10,6 @@ from verl.trainer.ppo.core_algos import kl_penalty
 from verl.trainer.ppo.ray_trainer import compute_advantage
 
 from frpo_verl.core import enumeration as exact
-from frpo_verl.verl_plugin import batch as batches
 from frpo_verl.verl_plugin import metrics, run
 from frpo_verl.verl_plugin.batch import open_source
 from frpo_verl.verl_plugin.rollout_hf.scoring import score
@@ -31,7 +31,9 @@ def queue(teacher, mask, monkeypatch):
          "responses": nested([torch.zeros(n, dtype=torch.int64) for n in lengths])},
         batch_size=len(lengths),
     )  # fmt: skip
-    monkeypatch.setattr(batches.Source, "_get", lambda self, *names: columns.select(*names))
+    monkeypatch.setattr(
+        transfer_queue, "kv_batch_get", lambda keys, partition_id, select_fields: columns.select(*select_fields)
+    )
 
 
 def advantages(data, **frpo):
@@ -58,7 +60,7 @@ def test_the_teacher_stands_where_the_reference_stood(placement, monkeypatch):
 
 def test_a_batch_that_no_teacher_scored_stops(monkeypatch):
     rewards, mask, old, _, uid = random_batch()
-    monkeypatch.setattr(batches.Source, "_get", lambda self, *names: TensorDict({}, batch_size=len(mask)))
+    monkeypatch.setattr(transfer_queue, "kv_batch_get", lambda **_: TensorDict({}, batch_size=len(mask)))
     with pytest.raises(RuntimeError, match="no teacher scored this batch; set distillation.enabled=true"):
         advantages(batch(rewards, mask, old, None, uid), reference="teacher")
 

@@ -40,6 +40,12 @@ def algorithm(estimator="frpo", **frpo):
     return OmegaConf.create({"adv_estimator": estimator, "norm_adv_by_std_in_grpo": norm, "frpo": frpo})
 
 
+def of_a_run(estimator="grpo", actor=None, composed_by="frpo_verl", **algorithm):
+    """The `algorithm` section of a whole run, by default of a recipe, as verl's trainers hand it over."""
+    sections = {"algorithm": {"adv_estimator": estimator, **algorithm}, "actor_rollout_ref": {"actor": actor or {}}}
+    return OmegaConf.create({"composed_by": composed_by, **sections}).algorithm
+
+
 def advantages(data, estimator="frpo", **frpo):
     norm = frpo.get("norm", True)
     metrics.take()  # those of earlier advantages

@@ -80,7 +80,7 @@ def observe(config, trainer, tmp_path):
     asked = []
     with ExitStack() as stack:
         stack.enter_context(mock.patch.object(start, "atexit", SimpleNamespace(register=lambda *a: asked.append(a))))
-        stack.enter_context(mock.patch("frpo_verl.verl_plugin.batch._load_tokenizer", lambda path: Letters()))
+        stack.enter_context(mock.patch("frpo_verl.verl_plugin.batch.load_tokenizer", lambda path: Letters()))
         run.forget()
         metrics.take()
         begin(config, trainer)

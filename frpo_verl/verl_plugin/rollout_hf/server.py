@@ -23,7 +23,7 @@ from .scoring import score
 logger = logging.getLogger(__name__)
 logger.setLevel(os.getenv("VERL_LOGGING_LEVEL", "WARN"))
 
-_GATHER_SECONDS = 0.01  # how long a batch stays open for stragglers once requests stop arriving
+GATHER_SECONDS = 0.01  # how long a batch stays open for stragglers once requests stop arriving
 
 
 @dataclass(frozen=True)
@@ -220,7 +220,7 @@ class HFServer:
             seen = -1
             while seen != len(self._queue):  # requests arrive one RPC at a time: wait until the stream pauses
                 seen = len(self._queue)
-                await asyncio.sleep(_GATHER_SECONDS)
+                await asyncio.sleep(GATHER_SECONDS)
             while self._queue and self._fatal is None:
                 batch = self._next_batch()
                 try:
