@@ -2,11 +2,11 @@ import math
 
 import pytest
 import torch
-from toys import IDS, ROWS, Setting, frpo, garbage, random_batch, regularize
+from toys import IDS, ROWS, Setting, frpo, garbage, local_objective, random_batch, regularize
 
 from frpo_verl.core.advantages import Regularizer, regularized_advantages, sequence_divergence
 from frpo_verl.core.divergences import DIVERGENCES, get_divergence
-from frpo_verl.core.enumeration import objective, probability, state_divergence
+from frpo_verl.core.enumeration import objective
 from frpo_verl.core.tokens import Columns
 
 JS = DIVERGENCES["js"]
@@ -15,12 +15,6 @@ JS = DIVERGENCES["js"]
 @pytest.fixture(scope="module", params=[(3, 4, True), (3, 3, False), (2, 5, True)], ids=["eos", "fixed", "binary"])
 def toy(request):
     return Setting(*request.param)
-
-
-def local_objective(toy, logits, ref_logits, f):
-    """The objective with the visited states held fixed: only the divergence at each state carries a gradient."""
-    per_state = torch.where(toy.mask, state_divergence(logits, ref_logits, f)[toy.state], 0.0).sum(-1)
-    return (probability(toy, logits).detach() * per_state).sum()
 
 
 @pytest.mark.parametrize("placement", ["future", "sequence"])

@@ -9,7 +9,7 @@ import torch
 from frpo_verl.core import enumeration as exact
 from frpo_verl.core.advantages import regularized_advantages
 from frpo_verl.core.divergences import DIVERGENCES, get_divergence
-from frpo_verl.core.enumeration import Trajectories, probability
+from frpo_verl.core.enumeration import Trajectories, probability, state_divergence
 from frpo_verl.core.regularizers import Regularizer
 from frpo_verl.core.tokens import Columns, read_answers
 
@@ -22,6 +22,12 @@ def garbage(toy: Trajectories, x: torch.Tensor) -> torch.Tensor:
     """x with NaN, infinities and large numbers on padded positions."""
     junk = torch.tensor([torch.nan, torch.inf, -torch.inf, 1e30, -1e30], dtype=x.dtype)
     return torch.where(toy.mask, x, junk[torch.arange(x.numel()).reshape(x.shape) % len(junk)])
+
+
+def local_objective(toy, logits, ref_logits, f):
+    """The objective with the visited states held fixed: only the divergence at each state carries a gradient."""
+    per_state = torch.where(toy.mask, state_divergence(logits, ref_logits, f)[toy.state], 0.0).sum(-1)
+    return (probability(toy, logits).detach() * per_state).sum()
 
 
 # ---------------------------------------------------------------------------------------------------- the advantage
