@@ -50,7 +50,7 @@ def run(
             try:
                 rows[row] = job()
             except Exception as error:  # whatever it is: the other sections run
-                found["note"] = f"{row}: {' '.join(f'{type(error).__name__}: {error}'.split())[-300:]}"
+                found["note"] = f"{row}: {' '.join(f'{type(error).__name__}: {error}'.split())[:300]}"
                 break
             longest = max(longest, now() - started)
             rows[row]["seconds"] = round(now() - started, 1)

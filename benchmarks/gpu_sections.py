@@ -64,7 +64,7 @@ def main_ppo(place: Place, name: str, words: list[str]) -> dict:
     shutil.rmtree(run, ignore_errors=True)
     command = [sys.executable, "-m", "verl.trainer.main_ppo", *words, f"run_dir={run}", f"hydra.run.dir={run}/hydra"]
     on_gpu = {"VERL_PLATFORM": "", "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "1"} if place.device == "cuda" else {}
-    status, _ = e2e.execute(command, run, on_gpu, timeout=400)
+    status, _ = e2e.execute(command, run, on_gpu, timeout=400 if place.device == "cuda" else 1800)
     steps = e2e.metrics(run)
     why = twins.trouble(status, steps, twins.REFERENCE, run)
     shutil.rmtree(run / "checkpoints", ignore_errors=True)
