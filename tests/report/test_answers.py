@@ -6,7 +6,7 @@ import math
 import pytest
 
 from frpo_verl.report.answers import Answer, choose, read_answers, token_texts, write_answers
-from frpo_verl.report.samples import shade, shaded, token_answers
+from frpo_verl.report.samples import shaded, token_answers
 
 
 @pytest.mark.parametrize(
@@ -72,13 +72,6 @@ def test_what_is_written_is_read(tmp_path):
 def test_tokens_and_ratios_of_different_number_are_refused():
     with pytest.raises(ValueError, match="2 tokens, but 1 log-ratios"):
         Answer(1, "u", 0.0, ["a", "b"], [0.1])
-
-
-@pytest.mark.parametrize(
-    "ratio, level", [(0.0, 0), (0.049, 0), (0.05, 1), (-0.3, -2), (1.0, 3), (-9.0, -3), (math.nan, 0)]
-)
-def test_shades(ratio, level):
-    assert shade(ratio) == level
 
 
 def test_long_answers_are_cut():

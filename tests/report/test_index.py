@@ -1,13 +1,12 @@
 """A folder of runs: one page with a line a run, linked to the page of each."""
 
-import json
 import os
 import re
 from urllib.parse import unquote
 
 import pytest
 from report_pages import SCRIPT, Page
-from report_runs import write_run
+from report_runs import write_metrics, write_run
 
 from frpo_verl.report import cli
 from frpo_verl.report.collect import load_run
@@ -20,8 +19,7 @@ def runs(tmp_path_factory):
     home = tmp_path_factory.mktemp("home") / "runs"
     write_run(home / "frpo_qwen" / "method x", "frpo", steps=12)
     write_run(home / "grpo", "grpo", 1, steps=10)
-    (home / "unstarted").mkdir()
-    (home / "unstarted" / "metrics.jsonl").write_text("")
+    write_metrics(home / "unstarted", {})
     (home / "notes").mkdir()
     (home / "notes" / "readme.txt").write_text("x")
     assert cli.main([str(home)]) == 0
@@ -53,10 +51,8 @@ def test_a_line_a_run_linked_to_its_page(runs):
 
 
 def test_warnings_are_counted_and_named(tmp_path):
-    folder = tmp_path / "runs" / "bad"
-    folder.mkdir(parents=True)
-    rows = [{"step": s, "data": {"critic/score/mean": 0.5, "frpo/regularizer_share": 3.0}} for s in range(1, 9)]
-    (folder / "metrics.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    rows = {step: {"critic/score/mean": 0.5, "frpo/regularizer_share": 3.0} for step in range(1, 9)}
+    write_metrics(tmp_path / "runs" / "bad", rows)
     assert cli.main([str(tmp_path / "runs"), "--title", "mine", "--out", str(tmp_path / "all.html")]) == 0
     html = (tmp_path / "all.html").read_text()
     assert "The regulariser is larger than the reward" in html and "<h1><bdi>mine</bdi></h1>" in html
@@ -72,9 +68,8 @@ def test_what_a_folder_is_called_is_text(tmp_path):
 
 
 def test_watching_writes_the_pages_that_changed(tmp_path, monkeypatch, capsys):
-    home = tmp_path / "runs"
-    home.mkdir()
-    seen = []
+    home, seen = tmp_path / "runs", []
+    rows = {step: {"critic/score/mean": 0.5} for step in (1, 2, 3)}
 
     def stamps():
         return {p.parent.name: p.stat().st_mtime_ns for p in home.rglob("report.html")}
@@ -82,28 +77,24 @@ def test_watching_writes_the_pages_that_changed(tmp_path, monkeypatch, capsys):
     def sleep(seconds):
         seen.append(stamps())
         if len(seen) == 1:
-            write_run(home / "a", steps=3)
-            write_run(home / "b", steps=3)
+            write_metrics(home / "a", rows)
+            write_metrics(home / "b", rows)
         elif len(seen) == 3:
-            with open(home / "a" / "metrics.jsonl", "a") as file:
-                file.write('{"step": 4, "data": {"critic/score/mean": 0.5}}\n')
+            write_metrics(home / "a", rows | {4: rows[3]})
             os.utime(home / "a" / "metrics.jsonl", ns=(1, 2**60))
         elif len(seen) == 4:
             raise KeyboardInterrupt
 
     monkeypatch.setattr(cli.time, "sleep", sleep)
-    write_run(home / "a", steps=2)
-    for file in list((home / "a").rglob("*"))[::-1]:
-        file.unlink() if file.is_file() else file.rmdir()
-    write_run(home / "c", steps=2)
+    write_metrics(home / "c" / "x", {2: rows[2]})
     assert cli.main([str(home), "--watch"]) == 0
     first, second, third, fourth = seen
-    assert set(first) == {"runs", "c"} and set(second) == {"runs", "a", "b", "c"}
-    assert all(third[name] == second[name] for name in "abc") and third["runs"] > second["runs"]
+    assert set(first) == {"runs", "x"} and set(second) == {"runs", "a", "b", "x"}
+    assert all(third[name] == second[name] for name in "abx") and third["runs"] > second["runs"]
     assert fourth["a"] > third["a"] and fourth["b"] == third["b"]
     html = (home / "report.html").read_text()
     assert 'data-seconds="30"' in html and "location.reload" in html
-    assert re.search(r"a 4, b 3, c 2", capsys.readouterr().out)
+    assert re.search(r"a 4, b 3, c/x 2", capsys.readouterr().out)
 
 
 @pytest.mark.parametrize("argv", [["--name", "x"], ["--group"]])

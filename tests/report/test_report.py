@@ -5,6 +5,7 @@ import math
 import os
 
 import pytest
+from report_runs import write_metrics
 from small_runs import N_PROBLEMS, N_SAMPLES, line, make_run, write_dump
 
 from frpo_verl.evaluation import pass_at_k
@@ -52,21 +53,6 @@ def test_a_run_that_was_started_over_is_not_mixed_with_the_one_before(tmp_path):
     assert run.last_step == 10 and run.notes == ["metrics.jsonl starts over: 100 steps of earlier starts are left out"]
 
 
-def test_the_format_is_what_verls_file_logger_writes(tmp_path, monkeypatch):
-    tracking = pytest.importorskip("verl.utils.tracking")
-    np = pytest.importorskip("numpy")
-    monkeypatch.setenv("VERL_FILE_LOGGER_PATH", str(tmp_path / "metrics.jsonl"))
-    logger = tracking.FileLogger("project", "metrics")
-    logger.log({"val-core/a/b/acc/mean@4": 0.25, "val-aux/a/b/reward/mean@4": np.float64(0.5)}, step=0)
-    logger.log({"critic/score/mean": np.float32(0.5), "actor/kl_loss": 0.125, "actor/entropy": float("nan")}, step=1)
-    logger.finish()
-    run = collect.load_run(tmp_path)
-    assert {source: [*c] for source, c in run.held_out.items()} == {"a/b": [(0, 0.5)]}
-    found = facts.as_json(run)
-    assert found["series"] == {"reward": [[1, 0.5]], "kl_to_ref": [[1, 0.125]]}
-    assert found["metric_names"]["kl_to_ref"] == "actor/kl_loss"
-
-
 def test_table_before_and_after(tmp_path):
     run = collect.load_run(make_run(tmp_path / "mine"))
     assert run.name == "mine" and run.last_step == 40 and not run.notes
@@ -109,16 +95,6 @@ def test_reward_from_acc_where_there_is_no_reward(tmp_path):
     assert source == "gsm8k" and [*found] == [(0, 0.1), (9, 0.3)]
 
 
-def test_a_cut_off_dump_is_left_out_with_a_note(tmp_path):
-    folder = make_run(tmp_path / "run")
-    dump = folder / "validation" / "40.jsonl"
-    dump.write_text(dump.read_text()[:-25])
-    (folder / "validation" / "60.jsonl").write_text("")
-    run = collect.load_run(folder)
-    assert sorted(run.validations) == [0, 20]
-    assert len(run.notes) == 2 and "40.jsonl" in run.notes[0] and "60.jsonl" in run.notes[1]
-
-
 def test_one_run_writes_picture_and_json(tmp_path, capsys):
     folder = make_run(tmp_path / "run")
     assert cli.main([str(folder)]) == 0
@@ -137,11 +113,11 @@ def test_one_run_writes_picture_and_json(tmp_path, capsys):
 
 def test_several_runs_in_one_picture(tmp_path, capsys):
     folders = [make_run(tmp_path / name, seed=i, gain=0.1 * i) for i, name in enumerate(("grpo", "frpo", "other"))]
-    out = tmp_path / "new" / "both"
-    assert cli.main([*map(str, folders), "--out", str(out), "--name", "A", "--name", "B", "--name", "C"]) == 0
-    assert (tmp_path / "new" / "both.png").read_bytes().startswith(b"\x89PNG")
-    assert (tmp_path / "new" / "both.html").read_text().startswith("<!doctype html>")
-    content = json.loads((tmp_path / "new" / "both.json").read_text())
+    new = tmp_path / "new"
+    assert cli.main([*map(str, folders), "--out", str(new / "both"), "--name", "A", "--name", "B", "--name", "C"]) == 0
+    assert (new / "both.png").read_bytes().startswith(b"\x89PNG")
+    assert (new / "both.html").read_text().startswith("<!doctype html>")
+    content = json.loads((new / "both.json").read_text())
     assert [run["name"] for run in content["runs"]] == ["A", "B", "C"]
     assert "→" in capsys.readouterr().out
     assert not (folders[0] / "report.png").exists()
@@ -188,10 +164,8 @@ def test_nothing_to_compare_yet(tmp_path, capsys):
     (tmp_path / "metrics.jsonl").write_text(
         line(0, **{"val-core__gsm8k__acc__mean@4": 0.125}) + line(1, critic__score__mean=0.5)
     )
-    assert [(row["before"], row["after"]) for row in facts.results(collect.load_run(tmp_path))] == [
-        (0.125, None),
-        (0.5, None),
-    ]
+    rows = facts.results(collect.load_run(tmp_path))
+    assert [(row["before"], row["after"]) for row in rows] == [(0.125, None), (0.5, None)]
     assert cli.main([str(tmp_path)]) == 0
     assert "0.125" in capsys.readouterr().out
     assert facts.before_after(Curve([1, 2, 3], [1.0, 2.0, 4.0]), last=5) == (1.0, 3.0)
@@ -207,11 +181,10 @@ def test_smooth():
 
 
 def test_errors_are_one_line(tmp_path, capsys):
-    empty, unstarted = tmp_path / "empty", tmp_path / "unstarted"
-    empty.mkdir()
-    unstarted.mkdir()
-    (unstarted / "metrics.jsonl").write_text("")
-    for path, hint in ((tmp_path / "nowhere", "no such folder"), (empty, "metrics.jsonl"), (unstarted, "no step")):
+    (tmp_path / "empty").mkdir()
+    write_metrics(tmp_path / "unstarted", {})
+    for name, hint in (("nowhere", "no such folder"), ("empty", "metrics.jsonl"), ("unstarted", "no step")):
+        path = tmp_path / name
         assert cli.main([str(path)]) == 2
         message = capsys.readouterr().err
         assert message.count("\n") == 1 and str(path) in message and hint in message

@@ -4,7 +4,7 @@ import json
 
 import pytest
 from report_pages import Page, page_of
-from report_runs import write_run
+from report_runs import write_metrics, write_run
 
 from frpo_verl.report import collect
 from frpo_verl.report.subjects import subjects_of
@@ -43,12 +43,11 @@ def test_what_is_one_group(tmp_path, names, how, groups):
 
 
 def test_runs_of_a_group_of_different_length_are_pooled_where_all_have_a_value(tmp_path):
-    steps = (6, 9)
-    for n in steps:
-        (tmp_path / f"r{n}").mkdir()
-        lines = [json.dumps({"step": s, "data": {"critic/score/mean": s / n}}) for s in range(1, n + 1)]
-        (tmp_path / f"r{n}" / "metrics.jsonl").write_text("\n".join(lines))
-    (subject,) = subjects_of([collect.load_run(tmp_path / f"r{n}") for n in steps], grouped=True)
+    folders = [
+        write_metrics(tmp_path / f"r{n}", {step: {"critic/score/mean": step / n} for step in range(1, n + 1)})
+        for n in (6, 9)
+    ]
+    (subject,) = subjects_of([collect.load_run(folder) for folder in folders], grouped=True)
     found = subject.curve("critic/score/mean")
     assert found.steps == [1, 2, 3, 4, 5, 6] and found.values[-1] == pytest.approx((1 + 6 / 9) / 2)
     assert not subject.curve("actor/entropy") and subject.last_step == 6

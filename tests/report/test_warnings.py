@@ -4,7 +4,7 @@ import json
 import random
 
 import pytest
-from report_runs import write_dump
+from report_runs import write_dump, write_metrics
 
 from frpo_verl.report.collect import add_truncation, load_run
 from frpo_verl.report.quantities import TRUNCATED
@@ -12,11 +12,7 @@ from frpo_verl.report.rules import RULES, find_breaches
 
 
 def write(folder, rows):
-    """rows: step -> metrics."""
-    folder.mkdir(parents=True, exist_ok=True)
-    lines = [json.dumps({"step": step, "data": {"critic/score/mean": 0.5, **data}}) for step, data in rows.items()]
-    (folder / "metrics.jsonl").write_text("\n".join(lines) + "\n")
-    return folder
+    return write_metrics(folder, {step: {"critic/score/mean": 0.5, **data} for step, data in rows.items()})
 
 
 def constant(name, value, steps=10):

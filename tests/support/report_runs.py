@@ -50,6 +50,14 @@ def metrics(step: int, steps: int, rng: random.Random, strength: float) -> dict[
     return out
 
 
+def write_metrics(folder: Path, rows: dict[int, dict]) -> Path:
+    """A run's folder with a metrics file of these steps alone."""
+    folder.mkdir(parents=True, exist_ok=True)
+    lines = [json.dumps({"step": step, "data": data}) + "\n" for step, data in rows.items()]
+    (folder / "metrics.jsonl").write_text("".join(lines))
+    return folder
+
+
 def write_dump(file: Path, step: int, chance: float, rng: random.Random, problems: int, samples: int, **extra) -> float:
     """One validation dump; returns the share of right answers."""
     file.parent.mkdir(parents=True, exist_ok=True)
