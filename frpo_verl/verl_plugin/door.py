@@ -16,6 +16,7 @@ from collections.abc import Iterable
 from .. import methods
 from ..methods.settings import ConfigError
 from .health import too_old
+from .hooks import say
 from .paths import config_names
 from .run import section_keys
 
@@ -97,4 +98,4 @@ def show_recipes(typed: Iterable[str]) -> None:
 
     Plugins.instance().register(FrpoVerlRecipes)
     if any(word.lstrip("+").startswith(("recipe=", "method=", "layout=")) for word in typed):
-        print(f"frpo_verl: {warning(path)}", file=sys.stderr, flush=True)
+        say(warning(path))
