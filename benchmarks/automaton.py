@@ -115,3 +115,60 @@ def best_objective(a: Automaton, horizon: int, beta: float, by_std: bool) -> tup
         rate, kl, *_ = evaluate(a, best_policy(a, horizon, beta, scale)[0])
         best = max(best, float(np.interp(rate, grid, u)) - beta * kl)
     return best, 0.0
+
+
+# ------------------------------------------------------------------------- where expected gradients end on commit
+
+
+def tilt(ref: np.ndarray, q: np.ndarray, beta: float) -> np.ndarray:
+    """pi ~ ref exp(q / beta)."""
+    x = np.log(ref) + (q - q.max(-1, keepdims=True)) / beta
+    x = np.exp(x - x.max(-1, keepdims=True))
+    return x / x.sum(-1, keepdims=True)
+
+
+def level(ref: np.ndarray, q: np.ndarray, beta: float) -> np.ndarray:
+    """pi with q - beta (1 - ref/pi) the same for every action: beta ref / (c - q), c found by bisection."""
+    top = q.max(-1, keepdims=True)
+    low, high = np.zeros_like(top), np.full_like(top, beta + float(np.ptp(q)) + 1.0)  # c - top
+    for _ in range(100):
+        c = (low + high) / 2
+        above = (beta * ref / np.maximum(c + top - q, 1e-300)).sum(-1, keepdims=True) > 1
+        low, high = np.where(above, c, low), np.where(above, high, c)
+    p = beta * ref / (high + top - q)
+    return p / p.sum(-1, keepdims=True)
+
+
+def two_level(right: np.ndarray, value: np.ndarray, beta: float) -> np.ndarray:
+    """`level` for two actions worth `value` and 0: the root of v p^2 - (v - beta) p - beta right = 0, p of the first."""
+    b = value - beta
+    root = np.sqrt(b * b + 4 * value * beta * right)
+    safe = np.maximum(value, 1e-300)
+    return np.where(b > 0, (b + root) / (2 * safe), 2 * beta * right / np.maximum(root - b, 1e-300))
+
+
+def two_tilt(right: np.ndarray, value: np.ndarray, beta: float) -> np.ndarray:
+    """`tilt` for two actions worth `value` and 0: p of the first."""
+    return 1 / (1 + (1 - right) / right * np.exp(-value / beta))
+
+
+def ends_at(
+    start: np.ndarray, success: np.ndarray, length: int, worth: np.ndarray, beta: float, method: str
+) -> tuple[np.ndarray, float]:
+    """(chance of a right answer in each way, KL of an answer) where a method's expected gradient is 0; right ones are worth `worth`.
+
+    method: local, k3 loss; future (reverse KL, the KL to come subtracted from the value), forward (the same with KL(ref || pi)).
+    """
+    first, later = (tilt, two_tilt) if method in ("future", "local") else (level, two_level)
+    right = success ** (1 / (length - 1))
+    value, chance, kl = worth.copy(), np.ones(3), np.zeros(3)
+    for _ in range(length - 1):  # from the last token; a spoiled answer is worth 0 and stays at the reference
+        p = np.clip(later(right, value, beta), 1e-300, 1 - 1e-16)
+        reverse = p * np.log(p / right) + (1 - p) * np.log((1 - p) / (1 - right))
+        value, kl, chance = p * value, p * kl + reverse, p * chance
+        if method == "future":
+            value = value - beta * reverse
+        elif method == "forward":
+            value = value - beta * (right * np.log(right / p) + (1 - right) * np.log((1 - right) / (1 - p)))
+    p = first(start, value, beta)
+    return p * chance, float((p * np.log(np.maximum(p, 1e-300) / start)).sum() + p @ kl)

@@ -102,19 +102,19 @@ def cells() -> list[Cell]:
 
 
 class Coverage(study.Study):
+    unsolvable = 0.0
+
     def __init__(self, folder: Path, device: str = "cpu"):
         super().__init__(folder, TEST, device)
-        self.unsolvable = 0.0
 
     def rewards(self, problems, answers, repeat):
         right = super().rewards(problems, answers, repeat)
-        ways = [coverage.accepted_way(p.key) for p in problems]
-        hopeless = (self.unsolvable, 1 - self.unsolvable, 0)
+        hopeless = (self.unsolvable, 1 - self.unsolvable, 0)  # drawn like a way: those of A accept none
         ways = [
-            w if coverage.accepted_way((*p.key, 0), hopeless) != "A" else None
-            for p, w in zip(problems, ways, strict=True)
+            coverage.accepted_way(p.key) if coverage.accepted_way((*p.key, 0), hopeless) != "A" else ""
+            for p in problems
         ]
-        fits = [text[:1] == ways[i // repeat] for i, text in enumerate(self.texts(answers))]
+        fits = [text[:1] == ways[i // repeat] != "" for i, text in enumerate(self.texts(answers))]
         return right * torch.tensor(fits, device=right.device).float()
 
     def examine(self, model) -> dict:
@@ -122,10 +122,6 @@ class Coverage(study.Study):
         by_way = torch.stack([right * (first == mark) for mark in self.marks], 1).view(TEST, SAMPLES, 3).sum(1)
         passes = {k: [[pass_at_k(SAMPLES, int(c), k) for c in row] for row in by_way] for k in KS}
         return {**{f"pass@{k}": float((np.array(v) @ coverage.SHARES).mean()) for k, v in passes.items()}, **figures}
-
-    def train_cell(self, cell: Cell) -> dict:
-        self.unsolvable = cell.unsolvable
-        return {**self.run(cell), "machine": machine()}
 
 
 # ------------------------------------------------------------------------------------------------------ reporting
@@ -314,7 +310,8 @@ def main() -> None:
     for cell in cells():
         path = folder / f"{cell.key}.json"
         if task and cell.key not in found and not path.exists():
-            result = task.train_cell(cell)
+            task.unsolvable = cell.unsolvable
+            result = {**task.run(cell), "machine": machine()}
             records.write(path, result, indent=None)
             end = result["end"]
             print(f"{cell.key}: pass@1 {end['pass@1']:.3f} pass@16 {end['pass@16']:.3f} KL "

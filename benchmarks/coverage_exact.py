@@ -29,8 +29,7 @@ from collections.abc import Sequence
 
 import numpy as np
 import records
-from automaton import slope_of
-from fixed_points import level, tilt, two_level, two_tilt
+from automaton import ends_at, slope_of
 
 from frpo_verl.quickstart.coverage import SHARES
 
@@ -41,18 +40,7 @@ METHODS = ("future", "forward", "local", "k3 loss")
 
 def reached(worth: np.ndarray, beta: float, method: str) -> tuple[np.ndarray, float]:
     """(chances of a right answer in each way, KL(pi || ref) of an answer) for right answers worth `worth`."""
-    first, later = (tilt, two_tilt) if method in ("future", "local") else (level, two_level)
-    right = SUCCESS ** (1 / (LENGTH - 1))
-    value, chance, kl = worth.copy(), np.ones(3), np.zeros(3)
-    for _ in range(LENGTH - 1):
-        p = np.clip(later(right, value, beta), 1e-300, 1 - 1e-16)
-        reverse = p * np.log(p / right) + (1 - p) * np.log((1 - p) / (1 - right))
-        forward = right * np.log(right / p) + (1 - right) * np.log((1 - right) / (1 - p))
-        value, kl, chance = p * value, p * kl + reverse, p * chance
-        if method in ("future", "forward"):
-            value = value - beta * (reverse if method == "future" else forward)
-    p = first(START, value, beta)
-    return p * chance, float((p * np.log(np.maximum(p, 1e-300) / START)).sum() + p @ kl)
+    return ends_at(START, SUCCESS, LENGTH, worth, beta, method)
 
 
 def settled(beta: float, method: str, by_std: bool) -> tuple[np.ndarray, float]:

@@ -32,7 +32,7 @@ from collections.abc import Callable
 
 import numpy as np
 import records
-from automaton import Automaton, best_policy, commit, slope_of
+from automaton import Automaton, best_policy, commit, ends_at, slope_of, tilt
 
 from frpo_verl.files import write_atomically
 
@@ -45,53 +45,10 @@ GROUPS = (5, 16)
 # -------------------------------------------------------------------------------------------------------- bias
 
 
-def tilt(ref: np.ndarray, q: np.ndarray, beta: float) -> np.ndarray:
-    """pi ~ ref exp(q / beta)."""
-    x = np.log(ref) + (q - q.max(-1, keepdims=True)) / beta
-    x = np.exp(x - x.max(-1, keepdims=True))
-    return x / x.sum(-1, keepdims=True)
-
-
-def level(ref: np.ndarray, q: np.ndarray, beta: float) -> np.ndarray:
-    """pi with q - beta (1 - ref/pi) the same for every action: beta ref / (c - q), c found by bisection."""
-    top = q.max(-1, keepdims=True)
-    low, high = np.zeros_like(top), np.full_like(top, beta + float(np.ptp(q)) + 1.0)  # c - top
-    for _ in range(100):
-        c = (low + high) / 2
-        above = (beta * ref / np.maximum(c + top - q, 1e-300)).sum(-1, keepdims=True) > 1
-        low, high = np.where(above, c, low), np.where(above, high, c)
-    p = beta * ref / (high + top - q)
-    return p / p.sum(-1, keepdims=True)
-
-
-def two_level(right: np.ndarray, value: np.ndarray, beta: float) -> np.ndarray:
-    """`level` for two actions worth `value` and 0: the root of v p^2 - (v - beta) p - beta right = 0, p of the first."""
-    b = value - beta
-    root = np.sqrt(b * b + 4 * value * beta * right)
-    safe = np.maximum(value, 1e-300)
-    return np.where(b > 0, (b + root) / (2 * safe), 2 * beta * right / np.maximum(root - b, 1e-300))
-
-
-def two_tilt(right: np.ndarray, value: np.ndarray, beta: float) -> np.ndarray:
-    """`tilt` for two actions worth `value` and 0: p of the first."""
-    return 1 / (1 + (1 - right) / right * np.exp(-value / beta))
-
-
-RULES: dict[str, tuple[Callable, Callable]] = {"local": (tilt, two_tilt), "k3 loss": (level, two_level)}
-
-
 def reached(length: int, beta: float, method: str) -> tuple[float, float]:
-    """(pass rate, KL of an answer) where the expected gradient of `local` or the k3 loss is 0, rewards of scale 1."""
-    first, later = RULES[method]
-    right = SUCCESS ** (1 / (length - 1))
-    value, kl = np.ones(3), np.zeros(3)
-    for _ in range(length - 1):  # from the last token; a spoiled answer is worth 0 and stays at the reference
-        p = later(right, value, beta)
-        rest = np.maximum(1 - p, 1e-300)
-        kl = p * kl + p * np.log(p / right) + np.where(p < 1, rest * np.log(rest / (1 - right)), 0.0)
-        value = p * value
-    p = first(START, value, beta)
-    return float(p @ value), float((p * np.log(np.maximum(p, 1e-300) / START)).sum() + p @ kl)
+    """(pass rate, KL of an answer) where `local` or the k3 loss ends on "commit", rewards of scale 1."""
+    chances, kl = ends_at(START, SUCCESS, length, np.ones(3), beta, method)
+    return float(chances.sum()), kl
 
 
 def best(x: float) -> tuple[float, float]:
@@ -130,7 +87,7 @@ def regret(length: int, beta: float, method: str, group: int | None) -> float:
 def bias_table() -> str:
     rows = []
     for name, group in (("mean", None), ("std, group of 5", 5), ("std, group of 16", 16)):
-        for beta, method in itertools.product(BETAS, ("future", *RULES)):
+        for beta, method in itertools.product(BETAS, ("future", "local", "k3 loss")):
             lengths = LENGTHS if group is None or beta == 0.01 else LENGTHS[:-2]
             cells = [f"{max(0.0, regret(n, beta, method, group)):.4f}" if n in lengths else "" for n in LENGTHS]
             rows.append([name, f"{beta:g}", method, *cells])

@@ -3,7 +3,8 @@ r"""Accuracy and throughput of frpo_verl.rewards.math beside math-verify and the
     python benchmarks/verifier.py --data DIR [--out FILE.json] [--only accuracy|throughput|hostile]
 
 Accuracy: every verifier on five labelled sets of tests/support/labelled: verifier_pairs (answers), verifier_upstream (the tests of
-Math-Verify, verl and TRL; answers and responses), verifier_adversarial (benchmarks/verifier_adversarial.py), verifier_probe
+Math-Verify, verl and TRL; answers and responses), verifier_adversarial (mutations; the label is
+the mutation's), verifier_probe
 (answers and responses of kinds that the others do not have) and verifier_heldout (written before the rules that they try). An
 answer is given in the form that the verifier looks for (`\boxed{}`, for math_dapo "Answer:"), a response as it is.
 Throughput: answers judged per second by 8 threads, warm, the best of 3 runs, this verifier and verl's math_verify, each in a

@@ -23,13 +23,8 @@ DRIVER = [name for name in METRIC_NAMES if name not in CLIP_FRACTIONS]  # those 
 def of_losses() -> set[str]:
     """The names that the losses report, as verl's trainer renames them."""
     x = torch.tensor([[-1.0, -2.0], [-0.5, -1.0]])
-    inputs = read_loss_inputs(
-        log_prob=x,
-        old_log_prob=x + 0.1,
-        advantages=torch.tensor([1.0, -1.0]),
-        mask=torch.ones(2, 2),
-        ref_log_prob=x - 0.1,
-    )
+    others = {"old_log_prob": x + 0.1, "ref_log_prob": x - 0.1, "advantages": torch.tensor([1.0, -1.0])}
+    inputs = read_loss_inputs(log_prob=x, mask=torch.ones(2, 2), **others)
     found = dict(CLIP_FRACTIONS)
     for method in methods.of_kind("policy_loss").values():
         if not method.function.startswith("frpo_verl."):

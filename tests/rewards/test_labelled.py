@@ -1,11 +1,7 @@
 """Labelled sets, judged as a response is: no wrong answer is accepted, and the right ones that are refused are known."""
 
-import runpy
-import sys
-from pathlib import Path
-
 import pytest
-from labelled_sets import LABELLED, boxed, labelled
+from labelled_sets import boxed, labelled
 
 from frpo_verl.rewards.math import compute_score
 
@@ -36,11 +32,3 @@ def test_no_wrong_answer_is_accepted(name, count, refused_for_now):
             (refused if equal else accepted).append(row)
     assert len(rows) == count and accepted == []
     assert len(refused) == refused_for_now, refused
-
-
-def test_adversarial_set_is_what_the_generator_makes(tmp_path, monkeypatch):
-    out = tmp_path / "rows.jsonl"
-    script = Path(__file__).parents[2] / "benchmarks" / "verifier_adversarial.py"
-    monkeypatch.setattr(sys, "argv", [str(script), "--out", str(out)])
-    runpy.run_path(str(script), run_name="__main__")
-    assert out.read_text() == (LABELLED / "verifier_adversarial.jsonl").read_text()
