@@ -111,9 +111,7 @@ def compare(gold: str, pred: str, ask: Ask = unknown) -> Verdict:
         p = read(pred, grouped=False)  # beside a list, 32,349 is one, too
     if isinstance(g, Number) and g.places and isinstance(p, Items) and _DECIMAL_COMMA.match(pred.strip()):
         p = read(pred.strip().replace(",", "."))
-    if (
-        isinstance(g, Number) and g.percent and re.search(r" [a-z]{3,}$", pred_text)
-    ):  # a share is nothing that is counted
+    if isinstance(g, Number) and g.percent and re.search(r" [a-z]{3,}$", pred_text):  # a share is not counted
         return False
     if isinstance(g, Formula) and _TEXT_WORD.fullmatch(gold.strip()):  # a word that was set as text is no product
         return False
