@@ -1,15 +1,10 @@
-"""Runs that never took place, in the files that verl and Hydra write, for the tests of the report and for its timing:
-
-python tests/support/report_runs.py FOLDER --runs 3 --steps 500
-"""
+"""Runs that never took place, in the files that verl and Hydra write, for the tests of the report."""
 
 from __future__ import annotations
 
-import argparse
 import json
 import math
 import random
-import time
 from pathlib import Path
 
 METHODS = {
@@ -147,32 +142,3 @@ def write_run(
     for step in (1, steps):
         write_answers(folder, step, rng)
     return folder
-
-
-def main() -> None:
-    """Write runs, make their page and say how long that took and how large it is."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("folder", type=Path)
-    parser.add_argument("--runs", type=int, default=3)
-    parser.add_argument("--steps", type=int, default=500)
-    parser.add_argument("--problems", type=int, default=500)
-    parser.add_argument("--group", action="store_true")
-    args = parser.parse_args()
-    names = list(METHODS)
-    runs = []
-    for i in range(args.runs):
-        method, seed = names[i % len(names)], i // len(names)
-        runs.append(
-            write_run(args.folder / f"{method}-seed{seed}", method, seed, args.steps, args.problems, validations=5)
-        )
-    from frpo_verl.report import cli
-
-    out = args.folder / "report.html"
-    before = time.perf_counter()
-    status = cli.main([*map(str, runs), "--out", str(out), *(["--group"] if args.group else [])])
-    took = time.perf_counter() - before
-    print(f"status {status}: {args.runs} x {args.steps} steps in {took:.1f} s, {out.stat().st_size / 1e6:.2f} MB")
-
-
-if __name__ == "__main__":
-    main()
