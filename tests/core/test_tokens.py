@@ -5,12 +5,7 @@ import pytest
 import torch
 
 from frpo_verl.core.soundness import all_zero, nonfinite_rows
-from frpo_verl.core.tokens import (
-    dense_ids,
-    keep,
-    read_answers,
-    reverse_cumsum,
-)
+from frpo_verl.core.tokens import dense_ids, keep, read_answers, reverse_cumsum
 
 JUNK = [math.nan, math.inf, -math.inf, 3e38]
 MASKS = [torch.bool, torch.int64, torch.uint8, torch.float32]
@@ -36,26 +31,15 @@ def test_keep_fills_and_keeps_the_dtype():
         assert keep(x, torch.tensor([0, 1, 2]).to(dtype)).tolist() == [0, 2, 3]
 
 
-def naive_reverse_cumsum(x):
-    out = torch.zeros_like(x)
-    running = torch.zeros_like(x[..., 0])
-    for t in reversed(range(x.shape[-1])):
-        running = running + x[..., t]
-        out[..., t] = running
-    return out
-
-
-def test_reverse_cumsum_against_a_loop_in_value_and_gradient():
-    x = torch.randn(5, 7, dtype=torch.float64, requires_grad=True)
-    weight = torch.randn(5, 7, dtype=torch.float64)
-    torch.testing.assert_close(reverse_cumsum(x), naive_reverse_cumsum(x))
-    grads = [torch.autograd.grad((weight * f(x)).sum(), x)[0] for f in (reverse_cumsum, naive_reverse_cumsum)]
-    torch.testing.assert_close(*grads)
-    with torch.no_grad():
-        torch.testing.assert_close(reverse_cumsum(x), naive_reverse_cumsum(x))
-        y = torch.randn(2, 3, 4, dtype=torch.float64)
-        torch.testing.assert_close(reverse_cumsum(y), naive_reverse_cumsum(y))
-        assert reverse_cumsum(torch.zeros(0, 4)).shape == (0, 4) and reverse_cumsum(torch.zeros(4, 0)).shape == (4, 0)
+def test_reverse_cumsum_is_a_sum_of_what_follows_in_value_and_gradient():
+    x = torch.randn(2, 5, 7, dtype=torch.float64, requires_grad=True)
+    follows = torch.ones(7, 7, dtype=torch.float64).tril()  # [j, t]: j >= t
+    torch.testing.assert_close(reverse_cumsum(x), x @ follows)
+    weight = torch.randn(7, dtype=torch.float64)
+    (grad,) = torch.autograd.grad((weight * reverse_cumsum(x)).sum(), x)
+    torch.testing.assert_close(grad, (follows @ weight).expand_as(x))
+    for shape in ((0, 4), (4, 0)):
+        assert reverse_cumsum(torch.zeros(shape)).shape == shape
 
 
 @pytest.mark.parametrize("mask_dtype", [torch.bool, torch.int64, torch.int32, torch.float32, torch.bfloat16])
