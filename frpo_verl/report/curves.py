@@ -81,11 +81,8 @@ def pool(curves: Sequence[Curve]) -> Curve:
 
     tables = [dict(c.smoothed()) for c in curves]
     common = sorted(set.intersection(*map(set, tables)))
-    if not common:
-        return Curve()
     values = np.array([[table[step] for step in common] for table in tables])
     mean, n = values.mean(0), len(curves)
     half = t.ppf(0.5 + CONFIDENCE / 2, n - 1) * values.std(0, ddof=1) / math.sqrt(n)
-    smoothed = all(c.smoothed().smooth for c in curves)
-    points = all(c.points for c in curves)
+    smoothed, points = all(c.smoothed().smooth for c in curves), all(c.points for c in curves)
     return Curve(common, mean.tolist(), (mean - half).tolist(), (mean + half).tolist(), points=points, smooth=smoothed)

@@ -86,13 +86,13 @@ def test_a_run_of_which_no_value_is_finite_is_said_to_be_that(tmp_path, capsys):
     assert "no critic/score/mean in the metrics" not in page and "no frpo/kl_to_ref/k3 in the metrics" in page
 
 
-def test_reward_from_acc_where_there_is_no_reward(tmp_path):
-    (tmp_path / "metrics.jsonl").write_text(
-        line(0, **{"val-core__gsm8k__acc__mean@4": 0.1, "val-core__gsm8k__acc__best@4__mean": 0.9})
-        + line(9, **{"val-core__gsm8k__acc__mean@4": 0.3})
-    )
-    ((source, found),) = collect.load_run(tmp_path).held_out.items()
-    assert source == "gsm8k" and [*found] == [(0, 0.1), (9, 0.3)]
+@pytest.mark.parametrize("also, start", [({}, 0.1), ({"val-aux__gsm8k__reward__mean@4": 0.2}, 0.2)])
+def test_held_out_reward_from_acc_where_there_is_no_reward(tmp_path, also, start):
+    first = {"val-core__gsm8k__acc__mean@4": 0.1, "val-core__gsm8k__acc__best@4__mean": 0.9}
+    (tmp_path / "metrics.jsonl").write_text(line(0, **first, **also))
+    assert {source: [*found] for source, found in collect.load_run(tmp_path).held_out.items()} == {
+        "gsm8k": [(0, start)]
+    }
 
 
 def test_one_run_writes_picture_and_json(tmp_path, capsys):
