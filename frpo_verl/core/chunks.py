@@ -108,15 +108,14 @@ def answer_chunks(answers: Rows, mask: torch.Tensor, group: torch.Tensor | None 
 
 def write_rows(values: torch.Tensor, rows: Rows, out: torch.Tensor, valid: torch.Tensor | None = None) -> None:
     """Write (R, C) values, 0 off `valid`, or (R,), one for each answer, to the rows of `out`, (B, T) or (B,)."""
-    masked = valid is not None and values.dim() == 2
+    if valid is not None and values.dim() == 2:
+        into = out[rows] if isinstance(rows, slice) else None
+        values = torch.where(valid, values, values.new_zeros(()), out=into)
+        if into is not None:
+            return
     if isinstance(rows, slice):
-        if masked:
-            torch.where(valid, values, values.new_zeros(()), out=out[rows])
-        else:
-            out[rows] = values
+        out[rows] = values
         return
-    if masked:
-        values = torch.where(valid, values, values.new_zeros(()))
     there = rows >= 0
     parts = values[:, None].expand(rows.shape) if values.dim() == 1 else values.unflatten(1, (rows.shape[1], -1))
     out[rows[there]] = parts[there]
