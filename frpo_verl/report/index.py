@@ -51,20 +51,13 @@ def find_runs(folder: Path) -> list[Path]:
 
 @dataclass
 class Index:
-    """The page of a folder of runs, and which of their pages are up to date.
-
-    Args:
-        folder: of the runs.
-        page: the index.
-        data: parquet files of data.val_files.
-        reload: seconds after which pages reload themselves.
-    """
+    """The page of a folder of runs, and which of their pages are up to date."""
 
     folder: Path
-    page: Path
+    page: Path  # the index
     title: str | None = None
-    data: Sequence[Path] | None = None
-    reload: float | None = None
+    data: Sequence[Path] | None = None  # parquet files of data.val_files
+    reload: float | None = None  # seconds after which pages reload themselves
     _known: dict[Path, tuple[object, TrainingRun]] = field(default_factory=dict)
 
     def write(self) -> list[tuple[str, int]]:

@@ -59,13 +59,9 @@ def render(
     notes: Sequence[str],
     reload: float | None,
 ) -> str:
-    """The page of one run, of one group, or of several.
+    """The page of one run, of one group, or of several; for a run that has not begun no subject and no verdict.
 
-    Args:
-        subjects: what is a line each; at least one, but for a run that has not begun none (and no verdict).
-        title: heading; default: the name, or the names.
-        notes: lines on what could not be read.
-        reload: seconds after which the page reloads itself.
+    The heading is by default the name, or the names; `notes` are lines on what could not be read.
     """
     runs = [run for subject in subjects for run in subject.runs]
     names = ", ".join(subject.name for subject in subjects)

@@ -61,8 +61,7 @@ def _shot(step: int, answers: Sequence[tuple[bool, str]]) -> dict[str, Any]:
 
 
 def shown_problems(run: TrainingRun, number: int) -> list[dict[str, Any]]:
-    """Problems of the first and the last validation: the one that was learnt most, the one that was lost most, one that
-    stays wrong and one that stays right, as far as there are such, with an answer before and one after."""
+    """The best problem of each kind at the first and the last validation, with an answer before and one after."""
     if run.dumps is None or not run.validations:
         return []
     steps = sorted({min(run.validations), max(run.validations)})
