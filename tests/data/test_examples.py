@@ -79,6 +79,7 @@ PARTS = [{"role": "user", "content": [{"type": "text", "text": "What is "}, {"ty
         {"problem": "What is 2+3?", "answer": '{"value": 5}'},
         {"problem": "What is 2+3?", "answer": {"value": "5", "type": "integer"}},
         {"problem": "What is 2+3?", "answer": "['5']"}, {"problem": {"text": "What is 2+3?"}, "answer": 5},
+        {"problem": "", "question": "What is 2+3?", "answer": [], "final_answer": "5"},
         {"prompt": CHAT, "reward_model": {"ground_truth": "5", "style": "rule"}},
         {"prompt": CHAT, "reward_model": '{"ground_truth": "5", "style": "rule"}'},
         {"prompt": CHAT, "reward_model": "{'ground_truth': '5', 'style': 'rule'}", "extra_info": '{"index": 7}'},

@@ -151,6 +151,8 @@ def test_options(tmp_path):
     _, file = run(tmp_path, rows, "--prompt-suffix", "Think.", "--system_prompt", "S", "--max_rows", 2)
     assert [r["prompt"] for r in rows_of(file)] == [[system("S"), user(f"{row['prompt']} Think.")] for row in rows[:2]]
     assert card_of(file)["dropped"] == {"not_selected": 4}
+    _, file = run(tmp_path, [{"prompt": "P", "system": "own", **SAYS}], "--system_prompt", "S")
+    assert rows_of(file)[0]["prompt"] == [system("own"), user("P")]
     _, file = run(tmp_path, rows, "--max_rows", 3, "--seed", 1)
     drawn = sorted(random.Random(1).sample(range(6), 3))
     assert [r["extra_info"]["index"] for r in rows_of(file)] == drawn != [0, 1, 2]
