@@ -4,11 +4,18 @@ from data_files import card_of, made, main, math_rows, rows_of, write_jsonl
 
 
 def test_one_value_in_two_spellings_is_no_conflict(tmp_path):
-    pairs = [("34", "34.0"), ("34.0", "34"), ("1/2", "0.5"), (r"\frac{1}{2}", r"\dfrac12"), ("3", "4")]
+    pairs = [
+        ("0.333333", "1/3"),
+        ("34", "34.0"),
+        ("34.0", "34"),
+        ("1/2", "0.5"),
+        (r"\frac{1}{2}", r"\dfrac12"),
+        ("3", "4"),
+    ]
     rows = [{"problem": f"P{i}", "answer": answer} for i, pair in enumerate(pairs) for answer in pair]
     kept, card = made(tmp_path, "limr", rows)
-    assert [r["reward_model"]["ground_truth"] for r in kept] == [first for first, _ in pairs[:4]]
-    assert card["dropped"] == {"conflicting_duplicate": 2, "duplicate": 4}
+    assert [r["reward_model"]["ground_truth"] for r in kept] == [first for first, _ in pairs[:5]]
+    assert card["dropped"] == {"conflicting_duplicate": 2, "duplicate": 5}
 
 
 def test_every_row_is_kept_or_counted(tmp_path, capsys):
