@@ -62,7 +62,7 @@ def queue(monkeypatch):
     monkeypatch.setattr(waiting, "actors", set)
     set_limit(0.2)
     buffer = rb.ReplayBuffer(
-        trainer_mode="sync", trainer_config=OmegaConf.create({}), max_off_policy_threshold=None,
+        trainer_mode="sync", trainer_config=OmegaConf.create({}), max_off_policy_threshold=10**6,
         max_off_policy_strategy="drop", sampler_kwargs=OmegaConf.create({}), poll_interval=0.01,
     )  # fmt: skip
     return buffer, contents

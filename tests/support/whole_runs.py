@@ -146,7 +146,7 @@ def limit(config):
     kind = replay_buffer.ReplayBuffer if mode == "sync" else replay_buffer.ReplayBufferAsync
     with mock.patch.object(replay_buffer, "tq", SimpleNamespace(kv_list=dict)):
         with mock.patch("frpo_verl.verl_plugin.guards.waiting.actors", set):
-            buffer = kind(mode, config.trainer.v1.get(mode, {}), None, "drop", {}, poll_interval=0.01)
+            buffer = kind(mode, config.trainer.v1.get(mode, {}), 8, "drop", {}, poll_interval=0.01)
             buffer._sync_metadata_from_transfer_queue()
     return buffer.frpo_silence.limit
 
