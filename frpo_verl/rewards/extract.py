@@ -71,7 +71,7 @@ def _starts(text: str, *marks: str) -> Iterator[int]:
     """Where one of the marks stands, from the last on, at most MAX_MARKERS times."""
     start = len(text)
     for _ in range(MAX_MARKERS):
-        start = max(text.rfind(mark, 0, start) for mark in marks)
+        start = max([text.rfind(mark, 0, start) for mark in marks])
         if start < 0:
             return
         yield start

@@ -28,7 +28,7 @@ def same(g: Value, p: Value, ask: Ask) -> Verdict:
         p: the value of the answer.
         ask: (gold text, answer text, "value" | "decimal" | "relation" | "set") -> True, False or None.
     """
-    rule = TABLE.get(frozenset((type(g), type(p))))
+    rule = TABLE.get((type(g), type(p)))
     return rule is not None and rule(g, p, ask)
 
 
@@ -322,14 +322,15 @@ def _agrees(exact: Number, decimal: Value) -> bool:
 
 # ----------------------------------------------------------------------------------------------------------------- table
 
-TABLE: dict[frozenset[type], Rule] = {
-    frozenset({Number}): lambda g, p, ask: same_number(g, p),
-    frozenset({Text}): _texts,
-    frozenset({Formula}): _formulas,
-    frozenset({Number, Formula}): _number_formula,
-    frozenset({Text, Formula}): _letter_choice,
-    frozenset({Items}): _items,
-    **{frozenset({Items, kind}): _items_other for kind in (Number, Formula)},
-    **{frozenset({Assign, kind}): _assigns for kind in (Number, Formula, Items, Text, Assign)},
-    **{frozenset({Chain, kind}): _chains for kind in (Number, Formula, Items, Text, Assign, Chain)},
+TABLE: dict[tuple[type, type], Rule] = {
+    (Number, Number): lambda g, p, ask: same_number(g, p),
+    (Text, Text): _texts,
+    (Formula, Formula): _formulas,
+    (Number, Formula): _number_formula,
+    (Text, Formula): _letter_choice,
+    (Items, Items): _items,
+    **{(Items, kind): _items_other for kind in (Number, Formula)},
+    **{(Assign, kind): _assigns for kind in (Number, Formula, Items, Text, Assign)},
+    **{(Chain, kind): _chains for kind in (Number, Formula, Items, Text, Assign, Chain)},
 }
+TABLE |= {(b, a): rule for (a, b), rule in TABLE.items()}
