@@ -1,6 +1,6 @@
 """What the advantage costs: the estimators that a run calls, through verl's `compute_advantage`, metrics included.
 
-    python benchmarks/advantage_cost.py [--shape 1024x4096] [--rounds 15] [--threads 1] [--json FILE]
+    python benchmarks/advantage_cost.py [--shape 1024x4096] [--rounds 15] [--threads 1] [--beside CHECKOUT] [--json FILE]
 
     verl grpo                             compute_advantage with adv_estimator=grpo
     verl reinforce_plus_plus + KL         apply_kl_penalty, then compute_advantage with adv_estimator=reinforce_plus_plus
@@ -8,7 +8,8 @@
 
 A batch as verl's V1 trainer makes it: float32 log-probs, int64 mask, groups of 8, lengths uniform between a quarter of the
 width and the width. The rows are timed in turn, round after round, so that whatever else the machine does hits all alike;
-times are processor times of the process, ratios are of the medians. Memory: the growth of the resident set at the worst
+times are processor times of the process, ratios are of the medians. With --beside each call is followed by the same one of
+another checkout of this project; either has a process of its own. Memory: the growth of the resident set at the worst
 moment of one call, in float32 tensors of the batch's shape, in a process whose C library gives freed memory back at once; what
 it would keep is not counted.
 """
@@ -73,6 +74,12 @@ def seconds_of(row: str, data: DataProto) -> float:
     return time.process_time() - start
 
 
+def serve(data: DataProto) -> None:
+    """Answer each line of standard input, which names a row, with its seconds."""
+    for line in sys.stdin:
+        print("seconds", seconds_of(line.rstrip("\n"), data), flush=True)
+
+
 def memory_of(row: str, data: DataProto) -> int:
     """Bytes by which the resident set grows at the worst moment of one call."""
     call(row, data)
@@ -94,33 +101,37 @@ def main() -> None:
     parser.add_argument("--shape", default="1024x4096")
     parser.add_argument("--rounds", type=int, default=15)
     parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--beside", type=Path, help="another checkout, timed between the calls of this one")
     parser.add_argument("--json", type=Path)
-    parser.add_argument("--memory", action="store_true", help=argparse.SUPPRESS)
+    parser.add_argument("--child", choices=("memory", "serve"), help=argparse.SUPPRESS)
     args = parser.parse_args()
-    torch.set_num_threads(args.threads)
-    rows, columns = (int(n) for n in args.shape.split("x"))
-    data = make_batch(rows, columns)
-    if args.memory:
+    if args.child:
+        torch.set_num_threads(args.threads)
+        rows, columns = (int(n) for n in args.shape.split("x"))
+        data = make_batch(rows, columns)
+        if args.child == "serve":
+            return serve(data)
         return print(json.dumps({row: memory_of(row, data) / (4 * rows * columns) for row in ROWS}))
-    command = [
-        sys.executable,
-        "-W",
-        "ignore",
-        __file__,
-        "--memory",
-        "--shape",
-        args.shape,
-        "--threads",
-        str(args.threads),
-    ]
-    at_once = {**os.environ, "MALLOC_MMAP_THRESHOLD_": "65536"}
-    tensors = json.loads(subprocess.check_output(command, env=at_once, text=True).splitlines()[-1])
-    times: dict[str, list[float]] = {row: [] for row in ROWS}
+    child = [sys.executable, "-W", "ignore", __file__, "--shape", args.shape, "--threads", str(args.threads), "--child"]
+    checkouts = {"": Path(__file__).resolve().parents[1]}
+    if args.beside:
+        checkouts[" (beside)"] = args.beside.resolve()
+    tensors, timers = {}, {}
+    for name, path in checkouts.items():
+        own = {**os.environ, "PYTHONPATH": str(path)}
+        found = subprocess.check_output([*child, "memory"], env={**own, "MALLOC_MMAP_THRESHOLD_": "65536"}, text=True)
+        tensors |= {row + name: x for row, x in json.loads(found.splitlines()[-1]).items()}
+        timers[name] = subprocess.Popen(
+            [*child, "serve"], env=own, text=True, stdin=subprocess.PIPE, stdout=subprocess.PIPE
+        )
+    times: dict[str, list[float]] = {row + name: [] for row in ROWS for name in checkouts}
     for number in range(args.rounds + 1):
         for row in ROWS:
-            seconds = seconds_of(row, data)
-            if number:  # the first round warms up
-                times[row].append(seconds)
+            for name, timer in timers.items():
+                print(row, file=timer.stdin, flush=True)
+                answer = next(line for line in timer.stdout if line.startswith("seconds"))
+                if number:  # the first round warms up
+                    times[row + name].append(float(answer.split()[1]))
     middle = {row: median(values) for row, values in times.items()}
     result = {
         row: {
@@ -128,7 +139,7 @@ def main() -> None:
             "of_reinforce_plus_plus": middle[row] / middle[KL_IN_REWARD],
             "tensors": tensors[row],
         }
-        for row in ROWS
+        for row in times
     }  # fmt: skip
     load = os.getloadavg()[0]
     print(f"{args.shape}, {args.threads} thread(s), {args.rounds} rounds, load {load:.1f}\n")
